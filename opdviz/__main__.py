@@ -1,0 +1,8 @@
+"""`python -m opdviz`."""
+
+import sys
+
+from opdviz.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,379 @@
+"""Compare two checkpoints: fingerprint, pair, measure over a pool of processes, keep every finished part.
+
+Coordinates come first for all tensors, then spectra; a tensor that someone looks at goes first. Whatever stops the run,
+the parts on disk are whole and the next run takes them up.
+"""
+
+import fnmatch
+import math
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from opdviz import checkpoint, fingerprint, pairing
+from opdviz.checkpoint import Checkpoint
+from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.linalg import Work
+from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
+from opdviz.pairing import Matching, Pair
+from opdviz.store import (
+    FORMAT,
+    Store,
+    check,
+    compact_table,
+    decode_part,
+    encode_part,
+    lock,
+    part_path,
+    sweep,
+    write,
+)
+
+SETTINGS = {"seed": 0, "precision": "float64"}
+PAIRING_TABLES = {
+    "unmatched": ("side", "name", "shape", "reason"),
+    "rewrites": ("name", "tuned_name", "rule", "detail"),
+}
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PLAIN = {"model", "models", "weights", "model_weights", "checkpoint", "checkpoints", "final", "hf", "snapshots", "actor"}
+
+
+@dataclass
+class Progress:
+    """How far a run is, in seconds of estimated work; told to the listener after every part."""
+
+    phase: str
+    total: float
+    done: float = 0.0
+    pairs: int = 0
+    pairs_done: int = 0
+    current: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return self.done / self.total if self.total else 1.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at the rate so far; `None` before there is one."""
+        passed = time.monotonic() - self.started
+        return passed * (1 - self.share) / self.share if self.share > 0.01 else None
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two matched checkpoints under the key of their contents."""
+
+    key: str
+    name: str
+    matching: Matching
+    prints: dict[str, list[str]]
+
+
+def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
+    """Seconds of one thread that a pair takes under some measures: fitted on 1 to 30 million elements."""
+    seconds = 0.002
+    modules = tuple(modules)
+    if any(m in FIRST_PASS for m in modules):
+        seconds += 6e-8 * pair.numel
+    if pair.is_matrix and any(m in SECOND_PASS for m in modules):
+        r, long = min(pair.shape), max(pair.shape)
+        seconds += 1.2e-7 * pair.numel + 1.4e-10 * long * r * r + 5e-10 * r**3
+    return seconds
+
+
+def memory(pairs: list[Pair], workers: int) -> int:
+    """Bytes that a run needs at most: interpreters, and the largest tensors that can be open at once."""
+    largest = sorted((p.numel for p in pairs), reverse=True)[:workers]
+    return 150_000_000 * (workers + 1) + sum(24 * n for n in largest)
+
+
+def preview(base: Checkpoint, tuned: Checkpoint, workers: int) -> dict:
+    """What a comparison would take, from headers alone: the `check` command's facts."""
+    matching = pairing.match(base, tuned)
+    dtypes: dict[str, int] = {}
+    for pair in matching.pairs:
+        label = pair.base_dtype if pair.base_dtype == pair.tuned_dtype else f"{pair.base_dtype} -> {pair.tuned_dtype}"
+        dtypes[label] = dtypes.get(label, 0) + 1
+    seconds = sum(cost(p, MEASURES) for p in matching.pairs) / workers
+    return {
+        "pairs": len(matching.pairs),
+        "parameters": matching.parameters,
+        "unmatched": matching.unmatched,
+        "rewrites": matching.rewrites,
+        "dtypes": dtypes,
+        "seconds": max(seconds, max(cost(p, MEASURES) for p in matching.pairs)),
+        "bytes": memory(matching.pairs, workers),
+        "notes": base.notes + tuned.notes,
+        "same": base.path.resolve() == tuned.path.resolve(),
+    }
+
+
+def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener) -> Comparison:
+    """Match the checkpoints and read their files once for the fingerprints that make the key."""
+    matching = pairing.match(base, tuned)
+    memory_ = fingerprint.Memory(store.root / "fingerprints.json")
+    files = [*base.files, *tuned.files]
+    progress = Progress("reading the files", sum(f.stat().st_size for f in files))
+
+    def advance(count: int) -> None:
+        progress.done += count
+        listener(progress)
+
+    prints = {
+        side: [memory_.fingerprint(f, advance) for f in opened.files]
+        for side, opened in (("base", base), ("tuned", tuned))
+    }
+    try:
+        memory_.save()
+    except OSError as error:
+        raise MachineError(f"write({memory_.path.name}): {error.strerror}; make room and run it again.") from None
+    settings = [f"{k}={v}" for k, v in sorted(SETTINGS.items())]
+    key = fingerprint.of_bytes(*prints["base"], "to", *prints["tuned"], *settings)[:16]
+    return Comparison(key, name or f"{label(base.path)}..{label(tuned.path)}", matching, prints)
+
+
+def label(path: Path) -> str:
+    """A short name for a checkpoint: its folder, with the parent's where that says little.
+
+    >>> label(Path("runs/opd/checkpoint-100")), label(Path("org/my-model/model"))
+    ('opd/checkpoint-100', 'my-model')
+    """
+    parts = [p for p in path.resolve().parts[1:] if p]
+    if path.suffix in checkpoint.ENDINGS and len(parts) > 1:
+        parts = parts[:-1] if path.stem in ("model", "pytorch_model") else [*parts[:-1], path.stem]
+    while len(parts) > 1 and parts[-1].lower() in PLAIN:
+        parts = parts[:-1]
+    last = parts[-1] if parts else "checkpoint"
+    numbered = last.lower().startswith(("checkpoint-", "global_step", "step")) and len(parts) > 1
+    return f"{parts[-2]}/{last}" if numbered else last
+
+
+def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
+    """The measures of some names, in their own order; all of them without names.
+
+    Raises
+        RequestError: an unknown name.
+    """
+    known = {m.NAME: m for m in MEASURES}
+    for name in names or []:
+        if name not in known:
+            raise RequestError(f"--measures: {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}.")
+    return tuple(m for m in MEASURES if not names or m.NAME in names)
+
+
+def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
+    """The pairs whose name fits a wildcard pattern; all of them without one.
+
+    Raises
+        RequestError: none fits.
+    """
+    fitting = [p for p in pairs if not pattern or fnmatch.fnmatchcase(p.name, pattern)]
+    if not fitting:
+        raise RequestError(f"--tensors: {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors.")
+    return fitting
+
+
+def compare(comparison: Comparison, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener):
+    """Run what is missing of a comparison, keep it, and compact what is complete. Returns the manifest."""
+    folder = store.folder(comparison.key)
+    pairs = chosen_pairs(comparison.matching.pairs, pattern)
+    with lock(folder):
+        sweep(folder)
+        manifest = start_manifest(comparison, store)
+        run(pairs, measures, executor, folder=folder, done=set(manifest["compacted"]), listener=listener)
+        listener(Progress("writing the tables", 1.0))
+        return compact(comparison, store, manifest)
+
+
+def start_manifest(comparison: Comparison, store: Store) -> dict:
+    """The manifest to start from: what is compacted, current and undamaged stays, the rest is dropped."""
+    matching, key = comparison.matching, comparison.key
+    old = store.manifest(key)
+    current = {f"{m.NAME}@{m.VERSION}" for m in MEASURES}
+    damaged = {fault.split("tables/")[1].split(".")[1] for fault in check(store, key) if "tables/" in fault}
+    kept = {c for c in old.get("compacted", []) if c in current and c.split("@")[0] not in damaged}
+    measures = {c.split("@")[0] for c in kept}
+    manifest = {
+        "format": FORMAT,
+        "key": key,
+        "name": comparison.name,
+        "base": side_facts(matching.base, comparison.prints["base"]),
+        "tuned": side_facts(matching.tuned, comparison.prints["tuned"]),
+        "settings": SETTINGS,
+        "measures": len(MEASURES),
+        "pairs": len(matching.pairs),
+        "parameters": matching.parameters,
+        "dtypes": sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs}),
+        "notes": matching.base.notes + matching.tuned.notes,
+        "same": comparison.prints["base"] == comparison.prints["tuned"],
+        "compacted": sorted(kept),
+        "tables": {t: d for t, d in old.get("tables", {}).items() if t.split(".")[1] in measures},
+    }
+    for table, columns in PAIRING_TABLES.items():
+        keep_table(store, manifest, f"{table}.pairing.parquet", compact_table(table, columns, getattr(matching, table)))
+    store.write_manifest(key, manifest)
+    for path in (store.folder(key) / "tables").glob("*.parquet"):
+        if path.name not in manifest["tables"]:
+            path.unlink()
+    for part in (store.folder(key) / "parts").glob("*.json"):
+        _, name, version, _ = part.name.split(".")
+        if f"{name}@{version}" not in current or f"{name}@{version}" in kept:
+            part.unlink()
+    return manifest
+
+
+def side_facts(side: Checkpoint, prints: list[str]) -> dict:
+    """What the manifest keeps of one checkpoint."""
+    return {"path": str(side.path.resolve()), "label": label(side.path), "fingerprints": prints}
+
+
+def keep_table(store: Store, manifest: dict, name: str, data: bytes) -> None:
+    """Write one compacted table and note its digest."""
+    path = store.folder(manifest["key"]) / "tables" / name
+    write(path, data)
+    manifest["tables"][name] = fingerprint.of_file(path)
+
+
+def run(pairs, measures, executor: Executor, *, folder: Path, done: set[str], listener: Listener) -> None:
+    """Measure pairs on an executor and write each part as it comes: first pass for all, then the second.
+
+    Raises
+        MachineError: a worker was lost, or a part could not be written.
+    """
+    tasks = [
+        (pair, missing)
+        for group in (FIRST_PASS, SECOND_PASS)
+        for pair in sorted(pairs, key=lambda p: (-cost(p, group), p.name))
+        if (missing := missing_measures(pair, [m for m in group if m in measures], folder, done))
+    ]
+    progress = Progress("measuring", sum(cost(p, m) for p, m in tasks), pairs=len(tasks))
+    listener(progress)
+    pending, flying = list(tasks), {}
+    room = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+    try:
+        while pending or flying:
+            while pending and len(flying) < room:
+                pair, modules = pending.pop(looked_at(pending, folder))
+                flying[executor.submit(work_on, pair, [m.NAME for m in modules])] = (pair, modules)
+            finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=1.0)
+            for future in finished:
+                pair, modules = flying.pop(future)
+                keep_parts(future, pair, folder)
+                progress.done += cost(pair, modules)
+                progress.pairs_done += 1
+                progress.current = pair.name
+            listener(progress)
+    except BrokenExecutor:
+        raise MachineError(
+            "compare: a worker process was lost (out of memory?); finished parts are kept. "
+            "Run it again, with --workers 1 if memory is short."
+        ) from None
+
+
+def missing_measures(pair: Pair, measures: list[ModuleType], folder: Path, done: set[str]) -> list[ModuleType]:
+    """The measures of a pair that are neither compacted nor on disk as a sound part."""
+    return [
+        m
+        for m in measures
+        if f"{m.NAME}@{m.VERSION}" not in done and decode_part(part_path(folder, pair.name, m.NAME, m.VERSION)) is None
+    ]
+
+
+def looked_at(pending: list, folder: Path) -> int:
+    """The position of the pair that someone is looking at, named in the file `focus`; the first otherwise."""
+    try:
+        name = (folder / "focus").read_text()
+    except OSError:
+        return 0
+    return next((i for i, (pair, _) in enumerate(pending) if pair.name == name), 0)
+
+
+def keep_parts(future: Future, pair: Pair, folder: Path) -> None:
+    """Write the parts that a worker returned."""
+    for name, version, data in future.result():
+        write(part_path(folder, pair.name, name, version), data)
+
+
+def work_on(pair: Pair, names: list[str]) -> list[tuple[str, int, bytes]]:
+    """In a worker: measure one pair, return each measure's part as bytes."""
+    work = Work(pair.base, pair.tuned)
+    chosen = chosen_measures(names)
+    return [(m.NAME, m.VERSION, encode_part(pair.name, finite(measure(pair, work, m)))) for m in chosen]
+
+
+def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """Rows in which every NaN or infinite number is missing."""
+
+    def clean(value):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {table: [{k: clean(v) for k, v in row.items()} for row in rows] for table, rows in tables.items()}
+
+
+def compact(comparison: Comparison, store: Store, manifest: dict) -> dict:
+    """Turn every complete measure's parts into Parquet, note it in the manifest, and only then delete the parts."""
+    folder = store.folder(comparison.key)
+    names = [p.name for p in comparison.matching.pairs]
+    spent = []
+    for m in MEASURES:
+        paths = [part_path(folder, name, m.NAME, m.VERSION) for name in names]
+        if f"{m.NAME}@{m.VERSION}" in manifest["compacted"] or not all(p.is_file() for p in paths):
+            continue
+        parts = [decode_part(p) for p in paths]
+        if not all(parts):
+            continue
+        for table, columns in m.TABLES.items():
+            rows = [row for part in parts for row in part["tables"].get(table, [])]
+            keep_table(store, manifest, f"{table}.{m.NAME}.parquet", compact_table(table, columns, rows))
+        manifest["compacted"] = sorted([*manifest["compacted"], f"{m.NAME}@{m.VERSION}"])
+        spent += paths
+    store.write_manifest(comparison.key, manifest)
+    for path in spent:
+        path.unlink(missing_ok=True)
+    return manifest
+
+
+@contextmanager
+def pool(workers: int):
+    """A pool of processes with one BLAS thread each, that die with their parent.
+
+    Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.
+    """
+    os.environ |= dict.fromkeys(ONE_THREAD, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["opdviz.analysis"])
+    reader, writer = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(reader,))
+    try:
+        yield executor
+    except BaseException:
+        writer.close()  # the workers see the end of the pipe and leave at once
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+    writer.close()
+
+
+def die_with(reader) -> None:
+    """In a worker: leave as soon as the parent's end of the pipe closes, for whatever reason."""
+
+    def watch() -> None:
+        try:
+            reader.recv_bytes()
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

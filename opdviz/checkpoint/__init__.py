@@ -1,0 +1,196 @@
+"""Open any checkpoint: names, shapes and dtypes from headers alone, one tensor or a block of its rows on demand."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from opdviz.checkpoint import safetensors
+from opdviz.checkpoint.formats import FORMATS, promote
+from opdviz.checkpoint.records import TensorInfo
+from opdviz.errors import RequestError, one_line
+
+SCALES = ("_scale_inv", "_scale")
+SCALE_BLOCK = 128
+NEVER = ("consolidated", "training_args", "optimizer", "scheduler", "rng")
+PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
+
+
+@dataclass
+class Checkpoint:
+    """An open checkpoint: `tensors` by name, the `files` that hold them, and `notes` on what was chosen."""
+
+    path: Path
+    files: list[Path]
+    tensors: dict[str, TensorInfo]
+    notes: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
+
+    def read(self, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Rows `first` to `last` (all by default) of a tensor, promoted: float32, float64, or integers as they are.
+
+        float8 codes are multiplied by their scale tensor. A scalar comes as an array of one element.
+
+        Raises
+            RequestError: no tensor of that name, or float8 codes without a scale.
+        """
+        if name not in self.tensors:
+            raise RequestError(f"read({one_line(name, limit=80)}): no such tensor in {self.path}")
+        info = self.tensors[name]
+        last = (info.shape[0] if info.shape else 1) if last is None else last
+        values = promote(raw(info, first, last), info.dtype)
+        if FORMATS[info.dtype].kind == "float8":
+            return values * self.scale(name, first, last)
+        return values
+
+    def scale_name(self, name: str) -> str | None:
+        """The name of the scale tensor that belongs to a float8 tensor, if it is there."""
+        return next((name + s for s in SCALES if name + s in self.tensors), None)
+
+    def scale(self, name: str, first: int, last: int) -> np.ndarray:
+        """The scale of rows `first` to `last`: one number, one a row, or one a block of 128 x 128."""
+        known = self.scale_name(name)
+        if known is None:
+            raise RequestError(f"read({one_line(name, limit=80)}): float8 without a scale tensor; its codes say nothing")
+        scale = np.asarray(self.read(known), dtype=np.float32)
+        if scale.size == 1:
+            return scale.reshape(())
+        shape = self.tensors[name].shape
+        for axis, wanted in enumerate(shape[: scale.ndim]):
+            if scale.shape[axis] not in (1, wanted):
+                whole = -(-wanted // scale.shape[axis])
+                block = SCALE_BLOCK if -(-wanted // SCALE_BLOCK) == scale.shape[axis] else whole
+                scale = np.repeat(scale, block, axis=axis).take(range(wanted), axis=axis)
+        scale = scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
+        return scale[first:last] if scale.shape[0] > 1 else scale
+
+
+def raw(info: TensorInfo, first: int, last: int) -> np.ndarray:
+    """Stored elements of rows `first` to `last`, by the reader of the file's format."""
+    if info.path.suffix == ".safetensors":
+        return safetensors.read(info, first, last)
+    return torch_file().read(info, first, last)
+
+
+def torch_file():
+    """The reader of PyTorch files, imported on first use: torch costs a second and 200 MB a process."""
+    from opdviz.checkpoint import torch_file as reader
+
+    return reader
+
+
+def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint.open(path)
+    """A file or a folder as a Checkpoint, from its headers alone.
+
+    Raises
+        RequestError: nothing there, nothing readable, a shard missing, an index that points outside.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise RequestError(f"open({one_line(path)}): found nothing there; expected a checkpoint file or folder.")
+    files, notes = choose(path) if path.is_dir() else ([path], [])
+    tensors: dict[str, TensorInfo] = {}
+    aliases: dict[str, str] = {}
+    for file in files:
+        infos, more, tied = headers(file)
+        notes += more
+        aliases |= tied
+        for info in infos:
+            if info.name in tensors:
+                raise RequestError(f"open({one_line(path)}): tensor {one_line(info.name, limit=80)} is in two files.")
+            tensors[info.name] = info
+    if not tensors:
+        raise RequestError(f"open({one_line(path)}): found no tensor in {one_line(files[0].name)}.")
+    folder = path if path.is_dir() else path.parent
+    return Checkpoint(path, files, tensors, notes, aliases, read_config(folder))
+
+
+def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
+    """The tensors, notes and aliases of one weight file, read by what the file is."""
+    if not file.is_file():
+        raise RequestError(f"open({one_line(file)}): found a folder or device; expected a weight file.")
+    with file.open("rb") as stream:
+        first = stream.read(4)
+    if first == b"GGUF":
+        raise RequestError(
+            f"open({one_line(file)}): found GGUF, a quantised format for inference; expected safetensors or PyTorch "
+            "weights. Name the original checkpoint."
+        )
+    if file.suffix == ".safetensors":
+        return safetensors.headers(file), [], {}
+    if file.suffix in ENDINGS:
+        if not first:
+            raise RequestError(f"open({one_line(file)}): found an empty file; expected weights. Copy it again.")
+        return torch_file().headers(file)
+    raise RequestError(f"open({one_line(file)}): found a '{file.suffix}' file; expected one of {', '.join(ENDINGS)}.")
+
+
+def choose(folder: Path) -> tuple[list[Path], list[str]]:
+    """The weight files of a folder and a note that says which were chosen.
+
+    An index names them; without one `model*.safetensors`, else `pytorch_model*.bin`, else the only weight file.
+    """
+    for ending in ("safetensors", "bin"):
+        if indexes := sorted(folder.glob(f"*.{ending}.index.json")):
+            index = next((i for i in indexes if i.name.startswith(("model.", "pytorch_model."))), indexes[0])
+            files = named_by(index, folder)
+            return files, [f"{len(files)} files named by {index.name}."]
+        pattern = next(p for p in PATTERNS if p.endswith(ending))
+        if files := [f for f in sorted(folder.glob(pattern)) if not f.name.startswith(NEVER)]:
+            return files, [f"Chosen: {', '.join(f.name for f in files)}."]
+    found = [f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)]
+    for ending in ENDINGS:
+        files = [f for f in found if f.suffix == ending]
+        if len(files) == 1:
+            return files, [f"Chosen: {files[0].name}, the only {ending} file."]
+        if files:
+            names = ", ".join(f.name for f in files[:4])
+            raise RequestError(f"open({one_line(folder)}): found {len(files)} weight files ({names}); name one of them.")
+    there = [f.name for f in sorted(folder.iterdir())]
+    if gguf := [n for n in there if n.endswith(".gguf")]:
+        headers(folder / gguf[0])
+    listed = f"only {', '.join(there[:4])}{' ...' if len(there) > 4 else ''}" if there else "an empty folder"
+    raise RequestError(
+        f"open({one_line(folder)}): found {one_line(listed)}; expected an index, model*.safetensors, "
+        "pytorch_model*.bin or one weight file."
+    )
+
+
+def named_by(index: Path, folder: Path) -> list[Path]:
+    """The files that an index names, each checked to be a plain name that is there."""
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RequestError(f"open({one_line(index)}): found no weight_map; expected a JSON index of shards.") from None
+    for name in names:
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise RequestError(f"open({one_line(index)}): found the shard {one_line(name)}; expected a file beside it.")
+        if not (folder / name).exists():
+            raise RequestError(f"open({one_line(index)}): shard {one_line(name)} is missing; copy it beside the index.")
+    return [folder / name for name in names]
+
+
+def read_config(folder: Path) -> dict:
+    """The folder's `config.json` as a dict; empty where there is none or it cannot be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def tokens(path: Path) -> dict[int, str]:
+    """Token text by vocabulary row from a tokenizer file beside the checkpoint; empty where there is none."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        if (folder / "tokenizer.json").is_file():
+            vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+            pairs = vocab.items() if isinstance(vocab, dict) else ((entry[0], i) for i, entry in enumerate(vocab))
+            return {int(row): str(text) for text, row in pairs}
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {}
+    return dict(enumerate(lines))

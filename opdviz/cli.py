@@ -1,0 +1,316 @@
+"""The command line: a thin shell over the functions that the app uses too.
+
+Imports stand inside the commands, so that `--version` and `list` do not pay for what `compare` needs.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from opdviz import __version__
+from opdviz.errors import CheckFailed, OpdvizError, RequestError, one_line
+
+INTERRUPTED = 130
+FORMATS = ("csv", "json", "parquet")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and exit 2."""
+
+    def error(self, message: str):
+        raise RequestError(f"{self.prog}: {one_line(message)}. `{self.prog} --help` shows what it takes.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code. Failures are one line on stderr, never a traceback."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        options = parser().parse_args(arguments)
+        if not hasattr(options, "run"):
+            raise RequestError("opdviz: no command; `opdviz --help` lists them.")
+        return options.run(options) or 0
+    except OpdvizError as error:
+        print(f"opdviz: {one_line(error, limit=600)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("opdviz: interrupted; what was finished is kept.", file=sys.stderr)
+        return INTERRUPTED
+    except MemoryError:
+        print("opdviz: out of memory; what was finished is kept. Run it again with --workers 1.", file=sys.stderr)
+        return 3
+    except BrokenPipeError:  # the reader of a pipe left: `opdviz show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"opdviz: {one_line(error)}", file=sys.stderr)
+        return 3
+
+
+def interrupt(*_) -> None:
+    """A termination signal ends the command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def parser() -> Parser:
+    """Every command with its options."""
+    top = Parser(prog="opdviz", description="What did training do to the weights?")
+    top.add_argument("--version", action="version", version=f"opdviz {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--cache", type=Path, help="the store (default: $OPDVIZ_CACHE or cache/)")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, parents=[shared])
+        made.set_defaults(run=run)
+        return made
+
+    c = command("check", check, "what two checkpoints have in common, from their headers alone")
+    add_pair(c)
+    c = command("compare", compare, "measure the update between two checkpoints and keep it")
+    add_pair(c)
+    c.add_argument("--name", help="a name to find it by")
+    c.add_argument("--device", default="cpu", help="where the decompositions run (this version: cpu)")
+    c.add_argument("--measures", help="comma-separated; all by default")
+    c.add_argument("--tensors", metavar="GLOB", help="only tensors whose name fits")
+    c.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+    c = command("list", list_, "the comparisons in the cache")
+    c.add_argument("--json", action="store_true")
+    c = command("show", show, "print one tidy table")
+    c.add_argument("key")
+    c.add_argument("table")
+    c.add_argument("--format", choices=FORMATS, default="csv")
+    c.add_argument("--out", type=Path, help="write to this file instead")
+    c = command("headline", headline, "a paper's row beside its published numbers")
+    c.add_argument("key")
+    c.add_argument("--protocol", default="A", help="A, B, C or D")
+    c.add_argument("--json", action="store_true")
+    c = command("verify", verify, "re-read the store and say what is wrong with it")
+    c.add_argument("key", nargs="?")
+    c.add_argument("--content", action="store_true", help="also read the checkpoints again")
+    c = command("rename", rename, "give a comparison another name")
+    c.add_argument("key")
+    c.add_argument("name")
+    c = command("forget", forget, "delete comparisons from the cache")
+    c.add_argument("key", nargs="+")
+    c = command("app", app, "open the dashboard")
+    c.add_argument("--roots", nargs="+", type=Path, metavar="DIR", help="folders below which checkpoints may be listed")
+    c.add_argument("--read-only", action="store_true", help="no jobs can be started from the pages")
+    c.add_argument("streamlit", nargs="*", help="after --: options for streamlit")
+    return top
+
+
+def add_pair(command: argparse.ArgumentParser) -> None:
+    """The arguments of the commands that take two checkpoints."""
+    command.add_argument("base", type=Path)
+    command.add_argument("tuned", type=Path)
+    command.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    command.add_argument("--json", action="store_true")
+
+
+def store_of(options: argparse.Namespace):
+    """The store that the options or the environment name."""
+    from opdviz.store import Store
+
+    return Store(Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache"))
+
+
+def open_pair(options: argparse.Namespace):
+    """Both checkpoints, opened."""
+    from opdviz import checkpoint
+
+    if options.workers < 1:
+        raise RequestError(f"--workers: found {options.workers}; expected 1 or more.")
+    return checkpoint.open(options.base), checkpoint.open(options.tuned)
+
+
+def print_json(value: object) -> None:
+    """One JSON value on stdout."""
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def check(options: argparse.Namespace) -> None:
+    """`opdviz check`."""
+    from opdviz import analysis
+
+    facts = analysis.preview(*open_pair(options), options.workers)
+    if options.json:
+        print_json(facts)
+        return
+    pairs, seconds, gigabytes = facts["pairs"], facts["seconds"], facts["bytes"] / 1e9
+    print(f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over.")
+    print(f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers.")
+    print("Stored as " + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items()) + ".")
+    if facts["same"]:
+        print("Both are the same folder: nothing will have moved.")
+    for note in facts["notes"]:
+        print(note)
+    for row in facts["rewrites"]:
+        print(f"  {row['name']} = {row['tuned_name']} ({row['rule']}: {row['detail']})")
+    for row in facts["unmatched"]:
+        print(f"  left over: {one_line(row['name'])} ({row['shape']}): {row['reason']}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(8.2), duration(150), duration(9000)
+    ('8 s', '2 min 30 s', '2 h 30 min')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def compare(options: argparse.Namespace) -> None:
+    """`opdviz compare`."""
+    from opdviz import analysis, progress, protocols
+
+    if options.device != "cpu":
+        raise RequestError(f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only.")
+    measures = analysis.chosen_measures(options.measures.split(",") if options.measures else None)
+    base, tuned = open_pair(options)
+    store = store_of(options)
+    with progress.listener(options.job, quiet=options.json) as listener:
+        comparison = analysis.prepare(base, tuned, store, options.name, listener)
+        listener.found(comparison.key)
+        analysis.chosen_pairs(comparison.matching.pairs, options.tensors)
+        with analysis.pool(options.workers) as executor:
+            manifest = analysis.compare(
+                comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
+            )
+    rows = protocols.headline(store, comparison.key)
+    values = {row["quantity"]: row["value"] for row in rows}
+    result = {"key": manifest["key"], "name": manifest["name"], "pairs": manifest["pairs"]}
+    result |= {"parameters": manifest["parameters"]} | values
+    if options.json:
+        print_json(result)
+        return
+    print(f"{manifest['name']}  {manifest['key']}")
+    print(f"{manifest['pairs']:,} pairs, {manifest['parameters']:,} parameters.")
+    for row in rows:
+        print("  " + headline_line(row))
+
+
+def headline_line(row: dict) -> str:
+    """One headline number as text."""
+    value = "not computed" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".removesuffix(" 1")
+    chance = "" if row["chance"] is None else f"   chance {row['chance']:.4g}"
+    return f"{row['quantity']:32s} {value:>14s}{chance}   ({row['aggregation']})"
+
+
+def list_(options: argparse.Namespace) -> None:
+    """`opdviz list`."""
+    from opdviz import tables
+
+    rows = tables.listing(store_of(options))
+    if options.json:
+        print_json(rows)
+        return
+    if not rows:
+        print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:.1f} MB"
+        print(f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs']:6,} pairs {size:>9s}  {row['name']}")
+
+
+def show(options: argparse.Namespace) -> None:
+    """`opdviz show`."""
+    import io
+
+    from opdviz import tables
+
+    store = store_of(options)
+    frame = tables.table(store, store.resolve(options.key), options.table)
+    if options.format == "parquet":
+        if options.out is None:
+            raise RequestError("show: --format parquet needs --out FILE; Parquet is not for a terminal.")
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        data = buffer.getvalue()
+    elif options.format == "json":
+        data = (json.dumps(tables.records(frame), allow_nan=False) + "\n").encode()
+    else:
+        data = frame.to_csv(index=False).encode()
+    if options.out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    from opdviz.store import write
+
+    write(options.out, data)
+
+
+def headline(options: argparse.Namespace) -> None:
+    """`opdviz headline`."""
+    from opdviz import protocols, published
+
+    store = store_of(options)
+    rows = protocols.headline(store, store.resolve(options.key), options.protocol)
+    if options.json:
+        print_json(rows)
+        return
+    for row in rows:
+        print(headline_line(row))
+        for other in published.rows(row["quantity"], protocol=options.protocol):
+            print(f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}: {other['pair']}")
+
+
+def verify(options: argparse.Namespace) -> None:
+    """`opdviz verify`."""
+    from opdviz import store as stores
+    from opdviz.fingerprint import of_file
+
+    store = store_of(options)
+    keys = [store.resolve(options.key)] if options.key else store.keys()
+    faults = [fault for key in keys for fault in stores.check(store, key)]
+    if options.content:
+        from opdviz import checkpoint
+
+        for key in keys:
+            for side in ("base", "tuned"):
+                facts = store.manifest(key)[side]
+                files = checkpoint.open(facts["path"]).files
+                if not all(f.resolve().name in facts["fingerprints"] or of_file(f) in facts["fingerprints"] for f in files):
+                    faults.append(f"{key}: the {side} checkpoint is no longer the one that was compared")
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise CheckFailed(f"verify: {len(faults)} faults; `opdviz compare` recomputes what is damaged.")
+    print(f"{len(keys)} comparisons, no fault.")
+
+
+def rename(options: argparse.Namespace) -> None:
+    """`opdviz rename`."""
+    store = store_of(options)
+    key = store.resolve(options.key)
+    store.write_manifest(key, store.manifest(key) | {"name": options.name})
+
+
+def forget(options: argparse.Namespace) -> None:
+    """`opdviz forget`."""
+    store = store_of(options)
+    for key in [store.resolve(word) for word in options.key]:
+        store.forget(key)
+
+
+def app(options: argparse.Namespace) -> None:
+    """`opdviz app`: replaces this process by Streamlit's server."""
+    script = Path(__file__).resolve().parent.parent / "app.py"
+    if not script.is_file():
+        raise RequestError("app: app.py is not beside the package; run it from a checkout or an editable install.")
+    cache = store_of(options).root.resolve()
+    os.environ["OPDVIZ_CACHE"] = str(cache)
+    if options.roots:
+        missing = [r for r in options.roots if not r.is_dir()]
+        if missing:
+            raise RequestError(f"app --roots: {one_line(missing[0])} is no folder.")
+        os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
+    if options.read_only:
+        os.environ["OPDVIZ_READ_ONLY"] = "1"
+    os.chdir(script.parent)
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", "app.py", *options.streamlit])

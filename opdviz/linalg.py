@@ -1,0 +1,226 @@
+"""One decomposition a matrix, in float64, shared by every measure that needs it.
+
+A matrix is turned so that it is tall (L x r, L >= r): rows are the long side. Everything comes from three products with
+r columns - the Gram matrices of base and delta and their cross product - which are summed over blocks of rows, so that a
+tall embedding is never held in float64. Floors: a singular value below sqrt(eps) = 1.5e-8 of the largest is not resolved.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from jaxtyping import Float
+from scipy import linalg
+
+from opdviz.checkpoint.formats import round_bfloat16
+
+SHARES = (0.01, 0.05, 0.1, 0.2)
+FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
+BLOCK = 1 << 18
+FIXED_K = 512
+LONG_R = 1024
+MASK_RANK = 64
+NULL_RANK = 16
+
+
+def rank_of_share(share: float, r: int) -> int:
+    """The k of a share of r: at least 1.
+
+    >>> rank_of_share(0.1, 384)
+    38
+    """
+    return max(1, int(share * r))
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Singular values s (r, falling) and the leading short-side singular vectors as columns of v (r, k)."""
+
+    s: Float[np.ndarray, " r"]
+    v: Float[np.ndarray, "r k"]
+
+
+def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
+    """The spectrum of a tall matrix from its Gram matrix; `k` leading vectors (0 for none).
+
+    Singular values are square roots of eigenvalues: exact to eps * sigma_1^2 / sigma.
+    """
+    r = gram.shape[0]
+    if k == 0:
+        values = linalg.eigh(gram, eigvals_only=True, check_finite=False)
+        return Spectrum(roots(values), np.empty((r, 0)))
+    values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
+    return Spectrum(roots(values), np.ascontiguousarray(vectors[:, ::-1][:, :k]))
+
+
+def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Falling square roots of rising eigenvalues; what rounding made negative is zero."""
+    return np.sqrt(np.maximum(values[::-1], 0.0))
+
+
+class Work:
+    """What is expensive about one pair of tensors: made once, on first use, and gone with the pair.
+
+    `base` and `tuned` are float32 or float64, a matrix (m, n) for everything but `elements`. `short` names the
+    paper's side of the r-dimensional space: right where m >= n, left otherwise.
+    """
+
+    def __init__(self, base: Float[np.ndarray, "..."], tuned: Float[np.ndarray, "..."]):
+        self.base, self.tuned = base, tuned
+        self.memo: dict[tuple, object] = {}
+        self.m, self.n = base.shape if base.ndim == 2 else (base.size, 1)
+        self.r = min(self.m, self.n)
+        self.long = max(self.m, self.n)
+        self.short, self.far = ("right", "left") if self.m >= self.n else ("left", "right")
+        self.k = max(rank_of_share(SHARES[-1], self.r), min(MASK_RANK, self.r), FIXED_K if self.r > LONG_R else 0)
+
+    def once(self, key: tuple, make):
+        """`make()` the first time that `key` is asked for, the same value afterwards."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
+    @cached_property
+    def nonfinite(self) -> int:
+        """How many coordinates are NaN or infinite on either side."""
+        flat = zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned))
+        return sum(a.size - int(np.count_nonzero(np.isfinite(a) & np.isfinite(b))) for a, b in flat)
+
+    def flat_blocks(self, x: np.ndarray):
+        """A tensor's elements in order, a few hundred thousand at a time."""
+        flat = x.reshape(-1)
+        return (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))
+
+    def elements(self, precision: str):
+        """(base, delta) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides first."""
+        for w, t in zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned)):
+            if self.nonfinite:
+                finite = np.isfinite(w) & np.isfinite(t)
+                w, t = w[finite], t[finite]
+            if precision == "bfloat16":
+                w, t = round_bfloat16(w), round_bfloat16(t)
+            yield w, t - w
+
+    def blocks(self):
+        """(rows, base, delta) of the tall orientation in float64, a few hundred thousand elements at a time."""
+        base, tuned = (self.base, self.tuned) if self.m >= self.n else (self.base.T, self.tuned.T)
+        size = max(1, BLOCK // self.r)
+        for first in range(0, self.long, size):
+            rows = slice(first, first + size)
+            a = np.ascontiguousarray(base[rows], dtype=np.float64)
+            d = np.ascontiguousarray(tuned[rows], dtype=np.float64)
+            d -= a
+            yield rows, a, d
+
+    @cached_property
+    def products(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A'A, A'D and D'D of the tall base A and delta D, each (r, r)."""
+        aa, ad, dd = (np.zeros((self.r, self.r)) for _ in range(3))
+        for _, a, d in self.blocks():
+            aa += a.T @ a
+            ad += a.T @ d
+            dd += d.T @ d
+        return aa, ad, dd
+
+    @cached_property
+    def base_spectrum(self) -> Spectrum:
+        """The base's singular values and all its short-side vectors."""
+        return spectrum_of_gram(self.products[0], self.r)
+
+    @cached_property
+    def tuned_spectrum(self) -> Spectrum:
+        """The tuned matrix's singular values and its leading short-side vectors."""
+        aa, ad, dd = self.products
+        return spectrum_of_gram(aa + ad + ad.T + dd, self.k)
+
+    @cached_property
+    def delta_spectrum(self) -> Spectrum:
+        """The delta's singular values and its leading short-side vectors (those of the rounding null)."""
+        return spectrum_of_gram(self.products[2], min(NULL_RANK, self.r) if self.r > 2 * NULL_RANK else 0)
+
+    @cached_property
+    def delta_energy(self) -> float:
+        """||D||_F^2."""
+        return float(np.trace(self.products[2]))
+
+    @cached_property
+    def usable(self) -> int:
+        """How many of the base's directions stand above the resolution floor."""
+        s = self.base_spectrum.s
+        return int(np.count_nonzero(s > 16 * FLOOR * s[0])) if s[0] > 0 else 0
+
+    @cached_property
+    def far_rows(self) -> Float[np.ndarray, "r r"]:
+        """U' D for all the base's long-side vectors, in the short-side basis V: (U' D V), zero beyond `usable`."""
+        s, v = self.base_spectrum.s, self.base_spectrum.v
+        turned = v.T @ self.products[1] @ v
+        inverse = np.zeros(self.r)
+        inverse[: self.usable] = 1.0 / s[: self.usable]
+        return inverse[:, None] * turned
+
+    @cached_property
+    def short_energy(self) -> Float[np.ndarray, " r"]:
+        """||D v_i||^2 for each short-side vector of the base."""
+        v = self.base_spectrum.v
+        return np.einsum("ij,ij->j", v, self.products[2] @ v)
+
+    @cached_property
+    def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The leading k long-side vectors of base and tuned, (L, k) each, orthonormal."""
+        base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
+        vb, vt = self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v
+        for rows, a, d in self.blocks():
+            base[rows] = a @ vb
+            a += d
+            tuned[rows] = a @ vt
+        return orthonormal(base, self.base_spectrum.s), orthonormal(tuned, self.tuned_spectrum.s)
+
+    def sines(self, side: str, k: int) -> Float[np.ndarray, " k"]:
+        """Sines of the principal angles between the leading k-dimensional subspaces of base and tuned, falling.
+
+        From U'_k - U_k (U_k' U'_k), never from 1 - cos^2, which loses everything below 1e-8.
+        """
+        residual, cosines = self.turns[side]
+        gram = residual[:k, :k] + cosines[k:, :k].T @ cosines[k:, :k]
+        return np.minimum(roots(linalg.eigvalsh(gram, check_finite=False)), 1.0)
+
+    @cached_property
+    def turns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """By side: the Gram matrix of the part of U' outside span(U), and U_k' U'_k."""
+        near = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
+        return {self.short: turn(*near), self.far: turn(*self.long_vectors)}
+
+
+def turn(u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]) -> tuple[np.ndarray, np.ndarray]:
+    """The Gram matrix of w - u (u'w), and u'w."""
+    cosines = u.T @ w
+    residual = w - u @ cosines
+    return residual.T @ residual, cosines
+
+
+def orthonormal(x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]) -> Float[np.ndarray, "rows k"]:
+    """A v scaled to unit columns; by QR where the values fall so far that A v / s is no longer orthonormal."""
+    k = x.shape[1]
+    if s[k - 1] > 1e-5 * s[0]:
+        x /= s[:k]
+        return x
+    q, upper = linalg.qr(x, mode="economic", check_finite=False)
+    return q * np.where(np.diag(upper) < 0, -1.0, 1.0)
+
+
+@lru_cache(maxsize=256)
+def gaussian_spectrum(m: int, n: int) -> Float[np.ndarray, " r"]:
+    """Singular values of a blind update of norm 1: Marchenko-Pastur quantiles at (i - 1/2) / r, falling.
+
+    With x = centre + half * cos(t) the density is smooth in t, which the trapezoid rule likes.
+    """
+    r, long = min(m, n), max(m, n)
+    ratio = r / long
+    low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
+    t = np.linspace(np.pi, 0.0, 20_001)
+    x = (low + high) / 2 + (high - low) / 2 * np.cos(t)
+    density = np.sin(t) ** 2 / np.maximum(x, 1e-12)
+    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    values = np.interp((np.arange(r, 0, -1) - 0.5) / r, mass / mass[-1], x)
+    s = np.sqrt(values)
+    return s / np.linalg.norm(s)

@@ -1,0 +1,39 @@
+"""The measures: families of statistics of one pair. Each has NAME, VERSION, TABLES and rows(pair, work).
+
+The first pass needs no decomposition and runs at the speed of reading; the second shares one decomposition a matrix.
+"""
+
+from types import ModuleType
+
+from opdviz.checkpoint.formats import FORMATS
+from opdviz.linalg import Work
+from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, sparsity, spectrum
+from opdviz.pairing import Pair
+
+FIRST_PASS: tuple[ModuleType, ...] = (magnitude, sparsity, concentration, coordinates)
+SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
+MEASURES = (*FIRST_PASS, *SECOND_PASS)
+
+
+def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]:
+    """One measure's rows of one pair, or the reason why it has none."""
+    reason = refusal(pair, work, module)
+    if reason:
+        return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
+    return module.rows(pair, work)
+
+
+def refusal(pair: Pair, work: Work, module: ModuleType) -> str | None:
+    """Why a measure does not apply to a pair; `None` where it does."""
+    if module is magnitude:
+        return None
+    if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
+        return "integers are compared for equality only"
+    if not pair.numel:
+        return "no elements"
+    if module in SECOND_PASS:
+        if not pair.is_matrix:
+            return "not a matrix"
+        if work.nonfinite:
+            return f"{work.nonfinite:,} coordinates are NaN or infinite"
+    return None

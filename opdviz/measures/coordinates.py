@@ -1,0 +1,181 @@
+"""Which coordinates moved, given the size of the weight, and where they stand (QUANTITIES 6: histogram, profile, rows)."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+from scipy.special import ndtr
+
+from opdviz import checkpoint
+from opdviz.checkpoint.formats import FORMATS, round_bfloat16, step
+from opdviz.linalg import Work
+from opdviz.measures.visibility import PROBES, Census, below, census, codes, magnitudes, quarters
+from opdviz.pairing import Pair
+
+NAME = "coordinates"
+VERSION = 1
+TABLES = {
+    "histogram": ("name", "of", "precision", "threshold", "low", "high", "count", "moved", "null_moved"),
+    "profile": ("name", "axis", "bin", "low", "high", "moved", "moved_bfloat16", "energy"),
+    "rows": ("name", "row", "relative_norm", "moved", "shrink", "cosine", "token"),
+    "skipped": ("name", "measure", "reason"),
+}
+THRESHOLDS = (0.0, 1e-5)
+MOST_ROWS = 100
+LEAST_ROWS = 256
+MOST_BINS = 64
+
+
+def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+    """Rows of `histogram`; of `profile` and `rows` where the tensor has such."""
+    found: dict[str, list[dict]] = {"histogram": [], "profile": [], "rows": [], "skipped": []}
+    for precision in pair.precisions:
+        if FORMATS[pair.grid(precision)].kind == "float8":
+            reason = "histogram: the float8 grid differs by scale block"
+            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+            continue
+        taken = census(pair, work, precision)
+        deltas = delta_bins(work, precision, taken)
+        for threshold in THRESHOLDS:
+            where = {"name": pair.name, "precision": precision, "threshold": threshold}
+            found["histogram"] += [where | {"of": "base"} | row for row in base_histogram(taken, threshold)]
+            found["histogram"] += [where | {"of": "delta"} | row for row in deltas[threshold]]
+    if pair.is_matrix and not work.nonfinite:
+        found["profile"] = profile(pair, work)
+        if pair.place.block in ("embedding", "head") and pair.shape[0] >= LEAST_ROWS:
+            found["rows"] = most_moved_rows(pair, work)
+    return found
+
+
+def probe_index(threshold: float) -> int:
+    """The position of the absolute probe of a threshold among PROBES."""
+    return PROBES.index(("absolute", threshold))
+
+
+def base_histogram(taken: Census, threshold: float) -> list[dict]:
+    """Bins of |W| with all, moved, and the coordinates that move under the Gaussian null."""
+    at = probe_index(threshold)
+    bins = np.tile(quarters(taken.grid), 2)
+    used = np.flatnonzero(taken.count)
+    sums: dict[int, list[float]] = defaultdict(lambda: [0, 0, 0.0])
+    null = taken.gaussian[at] * taken.count
+    for low in np.unique(bins[used]):
+        inside = used[bins[used] == low]
+        sums[int(low)] = [taken.count[inside].sum(), taken.visible[at][inside].sum(), null[inside].sum()]
+    return [edges(low) | {"count": int(a), "moved": int(b), "null_moved": float(c)} for low, (a, b, c) in sums.items()]
+
+
+def edges(quarter: int) -> dict:
+    """The edges of a quarter-octave bin; the bin of zeros has low = high = 0."""
+    if quarter <= -(1 << 20):
+        return {"low": 0.0, "high": 0.0}
+    return {"low": 2.0 ** (quarter / 4), "high": 2.0 ** ((quarter + 1) / 4)}
+
+
+def delta_bins(work: Work, precision: str, taken: Census) -> dict[float, list[dict]]:
+    """Bins of |D| by threshold: all, those beyond it, and as many under the Gaussian null."""
+    size = 2 * len(magnitudes("float32"))
+    count = np.zeros(size, dtype=np.int64)
+    moved = {t: np.zeros(size, dtype=np.int64) for t in THRESHOLDS}
+    for _, d in work.elements(precision):
+        d = np.abs(d)
+        code = codes(d, "float32")
+        count += np.bincount(code, minlength=size)
+        for t in THRESHOLDS:
+            moved[t] += np.bincount(code[d > below(t, d.dtype)], minlength=size)
+    bins = quarters("float32")
+    used = [b for b in np.unique(bins[np.flatnonzero(count[: len(bins)])])]
+    found = {}
+    for t in THRESHOLDS:
+        null = null_deltas(taken, t, used)
+        found[t] = [
+            edges(int(b))
+            | {"count": int(count[: len(bins)][bins == b].sum()), "moved": int(moved[t][: len(bins)][bins == b].sum())}
+            | {"null_moved": float(n)}
+            for b, n in zip(used, null)
+        ]
+    return found
+
+
+def null_deltas(taken: Census, threshold: float, bins: list[int]) -> np.ndarray:
+    """Expected coordinates in each bin of |D| beyond a threshold under the Gaussian null, counted by grid step."""
+    scale = taken.scale[probe_index(threshold)]
+    if not scale:
+        return np.zeros(len(bins))
+    used = np.flatnonzero(taken.count)
+    sizes = np.tile(magnitudes(taken.grid), 2)[used]
+    steps, group = np.unique(step(sizes, taken.grid), return_inverse=True)
+    weight = np.bincount(group, weights=taken.count[used])[:, None]
+    low = np.array([edges(int(b))["low"] for b in bins])
+    high = np.array([edges(int(b))["high"] for b in bins])
+    u = steps[:, None]
+    beyond = (np.floor(threshold / u) + 0.5) * u
+    reach = [np.maximum((np.ceil(x[None, :] / u) - 0.5) * u, beyond) for x in (low, high)]
+    share = 2 * (ndtr(-reach[0] / scale) - ndtr(-reach[1] / scale))
+    return np.where(high > 0, (weight * share).sum(axis=0), 0.0)
+
+
+def profile(pair: Pair, work: Work) -> list[dict]:
+    """Share of moved coordinates and of energy in bands of rows and of columns."""
+    m, n = pair.shape
+    sums = {axis: np.zeros((3, length)) for axis, length in (("row", m), ("column", n))}
+    size = max(1, (1 << 18) // n)
+    for first in range(0, m, size):
+        w, t = work.base[first : first + size], work.tuned[first : first + size]
+        d = t - w
+        squares = d.astype(np.float64) ** 2
+        coarse = d != 0 if len(pair.precisions) == 1 else round_bfloat16(w) != round_bfloat16(t)
+        for at, part in enumerate((d != 0, coarse, squares)):
+            sums["row"][at, first : first + size] = part.sum(axis=1)
+            sums["column"][at] += part.sum(axis=0)
+    total = float(sums["row"][2].sum())
+    wide = len(pair.precisions) > 1
+    found = []
+    for axis, across in (("row", n), ("column", m)):
+        moved, coarse, energy = sums[axis]
+        width = band(len(moved), pair.head_size)
+        for number, low in enumerate(range(0, len(moved), width)):
+            high = min(low + width, len(moved))
+            cells = (high - low) * across
+            found.append(
+                {"name": pair.name, "axis": axis, "bin": number, "low": low, "high": high}
+                | {"moved": float(moved[low:high].sum()) / cells}
+                | {"moved_bfloat16": float(coarse[low:high].sum()) / cells if wide else None}
+                | {"energy": float(energy[low:high].sum()) / total if total else None}
+            )
+    return found
+
+
+def band(length: int, head: int | None) -> int:
+    """The width of a band: about 64 an axis, and never across two attention heads.
+
+    >>> band(384, 32), band(1536, None), band(8192, 128)
+    (8, 24, 128)
+    """
+    least = math.ceil(length / MOST_BINS)
+    if not head or length % head:
+        return least
+    return next((w for w in range(least, head + 1) if head % w == 0), head)
+
+
+def most_moved_rows(pair: Pair, work: Work) -> list[dict]:
+    """The 100 rows of an embedding or a head with the largest relative norm, with their tokens where known."""
+    base, tuned = work.base.astype(np.float64), work.tuned.astype(np.float64)
+    tuned -= base
+    ww, dd, wd = (np.einsum("ij,ij->i", a, b) for a, b in ((base, base), (tuned, tuned), (base, tuned)))
+    relative = np.sqrt(np.divide(dd, ww, out=np.zeros_like(dd), where=ww > 0))
+    order = np.argsort(-relative, kind="stable")[:MOST_ROWS]
+    tokens = checkpoint.tokens(pair.base_path)
+    return [
+        {
+            "name": pair.name,
+            "row": int(i),
+            "relative_norm": float(relative[i]),
+            "moved": float(np.count_nonzero(tuned[i])) / pair.shape[1],
+            "shrink": float(wd[i] / ww[i]),
+            "cosine": float(wd[i] / math.sqrt(ww[i] * dd[i])),
+            "token": tokens.get(int(i)),
+        }
+        for i in order
+        if dd[i] > 0 and ww[i] > 0
+    ]

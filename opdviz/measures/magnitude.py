@@ -1,0 +1,91 @@
+"""How large is the update of a tensor (QUANTITIES 1): norms, cosine, shrink, and what did not move."""
+
+import math
+
+import numpy as np
+
+from opdviz.checkpoint.formats import FORMATS
+from opdviz.linalg import Work
+from opdviz.pairing import Pair, shape_text
+
+NAME = "magnitude"
+VERSION = 1
+TABLES = {
+    "tensors": (
+        "name", "tuned_name", "tower", "layer", "block", "module", "expert", "shape", "rows", "columns", "numel",
+        "base_dtype", "tuned_dtype", "kind", "base_norm", "tuned_norm", "delta_norm", "relative_norm", "delta_max",
+        "delta_mean_abs", "delta_rms", "base_rms", "cosine", "shrink", "nonfinite", "moved", "untouched_rows",
+    ),
+    "skipped": ("name", "measure", "reason"),
+}  # fmt: skip
+
+
+def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+    """One row of `tensors`; an integer tensor is compared for equality and stands in `skipped`."""
+    if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
+        return {"skipped": [{"name": pair.name, "measure": NAME, "reason": equality(work)}]}
+    row = describe(pair) | sizes(work) | {"untouched_rows": untouched(pair, work)}
+    return {"tensors": [row]}
+
+
+def equality(work: Work) -> str:
+    """Whether two integer tensors are equal, in words."""
+    differing = int(np.count_nonzero(work.base != work.tuned))
+    return f"integers: differs in {differing:,} places" if differing else "integers: equal"
+
+
+def describe(pair: Pair) -> dict:
+    """The columns that headers alone give."""
+    place, matrix = pair.place, len(pair.shape) == 2
+    return {
+        "name": pair.name,
+        "tuned_name": pair.tuned_name if pair.tuned_name != pair.name else None,
+        "tower": place.tower,
+        "layer": place.layer,
+        "block": place.block,
+        "module": place.module,
+        "expert": place.expert,
+        "shape": shape_text(pair.shape),
+        "rows": pair.shape[0] if matrix else None,
+        "columns": pair.shape[1] if matrix else None,
+        "numel": pair.numel,
+        "base_dtype": pair.base_dtype,
+        "tuned_dtype": pair.tuned_dtype,
+        "kind": pair.kind,
+    }
+
+
+def sizes(work: Work) -> dict:
+    """Norms and inner products of the finite coordinates, summed in float64."""
+    ww = wd = dd = total = largest = 0.0
+    moved = count = 0
+    for w, d in work.elements("stored"):
+        w, d = w.astype(np.float64), d.astype(np.float64)
+        size = np.abs(d)
+        ww, wd, dd = ww + float(w @ w), wd + float(w @ d), dd + float(d @ d)
+        total += float(size.sum())
+        largest = max(largest, float(size.max(initial=0.0)))
+        moved += int(np.count_nonzero(d))
+        count += d.size
+    tt = max(ww + 2 * wd + dd, 0.0)
+    return {
+        "base_norm": math.sqrt(ww),
+        "tuned_norm": math.sqrt(tt),
+        "delta_norm": math.sqrt(dd),
+        "relative_norm": math.sqrt(dd / ww) if ww else None,
+        "delta_max": largest,
+        "delta_mean_abs": total / count if count else None,
+        "delta_rms": math.sqrt(dd / count) if count else None,
+        "base_rms": math.sqrt(ww / count) if count else None,
+        "cosine": min((ww + wd) / math.sqrt(ww * tt), 1.0) if ww and tt else None,
+        "shrink": wd / ww if ww else None,
+        "nonfinite": work.nonfinite,
+        "moved": moved,
+    }
+
+
+def untouched(pair: Pair, work: Work) -> int | None:
+    """For an embedding or a head: the number of rows in which nothing moved."""
+    if pair.place.block not in ("embedding", "head") or len(pair.shape) != 2:
+        return None
+    return int(np.count_nonzero((work.base == work.tuned).all(axis=1)))

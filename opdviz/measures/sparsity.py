@@ -1,0 +1,91 @@
+"""How many coordinates did not change (QUANTITIES 2), by four probes, as stored and as bf16; and by how many grid steps."""
+
+import numpy as np
+
+from opdviz.checkpoint.formats import FORMATS, step
+from opdviz.linalg import Work
+from opdviz.measures.visibility import below
+from opdviz.pairing import Pair
+
+NAME = "sparsity"
+VERSION = 1
+TABLES = {
+    "sparsity": ("name", "precision", "probe", "threshold", "unchanged", "share"),
+    "steps": ("name", "precision", "steps", "count", "share"),
+    "skipped": ("name", "measure", "reason"),
+}
+ABSOLUTE = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+RELATIVE = 1e-3
+BASE_RMS = (1e-4, 1e-3, 1e-2)
+STEPS = (("0", 0), ("1", 1), ("2", 2), ("3-4", 4), ("5-8", 8))
+
+
+def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+    """Rows of `sparsity` and `steps` for every precision of the pair."""
+    found: dict[str, list[dict]] = {"sparsity": [], "steps": [], "skipped": []}
+    for precision in pair.precisions:
+        where = {"name": pair.name, "precision": precision}
+        counts, numel = unchanged(work, precision)
+        for (probe, threshold), count in counts.items():
+            found["sparsity"].append(
+                where | {"probe": probe, "threshold": threshold, "unchanged": count, "share": count / numel if numel else None}
+            )
+        grid = pair.grid(precision)
+        if FORMATS[grid].kind == "float8":
+            reason = "grid steps: float8 steps differ by scale block"
+            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+            continue
+        for label, count in steps(work, precision, grid).items():
+            found["steps"].append(where | {"steps": label, "count": count, "share": count / numel if numel else None})
+    return found
+
+
+def unchanged(work: Work, precision: str) -> tuple[dict[tuple[str, float], int], int]:
+    """Counts of unchanged coordinates by (probe, threshold), and of all finite ones."""
+    probes = [("exact", 0.0), *(("absolute", t) for t in ABSOLUTE), ("relative", RELATIVE)]
+    counts = dict.fromkeys([*probes, *(("base_rms", t) for t in BASE_RMS)], 0)
+    rms, numel = base_rms(work, precision)
+    for w, d in work.elements(precision):
+        size = np.abs(d)
+        counts["exact", 0.0] += size.size - int(np.count_nonzero(size))
+        for t in ABSOLUTE:
+            counts["absolute", t] += int(np.count_nonzero(size <= below(t, size.dtype)))
+        reach = RELATIVE * np.maximum(np.abs(w), np.abs(w + d))
+        counts["relative", RELATIVE] += int(np.count_nonzero(size <= reach))
+        for t in BASE_RMS:
+            counts["base_rms", t] += int(np.count_nonzero(size < t * rms))
+    return counts, numel
+
+
+def base_rms(work: Work, precision: str) -> tuple[float, int]:
+    """Root mean square of the base's finite coordinates, and how many there are."""
+    total, count = 0.0, 0
+    for w, _ in work.elements(precision):
+        w = w.astype(np.float64)
+        total += float(w @ w)
+        count += w.size
+    return (total / count) ** 0.5 if count else 0.0, count
+
+
+def steps(work: Work, precision: str, grid: str) -> dict[str, int]:
+    """Counts of |D| in steps of the format at the base value: none, up to 1, up to 2, up to 4, up to 8, more."""
+    within = dict.fromkeys([label for label, _ in STEPS], 0)
+    total = 0
+    for w, d in work.elements(precision):
+        size, u = np.abs(d), grid_step(w, grid)
+        total += size.size
+        for label, most in STEPS:
+            within[label] += int(np.count_nonzero(size <= most * u)) if most else size.size - int(np.count_nonzero(size))
+    cumulative = [*within.values(), total]
+    differences = [b - a for a, b in zip([0, *cumulative], cumulative)]
+    return dict(zip([*within, "9+"], differences))
+
+
+def grid_step(w: np.ndarray, grid: str) -> np.ndarray:
+    """The format's step at each value, in the array's own type: by exponent bits for float32, by frexp for float64."""
+    if w.dtype == np.float64:
+        return step(w, grid)
+    exponents = (w.view(np.uint32) >> 23) & np.uint32(0xFF)
+    values = 2.0 ** (np.arange(256) - 127.0)
+    values[0] = 0.0
+    return step(values, grid).astype(np.float32)[exponents]

@@ -1,0 +1,164 @@
+"""How many directions the update uses (QUANTITIES 4): singular values, ranks and energies beside a Gaussian's."""
+
+import math
+
+import numpy as np
+
+from opdviz.checkpoint.formats import FORMATS, rounded
+from opdviz.linalg import FLOOR, NULL_RANK, SHARES, Work, gaussian_spectrum, rank_of_share, spectrum_of_gram
+from opdviz.pairing import Pair
+
+NAME = "spectrum"
+VERSION = 1
+TABLES = {
+    "spectrum": ("name", "matrix", "index", "sigma"),
+    "spectrum_summary": (
+        "name", "matrix", "spectral_norm", "stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90",
+        "rank_99", "norm", "method", "error_bound",
+    ),
+    "rank": ("name", "matrix", "tolerance", "rank", "share"),
+    "top_energy": ("name", "matrix", "k", "share", "energy", "chance"),
+    "skipped": ("name", "measure", "reason"),
+}  # fmt: skip
+TOLERANCES = (1e-6, 1e-5, 1e-4)
+TOP_K = (1, 2, 4, 8, 16, 32, 64)
+TOP_SHARES = (0.01, 0.05, 0.1)
+MOST_POINTS = 300
+ALWAYS = 64
+NULL_TRIES = 24
+NULL_PRECISION = 1e-3
+
+
+def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+    """Rows of the spectral tables; a matrix that did not move has rank 0 and missing values."""
+    spectra = {"base": work.base_spectrum.s, "tuned": work.tuned_spectrum.s, "delta": work.delta_spectrum.s}
+    size = math.sqrt(work.delta_energy)
+    found: dict[str, list[dict]] = {table: [] for table in TABLES}
+    if size:
+        spectra["gaussian"] = size * gaussian_spectrum(work.m, work.n)
+        null, reason = rounding_null(pair, work)
+        if null is not None:
+            spectra["rounding_null"] = null
+        if reason:
+            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": f"rounding null: {reason}"})
+    for matrix, s in spectra.items():
+        where = {"name": pair.name, "matrix": matrix}
+        found["spectrum"] += [where | {"index": int(i), "sigma": float(s[i - 1])} for i in kept_indices(work.r)]
+        found["spectrum_summary"].append(where | summary(s, matrix))
+        tolerances = sorted({*TOLERANCES, machine_tolerance(work.m, work.n)})
+        found["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
+        found["top_energy"] += [where | row for row in top_energies(s, work)]
+    return found
+
+
+def kept_indices(r: int) -> np.ndarray:
+    """Which singular values are stored, from 1: all up to 300, else about 300 log-spaced with 1 to 64 and every k."""
+    if r <= MOST_POINTS:
+        return np.arange(1, r + 1)
+    needed = {rank_of_share(share, r) for share in (*SHARES, *TOP_SHARES)} | set(range(1, ALWAYS + 1)) | {r}
+    spaced = np.unique(np.geomspace(1, r, 1000).astype(int))
+    extra = np.setdiff1d(spaced, sorted(needed))
+    room = MOST_POINTS - len(needed)
+    extra = extra[np.unique(np.linspace(0, len(extra) - 1, room).astype(int))] if len(extra) > room else extra
+    return np.array(sorted(needed | set(extra.tolist())))
+
+
+def summary(s: np.ndarray, matrix: str) -> dict:
+    """The scalars of one spectrum. Missing where it is zero."""
+    energy = s**2
+    total, top = float(energy.sum()), float(s[0])
+    bound = FLOOR * top if matrix in ("base", "tuned", "delta") else None
+    method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(matrix, "exact")
+    row = {"spectral_norm": top, "norm": math.sqrt(total), "method": method, "error_bound": bound}
+    if not total:
+        names = ("stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90", "rank_99")
+        return row | dict.fromkeys(names)
+    held = np.cumsum(energy) / total
+    ranks = {f"rank_{p}": int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
+    return row | ranks | {
+        "stable_rank": total / top**2,
+        "entropy_rank": entropy_rank(s / s.sum()),
+        "energy_entropy_rank": entropy_rank(energy / total),
+    }
+
+
+def entropy_rank(p: np.ndarray) -> float:
+    """exp of the entropy of a distribution; zeros add nothing.
+
+    >>> round(entropy_rank(np.full(8, 1 / 8)), 9)
+    8.0
+    """
+    p = p[p > 0]
+    return math.exp(-float(np.sum(p * np.log(p))))
+
+
+def machine_tolerance(m: int, n: int) -> float:
+    """max(m, n) * 2^-23: what a float32 rank routine takes by default (protocol D)."""
+    return max(m, n) * 2.0**-23
+
+
+def rank_at(s: np.ndarray, tolerance: float) -> dict:
+    """The number of singular values above tolerance * sigma_1, and its share of r."""
+    rank = int(np.count_nonzero(s > tolerance * s[0])) if s[0] > 0 else 0
+    return {"rank": rank, "share": rank / len(s)}
+
+
+def top_energies(s: np.ndarray, work: Work) -> list[dict]:
+    """Energy of the leading k directions beside that of a Gaussian matrix of the shape."""
+    r, total = work.r, float(np.sum(s**2))
+    chance = np.cumsum(gaussian_spectrum(work.m, work.n) ** 2)
+    held = np.cumsum(s**2)
+    ks = sorted({k for k in TOP_K if k <= r} | {rank_of_share(share, r) for share in TOP_SHARES})
+    return [
+        {"k": k, "share": k / r, "energy": float(held[k - 1]) / total if total else None, "chance": float(chance[k - 1])}
+        for k in ks
+    ]
+
+
+def rounding_null(pair: Pair, work: Work) -> tuple[np.ndarray | None, str | None]:
+    """Singular values of what is left of a rank-16 update after storing, and the reason where there are none.
+
+    The rank-16 part of D is scaled so that, added to W and rounded to the stored format, its stored norm is ||D||.
+    """
+    grid = pair.grid("stored")
+    if work.r <= 2 * NULL_RANK:
+        return None, f"r = {work.r} is at most {2 * NULL_RANK}"
+    if FORMATS[grid].kind == "float8" or FORMATS[grid].mantissa > FORMATS["float16"].mantissa:
+        return None, f"stored as {grid}: drawn for formats up to bf16 and fp16"
+    base = np.ascontiguousarray(work.base if work.m >= work.n else work.base.T, dtype=np.float64)
+    low_rank = leading_part(work)
+    wanted = math.sqrt(work.delta_energy)
+
+    def stored(scale: float) -> np.ndarray:
+        return rounded(base + scale * low_rank, grid) - base
+
+    scale = matching_scale(lambda c: float(np.linalg.norm(stored(c))), wanted)
+    if scale is None:
+        return None, "no scale of the rank-16 part gives the stored norm"
+    change = stored(scale)
+    return spectrum_of_gram(change.T @ change, 0).s, None
+
+
+def leading_part(work: Work) -> np.ndarray:
+    """The rank-16 part of the tall delta: D V V'."""
+    v = work.delta_spectrum.v
+    part = np.empty((work.long, work.r))
+    for rows_, _, d in work.blocks():
+        part[rows_] = (d @ v) @ v.T
+    return part
+
+
+def matching_scale(norm_at, wanted: float) -> float | None:
+    """The scale c with norm_at(c) = wanted to a part in a thousand, by bisection; `None` where there is none."""
+    low, high = 0.0, 1.0
+    while norm_at(high) < wanted:
+        low, high = high, 2 * high
+        if high > 1e6:
+            return None
+    for _ in range(NULL_TRIES):
+        middle = (low + high) / 2
+        found = norm_at(middle)
+        if abs(found / wanted - 1) < NULL_PRECISION:
+            return middle
+        low, high = (middle, high) if found < wanted else (low, middle)
+    return None

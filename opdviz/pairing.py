@@ -1,0 +1,249 @@
+"""Match the tensors of two checkpoints by name, never by order; what is left over is listed with its reason."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from opdviz import checkpoint
+from opdviz.checkpoint import Checkpoint
+from opdviz.checkpoint.formats import FORMATS, coarser
+from opdviz.checkpoint.records import TensorInfo
+from opdviz.errors import RequestError, one_line
+from opdviz.naming import WRAPPERS, Place, parse
+
+PREFIXES = ("base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The base and the tuned tensor of one name; for a stack of matrices, one slice of it.
+
+    `shape` is the shape analysed: a convolution stands as (out, rest), a slice as its own two axes.
+    """
+
+    name: str
+    tuned_name: str
+    base_path: Path
+    tuned_path: Path
+    shape: tuple[int, ...]
+    kind: str
+    base_dtype: str
+    tuned_dtype: str
+    place: Place
+    expert: int | None = None
+    head_size: int | None = None
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """How coordinates are counted: as stored and, where a side is wider than bf16, after rounding both to it."""
+        wide = {"float32", "float64", "float16"} & {self.base_dtype, self.tuned_dtype}
+        return ("stored", "bfloat16") if wide else ("stored",)
+
+    def grid(self, precision: str) -> str:
+        """The format whose grid the update is seen through: the coarser of the two sides', or bfloat16."""
+        return "bfloat16" if precision == "bfloat16" else coarser(self.base_dtype, self.tuned_dtype)
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the pair has a spectrum: two axes, both longer than one."""
+        return len(self.shape) == 2 and min(self.shape) > 1
+
+    @property
+    def base(self) -> np.ndarray:
+        """The base tensor, promoted, in `shape`."""
+        return self.side(self.base_path, self.stored_name(self.name))
+
+    @property
+    def tuned(self) -> np.ndarray:
+        """The tuned tensor, promoted, in `shape`."""
+        return self.side(self.tuned_path, self.stored_name(self.tuned_name))
+
+    @property
+    def delta(self) -> np.ndarray:
+        """tuned - base, in float64."""
+        return self.tuned.astype(np.float64) - self.base.astype(np.float64)
+
+    def stored_name(self, name: str) -> str:
+        """The name in the file, without the slice number."""
+        return name if self.expert is None else name[: name.rindex("[")]
+
+    def side(self, path: Path, name: str) -> np.ndarray:
+        """One side's values, read from its checkpoint."""
+        first, last = (0, None) if self.expert is None else (self.expert, self.expert + 1)
+        return opened(path).read(name, first, last).reshape(self.shape)
+
+
+@dataclass
+class Matching:
+    """What two checkpoints have in common (`pairs`), what they do not (`unmatched`), and every name rewritten."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+    pairs: list[Pair] = field(default_factory=list)
+    tensors: int = 0
+    unmatched: list[dict] = field(default_factory=list)
+    rewrites: list[dict] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> int:
+        """The number of float elements paired."""
+        return sum(p.numel for p in self.pairs if FORMATS[p.base_dtype].kind != "integer")
+
+
+@lru_cache(maxsize=8)
+def opened(path: Path) -> Checkpoint:
+    """The checkpoint at a path, opened once a process."""
+    return checkpoint.open(path)
+
+
+def match(base: Checkpoint, tuned: Checkpoint) -> Matching:
+    """Pair the tensors of two checkpoints: exact names first, then names without their prefixes.
+
+    A prefix rule holds only where it maps one to one and the shapes agree.
+
+    Raises
+        RequestError: no tensor in common.
+    """
+    matching = Matching(base, tuned)
+    left, right = candidates(base, "base", matching), candidates(tuned, "tuned", matching)
+    found = [(name, name) for name in left if name in right and left[name].shape == right[name].shape]
+    for name in [n for n in left if n in right and left[n].shape != right[n].shape]:
+        reason = f"shapes differ: base {shape_text(left[name].shape)}, tuned {shape_text(right[name].shape)}"
+        list_unmatched(matching, "base", left.pop(name), reason)
+        list_unmatched(matching, "tuned", right.pop(name), reason)
+    for name, _ in found:
+        left_info, right_info = left.pop(name), right.pop(name)
+        add_pairs(matching, left_info, right_info)
+    for name, other in by_core(left, right):
+        matching.rewrites.append({"name": name, "tuned_name": other, "rule": "prefix", "detail": f"core {core(name)}"})
+        add_pairs(matching, left.pop(name), right.pop(other))
+    for side, rest in (("base", left), ("tuned", right)):
+        for info in rest.values():
+            list_unmatched(matching, side, info, f"only in {side}")
+    if not matching.pairs:
+        raise RequestError(
+            f"match({one_line(base.path)}, {one_line(tuned.path)}): no tensor in common; the base has "
+            f"{one_line(next(iter(base.tensors)), limit=60)}, the tuned {one_line(next(iter(tuned.tensors)), limit=60)}. "
+            "Are both of one model?"
+        )
+    matching.pairs.sort(key=lambda p: (p.stored_name(p.name), p.expert or 0))
+    matching.unmatched.sort(key=lambda row: (row["side"], row["name"]))
+    return matching
+
+
+def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, TensorInfo]:
+    """The tensors of one side that can be paired; tied heads, scales and bare float8 codes are taken out and listed."""
+    scales = {side.scale_name(n) for n, i in side.tensors.items() if FORMATS[i.dtype].kind == "float8"}
+    kept = {}
+    for name, info in side.tensors.items():
+        if name in scales:
+            continue
+        if FORMATS[info.dtype].kind == "float8" and side.scale_name(name) is None:
+            list_unmatched(matching, label, info, "float8 without a scale tensor: its codes say nothing")
+        elif tied := tied_to(name, info, side):
+            matching.rewrites.append({"name": name, "tuned_name": tied, "rule": "tie", "detail": f"{label}: counted once"})
+        else:
+            kept[name] = info
+    for name, first in side.aliases.items():
+        matching.rewrites.append({"name": name, "tuned_name": first, "rule": "tie", "detail": f"{label}: same storage"})
+    return kept
+
+
+def tied_to(name: str, info: TensorInfo, side: Checkpoint) -> str | None:
+    """The embedding that a tied output head repeats, by the model's own configuration."""
+    if not side.config.get("tie_word_embeddings") or parse(name).module not in ("lm_head", "embed_out"):
+        return None
+    for other, its in side.tensors.items():
+        if parse(other).module in ("embed_tokens", "wte", "embed_in") and its.shape == info.shape:
+            return other
+    return None
+
+
+def core(name: str) -> str:
+    """A name without wrappers anywhere and without the model prefixes before it.
+
+    >>> core("_orig_mod.model.language_model.layers.0.mlp.up_proj.weight")
+    'layers.0.mlp.up_proj.weight'
+    """
+    segments = [s for s in name.split(".") if s not in WRAPPERS]
+    while len(segments) > 1 and segments[0] in PREFIXES:
+        segments = segments[1:]
+    return ".".join(segments)
+
+
+def by_core(left: dict[str, TensorInfo], right: dict[str, TensorInfo]) -> list[tuple[str, str]]:
+    """Names of both sides with one and the same core, where that is one to one and the shapes agree."""
+    cores: tuple[dict, dict] = (defaultdict(list), defaultdict(list))
+    for side, names in zip(cores, (left, right)):
+        for name in names:
+            side[core(name)].append(name)
+    return [
+        (a[0], b[0])
+        for key, a in cores[0].items()
+        if len(a) == 1 and len(b := cores[1].get(key, [])) == 1 and left[a[0]].shape == right[b[0]].shape
+    ]
+
+
+def add_pairs(matching: Matching, left: TensorInfo, right: TensorInfo) -> None:
+    """Add one pair, or one a slice for a stack of experts."""
+    matching.tensors += 1
+    kind, shape = kind_of(left.name, left.shape)
+    sides = (matching.base.path, matching.tuned.path)
+    for e in range(left.shape[0]) if kind == "stack" else (None,):
+        name, other = (left.name, right.name) if e is None else (f"{left.name}[{e}]", f"{right.name}[{e}]")
+        place = parse(name)
+        size = head_size(matching.base.config) if place.block == "attention" and place.tower == "language" else None
+        pair = Pair(name, other, *sides, shape, kind, left.dtype, right.dtype, place, e, size)
+        matching.pairs.append(pair)
+
+
+def head_size(config: dict) -> int | None:
+    """The width of one attention head by the model's configuration; `None` where it does not say.
+
+    >>> head_size({"hidden_size": 384, "num_attention_heads": 12})
+    32
+    """
+    config = config.get("text_config", config)
+    hidden, heads = (config.get(k) for k in ("hidden_size", "num_attention_heads"))
+    if type(config.get("head_dim")) is int:
+        return config["head_dim"]
+    return hidden // heads if type(hidden) is int and type(heads) is int and heads else None
+
+
+def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """The kind of a tensor and the shape it is analysed in.
+
+    >>> kind_of("visual.patch_embed.proj.weight", (8, 3, 2, 2))
+    ('convolution', (8, 12))
+    """
+    if len(shape) < 2:
+        return ("vector", shape) if shape else ("scalar", (1,))
+    if len(shape) == 2:
+        return "matrix", shape
+    if len(shape) == 3 and "experts" in name.split("."):
+        return "stack", shape[1:]
+    return "convolution", (shape[0], math.prod(shape[1:]))
+
+
+def list_unmatched(matching: Matching, side: str, info: TensorInfo, reason: str) -> None:
+    """Add a left-over tensor with its reason."""
+    row = {"side": side, "name": info.name, "shape": shape_text(info.shape), "reason": reason}
+    matching.unmatched.append(row)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as text.
+
+    >>> shape_text((64, 160))
+    '64x160'
+    """
+    return "x".join(str(n) for n in shape) or "scalar"

@@ -1,0 +1,244 @@
+"""Where finished work is kept: JSON parts while a comparison runs, one Parquet a table and measure when it is done.
+
+Layout under the cache folder:
+
+    comparisons/<key>/manifest.json                    what was compared, how, which measures at which version
+    comparisons/<key>/parts/<pair>.<measure>.<v>.json  one pair under one measure, with a digest of its own bytes
+    comparisons/<key>/tables/<table>.<measure>.parquet compacted rows; their digests stand in the manifest
+    comparisons/<key>/lock                             held by the process that writes; dies with it
+    fingerprints.json, jobs/
+
+Everything is written under a temporary name and renamed, so a file is whole or not there.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from opdviz import fingerprint
+from opdviz.errors import MachineError, RequestError, one_line
+
+FORMAT = 1
+TEMPORARY = ".tmp"
+TEXT = {
+    "name", "tuned_name", "tower", "block", "module", "shape", "base_dtype", "tuned_dtype", "kind", "precision", "probe",
+    "steps", "matrix", "method", "side", "row_bin", "column_bin", "mask", "of", "axis", "token", "measure", "reason",
+    "rule", "detail",
+}  # fmt: skip
+WHOLE = {
+    "layer", "expert", "rows", "columns", "numel", "nonfinite", "moved_count", "untouched_rows", "unchanged", "count",
+    "index", "rank", "rank_50", "rank_90", "rank_99", "k", "visible", "bin", "row",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cache folder."""
+
+    root: Path
+
+    @property
+    def comparisons(self) -> Path:
+        """The folder of comparisons."""
+        return self.root / "comparisons"
+
+    def folder(self, key: str) -> Path:
+        """One comparison's folder."""
+        return self.comparisons / key
+
+    def keys(self) -> list[str]:
+        """The keys of all comparisons, newest first."""
+        found = self.comparisons.glob("*/manifest.json")
+        return [p.parent.name for p in sorted(found, key=lambda p: -p.stat().st_mtime_ns)]
+
+    def resolve(self, word: str) -> str:
+        """The key that a key, a unique prefix or a name (its newest) stands for.
+
+        Raises
+            RequestError: nothing or more than one fits.
+        """
+        keys = self.keys()
+        named = [k for k in keys if self.manifest(k).get("name") == word]
+        fitting = [k for k in keys if word and k.startswith(word)]
+        if word in keys or named or len(fitting) == 1:
+            return word if word in keys else (named or fitting)[0]
+        known = ", ".join(one_line(self.manifest(k).get("name", k), limit=40) for k in keys[:6]) or "none yet"
+        what = f"fits {len(fitting)} comparisons" if fitting else "is no comparison in the cache"
+        raise RequestError(f"{one_line(word, limit=60)!r} {what}; there are: {known}. `opdviz list` shows them.")
+
+    def manifest(self, key: str) -> dict:
+        """A comparison's manifest; empty where it cannot be read."""
+        try:
+            return json.loads((self.folder(key) / "manifest.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def write_manifest(self, key: str, manifest: dict) -> None:
+        """Replace a comparison's manifest."""
+        write(self.folder(key) / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
+
+    def size(self, key: str) -> int:
+        """Bytes that a comparison takes."""
+        return sum(f.stat().st_size for f in self.folder(key).rglob("*") if f.is_file())
+
+    def forget(self, key: str) -> None:
+        """Delete a comparison; refused while it runs."""
+        with lock(self.folder(key)):
+            shutil.rmtree(self.folder(key))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write bytes under a temporary name and rename.
+
+    Raises
+        MachineError: the disk is full or the file may not grow; nothing half-written stays.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise MachineError(
+            f"write({path.name}): {error.strerror or error}; what was finished before is kept. Make room and run it again."
+        ) from None
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a comparison for writing; the lock dies with its process.
+
+    Raises
+        RequestError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequestError(f"{folder.name[:12]} is being written by another process; wait for it or cancel it.") from None
+        yield
+
+
+def running(folder: Path) -> bool:
+    """Whether a process holds the comparison."""
+    try:
+        with open(folder / "lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def pair_key(name: str) -> str:
+    """The file-name form of a pair's name."""
+    return fingerprint.of_bytes(name)[:20]
+
+
+def part_path(folder: Path, name: str, measure: str, version: int) -> Path:
+    """Where a part stands."""
+    return folder / "parts" / f"{pair_key(name)}.{measure}.{version}.json"
+
+
+def encode_part(name: str, tables: dict[str, list[dict]]) -> bytes:
+    """A part's bytes: a digest line, then the pair's rows of every table."""
+    body = json.dumps({"name": name, "tables": tables}, allow_nan=False, separators=(",", ":")).encode()
+    return fingerprint.of_bytes(body).encode() + b"\n" + body
+
+
+def decode_part(path: Path) -> dict | None:
+    """A part, or `None` where it is missing or its bytes are not those that were written."""
+    try:
+        digest, _, body = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return json.loads(body) if digest.decode("ascii", "replace") == fingerprint.of_bytes(body) else None
+
+
+def sweep(folder: Path) -> None:
+    """Delete temporaries that a killed process left; the caller holds the lock."""
+    for leftover in folder.rglob(f"*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)
+
+
+def column_type(table: str, column: str) -> pa.DataType:
+    """The stored type of a column: fixed by its name, so that a table of missing values has the same type as a full one."""
+    if column in TEXT:
+        return pa.string()
+    if column in WHOLE or (table, column) == ("tensors", "moved") or (table, column) == ("histogram", "moved"):
+        return pa.int64()
+    return pa.float64()
+
+
+def compact_table(table: str, columns: tuple[str, ...], rows: list[dict]) -> bytes:
+    """Rows as the bytes of a Parquet file with every column typed."""
+    schema = pa.schema([(c, column_type(table, c)) for c in columns])
+    arrays = [pa.array([row.get(c) for row in rows], type=schema.field(c).type) for c in columns]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def read(store: Store, key: str, table: str) -> pa.Table:
+    """One stored table of a comparison: compacted files, and the parts of what is still running, by written order.
+
+    An empty table (no columns) where nothing of it is stored yet.
+    """
+    folder = store.folder(key)
+    found = [pq.read_table(path) for path in sorted((folder / "tables").glob(f"{table}.*.parquet"))]
+    rows: list[dict] = []
+    compacted = set(store.manifest(key).get("compacted", {}))
+    for path in sorted((folder / "parts").glob("*.json")):
+        measure, version = path.name.split(".")[1:3]
+        if f"{measure}@{version}" in compacted:
+            continue
+        part = decode_part(path)
+        rows += part["tables"].get(table, []) if part else []
+    if rows:
+        columns = tuple(dict.fromkeys(c for row in rows for c in row))
+        found.append(pa.Table.from_pylist(rows, schema=pa.schema([(c, column_type(table, c)) for c in columns])))
+    if not found:
+        return pa.table({})
+    return pa.concat_tables(found, promote_options="default")
+
+
+def part_count(store: Store, key: str) -> int:
+    """How many parts of a running comparison are on disk."""
+    return sum(1 for _ in (store.folder(key) / "parts").glob("*.json"))
+
+
+def check(store: Store, key: str) -> list[str]:
+    """Everything that is wrong with a comparison's files; leftover temporaries are no fault."""
+    folder, manifest = store.folder(key), store.manifest(key)
+    if not manifest:
+        return [f"{key}: manifest.json is missing or unreadable"]
+    faults = []
+    for name, digest in manifest.get("tables", {}).items():
+        path = folder / "tables" / name
+        if not path.is_file():
+            faults.append(f"{key}: tables/{name} is missing")
+        elif fingerprint.of_file(path) != digest:
+            faults.append(f"{key}: tables/{name} is damaged")
+    for path in sorted((folder / "parts").glob("*.json")):
+        if decode_part(path) is None:
+            faults.append(f"{key}: parts/{path.name} is damaged")
+    return faults
+
+
+def sorted_rows(table: pa.Table) -> pa.Table:
+    """A table sorted by all of its columns from the left."""
+    if not table.num_rows:
+        return table
+    return table.take(pc.sort_indices(table, sort_keys=[(c, "ascending") for c in table.column_names]))

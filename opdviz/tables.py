@@ -1,0 +1,225 @@
+"""Tidy tables of a comparison: the stored ones, `tensors` with its ranks joined, and groups computed from them."""
+
+import pandas as pd
+import pyarrow as pa
+
+from opdviz import store as stores
+from opdviz.errors import RequestError, one_line
+from opdviz.store import Store
+
+STORED = (
+    "sparsity", "steps", "concentration", "spectrum", "spectrum_summary", "rank", "top_energy", "projection", "rotation",
+    "angle", "drift", "basis_energy", "coverage", "histogram", "profile", "rows", "skipped", "unmatched", "rewrites",
+)  # fmt: skip
+GROUPS = {
+    "blocks": ["tower", "block"],
+    "layers": ["tower", "layer"],
+    "modules": ["tower", "block", "module"],
+}
+TABLES = ("tensors", *GROUPS, *STORED)
+HEADLINE_THRESHOLD = 1e-5
+HEADLINE_SHARE = 0.1
+HEADLINE_K = 16
+
+
+def table(store: Store, key: str, name: str) -> pd.DataFrame:
+    """One tidy table of a comparison; an empty frame where nothing of it is there yet.
+
+    Raises
+        RequestError: no such table.
+    """
+    if name in GROUPS:
+        return groups(store, key, name)
+    if name == "tensors":
+        return tensors(store, key)
+    if name not in STORED:
+        raise RequestError(f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}.")
+    return frame(stores.sorted_rows(stores.read(store, key, name)))
+
+
+def frame(rows: pa.Table) -> pd.DataFrame:
+    """Arrow rows as pandas: whole numbers with missing values stay whole."""
+    kinds = {pa.int64(): pd.Int64Dtype()}
+    result = rows.to_pandas(types_mapper=kinds.get)
+    return result.astype({c: "int64" for c in result if result[c].dtype == "Int64" and not result[c].hasnans})
+
+
+def tensors(store: Store, key: str) -> pd.DataFrame:
+    """One row a pair: place, sizes, and the delta's ranks where they are known."""
+    found = frame(stores.sorted_rows(stores.read(store, key, "tensors")))
+    if found.empty:
+        return found
+    summary = table(store, key, "spectrum_summary")
+    ranks = ["stable_rank", "entropy_rank"]
+    if summary.empty:
+        return found.assign(**dict.fromkeys(ranks, float("nan")))
+    return found.merge(summary.loc[summary["matrix"] == "delta", ["name", *ranks]], on="name", how="left")
+
+
+def headline_precision(rows: pd.DataFrame) -> str:
+    """bfloat16 where coordinates were also counted so, `stored` otherwise (then stored is bf16 or narrower)."""
+    return "bfloat16" if (rows["precision"] == "bfloat16").any() else "stored"
+
+
+def at_headline_precision(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each tensor as bf16: its bfloat16 rows, or its stored ones where it is stored no wider."""
+    wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
+    return rows[(rows["precision"] == "bfloat16") | ~rows["name"].isin(wide)]
+
+
+def quantities_by_tensor(store: Store, key: str) -> pd.DataFrame:
+    """`tensors` with every headline quantity of a tensor as a column, beside its chance."""
+    found = tensors(store, key)
+    if found.empty:
+        return found
+    sparsity = table(store, key, "sparsity")
+    if not sparsity.empty:
+        sparsity = at_headline_precision(sparsity)
+        for probe, threshold in (("absolute", HEADLINE_THRESHOLD), ("relative", 1e-3), ("exact", 0.0)):
+            part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
+            part = part.rename(columns={"unchanged": f"unchanged_{probe}", "share": f"sparsity_{probe}"})
+            found = found.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
+    for name, rows in spectral_columns(store, key).items():
+        found = found.merge(rows, on="name", how="left", suffixes=("", f"_{name}"))
+    return found
+
+
+def spectral_columns(store: Store, key: str) -> dict[str, pd.DataFrame]:
+    """Headline quantities of the second pass by name: columns to join on `name`."""
+    found = {}
+    if not (top := table(store, key, "top_energy")).empty:
+        top = top[(top["matrix"] == "delta") & (top["k"] == HEADLINE_K)]
+        found["top"] = top[["name", "energy", "chance"]].set_axis(["name", "top16_energy", "top16_chance"], axis=1)
+    if not (summary := table(store, key, "spectrum_summary")).empty:
+        gaussian = summary[summary["matrix"] == "gaussian"]
+        found["gaussian"] = gaussian[["name", "stable_rank"]].set_axis(["name", "stable_rank_chance"], axis=1)
+    if not (projection := table(store, key, "projection")).empty:
+        for side in ("joint", "left", "right"):
+            part = projection[(projection["side"] == side) & (projection["share"] == HEADLINE_SHARE)]
+            columns = ["name", f"projection_{side}", f"projection_{side}_chance"]
+            found[side] = part[["name", "energy", "chance"]].set_axis(columns, axis=1)
+    if not (rotation := table(store, key, "rotation")).empty:
+        for side in ("left", "right"):
+            part = rotation[(rotation["side"] == side) & (rotation["share"] == HEADLINE_SHARE)]
+            columns = ["name", f"rotation_{side}", f"rotation_{side}_chance"]
+            found[f"rotation_{side}"] = part[["name", "rms_sine", "chance"]].set_axis(columns, axis=1)
+    if not (drift := table(store, key, "drift")).empty:
+        found["drift"] = drift[["name", "nss", "chance"]].set_axis(["name", "nss", "nss_chance"], axis=1)
+    if not (coverage := table(store, key, "coverage")).empty:
+        found |= coverage_columns(at_headline_precision(coverage))
+    return found
+
+
+def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Coverage of the 10 % masks at |D| > 1e-5 by tensor."""
+    at = coverage[
+        (coverage["share"] == HEADLINE_SHARE)
+        & (coverage["probe"] == "absolute")
+        & (coverage["threshold"] == HEADLINE_THRESHOLD)
+    ]
+    kept = ["coverage", "chance", "lowest", "highest", "null_low", "null_high"]
+    return {
+        mask: at.loc[at["mask"] == mask, ["name", *kept]].set_axis(["name", *(f"{mask}_{c}" for c in kept)], axis=1)
+        for mask in ("principal", "low_magnitude")
+    }
+
+
+def groups(store: Store, key: str, name: str) -> pd.DataFrame:
+    """One row a group of tensors: sizes summed, shares of energy and parameters, medians over its moved matrices.
+
+    Tensors with NaN or Inf are left out of every sum and counted in `left_out`.
+    """
+    tensors_ = quantities_by_tensor(store, key)
+    if tensors_.empty:
+        return pd.DataFrame()
+    clean = tensors_[tensors_["nonfinite"] == 0]
+    total, parameters = float((clean["delta_norm"] ** 2).sum()), int(clean["numel"].sum())
+    by = GROUPS[name]
+    rows = [
+        dict(zip(by, group)) | group_row(part, total, parameters)
+        for group, part in tensors_.groupby(by, dropna=False, sort=True)
+    ]
+    result = pd.DataFrame(rows)
+    return result.astype({"layer": "Int64"}) if "layer" in by else result
+
+
+MEDIANS = {
+    "top16_energy": "top16_energy",
+    "stable_rank": "stable_rank",
+    "entropy_rank": "entropy_rank",
+    "coverage_principal": "principal_coverage",
+    "coverage_low_magnitude": "low_magnitude_coverage",
+    "projection_joint": "projection_joint",
+}
+
+
+def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
+    """The summary of one group's tensors."""
+    clean = part[part["nonfinite"] == 0]
+    delta, base = float((clean["delta_norm"] ** 2).sum()), float((clean["base_norm"] ** 2).sum())
+    numel = int(clean["numel"].sum())
+    energy, parameter = (delta / total if total else None), (numel / parameters if parameters else None)
+    row = {
+        "tensors": len(part),
+        "tensors_moved": int((part["moved"] > 0).sum()),
+        "left_out": len(part) - len(clean),
+        "numel": numel,
+        "moved": int(clean["moved"].sum()),
+        "relative_norm": (delta / base) ** 0.5 if base else None,
+        "energy_share": energy,
+        "parameter_share": parameter,
+        "enrichment": energy / parameter if energy is not None and parameter else None,
+    }
+    for probe in ("absolute", "relative"):
+        column = f"unchanged_{probe}"
+        known = column in clean and numel
+        row[f"sparsity_{probe}"] = float(clean[column].sum()) / numel if known else None
+    moved = clean[clean["moved"] > 0]
+    for label, column in MEDIANS.items():
+        value = moved[column].median() if column in moved else None
+        row[label] = None if value is None or pd.isna(value) else float(value)
+    return row
+
+
+def records(frame: pd.DataFrame) -> list[dict]:
+    """Rows as plain dicts, missing values as `None`: what JSON can carry."""
+    return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.astype(object).to_dict("records")]
+
+
+def done_share(store: Store, key: str) -> float:
+    """The share of a comparison's parts that are computed, between 0 and 1."""
+    manifest = store.manifest(key)
+    compacted = len(manifest.get("compacted", [])) * manifest.get("pairs", 0)
+    wanted = manifest.get("pairs", 0) * manifest.get("measures", 1)
+    return min(1.0, (compacted + stores.part_count(store, key)) / wanted) if wanted else 0.0
+
+
+def state(store: Store, key: str) -> str:
+    """running, done, failed or partial."""
+    manifest = store.manifest(key)
+    if stores.running(store.folder(key)):
+        return "running"
+    if len(manifest.get("compacted", [])) >= manifest.get("measures", 1):
+        return "done"
+    return "failed" if manifest.get("failure") else "partial"
+
+
+def listing(store: Store) -> list[dict]:
+    """One row a comparison of the cache, newest first."""
+    rows = []
+    for key in store.keys():
+        manifest = store.manifest(key)
+        rows.append(
+            {
+                "key": key,
+                "name": manifest.get("name", key),
+                "base": manifest.get("base", {}).get("label"),
+                "tuned": manifest.get("tuned", {}).get("label"),
+                "state": state(store, key),
+                "pairs": manifest.get("pairs"),
+                "parameters": manifest.get("parameters"),
+                "done_share": done_share(store, key),
+                "bytes": store.size(key),
+            }
+        )
+    return rows
