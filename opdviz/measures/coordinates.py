@@ -1,7 +1,6 @@
 """Which coordinates moved, given the size of the weight, and where they stand (QUANTITIES 6: histogram, profile, rows)."""
 
 import math
-from collections import defaultdict
 
 import numpy as np
 from scipy.special import ndtr
@@ -9,7 +8,7 @@ from scipy.special import ndtr
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import FORMATS, round_bfloat16, step
 from opdviz.linalg import Work
-from opdviz.measures.visibility import PROBES, Census, below, census, codes, magnitudes, quarters
+from opdviz.measures.visibility import PROBES, ZEROS, Census, below, census, codes, magnitudes, quarters
 from opdviz.pairing import Pair
 
 NAME = "coordinates"
@@ -55,64 +54,64 @@ def probe_index(threshold: float) -> int:
 def base_histogram(taken: Census, threshold: float) -> list[dict]:
     """Bins of |W| with all, moved, and the coordinates that move under the Gaussian null."""
     at = probe_index(threshold)
-    bins = np.tile(quarters(taken.grid), 2)
-    used = np.flatnonzero(taken.count)
-    sums: dict[int, list[float]] = defaultdict(lambda: [0, 0, 0.0])
-    null = taken.gaussian[at] * taken.count
-    for low in np.unique(bins[used]):
-        inside = used[bins[used] == low]
-        sums[int(low)] = [taken.count[inside].sum(), taken.visible[at][inside].sum(), null[inside].sum()]
-    return [edges(low) | {"count": int(a), "moved": int(b), "null_moved": float(c)} for low, (a, b, c) in sums.items()]
+    counts = (taken.count, taken.visible[at], taken.gaussian[at] * taken.count)
+    return binned(np.tile(quarters(taken.grid), 2), counts)
+
+
+def binned(bins: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[dict]:
+    """Class counts (all, moved, moved under the null) summed into quarter-octave bins; empty bins are left out."""
+    used = np.flatnonzero(counts[0])
+    kept, inverse = np.unique(bins[used], return_inverse=True)
+    count, moved, null = (np.bincount(inverse, weights=c[used], minlength=len(kept)) for c in counts)
+    return [
+        edges(int(b)) | {"count": int(c), "moved": int(m), "null_moved": float(n)}
+        for b, c, m, n in zip(kept, count, moved, null)
+    ]
 
 
 def edges(quarter: int) -> dict:
     """The edges of a quarter-octave bin; the bin of zeros has low = high = 0."""
-    if quarter <= -(1 << 20):
+    if quarter <= ZEROS:
         return {"low": 0.0, "high": 0.0}
     return {"low": 2.0 ** (quarter / 4), "high": 2.0 ** ((quarter + 1) / 4)}
 
 
 def delta_bins(work: Work, precision: str, taken: Census) -> dict[float, list[dict]]:
     """Bins of |D| by threshold: all, those beyond it, and as many under the Gaussian null."""
-    size = 2 * len(magnitudes("float32"))
-    count = np.zeros(size, dtype=np.int64)
-    moved = {t: np.zeros(size, dtype=np.int64) for t in THRESHOLDS}
+    bins = quarters("float32")
+    count = np.zeros(len(bins), dtype=np.int64)
+    moved = {t: np.zeros(len(bins), dtype=np.int64) for t in THRESHOLDS}
     for _, d in work.elements(precision):
         d = np.abs(d)
         code = codes(d, "float32")
-        count += np.bincount(code, minlength=size)
+        count += np.bincount(code, minlength=len(bins))
         for t in THRESHOLDS:
-            moved[t] += np.bincount(code[d > below(t, d.dtype)], minlength=size)
-    bins = quarters("float32")
-    used = [b for b in np.unique(bins[np.flatnonzero(count[: len(bins)])])]
+            moved[t] += np.bincount(code[d > below(t, d.dtype)], minlength=len(bins))
+    used = np.flatnonzero(count)
     found = {}
     for t in THRESHOLDS:
-        null = null_deltas(taken, t, used)
-        found[t] = [
-            edges(int(b))
-            | {"count": int(count[: len(bins)][bins == b].sum()), "moved": int(moved[t][: len(bins)][bins == b].sum())}
-            | {"null_moved": float(n)}
-            for b, n in zip(used, null)
-        ]
+        null = np.zeros(len(bins))
+        null[used] = null_deltas(taken, t, used)
+        found[t] = binned(bins, (count, moved[t], null))
     return found
 
 
-def null_deltas(taken: Census, threshold: float, bins: list[int]) -> np.ndarray:
-    """Expected coordinates in each bin of |D| beyond a threshold under the Gaussian null, counted by grid step."""
+def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray:
+    """Expected coordinates in bins of |D| (float32 classes) beyond a threshold under the Gaussian null, by grid step."""
     scale = taken.scale[probe_index(threshold)]
     if not scale:
-        return np.zeros(len(bins))
-    used = np.flatnonzero(taken.count)
-    sizes = np.tile(magnitudes(taken.grid), 2)[used]
+        return np.zeros(len(used))
+    held = np.flatnonzero(taken.count)
+    sizes = np.tile(magnitudes(taken.grid), 2)[held]
     steps, group = np.unique(step(sizes, taken.grid), return_inverse=True)
-    weight = np.bincount(group, weights=taken.count[used])[:, None]
-    low = np.array([edges(int(b))["low"] for b in bins])
-    high = np.array([edges(int(b))["high"] for b in bins])
+    weight = np.bincount(group, weights=taken.count[held])
+    bins = [edges(int(b)) for b in quarters("float32")[used]]
+    low, high = np.array([b["low"] for b in bins]), np.array([b["high"] for b in bins])
     u = steps[:, None]
     beyond = (np.floor(threshold / u) + 0.5) * u
     reach = [np.maximum((np.ceil(x[None, :] / u) - 0.5) * u, beyond) for x in (low, high)]
     share = 2 * (ndtr(-reach[0] / scale) - ndtr(-reach[1] / scale))
-    return np.where(high > 0, (weight * share).sum(axis=0), 0.0)
+    return np.where(high > 0, weight @ share, 0.0)
 
 
 def profile(pair: Pair, work: Work) -> list[dict]:

@@ -6,6 +6,7 @@ two nulls as expected values rather than as draws: (i) the deltas permuted over 
 scale gives as many visible coordinates. Only the order of magnitude of the base enters: both are blind to training.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,8 @@ SAMPLE = 1 << 20
 SEED = 0
 SIXTEEN = ("bfloat16", "float16")
 SIGN_WIDE = 1 << 10
+TINY = 1e-300
+ZEROS = -(1 << 20)
 EDGES = np.array([2.0**23 * (2 ** (j / 4) - 1) for j in (1, 2, 3)])
 
 
@@ -57,7 +60,7 @@ def quarters(grid: str) -> np.ndarray:
     values = magnitudes(grid)
     with np.errstate(divide="ignore", invalid="ignore"):
         bins = np.floor(4 * np.log2(values) + 1e-9)
-    return np.where(np.isfinite(bins), bins, -(1 << 20)).astype(np.int64)
+    return np.where(np.isfinite(bins), bins, ZEROS).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +185,9 @@ def null_shares(grid: str, probe: tuple, count: np.ndarray, seen: np.ndarray, sa
     edge = boundaries(grid, *probe)
     weight = np.bincount(edge.group, weights=count, minlength=len(edge.outward))
     permuted = permuted_share(edge, sample, weight)
-    scale = matching_scale(edge, weight, int(seen.sum()))
-    gaussian = gaussian_share(edge, scale)
+    used = weight > 0
+    scale = matching_scale(edge.outward[used], edge.inward[used], weight[used], int(seen.sum()))
+    gaussian = gaussian_share(edge.outward, edge.inward, scale)
     return permuted[edge.group], gaussian[edge.group], scale
 
 
@@ -206,27 +210,24 @@ def permuted_share(edge: Boundaries, sample: np.ndarray, weight: np.ndarray) -> 
     return share
 
 
-def gaussian_share(edge: Boundaries, scale: float) -> np.ndarray:
+def gaussian_share(outward: np.ndarray, inward: np.ndarray, scale: float) -> np.ndarray:
     """By group, the probability that Gaussian noise of a scale is visible there."""
     if scale == 0:
-        return np.zeros(len(edge.outward))
+        return np.zeros(len(outward))
     with np.errstate(over="ignore"):  # a boundary far beyond the noise is at minus infinity: probability 0
-        return ndtr(-edge.outward / scale) + ndtr(-edge.inward / scale)
+        return ndtr(-outward / scale) + ndtr(-inward / scale)
 
 
-def matching_scale(edge: Boundaries, weight: np.ndarray, visible: int) -> float:
+def matching_scale(outward: np.ndarray, inward: np.ndarray, weight: np.ndarray, visible: int) -> float:
     """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large one where all did."""
-    used = weight > 0
     if not visible:
         return 0.0
-    part = Boundaries(edge.group, *(x[used] for x in (edge.outward, edge.inward)), None, None, None)
-    weight = weight[used]
-    reach = np.log(max(float(np.max(part.outward)), 1e-300))
-    low, high = np.log(max(float(np.min(part.inward)), 1e-300)) - 8, reach + 16
+    low = math.log(max(float(np.min(inward)), TINY)) - 8
+    high = math.log(max(float(np.max(outward)), TINY)) + 16
     for _ in range(60):
         middle = (low + high) / 2
-        if float(weight @ gaussian_share(part, float(np.exp(middle)))) < visible:
+        if float(weight @ gaussian_share(outward, inward, math.exp(middle))) < visible:
             low = middle
         else:
             high = middle
-    return float(np.exp((low + high) / 2))
+    return math.exp((low + high) / 2)

@@ -1,0 +1,51 @@
+"""Shared fixtures: the golden family, checkpoints written from arrays, and measures run without a store."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from opdviz import checkpoint, pairing
+from opdviz.analysis import finite
+from opdviz.linalg import Work
+from opdviz.measures import MEASURES, measure
+
+GOLDEN = Path(__file__).parent / "golden"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], dtype: str = "float32") -> Path:
+    """A folder with `model.safetensors` of some arrays in a dtype."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({n: torch.tensor(np.asarray(x)).to(DTYPES[dtype]) for n, x in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def measured(base: Path, tuned: Path, measures=MEASURES) -> dict[str, pd.DataFrame]:
+    """Every table of two checkpoints, computed in this process."""
+    rows = defaultdict(list)
+    for pair in pairing.match(checkpoint.open(base), checkpoint.open(tuned)).pairs:
+        work = Work(pair.base, pair.tuned)
+        for module in measures:
+            for table, found in finite(measure(pair, work, module)).items():
+                rows[table] += found
+    pairing.opened.cache_clear()
+    return {table: pd.DataFrame(found) for table, found in rows.items()}
+
+
+def measured_arrays(folder: Path, base: np.ndarray, tuned: np.ndarray, dtype: str = "float32", measures=MEASURES):
+    """Every table of one matrix pair stored in a dtype; also the values as stored."""
+    name = "model.layers.0.mlp.up_proj.weight"
+    sides = [write_checkpoint(folder / side, {name: x}, dtype) for side, x in (("base", base), ("tuned", tuned))]
+    w, t = (checkpoint.open(side).read(name) for side in sides)
+    return measured(*sides, measures), w, t
+
+
+@pytest.fixture(scope="session", params=["a", "b"])
+def golden(request) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The golden family's update a or b, measured."""
+    return request.param, measured(GOLDEN / "base", GOLDEN / f"tuned_{request.param}")
