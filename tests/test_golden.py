@@ -110,7 +110,7 @@ def test_the_paper_s_script_agrees_where_it_can(golden):
     for k in (1, 2, 4, 8, 16, 32, 64):
         agree(of(tables["top_energy"], "energy", matrix="delta", k=k), svd[f"top{k}_energy_ratio"], relative=1e-3)
     geometry = paper(which, "base_geometry_metrics")
-    geometry = geometry[geometry["skipped_reason"].isna() & (geometry["left_principal_projection_energy_ratio_5pct"] > 0)]
+    geometry = geometry[geometry["left_principal_projection_energy_ratio_5pct"] > 0]
     for text, share in SHARES.items():
         joint = of(tables["projection"], "energy", side="joint", share=share)
         agree(joint, geometry[f"principal_projection_energy_ratio_{text}"], relative=5e-2 if share == 0.01 else 1e-3)
@@ -131,7 +131,7 @@ def test_the_base_rms_probe_differs_from_the_script_only_by_its_bf16_threshold(g
             reach = tau * np.sqrt(np.mean(w**2))
             assert ours[name] == np.mean(np.abs(t - w) < reach)
             coarse = float(round_bfloat16(np.array([reach], dtype=np.float32))[0])
-            assert theirs == pytest.approx(np.mean(np.abs(t - w) < coarse), abs=1e-6)
+            assert theirs == pytest.approx(np.mean(np.abs(t - w) < coarse), abs=3.5 / w.size)
 
 
 def test_masks_agree_with_the_paper_s_script_up_to_its_ties(golden):
