@@ -107,8 +107,8 @@ class Work:
         size = max(1, BLOCK // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
-            a = np.ascontiguousarray(base[rows], dtype=np.float64)
-            d = np.ascontiguousarray(tuned[rows], dtype=np.float64)
+            a = np.array(base[rows], dtype=np.float64, order="C")  # copies: callers may change them
+            d = np.array(tuned[rows], dtype=np.float64, order="C")
             d -= a
             yield rows, a, d
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from opdviz import checkpoint
 from opdviz.checkpoint import Checkpoint
-from opdviz.checkpoint.formats import FORMATS, coarser
+from opdviz.checkpoint.formats import FORMATS
 from opdviz.checkpoint.records import TensorInfo
 from opdviz.errors import RequestError, one_line
 from opdviz.naming import WRAPPERS, Place, parse
@@ -39,13 +39,20 @@ class Pair:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """How coordinates are counted: as stored and, where a side is wider than bf16, after rounding both to it."""
-        wide = {"float32", "float64", "float16"} & {self.base_dtype, self.tuned_dtype}
+        """How coordinates are counted: as stored and, where a side takes more than two bytes, as bf16 on both sides."""
+        wide = {"float32", "float64"} & {self.base_dtype, self.tuned_dtype}
         return ("stored", "bfloat16") if wide else ("stored",)
 
     def grid(self, precision: str) -> str:
-        """The format whose grid the update is seen through: the coarser of the two sides', or bfloat16."""
-        return "bfloat16" if precision == "bfloat16" else coarser(self.base_dtype, self.tuned_dtype)
+        """The format whose grid the update is seen through: the tuned side's as stored, or bfloat16."""
+        return "bfloat16" if precision == "bfloat16" else self.tuned_dtype
+
+    def has_nulls(self, precision: str) -> bool:
+        """Whether blind updates can be worked out: not for float8, nor where storing alone moves the base's values."""
+        base, tuned = FORMATS[self.base_dtype], FORMATS[self.grid(precision)]
+        if "float8" in (base.kind, tuned.kind):
+            return False
+        return precision == "bfloat16" or base.mantissa <= tuned.mantissa
 
     @property
     def numel(self) -> int:

@@ -91,15 +91,6 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
     return x.astype(np.float32).astype(x.dtype) if dtype == "float32" else x
 
 
-def coarser(a: str, b: str) -> str:
-    """The one of two float formats with fewer mantissa bits: the grid that a stored update is seen through.
-
-    >>> coarser("float32", "bfloat16")
-    'bfloat16'
-    """
-    return min(a, b, key=lambda name: FORMATS[name].mantissa)
-
-
 def step(x: np.ndarray, dtype: str) -> np.ndarray:
     """The grid step (ulp) of a format at each value, as float64: 2^(exponent - mantissa bits)."""
     form = FORMATS[dtype]

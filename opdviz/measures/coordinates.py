@@ -3,12 +3,11 @@
 import math
 
 import numpy as np
-from scipy.special import ndtr
 
 from opdviz import checkpoint
-from opdviz.checkpoint.formats import FORMATS, round_bfloat16, step
+from opdviz.checkpoint.formats import round_bfloat16, step
 from opdviz.linalg import Work
-from opdviz.measures.visibility import PROBES, ZEROS, Census, below, census, codes, magnitudes, quarters
+from opdviz.measures.visibility import NO_NULLS, PROBES, ZEROS, Census, below, census, codes, gaussian_share, magnitudes, quarters
 from opdviz.pairing import Pair
 
 NAME = "coordinates"
@@ -29,8 +28,8 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """Rows of `histogram`; of `profile` and `rows` where the tensor has such."""
     found: dict[str, list[dict]] = {"histogram": [], "profile": [], "rows": [], "skipped": []}
     for precision in pair.precisions:
-        if FORMATS[pair.grid(precision)].kind == "float8":
-            reason = "histogram: the float8 grid differs by scale block"
+        if not pair.has_nulls(precision):
+            reason = "{precision} histogram: {NO_NULLS}"
             found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
             continue
         taken = census(pair, work, precision)
@@ -108,10 +107,15 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     bins = [edges(int(b)) for b in quarters("float32")[used]]
     low, high = np.array([b["low"] for b in bins]), np.array([b["high"] for b in bins])
     u = steps[:, None]
-    beyond = (np.floor(threshold / u) + 0.5) * u
-    reach = [np.maximum((np.ceil(x[None, :] / u) - 0.5) * u, beyond) for x in (low, high)]
-    share = 2 * (ndtr(-reach[0] / scale) - ndtr(-reach[1] / scale))
-    return np.where(high > 0, weight @ share, 0.0)
+    first = np.floor(threshold / u) + 1  # the least number of steps that is beyond the threshold
+    reach = [np.maximum(np.ceil(x[None, :] / u), first) * u for x in (low, high)]
+    before = 0.5 if taken.on_grid else 1.0
+    beyond = []
+    for end in reach:
+        start = (end - before * u).ravel()
+        finish = start if taken.on_grid else end.ravel()
+        beyond.append(gaussian_share(np.stack([start] * 2), np.stack([finish] * 2), scale).reshape(end.shape))
+    return np.where(high > 0, weight @ (beyond[0] - beyond[1]), 0.0)
 
 
 def profile(pair: Pair, work: Work) -> list[dict]:

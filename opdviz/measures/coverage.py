@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opdviz.checkpoint.formats import FORMATS
 from opdviz.linalg import BLOCK, MASK_RANK, SHARES, Work, rank_of_share
-from opdviz.measures.visibility import PROBES, Census, boundaries, census, codes, visible_masks
+from opdviz.measures.visibility import NO_NULLS, PROBES, Census, census, codes, ramps, visible_masks
 from opdviz.pairing import Pair
 
 NAME = "coverage"
@@ -34,8 +33,8 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {"coverage": [], "skipped": []}
     views = []
     for precision in pair.precisions:
-        if FORMATS[pair.grid(precision)].kind == "float8":
-            reason = "coverage: the float8 grid differs by scale block"
+        if not pair.has_nulls(precision):
+            reason = f"{precision} coverage: {NO_NULLS}"
             found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
         else:
             views.append(view(pair, work, precision))
@@ -93,7 +92,7 @@ def tally(ids: np.ndarray, size: int) -> np.ndarray:
 
 def joint_groups(taken: Census) -> tuple[np.ndarray, tuple]:
     """A group number a class, over all probes at once, and P(visible) by group under both nulls for each probe."""
-    edges = [boundaries(taken.grid, *probe).group for probe in PROBES]
+    edges = [ramps(taken.grid, *probe, taken.on_grid).group for probe in PROBES]
     used = np.flatnonzero(taken.count)
     joint = np.zeros(len(taken.count), dtype=np.int64)
     _, first, inverse = np.unique(np.stack([e[used] for e in edges], axis=1), axis=0, return_index=True, return_inverse=True)

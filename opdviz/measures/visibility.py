@@ -1,9 +1,11 @@
 """When is an update visible? The grid of a number format decides, so the chance levels of coordinates start here.
 
 Coordinates are put in classes by their base value: one class a code (sign and magnitude) for formats of 16 bits, one a
-sign and quarter octave for wider ones. For a class, the least |d| that shows up after rounding is known. From it follow
-two nulls as expected values rather than as draws: (i) the deltas permuted over the coordinates, (ii) Gaussian noise whose
-scale gives as many visible coordinates. Only the order of magnitude of the base enters: both are blind to training.
+sign and quarter octave for wider ones. For a class, the chance that an update d shows up after rounding is a ramp in |d|:
+a jump where the base lies on the grid (with ties to even), a straight rise over one grid step where it lies anywhere
+between (a float32 base looked at as bf16). From it follow two nulls as expected values rather than as draws: (i) the
+deltas permuted over the coordinates, (ii) Gaussian noise whose scale gives as many visible coordinates. Only the order of
+magnitude of the base enters: both are blind to training.
 """
 
 import math
@@ -13,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr
 
-from opdviz.checkpoint.formats import step
+from opdviz.checkpoint.formats import FORMATS, round_bfloat16, step
 from opdviz.linalg import Work
 from opdviz.pairing import Pair
 
@@ -23,7 +25,9 @@ SEED = 0
 SIXTEEN = ("bfloat16", "float16")
 SIGN_WIDE = 1 << 10
 TINY = 1e-300
+FAR = 40.0
 ZEROS = -(1 << 20)
+NO_NULLS = "float8, or a base stored finer than the tuned: storing alone moves it, so a blind update says nothing"
 EDGES = np.array([2.0**23 * (2 ** (j / 4) - 1) for j in (1, 2, 3)])
 
 
@@ -64,36 +68,42 @@ def quarters(grid: str) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Boundaries:
-    """By signed class: least |d| away from zero and towards it that is visible, and whether a tie rounds that way.
+class Ramps:
+    """By group of classes, when an update is visible: 0 up to `start`, 1 from `end`, straight between.
 
-    `group` numbers the distinct rows; the arrays hold one entry a group.
+    Row 0 of each array is for d > 0, row 1 for d < 0. Where start = end, `tie` says whether d at the jump is visible.
+    `group` gives the group of every signed class.
     """
 
     group: np.ndarray
-    outward: np.ndarray
-    inward: np.ndarray
-    tie_outward: np.ndarray
-    tie_inward: np.ndarray
-    negative: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    tie: np.ndarray
+
+    def only(self, used: np.ndarray) -> "Ramps":
+        """The ramps of some groups."""
+        return Ramps(self.group, self.start[:, used], self.end[:, used], self.tie[:, used])
 
 
-@lru_cache(maxsize=16)
-def boundaries(grid: str, probe: str, threshold: float) -> Boundaries:
-    """What an update must exceed to be visible, for every class of a format and one probe."""
+@lru_cache(maxsize=32)
+def ramps(grid: str, probe: str, threshold: float, on_grid: bool) -> Ramps:
+    """When an update is visible, for every class of a format and one probe."""
     v = magnitudes(grid)
     with np.errstate(over="ignore", invalid="ignore"):
         upper = v + threshold if probe == "absolute" else v / (1 - threshold)
         lower = v - threshold if probe == "absolute" else v * (1 - threshold)
-        find = on_grid if grid in SIXTEEN else on_fine_grid
-        table = np.nan_to_num(np.stack(find(v, upper, lower, grid), axis=1))  # classes of NaN and Inf stay empty
-    signed = np.concatenate([np.c_[table, np.zeros(len(v))], np.c_[table, np.ones(len(v))]])
+        find = (jumps if grid in SIXTEEN else fine_jumps) if on_grid else rises
+        outward, inward = find(v, upper, lower, grid)
+    positive = np.column_stack([*outward, *inward])
+    negative = np.column_stack([*inward, *outward])
+    signed = np.nan_to_num(np.concatenate([positive, negative]))  # classes of NaN and Inf stay empty
     rows, group = np.unique(signed, axis=0, return_inverse=True)
-    return Boundaries(group.reshape(-1).astype(np.uint16), *rows.T)
+    start, end, tie = (rows.T[[i, i + 3]] for i in range(3))
+    return Ramps(group.reshape(-1).astype(np.uint16), start, end, tie)
 
 
-def on_grid(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
-    """Boundaries on an enumerated grid: midpoints before the first value beyond each limit, ties to even."""
+def jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
+    """(start, end, tie) away from zero and towards it on an enumerated grid: midpoints before the first value beyond."""
     count = int(np.count_nonzero(np.isfinite(v)))
     finite = v[:count]
     signed = np.concatenate([-finite[:0:-1], finite])  # one zero; index count - 1 + j is +finite[j]
@@ -101,15 +111,22 @@ def on_grid(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> t
     outward = (finite[over] + finite[np.maximum(over - 1, 0)]) / 2 - v
     under = np.maximum(np.searchsorted(signed, lower, side="left") - 1, 0)
     inward = v - (signed[under] + signed[np.minimum(under + 1, len(signed) - 1)]) / 2
-    even = np.abs(under - (count - 1)) % 2 == 0
-    return outward, inward, over % 2 == 0, even
+    even = (under - (count - 1)) % 2 == 0
+    return (outward, outward, over % 2 == 0), (inward, inward, even)
 
 
-def on_fine_grid(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
-    """Boundaries where the grid is far finer than a class: half a step before the first step beyond the limit."""
-    u = step(v, grid)
-    never = np.zeros(len(v))
-    return tuple((np.floor(x / u) + 0.5) * u for x in (upper - v, v - lower)) + (never, never)
+def fine_jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
+    """The same where the grid is far finer than a class: half a step before the first step beyond the limit."""
+    u, never = step(v, grid), np.zeros(len(v))
+    ends = ((np.floor(x / u) + 0.5) * u for x in (upper - v, v - lower))
+    return tuple((at, at, never) for at in ends)
+
+
+def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
+    """The same where the base lies anywhere between grid values: j steps are crossed between (j - 1) u and j u."""
+    u, never = step(v, grid), np.zeros(len(v))
+    limits = (np.floor(x / u) * u for x in (upper - v, v - lower))
+    return tuple((at, at + u, never) for at in limits)
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,7 @@ class Census:
     """Counts of a tensor's coordinates by class: all of them, and the visible ones of each probe."""
 
     grid: str
+    on_grid: bool
     numel: int
     count: np.ndarray
     visible: tuple[np.ndarray, ...]
@@ -163,70 +181,97 @@ def take_census(pair: Pair, work: Work, precision: str) -> Census:
         count += np.bincount(code, minlength=size)
         for total, mask in zip(visible, visible_masks(w, d)):
             total += np.bincount(code[mask], minlength=size)
-    sample = sampled_deltas(work, precision)
-    nulls = [null_shares(grid, probe, count, seen, sample) for probe, seen in zip(PROBES, visible)]
-    return Census(grid, int(count.sum()), count, tuple(visible), *zip(*nulls))
+    sample = work.once(("sample",), lambda: Sample.of(work))
+    on_grid = lies_on_grid(pair, work, precision)
+    nulls = []
+    for probe, seen in zip(PROBES, visible):
+        found = ramps(grid, *probe, on_grid)
+        nulls.append(null_shares(found, count, int(seen.sum()), sample))
+    return Census(grid, on_grid, int(count.sum()), count, tuple(visible), *zip(*nulls))
 
 
-def sampled_deltas(work: Work, precision: str) -> np.ndarray:
-    """The deltas in rising order: all of them, or a seeded draw of about a million."""
-    total = work.base.size
-    generator = np.random.default_rng(SEED)
-    parts = []
-    for _, d in work.elements(precision):
-        if total > SAMPLE:
-            d = d[generator.random(d.size, dtype=np.float32) < SAMPLE / total]
-        parts.append(d)
-    return np.sort(np.concatenate(parts))
+def lies_on_grid(pair: Pair, work: Work, precision: str) -> bool:
+    """Whether the base's values are values of the grid that the update is seen through."""
+    if precision == "stored" or FORMATS[pair.base_dtype].mantissa <= FORMATS["bfloat16"].mantissa:
+        return True
+    return all(np.array_equal(round_bfloat16(w), w) for w, _ in work.elements("stored"))
 
 
-def null_shares(grid: str, probe: tuple, count: np.ndarray, seen: np.ndarray, sample: np.ndarray) -> tuple:
+@dataclass(frozen=True)
+class Sample:
+    """The stored deltas, or a seeded draw of about a million of them: |d| rising with its running sums, by sign."""
+
+    size: int
+    sides: tuple[np.ndarray, np.ndarray]
+    sums: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, work: Work) -> "Sample":
+        """The sample of a pair's stored deltas."""
+        generator, share = np.random.default_rng(SEED), SAMPLE / work.base.size
+        parts = [
+            d if share >= 1 else d[generator.random(d.size, dtype=np.float32) < share] for _, d in work.elements("stored")
+        ]
+        d = np.sort(np.concatenate(parts)) if parts else np.empty(0)
+        first, last = np.searchsorted(d, 0, side="left"), np.searchsorted(d, 0, side="right")
+        sides = (d[last:], -d[:first][::-1])
+        sums = tuple(np.concatenate([[0.0], np.cumsum(side, dtype=np.float64)]) for side in sides)
+        return cls(d.size, sides, sums)
+
+    def visible_share(self, found: Ramps) -> np.ndarray:
+        """By group, the expected share of the deltas that would be visible there."""
+        total = np.zeros(found.start.shape[1])
+        for d, sums, start, end, tie in zip(self.sides, self.sums, found.start, found.end, found.tie):
+            # compare in the deltas' own type: a float64 threshold would make searchsorted widen them all
+            low, high = np.searchsorted(d, start.astype(d.dtype), "right"), np.searchsorted(d, end.astype(d.dtype), "left")
+            width = np.where(end > start, end - start, 1.0)
+            rising = (sums[np.maximum(high, low)] - sums[low] - (high - low) * start) / width
+            at_jump = tie * np.maximum(low - high, 0)
+            total += np.where(end > start, rising + (d.size - high), d.size - low + at_jump)
+        return total / self.size if self.size else total
+
+
+def null_shares(found: Ramps, count: np.ndarray, visible: int, sample: Sample) -> tuple:
     """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's scale."""
-    edge = boundaries(grid, *probe)
-    weight = np.bincount(edge.group, weights=count, minlength=len(edge.outward))
-    permuted = permuted_share(edge, sample, weight)
+    weight = np.bincount(found.group, weights=count, minlength=found.start.shape[1])
     used = weight > 0
-    scale = matching_scale(edge.outward[used], edge.inward[used], weight[used], int(seen.sum()))
-    gaussian = gaussian_share(edge.outward, edge.inward, scale)
-    return permuted[edge.group], gaussian[edge.group], scale
+    part = found.only(used)
+    permuted, gaussian = np.zeros(len(weight)), np.zeros(len(weight))
+    permuted[used] = sample.visible_share(part)
+    scale = matching_scale(part, weight[used], visible)
+    gaussian[used] = gaussian_share(part.start, part.end, scale)
+    return permuted[found.group], gaussian[found.group], scale
 
 
-def permuted_share(edge: Boundaries, sample: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """By group, the share of the deltas that would be visible there."""
-    used = weight > 0
-    share = np.zeros(len(weight))
-    if not sample.size:
-        return share
-    sign = np.where(edge.negative[used] > 0, -1, 1)
-    up = np.where(sign > 0, edge.outward[used], edge.inward[used])
-    down = np.where(sign > 0, edge.inward[used], edge.outward[used])
-    tie_up = np.where(sign > 0, edge.tie_outward[used], edge.tie_inward[used])
-    tie_down = np.where(sign > 0, edge.tie_inward[used], edge.tie_outward[used])
-    above = sample.size - np.searchsorted(sample, up, side="right")
-    at_up = sample.size - np.searchsorted(sample, up, side="left") - above
-    beneath = np.searchsorted(sample, -down, side="left")
-    at_down = np.searchsorted(sample, -down, side="right") - beneath
-    share[used] = (above + beneath + tie_up * at_up + tie_down * at_down) / sample.size
-    return share
+def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarray:
+    """By group, the probability that Gaussian noise of a scale is visible there.
 
-
-def gaussian_share(outward: np.ndarray, inward: np.ndarray, scale: float) -> np.ndarray:
-    """By group, the probability that Gaussian noise of a scale is visible there."""
+    The mean of a ramp from a to b is the mean of P(d > t) for t between a and b; the integral of the normal tail Q is
+    y Q(y) - phi(y).
+    """
     if scale == 0:
-        return np.zeros(len(outward))
-    with np.errstate(over="ignore"):  # a boundary far beyond the noise is at minus infinity: probability 0
-        return ndtr(-outward / scale) + ndtr(-inward / scale)
+        return np.zeros(start.shape[1])
+    with np.errstate(over="ignore", under="ignore"):
+        a, b = np.minimum(start / scale, FAR), np.minimum(end / scale, FAR)
+        wide = b - a > 1e-6
+        mean = (tail_integral(b) - tail_integral(a)) / np.where(wide, b - a, 1.0)
+        return np.where(wide, mean, ndtr(-a)).sum(axis=0)
 
 
-def matching_scale(outward: np.ndarray, inward: np.ndarray, weight: np.ndarray, visible: int) -> float:
+def tail_integral(y: np.ndarray) -> np.ndarray:
+    """An antiderivative of the normal distribution's upper tail."""
+    return y * ndtr(-y) - np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
+
+
+def matching_scale(found: Ramps, weight: np.ndarray, visible: int) -> float:
     """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large one where all did."""
     if not visible:
         return 0.0
-    low = math.log(max(float(np.min(inward)), TINY)) - 8
-    high = math.log(max(float(np.max(outward)), TINY)) + 16
-    for _ in range(60):
+    low = math.log(max(float(np.min(found.end)), TINY)) - 8
+    high = math.log(max(float(np.max(found.end)), TINY)) + 16
+    for _ in range(48):
         middle = (low + high) / 2
-        if float(weight @ gaussian_share(outward, inward, math.exp(middle))) < visible:
+        if float(weight @ gaussian_share(found.start, found.end, math.exp(middle))) < visible:
             low = middle
         else:
             high = middle
