@@ -181,6 +181,75 @@ def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
     return row
 
 
+def tail_ratios(store: Store, key: str) -> pd.Series:
+    """By tensor: norm of delta's spectrum beyond index 32 over that of its rounding null, at the stored indices.
+
+    Within a factor of 1.5, the tail cannot be told from what storing a rank-16 update would leave.
+    """
+    spectrum = table(store, key, "spectrum")
+    if spectrum.empty:
+        return pd.Series(dtype=float)
+    tail = spectrum[spectrum["matrix"].isin(["delta", "rounding_null"]) & (spectrum["index"] > 32)]
+    norms = tail.assign(square=tail["sigma"] ** 2).pivot_table(index="name", columns="matrix", values="square", aggfunc="sum")
+    if "rounding_null" not in norms:
+        return pd.Series(dtype=float)
+    return ((norms["delta"] / norms["rounding_null"]) ** 0.5).dropna()
+
+
+def moved_given_size(store: Store, key: str, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
+    """Bins of |W| with count, moved and null_moved, as bf16 where that was counted: of one tensor or of all summed."""
+    rows = table(store, key, "histogram")
+    if rows.empty:
+        return rows
+    rows = at_headline_precision(rows[(rows["of"] == "base") & (rows["threshold"] == threshold)])
+    if name is not None:
+        rows = rows[rows["name"] == name]
+    return rows.groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]].sum()
+
+
+def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Shares over all coordinates by some columns, each tensor weighted by its elements.
+
+    A tensor stored no wider than bf16 has only `stored` rows; it counts in both precisions.
+    """
+    if rows.empty:
+        return pd.DataFrame(columns=[*by, "share"])
+    count = "unchanged" if "unchanged" in rows else "count"
+    rows = rows[rows["name"].isin(tensors_.loc[tensors_["nonfinite"] == 0, "name"])]
+    if (rows["precision"] == "bfloat16").any():
+        wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
+        rows = pd.concat([rows, rows[~rows["name"].isin(wide)].assign(precision="bfloat16")])
+    rows = rows.merge(tensors_[["name", "numel"]], on="name")
+    sums = rows.groupby(by, as_index=False, sort=True)[[count, "numel"]].sum()
+    sums["share"] = sums[count] / sums["numel"]
+    order = {"exact": 0, "absolute": 1, "relative": 2, "base_rms": 3}
+    if "probe" in sums:
+        sums = sums.sort_values(["precision", "probe", "threshold"], key=lambda c: c.map(order) if c.name == "probe" else c)
+    return sums.sort_values("precision", ascending=False, kind="stable")
+
+
+def cumulative_energy(spectrum: pd.DataFrame, top_energy: pd.DataFrame) -> pd.DataFrame:
+    """Energy of the leading k directions by matrix and index: summed where every value is stored, else the stored ks."""
+    parts = []
+    for matrix, rows in spectrum[spectrum["matrix"].isin(["delta", "gaussian", "rounding_null"])].groupby("matrix"):
+        rows = rows.sort_values("index")
+        if rows["index"].max() == len(rows):
+            square = rows["sigma"] ** 2
+            energy = square.cumsum() / square.sum() if square.sum() else square * float("nan")
+            parts.append(pd.DataFrame({"matrix": matrix, "index": rows["index"], "energy": energy}))
+        else:
+            at = top_energy[top_energy["matrix"] == matrix].sort_values("k")
+            last = pd.DataFrame({"matrix": [matrix], "index": [rows["index"].max()], "energy": [1.0]})
+            parts += [pd.DataFrame({"matrix": matrix, "index": at["k"], "energy": at["energy"]}), last]
+    return pd.concat(parts, ignore_index=True).dropna() if parts else pd.DataFrame(columns=["matrix", "index", "energy"])
+
+
+def focus(store: Store, key: str, name: str) -> None:
+    """While a comparison runs, ask for the tensor that someone looks at to go first."""
+    if stores.running(store.folder(key)):
+        stores.write(store.folder(key) / "focus", name.encode())
+
+
 def records(frame: pd.DataFrame) -> list[dict]:
     """Rows as plain dicts, missing values as `None`: what JSON can carry."""
     return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.astype(object).to_dict("records")]

@@ -1,0 +1,1 @@
+"""Figures: pure functions of tidy tables. No reading, no Streamlit, no statistics."""

@@ -1,0 +1,113 @@
+"""The strip plot of a run's headline quantities beside the published pairs and chance."""
+
+import math
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from opdviz.figures import theme
+
+STRIPS = (
+    ("relative_norm", "relative norm of the update", "%", True),
+    ("sparsity_absolute_1e-5", "coordinates unchanged, |D| ≤ 1e-5", "%", False),
+    ("top16_energy", "energy of the top 16 directions, median", "%", False),
+    ("stable_rank", "stable rank, median", "", True),
+    ("coverage_principal_10pct", "moved on principal weights, median", "%", False),
+    ("coverage_low_magnitude_10pct", "moved on near-zero weights, median", "%", False),
+)
+
+
+def recipe_of(text: str) -> str:
+    """The recipe family of a published row: OPD, RLVR, SFT, offline distillation or self-distillation.
+
+    >>> recipe_of("OPD (vision-language)"), recipe_of("GRPO")
+    ('OPD', 'RLVR')
+    """
+    if "OPD" in text:
+        return "OPD"
+    if text in ("GRPO", "PRIME", "DPO"):
+        return "RLVR"
+    return text if text in theme.RECIPES else "SFT"
+
+
+def strips(headline: list[dict], published: list[dict]) -> go.Figure:
+    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value."""
+    mine = {row["quantity"]: row for row in headline}
+    made = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
+    shown: set[str] = set()
+    for at, (quantity, title, unit, log) in enumerate(STRIPS, start=1):
+        rows = [row for row in published if row["quantity"] == quantity]
+        for recipe in theme.RECIPES:
+            part = [row for row in rows if recipe_of(row["recipe"]) == recipe]
+            if part:
+                made.add_trace(ticks(part, recipe, unit, recipe not in shown), row=at, col=1)
+                shown.add(recipe)
+        own = mine.get(quantity, {})
+        chance, value = own.get("chance"), own.get("value")
+        if chance is not None:
+            made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
+            shown.add("chance")
+        if value is not None:
+            made.add_trace(diamond(value, unit, "this run" not in shown), row=at, col=1)
+            shown.add("this run")
+        values = [row["value"] for row in rows] + [x for x in (chance, value) if x is not None]
+        made.update_xaxes(**strip_axis(values, log), row=at, col=1)
+        made.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=at, col=1)
+        made.add_annotation(
+            text=title, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
+            showarrow=False, align="right",
+        )  # fmt: skip
+    sentence = "Strip plot of six headline quantities of this run beside published pairs and chance."
+    made.update_layout(
+        template=theme.TEMPLATE, height=470, meta={"alt": sentence}, margin=dict(l=290, r=28, t=30, b=30),
+        legend=dict(y=1.02, x=-0.46, itemsizing="constant"),
+    )  # fmt: skip
+    return made
+
+
+def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
+    """Published values of one recipe as vertical ticks; model, aggregation and paper on hover."""
+    return go.Scatter(
+        x=[row["value"] for row in rows],
+        y=[0.3] * len(rows),
+        mode="markers",
+        marker=dict(symbol="line-ns", size=17, line=dict(width=2.5, color=theme.RECIPES[recipe]), color=theme.RECIPES[recipe]),
+        name=f"published {recipe}",
+        legendgroup=recipe,
+        showlegend=legend,
+        customdata=[[row["pair"], row["recipe"], row["aggregation"], row["paper"]] for row in rows],
+        hovertemplate="%{x} " + unit + " · %{customdata[1]}<br>%{customdata[0]}<br>%{customdata[2]}, arXiv %{customdata[3]}"
+        "<extra></extra>",
+    )
+
+
+def chance_mark(chance: float, unit: str, legend: bool) -> go.Scatter:
+    """The chance level as a dashed line."""
+    return go.Scatter(
+        x=[chance, chance], y=[0.0, 0.62], mode="lines", line=dict(color=theme.CHANCE, dash="dash", width=1.8),
+        name="chance", legendgroup="chance", showlegend=legend,
+        hovertemplate="chance %{x:.3g} " + unit + "<extra></extra>",
+    )  # fmt: skip
+
+
+def diamond(value: float, unit: str, legend: bool) -> go.Scatter:
+    """This run's value."""
+    return go.Scatter(
+        x=[value], y=[0.3], mode="markers+text", marker=dict(symbol="diamond", size=15, color=theme.TUNED),
+        text=[f"<b>{theme.number(value)}{' ' + unit if unit else ''}</b>"], textposition="top center", cliponaxis=False,
+        textfont=dict(size=14, color=theme.TUNED), name="this run", legendgroup="run", showlegend=legend,
+        hovertemplate="this run %{x:.4g} " + unit + "<extra></extra>",
+    )  # fmt: skip
+
+
+def strip_axis(values: list[float], log: bool) -> dict:
+    """Range and ticks of one strip, a little wider than what it shows."""
+    if not values or (log and min(values) <= 0):
+        return {"showgrid": False}
+    if log:
+        low, high = math.log10(min(values)), math.log10(max(values))
+        room = 0.06 * (high - low or 1.0)
+        places, labels = theme.powers(low - room, high + room)
+        return {"type": "log", "range": [low - room, high + room], "tickvals": places, "ticktext": labels}
+    room = 0.06 * (max(values) - min(values) or 1.0)
+    return {"range": [min(values) - room, max(values) + room], "nticks": 8}

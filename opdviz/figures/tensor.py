@@ -1,0 +1,115 @@
+"""One tensor: cumulative energy, singular values, principal angles, magnitudes, profiles of rows and columns."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from opdviz.figures import theme
+
+CURVES = {
+    "base": ("base", theme.BASE, "solid"),
+    "tuned": ("tuned", theme.TUNED, "solid"),
+    "delta": ("update", theme.DELTA, "solid"),
+    "gaussian": ("random (chance)", theme.CHANCE, "dash"),
+    "rounding_null": ("rank 16, rounded (null)", theme.NULL, "dot"),
+}
+HEIGHT = 340
+
+
+def cumulative_energy(spectrum: pd.DataFrame, r: int) -> go.Figure:
+    """x: k (log), y: energy of the leading k directions: update, random, rounding null. Columns: matrix, index, energy."""
+    made = theme.figure(height=HEIGHT, alt="Cumulative energy of the leading directions of the update, beside chance and null.")
+    for matrix in ("delta", "rounding_null", "gaussian"):
+        rows = spectrum[spectrum["matrix"] == matrix]
+        if rows.empty:
+            continue
+        name, color, dash = CURVES[matrix]
+        made.add_trace(
+            go.Scatter(x=rows["index"], y=rows["energy"], mode="lines", name=name,
+                       line=dict(color=color, dash=dash, width=3 if matrix == "delta" else 2),
+                       hovertemplate="%{x} of " + str(r) + ": %{y:.1%}<extra>" + name + "</extra>")
+        )  # fmt: skip
+    made.update_xaxes(title=f"leading singular directions k (of {r:,}; log)", type="log", **index_ticks(r))
+    made.update_yaxes(title="share of ||D||²", tickformat=".0%", range=[0, 1.03])
+    if r > 16:
+        made.add_vline(x=16, line=dict(color=theme.FAINT, width=1.5))
+    return made.update_layout(margin=dict(t=34))
+
+
+def index_ticks(r: int) -> dict:
+    """Ticks of a logarithmic index axis from 1 to r."""
+    places, labels = theme.powers(0, np.log10(max(r, 2)))
+    return {"tickvals": places, "ticktext": labels, "range": [0, float(np.log10(max(r, 2)))]}
+
+
+def spectra(spectrum: pd.DataFrame, r: int) -> go.Figure:
+    """x: index (log), y: singular value (log): base, tuned, update, random, rounding null."""
+    made = theme.figure(height=HEIGHT, alt="Singular values of base, tuned and update, beside chance and null.")
+    for matrix, (name, color, dash) in CURVES.items():
+        rows = spectrum[(spectrum["matrix"] == matrix) & (spectrum["sigma"] > 0)]
+        if len(rows):
+            made.add_trace(go.Scatter(x=rows["index"], y=rows["sigma"], mode="lines", name=name,
+                                      line=dict(color=color, dash=dash, width=3 if matrix == "delta" else 2),
+                                      hovertemplate="%{x}: %{y:.3g}<extra>" + name + "</extra>"))  # fmt: skip
+    made.update_xaxes(title="index (log)", type="log", **index_ticks(r))
+    made.update_yaxes(title="singular value (log)", type="log", exponentformat="power", dtick=1)
+    return made.update_layout(margin=dict(t=50))
+
+
+def angles(rows: pd.DataFrame, r: int) -> go.Figure:
+    """x: position, y: principal angle in degrees, left and right."""
+    made = theme.figure(height=HEIGHT, alt="Principal angles between the leading subspaces of base and tuned, left and right.")
+    k = int(rows["k"].max()) if len(rows) else 0
+    for side, name, color, dash in (("left", "left (outputs)", theme.TUNED, "solid"), ("right", "right (inputs)", theme.DELTA, "dash")):
+        part = rows[(rows["side"] == side) & (rows["k"] == k)].sort_values("index")
+        made.add_trace(go.Scatter(x=part["index"], y=part["degrees"], mode="lines+markers" if k < 12 else "lines", name=name,
+                                  line=dict(color=color, width=2.5, dash=dash),
+                                  hovertemplate="%{y:.3g} degrees<extra>" + name + "</extra>"))  # fmt: skip
+    made.update_xaxes(title=f"principal angle, smallest first (k = {k} of {r:,})")
+    made.update_yaxes(title="degrees", rangemode="tozero")
+    return made.update_layout(margin=dict(t=34))
+
+
+def magnitudes(bins: pd.DataFrame) -> go.Figure:
+    """Histograms of |W| and |D| in quarter octaves on one axis; zeros as bars of their own at the left."""
+    made = make_subplots(rows=1, cols=2, column_widths=[0.12, 0.88], horizontal_spacing=0.02, shared_yaxes=True)
+    for of, name, color in (("base", "|base weight|", theme.BASE), ("delta", "|change|", theme.DELTA)):
+        rows = bins[bins["of"] == of]
+        total = float(rows["count"].sum()) or 1.0
+        zero = float(rows.loc[rows["high"] == 0, "count"].sum()) / total
+        rows = rows[rows["high"] > 0]
+        made.add_trace(go.Bar(x=[name], y=[zero], marker_color=color, showlegend=False, opacity=0.75,
+                              hovertemplate="exactly zero: %{y:.2%}<extra></extra>"), row=1, col=1)  # fmt: skip
+        made.add_trace(go.Scatter(x=np.log2(rows["low"].astype(float)) + 0.125, y=rows["count"] / total, mode="lines", name=name,
+                                  line=dict(color=color, width=2.5, shape="hvh"), fill="tozeroy",
+                                  hovertemplate="2^%{x:.2f}: %{y:.2%}<extra></extra>"), row=1, col=2)  # fmt: skip
+    made.update_layout(template=theme.TEMPLATE, height=HEIGHT, margin=dict(t=34), barmode="group",
+                       meta={"alt": "Histogram of the sizes of base weights and of changes; zeros apart."})  # fmt: skip
+    made.update_xaxes(title="log2 size", row=1, col=2)
+    made.update_xaxes(title="zero", showticklabels=False, row=1, col=1)
+    made.update_yaxes(tickformat=".0%", row=1, col=1, title="share of coordinates")
+    return made
+
+
+def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
+    """Bands of rows and of columns: share moved or share of energy against an even spread."""
+    made = make_subplots(rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["by row (output)", "by column (input)"])
+    for at, axis in enumerate(("row", "column"), start=1):
+        part = rows[rows["axis"] == axis].sort_values("bin")
+        if quantity == "energy":
+            y = part["energy"]
+            even = (part["high"] - part["low"]) / (part["high"].max() if len(part) else 1)
+            made.add_trace(go.Scatter(x=part["low"], y=even, mode="lines", name="even spread", showlegend=at == 1,
+                                      line=dict(color=theme.CHANCE, dash="dash", shape="hv"), hoverinfo="skip"), row=1, col=at)  # fmt: skip
+        else:
+            y = part["moved_bfloat16"] if wide else part["moved"]
+        made.add_trace(go.Scatter(x=part["low"], y=y, mode="lines", name=quantity, showlegend=False,
+                                  line=dict(color=theme.DELTA, width=2, shape="hv"), customdata=part[["low", "high"]].to_numpy(),
+                                  hovertemplate="%{customdata[0]:.0f} to %{customdata[1]:.0f}: %{y:.2%}<extra></extra>"),
+                       row=1, col=at)  # fmt: skip
+        made.update_xaxes(title=axis, row=1, col=at)
+    made.update_yaxes(tickformat=".1%", rangemode="tozero")
+    made.update_layout(template=theme.TEMPLATE, height=300, margin=dict(t=44),
+                       meta={"alt": f"Profile of {quantity} by bands of rows and columns."})  # fmt: skip
+    return made

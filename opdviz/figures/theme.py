@@ -1,0 +1,91 @@
+"""One look for every figure, in the app and exported: one template, one colour a meaning, words on the axes."""
+
+import plotly.graph_objects as go
+
+BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
+CHANCE, NULL = "#9a978f", "#7653b0"
+RECIPES = {
+    "OPD": "#d0641c",
+    "RLVR": "#2e8b6f",
+    "SFT": "#5b6fa8",
+    "offline distillation": "#8c8a84",
+    "self-distillation": "#c58f1f",
+}
+BLOCKS = {
+    "attention": "#0072b2",
+    "ffn": "#d55e00",
+    "router": "#cc79a7",
+    "norm": "#009e73",
+    "embedding": "#b59a00",
+    "head": "#56b4e9",
+    "other": "#8c8a84",
+}
+MAGNITUDES, SIGNED = "Cividis", "PuOr"
+CLIP = 3.0
+FAINT = "rgba(140,138,132,0.22)"
+GREY_AREA = "rgba(140,138,132,0.28)"
+
+TEMPLATE = go.layout.Template(
+    layout=go.Layout(
+        font=dict(family="Source Sans Pro, Source Sans, Helvetica, Arial, sans-serif", size=14, color="#3d3b37"),
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        colorway=[DELTA, TUNED, BASE, NULL, "#009e73", "#b59a00"],
+        xaxis=dict(showline=True, linecolor=FAINT, gridcolor=FAINT, zeroline=False, ticks="outside", tickcolor=FAINT),
+        yaxis=dict(showline=False, gridcolor=FAINT, zeroline=False),
+        margin=dict(l=60, r=20, t=16, b=48),
+        hoverlabel=dict(font=dict(size=13)),
+        legend=dict(orientation="h", yanchor="bottom", y=1.0, xanchor="left", x=0.0),
+    )
+)
+
+
+def figure(*traces, height: int = 360, alt: str, **layout) -> go.Figure:
+    """A figure in our template; `alt` is one sentence for those who cannot see it, kept in `layout.meta`."""
+    made = go.Figure(list(traces))
+    made.update_layout(template=TEMPLATE, height=height, meta={"alt": alt}, **layout)
+    return made
+
+
+def alt(made: go.Figure) -> str:
+    """The sentence that says what a figure shows."""
+    return made.layout.meta["alt"]
+
+
+def powers(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Tick positions (log10) and labels at 1, 2, 5 times powers of ten, thinned to powers on long axes.
+
+    >>> powers(-1, 1)[1]
+    ['0.1', '0.2', '0.5', '1', '2', '5', '10']
+    """
+    steps = (1, 2, 5) if high - low <= 2.2 else (1, 3) if high - low <= 3 else (1,)
+    places, labels = [], []
+    for exponent in range(int(low) - 2, int(high) + 3):
+        for step in steps:
+            value = step * 10.0**exponent
+            if 10.0**low * 0.999 <= value <= 10.0**high * 1.001:
+                places.append(value)
+                labels.append(number(value))
+    return places, labels
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people: three digits, no needless zeros.
+
+    >>> number(0.010073), number(54.88), number(22713216)
+    ('0.0101', '54.9', '22,713,216')
+    """
+    if value is None or value != value:
+        return "–"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 3) -> str:
+    """A share as percent.
+
+    >>> percent(0.010073)
+    '1.01 %'
+    """
+    return "–" if value is None or value != value else f"{number(100 * value, digits)} %"

@@ -1,0 +1,222 @@
+"""The one dictionary of quantities: label, unit, meaning, formula, bounds, chance, pitfall and source of every number.
+
+Axis titles, tooltips, the methods page, the README's table and the bound tests all read it.
+"""
+
+from dataclasses import dataclass
+
+A, B, C, D, E = "arXiv 2606.13657", "arXiv 2606.07082", "arXiv 2511.08567", "arXiv 2505.11711", "arXiv 2602.07729"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One column of one or more tables. `low` and `high` bound its values; `unit` is '1' for a plain number."""
+
+    name: str
+    label: str
+    meaning: str
+    unit: str = ""
+    formula: str = ""
+    low: float | None = None
+    high: float | None = None
+    chance: str = ""
+    pitfall: str = ""
+    source: str = ""
+    log: bool = False
+
+
+def share(name: str, label: str, meaning: str, **more) -> Quantity:
+    """A quantity between 0 and 1."""
+    return Quantity(name, label, meaning, "share", low=0.0, high=1.0, **more)
+
+
+def count(name: str, label: str, meaning: str, **more) -> Quantity:
+    """A whole number from 0."""
+    return Quantity(name, label, meaning, "count", low=0.0, **more)
+
+
+def word(name: str, label: str, meaning: str) -> Quantity:
+    """A word: a name, a kind, a side."""
+    return Quantity(name, label, meaning)
+
+
+MAGNITUDE = (
+    Quantity("base_norm", "norm of the base", "Size of the base tensor.", "1", "||W||_F", low=0),
+    Quantity("tuned_norm", "norm of the tuned", "Size of the tuned tensor.", "1", "||T||_F", low=0),
+    Quantity("delta_norm", "norm of the update", "Size of the update.", "1", "||D||_F, D = T - W", low=0, log=True),
+    Quantity(
+        "relative_norm", "relative norm", "Size of the update beside the size of what it updates.", "1",
+        "||D||_F / ||W||_F", low=0, source=A, log=True,
+        pitfall="Movement is not importance; and runs of different length differ in it before they differ in kind.",
+    ),
+    Quantity("delta_max", "largest change", "The largest change of one coordinate.", "1", "max |D|", low=0, log=True),
+    Quantity("delta_mean_abs", "mean change", "The mean size of a coordinate's change.", "1", "mean |D|", low=0, log=True),
+    Quantity("delta_rms", "rms change", "Root mean square change.", "1", "||D||_F / sqrt(numel)", low=0, log=True),
+    Quantity("base_rms", "rms of the base", "Root mean square weight of the base.", "1", "||W||_F / sqrt(numel)", low=0),
+    Quantity(
+        "cosine", "cosine", "Direction: of base and tuned, or of a row's change and the row.", "1",
+        "<W, T> / (||W|| ||T||)", low=-1, high=1, pitfall="Below 0.9 for a whole model: is this the right base?",
+    ),
+    Quantity(
+        "shrink", "shrink", "The part of the update that only scales the weights.", "1", "<D, W> / ||W||^2",
+        pitfall="Pure weight decay is shrink below 0 and nothing else.",
+    ),
+    count("nonfinite", "not finite", "Coordinates that are NaN or infinite on either side; left out of every number."),
+    Quantity(
+        "moved", "moved", "Coordinates that changed: a count, or in profiles a share.", "count or share",
+        "#{D != 0}", low=0, pitfall="Unchanged as stored is not the same as never updated.",
+    ),
+    share("moved_bfloat16", "moved as bf16", "Share that differs after rounding both sides to bf16; missing where stored so."),
+    count("untouched_rows", "untouched rows", "Rows of an embedding or a head in which nothing moved."),
+)  # fmt: skip
+SPARSITY = (
+    word("precision", "precision", "Counted as stored, or after rounding both sides to bfloat16."),
+    word(
+        "probe", "probe",
+        "When a coordinate counts as unchanged: exact D = 0; absolute |D| <= threshold; relative |D| <= threshold times "
+        "the larger of |W| and |T|; base_rms |D| < threshold times rms(W).",
+    ),
+    Quantity("threshold", "threshold", "The probe's threshold; 0 for exact.", "1", low=0),
+    count("unchanged", "unchanged", "Coordinates that a probe calls unchanged."),
+    share(
+        "share", "share", "A share: of coordinates, of directions or of a mask, as the table says.",
+        formula="count / numel, or k / r", source=f"{A}, {B}, {D}",
+        pitfall="Sparsity depends on the number format: the same update is sparser as bf16 than as float32.",
+    ),
+    word("steps", "grid steps", "|D| in steps of the stored format at the base value (ulp)."),
+    count("count", "count", "Coordinates in the bin."),
+)  # fmt: skip
+CONCENTRATION = (
+    share("top_share", "top share", "The share of coordinates, the most changed first."),
+    share(
+        "energy_share", "energy share", "Share of the update's energy that a part holds.",
+        formula="sum of D^2 in the part / sum of D^2",
+        chance="For the largest coordinates of a Gaussian: p + 2 q phi(q), q the 1 - p/2 quantile.",
+        pitfall="A ratio of norms is not a ratio of energies: square it.",
+    ),
+    Quantity("chance", "chance", "What a blind update would give: independent Gaussian entries of the same norm.", "1", low=0),
+)  # fmt: skip
+SPECTRUM = (
+    word("matrix", "matrix", "Whose values: base, tuned, delta, gaussian (chance), rounding_null (a rank-16 update, stored)."),
+    count("index", "index", "Position from 1, largest first (angles: smallest first)."),
+    Quantity("sigma", "singular value", "Singular value.", "1", "s_i", low=0, log=True),
+    Quantity("spectral_norm", "largest singular value", "Largest singular value.", "1", "s_1", low=0, log=True),
+    Quantity(
+        "stable_rank", "stable rank", "How many directions of the largest strength would hold the energy.", "1",
+        "||D||_F^2 / s_1^2", low=1, source=A, log=True,
+        chance="The same for a Gaussian matrix of the shape (Marchenko-Pastur).",
+        pitfall="Ten sketched values are not the spectrum: stable rank needs the whole norm.",
+    ),
+    Quantity("entropy_rank", "entropy rank", "Effective number of directions by the entropy of the singular values.", "1",
+             "exp(-sum p log p), p = s / sum s", low=1, source=A),
+    Quantity("energy_entropy_rank", "energy entropy rank", "The same by the entropy of the energies.", "1",
+             "exp(-sum p log p), p = s^2 / sum s^2", low=1),
+    *(count(f"rank_{p}", f"rank for {p} %", f"Smallest number of directions that holds {p} % of the energy.", source=E)
+      for p in (50, 90, 99)),
+    Quantity("norm", "norm", "Frobenius norm of the matrix.", "1", "sqrt(sum s^2)", low=0),
+    word("method", "method", "How the spectrum was computed; exact unless it says otherwise."),
+    Quantity("error_bound", "error bound", "No singular value below this is resolved.", "1", "1.5e-8 s_1", low=0),
+    Quantity("tolerance", "tolerance", "A singular value counts when it is above tolerance times the largest.", "1", low=0),
+    count("rank", "rank", "Number of singular values above the tolerance; in coverage, the rank of the reconstruction.",
+          pitfall="Rounding to bf16 makes any update numerically full rank: look at the energy instead."),
+    count("k", "k", "Number of leading directions.", pitfall="The top 16 of 128 are not the top 16 of 1,536: compare k / r."),
+    share("energy", "energy", "Share of the update's energy.", formula="sum of s^2 in the part / ||D||_F^2", source=A,
+          chance="A Gaussian matrix of the shape; for projections k^2 / (m n), k / m, k / n."),
+)  # fmt: skip
+GEOMETRY = (
+    word("side", "side", "left: output directions (U); right: input directions (V); joint: both. In unmatched: base or tuned."),
+    share("energy_without_shrink", "energy without shrink", "The same for D - shrink W.", formula="of D - shrink W"),
+    Quantity("mean_sine", "mean sine", "Mean sine of the principal angles of the leading k directions.", "1",
+             "mean s(U'_k - U_k U_k^T U'_k)", low=0, high=1, source=A,
+             pitfall="sqrt(1 - cos^2) in float32 has a floor near 3e-4, above what small updates turn."),
+    Quantity("rms_sine", "rms sine", "Root mean square sine of the principal angles.", "1", "sqrt(mean sin^2)", low=0, high=1,
+             chance="First-order perturbation by a Gaussian of the same norm; missing above 0.3.",
+             pitfall="An angle depends on the gap at k: compare it with its chance, never across matrices."),
+    Quantity("max_degrees", "largest angle", "The largest principal angle.", "degrees", "max asin", low=0, high=90),
+    Quantity("gap", "gap at k", "Distance of the k-th to the next singular value of the base.", "1", "s_k - s_{k+1}", low=0),
+    Quantity("degrees", "principal angle", "Principal angle between base and tuned subspace.", "degrees", low=0, high=90,
+             source=B),
+    Quantity("drift", "spectral drift", "Change of the singular values.", "1", "||s(T) - s(W)||_2", low=0, source=f"{B}, {C}"),
+    Quantity("nss", "normalised spectral shift", "Spectral drift beside the base's spectrum.", "1",
+             "||s(T) - s(W)|| / ||s(W)||", low=0, source=f"{B}, {C}", chance="relative norm / sqrt(max(m, n))", log=True),
+    Quantity("drift_per_delta", "drift per update", "Spectral drift beside the size of the update.", "1",
+             "||s(T) - s(W)|| / ||D||_F", low=0, high=1 + 1e-9, source=A),
+    word("row_bin", "row bin", "Bin of the base's left directions, in % of r; outside: in no left direction."),
+    word("column_bin", "column bin", "Bin of the base's right directions, in % of r; outside: in no right direction."),
+)  # fmt: skip
+COORDINATES = (
+    word("mask", "mask",
+         "principal: largest entries of the rank-k reconstruction; low_magnitude: smallest |W|; principal_not_low; "
+         "nonprincipal_or_low."),
+    count("visible", "visible", "Coordinates that the probe sees changed."),
+    share("density", "density", "Share of the coordinates that are visible."),
+    share("coverage", "coverage", "Share of the visible coordinates inside a mask.", source=f"{A}, {B}, {C}",
+          formula="sum of mask weights over visible / visible", chance="The mask's density.",
+          pitfall="Small weights have a finer grid, so blind updates show there more often: look at the null band."),
+    share("lowest", "lowest possible", "The least that coverage can be with these densities.", formula="max(0, (d + a - 1) / d)"),
+    share("highest", "highest possible", "The most that coverage can be with these densities.", formula="min(1, a / d)"),
+    Quantity("enrichment", "enrichment", "Value over chance.", "1", "coverage / density of the mask, or share / share", low=0),
+    share("null_low", "null band, lower end",
+          "Lower end of what two blind updates give: the deltas permuted, and Gaussian noise, added and rounded."),
+    share("null_high", "null band, upper end", "Upper end of the same band, three standard errors included."),
+    word("of", "of", "Whose magnitudes are binned: base or delta."),
+    Quantity("low", "from", "Lower edge of the bin: a magnitude, or the first index.", "1", low=0),
+    Quantity("high", "to", "Upper edge of the bin: a magnitude, or one past the last index.", "1", low=0),
+    Quantity("null_moved", "moved under the null", "Expected moves in the bin under Gaussian noise with as many moves.",
+             "count", low=0),
+    word("axis", "axis", "row (outputs) or column (inputs)."),
+    count("bin", "bin", "Number of the band of rows or columns; a band never straddles two attention heads."),
+    count("row", "row", "Row of an embedding or a head: the token's number."),
+    word("token", "token", "The row's token, where a tokenizer file lies beside the base."),
+)  # fmt: skip
+PLACES = (
+    word("name", "tensor", "Name of the base's tensor; [e] is expert e of a stack."),
+    word("tuned_name", "name in the tuned", "The tuned tensor's name where it differs."),
+    word("tower", "tower", "language, visual, encoder or decoder."),
+    count("layer", "layer", "Number of the layer; missing where there is none."),
+    word("block", "block", "attention, ffn, router, norm, embedding, head or other."),
+    word("module", "module", "The module as spelled in the file."),
+    count("expert", "expert", "Number of the expert; missing where there is none."),
+    word("shape", "shape", "Shape of the tensor."),
+    count("rows", "rows", "Rows (output size)."),
+    count("columns", "columns", "Columns (input size)."),
+    count("numel", "elements", "Number of elements."),
+    word("base_dtype", "stored as (base)", "Storage format of the base."),
+    word("tuned_dtype", "stored as (tuned)", "Storage format of the tuned."),
+    word("kind", "kind", "matrix, vector, stack, convolution or scalar."),
+    word("measure", "measure", "The family of statistics that was skipped."),
+    word("reason", "reason", "Why there is no number."),
+    word("rule", "rule", "How a name was rewritten."),
+    word("detail", "detail", "What the rule did."),
+)
+GROUPED = (
+    count("tensors", "tensors", "Tensors in the group."),
+    count("tensors_moved", "tensors moved", "Tensors of the group in which anything moved."),
+    count("left_out", "left out", "Tensors of the group with NaN or Inf, in no sum."),
+    share("parameter_share", "parameter share", "Share of the parameters that the group holds."),
+    share("sparsity_absolute", "unchanged, |D| <= 1e-5", "Share unchanged by the absolute probe, as bf16.", source=f"{A}, {D}"),
+    share("sparsity_relative", "unchanged, relative", "Share unchanged by the relative probe 1e-3, as bf16.", source=f"{B}, {C}"),
+    share("sparsity_exact", "unchanged, exactly", "Share of coordinates with D = 0, as bf16."),
+    share("top16_energy", "energy of the top 16", "Energy in the 16 leading directions; median in groups.", source=A,
+          chance="A Gaussian matrix of the shape.", pitfall="16 of 128 is not 16 of 1,536: compare with the chance."),
+    share("coverage_principal", "moved on principal weights", "Coverage of the 10 % principal mask at 1e-5, median.", source=A),
+    share("coverage_low_magnitude", "moved on small weights", "Coverage of the 10 % low-magnitude mask at 1e-5, median.",
+          source=A),
+    share("projection_joint", "joint projection", "Energy inside the leading 10 % of both sides, median.", source=A,
+          chance="k^2 / (m n)", pitfall="Below 1 % at 10 % is chance for a square matrix: only the ratio says anything."),
+)  # fmt: skip
+QUANTITIES = {
+    q.name: q
+    for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED)
+}
+
+
+def axis_title(name: str, *, suffix: str = "") -> str:
+    """A quantity's label with its unit, for an axis.
+
+    >>> axis_title("degrees")
+    'principal angle (degrees)'
+    """
+    quantity = QUANTITIES[name]
+    unit = f" ({quantity.unit})" if quantity.unit not in ("", "1", "count", "share") else ""
+    return quantity.label + unit + suffix

