@@ -4,7 +4,7 @@ import streamlit as st
 
 from opdviz import ui
 
-st.set_page_config(page_title="opdviz", page_icon=":material/grid_view:", layout="wide")
+st.set_page_config(page_title="opdviz", page_icon="docs/icon.svg", layout="wide")
 some = bool(ui.store().keys())
 pages = {
     "Open": [

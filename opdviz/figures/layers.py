@@ -8,6 +8,8 @@ from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
 
 BLOCK_ORDER = ("embedding", "attention", "ffn", "router", "norm", "other", "head")
+MODULE_ORDER = ("qkv", "query", "q_proj", "key", "k_proj", "value", "v_proj", "o_proj", "attention.output", "gate", "up_proj",
+                "intermediate", "fc1", "c_fc", "down_proj", "output", "fc2")  # fmt: skip
 MOST_LABELS = 220
 
 
@@ -48,9 +50,14 @@ def heatmap(tensors: pd.DataFrame, quantity: str, *, log: bool, limits: tuple[fl
 
 
 def module_order(placed: pd.DataFrame) -> list[str]:
-    """Modules by block, then in the order of their names."""
+    """Modules by block, then in the order in which a layer uses them."""
     blocks = placed.groupby("module")["block"].first()
-    return sorted(blocks.index, key=lambda m: (BLOCK_ORDER.index(blocks[m]), m))
+
+    def place(module: str) -> tuple:
+        known = [i for i, word in enumerate(MODULE_ORDER) if word in module]
+        return BLOCK_ORDER.index(blocks[module]), known[0] if known else len(MODULE_ORDER), module
+
+    return sorted(blocks.index, key=place)
 
 
 def spaced(layers: list[int]) -> list[int]:
@@ -109,17 +116,21 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
     """Bars for the tensors that stand in no layer: embeddings, heads, final norms."""
     rows = tensors[tensors["layer"].isna()].sort_values("name")
     values = rows[quantity].astype(float)
-    bars = go.Bar(
-        x=values, y=rows["module"] + " " + rows["tower"].where(rows["tower"] != "language", ""), orientation="h",
-        marker_color=[theme.BLOCKS[b] for b in rows["block"]], customdata=rows[["name"]].to_numpy(),
-        text=[label(v, quantity) or "did not move" for v in values], textposition="outside", cliponaxis=False,
-        hovertemplate="%{customdata[0]}: %{x:.4g}<extra></extra>",
+    names = rows["module"] + rows["tower"].where(rows["tower"] != "language", "").radd(" ").str.rstrip()
+    dots = go.Scatter(
+        x=values, y=names, mode="markers+text", marker=dict(size=12, color=[theme.BLOCKS[b] for b in rows["block"]]),
+        customdata=rows[["name"]].to_numpy(), text=["  " + (label(v, quantity) or "did not move") for v in values],
+        textposition="middle right", cliponaxis=False, hovertemplate="%{customdata[0]}: %{x:.4g}<extra></extra>",
     )  # fmt: skip
-    sentence = f"Bars of {QUANTITIES[quantity].label} for {len(rows)} tensors without a layer."
-    made = theme.figure(bars, height=70 + 28 * max(1, len(rows)), alt=sentence, margin=dict(l=230, r=70, t=8, b=42))
-    made.update_xaxes(title=QUANTITIES[quantity].label, type="log" if log and (values > 0).any() else "linear")
-    made.update_yaxes(autorange="reversed", showgrid=False, dtick=1)
-    return made
+    sentence = f"Dots of {QUANTITIES[quantity].label} for {len(rows)} tensors without a layer."
+    made = theme.figure(dots, height=80 + 28 * max(1, len(rows)), alt=sentence, margin=dict(l=230, r=90, t=8, b=46))
+    made.update_yaxes(autorange="reversed", dtick=1)
+    positive = values[values > 0]
+    if log and len(positive):
+        low, high = np.log10(positive.min()) - 0.1, np.log10(positive.max()) + 0.15
+        places, labels = theme.powers(low, high)
+        made.update_xaxes(type="log", range=[low, high], tickvals=places, ticktext=labels)
+    return made.update_xaxes(title=QUANTITIES[quantity].label + (" (log)" if log else ""))
 
 
 def whole_range(tensors: pd.DataFrame, quantity: str, *, log: bool) -> tuple[float, float]:

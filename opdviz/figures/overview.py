@@ -57,12 +57,17 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             text=title, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="right",
         )  # fmt: skip
+        told = f"<b>{theme.number(value)}{' ' + unit if unit else ''}</b>" + (
+            f"<br><span style='font-size:12px'>chance {theme.number(chance)}</span>" if chance is not None else ""
+        )
+        made.add_annotation(
+            text=told, xref="paper", x=1.01, xanchor="left", yref=f"y{'' if at == 1 else at} domain", y=0.3,
+            showarrow=False, align="left",
+        )  # fmt: skip
     sentence = "Strip plot of six headline quantities of this run beside published pairs and chance."
-    made.update_layout(
-        template=theme.TEMPLATE, height=470, meta={"alt": sentence}, margin=dict(l=290, r=28, t=30, b=30),
-        legend=dict(y=1.02, x=-0.46, itemsizing="constant"),
-    )  # fmt: skip
-    return made
+    return theme.dressed(
+        made, height=440, alt=sentence, margin=dict(l=270, r=100, t=34, b=26), legend=dict(y=1.03, x=0, itemsizing="constant")
+    )
 
 
 def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
@@ -72,7 +77,7 @@ def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
         y=[0.3] * len(rows),
         mode="markers",
         marker=dict(symbol="line-ns", size=17, line=dict(width=2.5, color=theme.RECIPES[recipe]), color=theme.RECIPES[recipe]),
-        name=f"published {recipe}",
+        name=recipe,
         legendgroup=recipe,
         showlegend=legend,
         customdata=[[row["pair"], row["recipe"], row["aggregation"], row["paper"]] for row in rows],
@@ -84,7 +89,7 @@ def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
 def chance_mark(chance: float, unit: str, legend: bool) -> go.Scatter:
     """The chance level as a dashed line."""
     return go.Scatter(
-        x=[chance, chance], y=[0.0, 0.62], mode="lines", line=dict(color=theme.CHANCE, dash="dash", width=1.8),
+        x=[chance, chance], y=[0.0, 0.75], mode="lines", line=dict(color=theme.CHANCE, dash="dash", width=1.8),
         name="chance", legendgroup="chance", showlegend=legend,
         hovertemplate="chance %{x:.3g} " + unit + "<extra></extra>",
     )  # fmt: skip
@@ -93,9 +98,8 @@ def chance_mark(chance: float, unit: str, legend: bool) -> go.Scatter:
 def diamond(value: float, unit: str, legend: bool) -> go.Scatter:
     """This run's value."""
     return go.Scatter(
-        x=[value], y=[0.3], mode="markers+text", marker=dict(symbol="diamond", size=15, color=theme.TUNED),
-        text=[f"<b>{theme.number(value)}{' ' + unit if unit else ''}</b>"], textposition="top center", cliponaxis=False,
-        textfont=dict(size=14, color=theme.TUNED), name="this run", legendgroup="run", showlegend=legend,
+        x=[value], y=[0.3], mode="markers", marker=dict(symbol="diamond", size=15, color=theme.TUNED), cliponaxis=False,
+        name="this run", legendgroup="run", showlegend=legend,
         hovertemplate="this run %{x:.4g} " + unit + "<extra></extra>",
     )  # fmt: skip
 

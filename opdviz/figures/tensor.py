@@ -84,8 +84,8 @@ def magnitudes(bins: pd.DataFrame) -> go.Figure:
         made.add_trace(go.Scatter(x=np.log2(rows["low"].astype(float)) + 0.125, y=rows["count"] / total, mode="lines", name=name,
                                   line=dict(color=color, width=2.5, shape="hvh"), fill="tozeroy",
                                   hovertemplate="2^%{x:.2f}: %{y:.2%}<extra></extra>"), row=1, col=2)  # fmt: skip
-    made.update_layout(template=theme.TEMPLATE, height=HEIGHT, margin=dict(t=34), barmode="group",
-                       meta={"alt": "Histogram of the sizes of base weights and of changes; zeros apart."})  # fmt: skip
+    theme.dressed(made, height=HEIGHT, alt="Histogram of the sizes of base weights and of changes; zeros apart.",
+                  margin=dict(t=34), barmode="group")  # fmt: skip
     made.update_xaxes(title="log2 size", row=1, col=2)
     made.update_xaxes(title="zero", showticklabels=False, row=1, col=1)
     made.update_yaxes(tickformat=".0%", row=1, col=1, title="share of coordinates")
@@ -110,6 +110,4 @@ def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
                        row=1, col=at)  # fmt: skip
         made.update_xaxes(title=axis, row=1, col=at)
     made.update_yaxes(tickformat=".1%", rangemode="tozero")
-    made.update_layout(template=theme.TEMPLATE, height=300, margin=dict(t=44),
-                       meta={"alt": f"Profile of {quantity} by bands of rows and columns."})  # fmt: skip
-    return made
+    return theme.dressed(made, height=300, alt=f"Profile of {quantity} by bands of rows and columns.", margin=dict(t=44))

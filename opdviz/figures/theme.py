@@ -25,9 +25,11 @@ CLIP = 3.0
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
 
+FONT, SIZE = "Source Sans Pro, Source Sans, Helvetica, Arial, sans-serif", 14
+
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
-        font=dict(family="Source Sans Pro, Source Sans, Helvetica, Arial, sans-serif", size=14, color="#3d3b37"),
+        font=dict(family=FONT, size=SIZE, color="#3d3b37"),
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         colorway=[DELTA, TUNED, BASE, NULL, "#009e73", "#b59a00"],
@@ -43,8 +45,17 @@ TEMPLATE = go.layout.Template(
 def figure(*traces, height: int = 360, alt: str, **layout) -> go.Figure:
     """A figure in our template; `alt` is one sentence for those who cannot see it, kept in `layout.meta`."""
     made = go.Figure(list(traces))
-    made.update_layout(template=TEMPLATE, height=height, meta={"alt": alt}, **layout)
-    return made
+    return dressed(made, height=height, alt=alt, **layout)
+
+
+def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
+    """Our template on a figure that is already there. Sizes are repeated outside the template: Streamlit's own would win."""
+    size = dict(size=SIZE)
+    made.update_layout(template=TEMPLATE, height=height, meta={"alt": alt}, font=size, legend=dict(font=size))
+    made.update_xaxes(tickfont=dict(size=SIZE - 1), title_font=size)
+    made.update_yaxes(tickfont=dict(size=SIZE - 1), title_font=size)
+    made.update_annotations(font=size)
+    return made.update_layout(**layout)
 
 
 def alt(made: go.Figure) -> str:

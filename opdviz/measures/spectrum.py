@@ -11,7 +11,7 @@ from opdviz.pairing import Pair
 NAME = "spectrum"
 VERSION = 1
 TABLES = {
-    "spectrum": ("name", "matrix", "index", "sigma"),
+    "spectrum": ("name", "matrix", "index", "sigma", "energy"),
     "spectrum_summary": (
         "name", "matrix", "spectral_norm", "stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90",
         "rank_99", "norm", "method", "error_bound",
@@ -43,7 +43,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
             found["skipped"].append({"name": pair.name, "measure": NAME, "reason": f"rounding null: {reason}"})
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
-        found["spectrum"] += [where | {"index": int(i), "sigma": float(s[i - 1])} for i in kept_indices(work.r)]
+        found["spectrum"] += [where | row for row in kept_values(s)]
         found["spectrum_summary"].append(where | summary(s, matrix))
         tolerances = sorted({*TOLERANCES, machine_tolerance(work.m, work.n)})
         found["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
@@ -61,6 +61,15 @@ def kept_indices(r: int) -> np.ndarray:
     room = MOST_POINTS - len(needed)
     extra = extra[np.unique(np.linspace(0, len(extra) - 1, room).astype(int))] if len(extra) > room else extra
     return np.array(sorted(needed | set(extra.tolist())))
+
+
+def kept_values(s: np.ndarray) -> list[dict]:
+    """Singular values at the kept indices, and the energy of the leading ones up to each; missing for a zero matrix."""
+    held, total = np.cumsum(s**2), float(np.sum(s**2))
+    return [
+        {"index": int(i), "sigma": float(s[i - 1]), "energy": min(float(held[i - 1]) / total, 1.0) if total else None}
+        for i in kept_indices(len(s))
+    ]
 
 
 def summary(s: np.ndarray, matrix: str) -> dict:

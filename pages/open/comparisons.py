@@ -3,24 +3,24 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import jobs, tables, ui
+from opdviz import demo, jobs, tables, ui
 from opdviz.cli import duration
 from opdviz.errors import OpdvizError
 
 st.header("What did training do to the weights?", anchor=False)
 store = ui.store()
 rows = tables.listing(store)
-demo = ui.demo_pair()
+pair = demo.pair()
 if not rows:
     st.markdown(
         "Name two checkpoints, a base and what training made of it. opdviz pairs their tensors, measures the update between "
         "them, and shows where it lies, how sparse it is and in which directions, always beside what chance or the number "
         "format alone would give."
     )
-if demo and not any(row["name"] == ui.DEMO_NAME for row in rows) and not ui.read_only():
+if pair and not any(row["name"] == demo.NAME for row in rows) and not ui.read_only():
     st.info("The demonstration pair is installed: a small sentence encoder and a model tuned from it, 22.7 M parameters.")
     if st.button("Compare the demo pair", type="primary", key="start_demo"):
-        ui.start_job(*demo, name=ui.DEMO_NAME)
+        ui.start_job(*pair, name=demo.NAME)
         st.rerun()
 
 if rows:

@@ -9,8 +9,8 @@ chosen = ui.need_comparison()
 ui.heading("Which coordinates moved", chosen)
 tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement")
 ui.need_rows(ui.table(chosen, "histogram"), "histogram")
-threshold = st.segmented_control("Moved by more than", [0.0, 1e-5], default=0.0, key="above", format_func="{:g}".format)
-bins = tables.moved_given_size(chosen.store, chosen.key, threshold=threshold or 0.0)
+threshold = st.segmented_control("Moved when |D| >", ["0", "1e-5"], default="0", key="above", bind="query-params")
+bins = tables.moved_given_size(chosen.store, chosen.key, threshold=float(threshold or 0))
 ui.reading(f"**{sentences.coordinates(bins)}** Summed over all tensors, as bf16.")
 ui.show(coordinates.moved_given_size(bins), "moved_given_size", bins, ("moved", "null_moved"))
 
@@ -20,11 +20,8 @@ if "principal_coverage" in tensors and tensors["principal_coverage"].notna().any
         "Median by module of |D| > 1e-5. Inside the violet band a blind update would do the same; a grey dot has nowhere "
         "else to be; the dashed line is chance."
     )
-    left, right = st.columns(2)
-    for side, mask in ((left, "principal"), (right, "low_magnitude")):
-        with side:
-            columns = ["name", *(c for c in tensors if c.startswith(f"{mask}_"))]
-            ui.show(coordinates.dumbbells(tensors, mask), mask, tensors[columns], ("coverage", "null_low", "lowest"))
+    columns = ["name", *(c for c in tensors if c.startswith(("principal_", "low_magnitude_")))]
+    ui.show(coordinates.dumbbells(tensors), "coverage", tensors[columns], ("coverage", "null_low", "lowest"))
 else:
     st.info("Coverage appears as soon as it is computed.")
 

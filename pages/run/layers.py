@@ -16,11 +16,11 @@ chosen = ui.need_comparison()
 ui.heading("Where it moved", chosen)
 tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement")
 there = [q for q in CHOICES if q in tensors and tensors[q].notna().any()]
-first, second, third, fourth = st.columns([3, 2, 2, 4])
+towers = sorted(tensors["tower"].unique())
+first, second, fourth, *third = st.columns([3, 3, 4, 2] if len(towers) > 1 else [3, 3, 4])
 quantity = first.selectbox("Quantity", there, key="quantity", bind="query-params", format_func=lambda q: QUANTITIES[q].label)
 limits = second.selectbox("Colour limits", LIMITS, key="limits", bind="query-params")
-towers = sorted(tensors["tower"].unique())
-tower = third.selectbox("Tower", towers, key="tower", bind="query-params") if len(towers) > 1 else towers[0]
+tower = third[0].selectbox("Tower", towers, key="tower", bind="query-params") if third else towers[0]
 pattern = fourth.text_input("Tensors", key="tensors", bind="query-params", placeholder="*.layer.*.dense.weight")
 kinds = st.segmented_control(
     "Kind", ["matrices", "norms and biases"], default="matrices", key="kinds", bind="query-params", label_visibility="collapsed"

@@ -12,7 +12,7 @@ tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement")
 ui.warnings(chosen, tensors)
 if chosen.state == "done":
     headline = protocols.headline(chosen.store, chosen.key)
-    ui.reading(sentences.overview(headline, published.numbers()))
+    ui.reading(sentences.overview(headline, published.numbers()) + " Ticks are the paper's published pairs, by recipe.")
     rows = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
     ui.show(
         overview.strips(headline, rows),
@@ -38,8 +38,9 @@ if len(small):
         ui.tensor_table(
             chosen, small, ["name", "block", "numel", "relative_norm", "sparsity_absolute", "cosine", "shrink"], "small"
         )
-unmatched = ui.table(chosen, "unmatched")
-skipped = ui.table(chosen, "skipped")
-with st.expander(f"Left out: {len(unmatched)} tensors without a partner, {skipped['name'].nunique() if len(skipped) else 0} with skips"):
+unmatched, skipped = ui.table(chosen, "unmatched"), ui.table(chosen, "skipped")
+with st.expander(f"Left over: {len(unmatched)} tensors without a partner"):
     st.dataframe(unmatched, hide_index=True)
-    st.dataframe(skipped, hide_index=True)
+    if len(skipped):
+        st.caption("What was not computed, and why; nothing is skipped silently.")
+        st.dataframe(skipped.groupby(["measure", "reason"], as_index=False).agg(tensors=("name", "nunique")), hide_index=True)

@@ -13,23 +13,25 @@ if st.session_state.get("tensor") not in names:
     largest = tensors.sort_values("delta_norm", ascending=False)["name"].iloc[0]
     if "tensor" not in st.query_params:
         st.session_state["tensor"] = largest
-name = st.selectbox("Tensor", names, key="tensor", bind="query-params", filter_mode="contains")
+first, last = st.columns([3, 2], vertical_alignment="bottom")
+name = first.selectbox("Tensor", names, key="tensor", bind="query-params", filter_mode="contains")
 row = tensors.set_index("name").loc[name]
 tables.focus(chosen.store, chosen.key, name)
-ui.heading(ui.plain(name), chosen)
-place = [ui.plain(row["tower"]), f"layer {row['layer']}" if row.notna()["layer"] else "no layer", row["block"]]
-facts = [f"{row['shape']}, {row['base_dtype']}", f"relative norm {percent(row['relative_norm'])}"]
+with last.container(horizontal=True):
+    for step, sign in ((-1, "← previous"), (1, "next →")):
+        other = names[(names.index(name) + step) % len(names)]
+        to = {"comparison": chosen.key, "tensor": other}
+        st.page_link("pages/run/tensor.py", label=sign, help=ui.plain(other), query_params=to)
+facts = [
+    " › ".join([row["tower"], f"layer {row['layer']}" if row.notna()["layer"] else "no layer", row["block"]]),
+    f"{row['shape']}, {row['base_dtype']}",
+    f"relative norm {percent(row['relative_norm'])}",
+]
 if "sparsity_exact" in row:
     facts.append(f"moved {percent(1 - row['sparsity_exact'])} as bf16")
 if row["shrink"] == row["shrink"]:
     facts.append(f"shrink {percent(row['shrink'])}")
-st.markdown(" › ".join(place) + " · " + " · ".join(facts))
-before, after, _ = st.columns([2, 2, 3])
-at = names.index(name)
-for side, step, sign in ((before, -1, "←"), (after, 1, "→")):
-    other = names[(at + step) % len(names)]
-    side.page_link("pages/run/tensor.py", label=f"{sign} {ui.plain(other, limit=44)}",
-                   query_params={"comparison": chosen.key, "tensor": other})  # fmt: skip
+ui.heading(ui.plain(name), chosen, *facts)
 
 
 def of(table: str):
@@ -42,7 +44,7 @@ spectrum = of("spectrum")
 left, right = st.columns(2)
 if len(spectrum):
     r = int(spectrum["index"].max())
-    energy = tables.cumulative_energy(spectrum, of("top_energy"))
+    energy = spectrum[spectrum["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(subset=["energy"])
     with left:
         st.subheader("How concentrated is the update?", anchor=False)
         ui.reading(sentences.tensor(energy, r))
