@@ -169,17 +169,17 @@ def duration(seconds: float) -> str:
 
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    from opdviz import analysis, progress, protocols
+    from opdviz import analysis, pairing, progress, protocols
 
-    if options.device != "cpu":
-        raise RequestError(f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only.")
-    measures = analysis.chosen_measures(options.measures.split(",") if options.measures else None)
-    base, tuned = open_pair(options)
     store = store_of(options)
     with progress.listener(options.job, quiet=options.json) as listener:
+        if options.device != "cpu":
+            raise RequestError(f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only.")
+        measures = analysis.chosen_measures(options.measures.split(",") if options.measures else None)
+        base, tuned = open_pair(options)
+        analysis.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
         comparison = analysis.prepare(base, tuned, store, options.name, listener)
         listener.found(comparison.key)
-        analysis.chosen_pairs(comparison.matching.pairs, options.tensors)
         with analysis.pool(options.workers) as executor:
             manifest = analysis.compare(
                 comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener

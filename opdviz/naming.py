@@ -53,8 +53,9 @@ def parse(name: str) -> Place:
     expert = None
     if found := EXPERTS_SLICE.match(name):
         name, expert = found["name"], int(found["expert"])
-    segments = [s for s in name.split(".") if s not in WRAPPERS]
+    segments = [s for s in name.split(".") if s not in WRAPPERS] or [name]
     layer, tail = split_layer(segments)
+    tail = tail or [segments[-1]]
     if "experts" in tail[:-1] and tail[tail.index("experts") + 1].isdigit():
         at = tail.index("experts") + 1
         expert, tail = int(tail[at]), tail[:at] + tail[at + 1 :]

@@ -72,10 +72,10 @@ def raw(info: TensorInfo, first: int, last: int) -> np.ndarray:
     """Stored elements of rows `first` to `last`, by the reader of the file's format."""
     if info.path.suffix == ".safetensors":
         return safetensors.read(info, first, last)
-    return torch_file().read(info, first, last)
+    return pytorch_reader().read(info, first, last)
 
 
-def torch_file():
+def pytorch_reader():
     """The reader of PyTorch files, imported on first use: torch costs a second and 200 MB a process."""
     from opdviz.checkpoint import torch_file as reader
 
@@ -124,7 +124,7 @@ def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
     if file.suffix in ENDINGS:
         if not first:
             raise RequestError(f"open({one_line(file)}): found an empty file; expected weights. Copy it again.")
-        return torch_file().headers(file)
+        return pytorch_reader().headers(file)
     raise RequestError(f"open({one_line(file)}): found a '{file.suffix}' file; expected one of {', '.join(ENDINGS)}.")
 
 

@@ -63,7 +63,7 @@ def state_dict(path: Path) -> tuple[dict, str]:
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "global" in str(error).lower():
+        if any(word in str(error) for word in ("Unsupported global", "unsupported GLOBAL", "Unsupported class")):
             raise refused(path, "a pickle that asks to run code", "plain tensors") from None
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):

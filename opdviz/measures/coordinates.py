@@ -20,7 +20,6 @@ TABLES = {
 }
 THRESHOLDS = (0.0, 1e-5)
 MOST_ROWS = 100
-LEAST_ROWS = 256
 MOST_BINS = 64
 
 
@@ -40,7 +39,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
             found["histogram"] += [where | {"of": "delta"} | row for row in deltas[threshold]]
     if pair.is_matrix and not work.nonfinite:
         found["profile"] = profile(pair, work)
-        if pair.place.block in ("embedding", "head") and pair.shape[0] >= LEAST_ROWS:
+        if pair.place.block in ("embedding", "head"):
             found["rows"] = most_moved_rows(pair, work)
     return found
 
@@ -107,8 +106,9 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     bins = [edges(int(b)) for b in quarters("float32")[used]]
     low, high = np.array([b["low"] for b in bins]), np.array([b["high"] for b in bins])
     u = steps[:, None]
-    first = np.floor(threshold / u) + 1  # the least number of steps that is beyond the threshold
-    reach = [np.maximum(np.ceil(x[None, :] / u), first) * u for x in (low, high)]
+    with np.errstate(over="ignore"):  # the steps at a zero of a wide format are too small to divide by
+        first = np.floor(threshold / u) + 1  # the least number of steps that is beyond the threshold
+        reach = [np.maximum(np.ceil(x[None, :] / u), first) * u for x in (low, high)]
     before = 0.5 if taken.on_grid else 1.0
     beyond = []
     for end in reach:

@@ -268,7 +268,7 @@ def matching_scale(found: Ramps, weight: np.ndarray, visible: int) -> float:
     if not visible:
         return 0.0
     low = math.log(max(float(np.min(found.end)), TINY)) - 8
-    high = math.log(max(float(np.max(found.end)), TINY)) + 16
+    high = min(math.log(max(float(np.max(found.end)), TINY)) + 16, 700.0)
     for _ in range(48):
         middle = (low + high) / 2
         if float(weight @ gaussian_share(found.start, found.end, math.exp(middle))) < visible:

@@ -1,0 +1,177 @@
+"""Running and keeping: killed at any moment, resumed to the same bits; versions, workers, focus."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from opdviz import analysis, checkpoint, measures, pairing
+from opdviz import store as stores
+from opdviz.measures import MEASURES
+from opdviz.store import Store
+from tests.conftest import GOLDEN, write_checkpoint
+
+KILLS = 20
+
+
+def start(cache: Path, workers: int = 2) -> subprocess.Popen:
+    """Compare the golden pair b in a process group of its own."""
+    command = [sys.executable, "-m", "opdviz", "compare", GOLDEN / "base", GOLDEN / "tuned_b", "--workers", str(workers)]
+    return subprocess.Popen(
+        [*map(str, command), "--cache", str(cache)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def stored(cache: Path) -> dict[str, bytes]:
+    """Every compacted table."""
+    return {p.name: p.read_bytes() for p in sorted(cache.rglob("tables/*.parquet"))}
+
+
+def here(folder: Path, base: Path, tuned: Path) -> tuple[analysis.Comparison, Store]:
+    """A comparison prepared in this process."""
+    store = Store(folder)
+    sides = [checkpoint.open(side) for side in (base, tuned)]
+    return analysis.prepare(*sides, store, None, lambda progress: None), store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    """The tables of a run that nobody disturbed."""
+    cache = tmp_path_factory.mktemp("undisturbed")
+    assert start(cache).wait() == 0
+    return stored(cache)
+
+
+def descendants_gone(group: int) -> bool:
+    """Whether no process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_same(tmp_path, undisturbed):
+    random, kept, kills = Random(0), set(), 0
+    while kills < KILLS:
+        run = start(tmp_path)
+        time.sleep(random.uniform(0.3, 2.2))
+        ended = run.poll() is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        parts = {p.name: stores.decode_part(p) for p in tmp_path.rglob("parts/*.json")}
+        assert all(parts.values()), "a half-written part was left under its final name"
+        compacted = any(json.loads(m.read_text())["compacted"] for m in tmp_path.rglob("manifest.json"))
+        assert compacted or kept <= set(parts), "a finished part was lost"
+        kept = set(parts)
+        kills += 1
+        if ended or compacted:  # start over: the next kills should hit work, not a finished comparison
+            kept = set()
+            assert start(tmp_path).wait() == 0
+            assert stored(tmp_path) == undisturbed
+            for key in Store(tmp_path).keys():
+                Store(tmp_path).forget(key)
+    assert start(tmp_path).wait() == 0
+    assert stored(tmp_path) == undisturbed
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_the_number_of_workers_changes_no_bit(tmp_path, undisturbed):
+    assert start(tmp_path, workers=1).wait() == 0
+    assert stored(tmp_path) == undisturbed
+
+
+def test_workers_leave_when_their_parent_is_killed(tmp_path):
+    run = start(tmp_path)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.rglob("parts/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    while not descendants_gone(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert descendants_gone(run.pid)
+
+
+def test_an_interrupted_run_says_so_keeps_its_parts_and_ends_with_130(tmp_path):
+    run = start(tmp_path)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.rglob("parts/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(timeout=20) == 130
+    assert list(tmp_path.rglob("parts/*.json"))
+    assert all(stores.decode_part(p) for p in tmp_path.rglob("parts/*.json"))
+
+
+def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp_path, monkeypatch):
+    comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
+    seen: list[str] = []
+    real = analysis.work_on
+
+    def counting(pair, names):
+        seen.extend(names)
+        return real(pair, names)
+
+    monkeypatch.setattr(analysis, "work_on", counting)
+    with ThreadPoolExecutor(1) as executor:
+        analysis.compare(comparison, store, executor, listener=lambda p: None)
+        assert len(seen) == 30 * len(MEASURES)
+        before = stored(tmp_path)
+        seen.clear()
+        analysis.compare(comparison, store, executor, listener=lambda p: None)
+        assert seen == []
+        monkeypatch.setattr(measures.concentration, "VERSION", 2)
+        analysis.compare(comparison, store, executor, listener=lambda p: None)
+        assert set(seen) == {"concentration"}
+        assert len(seen) == 30
+    assert stored(tmp_path) == before
+    assert "concentration@2" in store.manifest(comparison.key)["compacted"]
+
+
+def test_the_tensor_that_someone_looks_at_goes_first(tmp_path):
+    pairs = pairing.match(checkpoint.open(GOLDEN / "base"), checkpoint.open(GOLDEN / "tuned_a")).pairs
+    pending = [(p, []) for p in pairs]
+    assert analysis.looked_at(pending, tmp_path) == 0
+    (tmp_path / "focus").write_text(pairs[7].name)
+    assert analysis.looked_at(pending, tmp_path) == 7
+    (tmp_path / "focus").write_text("no such tensor")
+    assert analysis.looked_at(pending, tmp_path) == 0
+
+
+def test_the_key_is_of_contents_not_of_paths(tmp_path):
+    x = np.random.default_rng(0).standard_normal((8, 8))
+    keys = set()
+    for place in ("here", "there"):
+        base = write_checkpoint(tmp_path / place / "base", {"w": x})
+        tuned = write_checkpoint(tmp_path / place / "tuned", {"w": x + 1})
+        keys.add(here(tmp_path / "cache", base, tuned)[0].key)
+    assert len(keys) == 1
+    write_checkpoint(tmp_path / "there" / "tuned", {"w": x + 2})
+    os.utime(tmp_path / "there" / "tuned" / "model.safetensors", (1, 1))
+    keys.add(here(tmp_path / "cache", base, tuned)[0].key)
+    keys.add(here(tmp_path / "cache", tuned, base)[0].key)
+    assert len(keys) == 3
+
+
+def test_progress_only_grows_and_ends_at_all(tmp_path):
+    comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
+    shares = []
+    with ThreadPoolExecutor(2) as executor:
+        analysis.compare(
+            comparison, store, executor, listener=lambda p: shares.append(p.share) if p.phase == "measuring" else None
+        )
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == pytest.approx(1.0)

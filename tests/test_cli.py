@@ -1,0 +1,223 @@
+"""The command line on small checkpoints: figures, exit codes, one line for every wrong request, nothing lost."""
+
+import io
+import json
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from opdviz import __version__
+from opdviz.cli import main
+from opdviz.tables import TABLES
+from tests.conftest import GOLDEN, write_checkpoint
+
+RUN = [sys.executable, "-m", "opdviz"]
+
+
+def opdviz(*arguments, cache: Path, **more) -> subprocess.CompletedProcess:
+    """Run a command in a process of its own."""
+    environment = os.environ | {"OPDVIZ_CACHE": str(cache)}
+    return subprocess.run([*RUN, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120, **more)
+
+
+def refused(done: subprocess.CompletedProcess, words: str, code: int = 2) -> None:
+    """Assert one line on stderr with some words, no traceback, an exit code."""
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> tuple[Path, dict]:
+    """A cache with the golden pair a, compared on the command line, and what the command said."""
+    cache = tmp_path_factory.mktemp("cache")
+    done = opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--name", "a", "--workers", 2, "--json", cache=cache)
+    assert done.returncode == 0, done.stderr
+    return cache, json.loads(done.stdout)
+
+
+def test_compare_says_what_it_found(compared):
+    _, said = compared
+    assert (said["name"], said["pairs"], said["parameters"]) == ("a", 30, 196_032)
+    assert 0 < said["relative_norm"] < 10
+    assert 79 < said["sparsity_absolute_1e-5"] < 82
+    assert said["top16_energy"] > 50
+
+
+def test_list_show_headline_rename_and_forget(compared, tmp_path):
+    cache = tmp_path / "cache"
+    shutil.copytree(compared[0], cache)
+    (row,) = json.loads(opdviz("list", "--json", cache=cache).stdout)
+    assert (row["state"], row["done_share"], row["pairs"], row["name"]) == ("done", 1.0, 30, "a")
+    tensors = pd.read_csv(io.StringIO(opdviz("show", "a", "tensors", cache=cache).stdout))
+    assert len(tensors) == 30
+    assert tensors["numel"].sum() == 196_032
+    for protocol in "ABCD":
+        rows = json.loads(opdviz("headline", "a", "--protocol", protocol, "--json", cache=cache).stdout)
+        assert {"protocol", "quantity", "value", "unit", "aggregation", "chance"} == set(rows[0])
+        assert all(r["value"] is not None for r in rows)
+    text = opdviz("headline", "a", cache=cache).stdout
+    assert "published" in text and "DeepScaleR" in text
+    assert opdviz("rename", "a", "b", cache=cache).returncode == 0
+    assert json.loads(opdviz("list", "--json", cache=cache).stdout)[0]["name"] == "b"
+    assert opdviz("forget", "b", cache=cache).returncode == 0
+    assert json.loads(opdviz("list", "--json", cache=cache).stdout) == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_comes_in_every_format_with_equal_rows(compared, table, tmp_path):
+    cache = compared[0]
+    rows = json.loads(opdviz("show", "a", table, "--format", "json", cache=cache).stdout)
+    text = opdviz("show", "a", table, cache=cache).stdout
+    assert opdviz("show", "a", table, "--format", "parquet", "--out", tmp_path / "t.parquet", cache=cache).returncode == 0
+    frame = pd.read_parquet(tmp_path / "t.parquet")
+    assert len(rows) == len(frame) == (len(pd.read_csv(io.StringIO(text))) if len(frame) else 0)
+    assert len(rows) > 0 or table in ("unmatched", "rewrites")
+    for row, other in zip(rows[:50], frame.to_dict("records")):
+        for column, value in row.items():
+            assert value == other[column] or (value is None and pd.isna(other[column]))
+
+
+def test_verify_names_a_damaged_table_and_compare_recomputes_it(compared, tmp_path):
+    cache = tmp_path / "cache"
+    shutil.copytree(compared[0], cache)
+    before = {p.name: p.read_bytes() for p in cache.rglob("tables/*.parquet")}
+    assert opdviz("verify", cache=cache).returncode == 0
+    assert opdviz("verify", "a", "--content", cache=cache).returncode == 0
+    victim = next(cache.rglob("tables/projection.geometry.parquet"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    victim.write_bytes(data)
+    done = opdviz("verify", cache=cache)
+    assert done.returncode == 1
+    assert "projection.geometry.parquet is damaged" in done.stdout
+    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--name", "a", cache=cache).returncode == 0
+    assert opdviz("verify", cache=cache).returncode == 0
+    assert {p.name: p.read_bytes() for p in cache.rglob("tables/*.parquet")} == before
+
+
+def test_a_damaged_part_is_named_and_computed_again(compared, tmp_path):
+    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "*mlp*", cache=tmp_path).returncode == 0
+    parts = sorted(tmp_path.rglob("parts/*.json"))
+    assert len(parts) == 9 * 7
+    parts[5].write_bytes(parts[5].read_bytes()[:-3])
+    done = opdviz("verify", cache=tmp_path)
+    assert done.returncode == 1
+    assert f"parts/{parts[5].name} is damaged" in done.stdout
+    (row,) = json.loads(opdviz("list", "--json", cache=tmp_path).stdout)
+    assert row["state"] == "partial"
+    assert row["done_share"] == pytest.approx(9 / 30)
+    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", 1, cache=tmp_path).returncode == 0
+    assert opdviz("verify", cache=tmp_path).returncode == 0
+    whole = {p.name: p.read_bytes() for p in compared[0].rglob("tables/*.parquet")}
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("tables/*.parquet")} == whole
+
+
+def test_wrong_requests_are_one_line_and_write_nothing(tmp_path):
+    good, cache = GOLDEN / "base", tmp_path / "cache"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "readme").mkdir()
+    (tmp_path / "readme" / "README.md").write_text("x")
+    (tmp_path / "other").mkdir()
+    save_file({"nothing.shared": torch.zeros(3)}, tmp_path / "other" / "model.safetensors")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 60))
+    for folder, words in (
+        ("absent", "found nothing there"),
+        ("empty", "an empty folder"),
+        ("readme", "only README.md"),
+        ("other", "no tensor in common"),
+        ("bad", "8 bytes long" if False else "header of"),
+    ):
+        for command in ("check", "compare"):
+            refused(opdviz(command, good, tmp_path / folder, cache=cache), words)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "no command"),
+        (("nonsense",), "invalid choice"),
+        (("compare", "x"), "required: tuned"),
+        (("show", "nobody", "tensors"), "is no comparison in the cache"),
+        (("show", "a", "nonsense"), "is unknown; there are: tensors"),
+        (("show", "a", "tensors", "--format", "parquet"), "needs --out"),
+        (("headline", "a", "--protocol", "Z"), "there are: A, B, C, D"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", "magic"), "there are: magnitude"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "zzz*"), "fits none of 30"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--device", "cuda"), "cpu only"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "0"), "expected 1 or more"),
+        (("app", "--roots", "/does/not/exist"), "is no folder"),
+    ],
+)
+def test_a_wrong_word_is_one_line(compared, arguments, words):
+    refused(opdviz(*arguments, cache=compared[0]), words)
+
+
+def test_the_same_folder_twice_and_nan_are_said_and_not_refused(tmp_path):
+    x = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
+    broken = x.copy()
+    broken[0, 0], broken[1, 1] = np.nan, np.inf
+    base = write_checkpoint(tmp_path / "base", {"a.weight": x, "b.weight": x, "n": np.arange(4), "m": np.arange(4)})
+    tuned = write_checkpoint(tmp_path / "tuned", {"a.weight": x * 1.01, "b.weight": broken, "n": np.arange(4), "m": np.ones(4)})
+    for side, arrays in ((base, (0, 1)), (tuned, (0, 2))):
+        save_file(
+            {"a.weight": torch.tensor(x * (1 + 0.01 * (side == tuned))), "b.weight": torch.tensor(broken if side == tuned else x),
+             "n": torch.arange(4), "m": torch.full((4,), arrays[1])},
+            side / "model.safetensors",
+        )  # fmt: skip
+    said = opdviz("check", base, base, cache=tmp_path / "c")
+    assert said.returncode == 0
+    assert "same folder" in said.stdout
+    assert opdviz("compare", base, base, "--name", "same", cache=tmp_path / "c").returncode == 0
+    assert opdviz("compare", base, tuned, "--name", "nan", cache=tmp_path / "c").returncode == 0
+    rows = {r["name"]: r for r in json.loads(opdviz("show", "nan", "tensors", "--format", "json", cache=tmp_path / "c").stdout)}
+    assert rows["b.weight"]["nonfinite"] == 2
+    assert rows["a.weight"]["nonfinite"] == 0
+    skipped = json.loads(opdviz("show", "nan", "skipped", "--format", "json", cache=tmp_path / "c").stdout)
+    reasons = {(r["name"], r["measure"]): r["reason"] for r in skipped}
+    assert "NaN or infinite" in reasons["b.weight", "spectrum"]
+    assert reasons["n", "magnitude"] == "integers: equal"
+    assert reasons["m", "magnitude"] == "integers: differs in 4 places"
+    headline = json.loads(opdviz("headline", "nan", "--json", cache=tmp_path / "c").stdout)
+    norm = next(r["value"] for r in headline if r["quantity"] == "relative_norm")
+    assert norm == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_file_size_limit_ends_with_3_and_the_rerun_finishes(compared, tmp_path):
+    pair = (GOLDEN / "base", GOLDEN / "tuned_a")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = opdviz("compare", *pair, "--json", cache=tmp_path, preexec_fn=limit)
+    refused(done, "what was finished before is kept", 3)
+    assert list(tmp_path.rglob("parts/*.json"))
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert opdviz("verify", cache=tmp_path).returncode == 0
+    assert opdviz("compare", *pair, cache=tmp_path).returncode == 0
+    whole = {p.name: p.read_bytes() for p in compared[0].rglob("tables/*.parquet")}
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("tables/*.parquet")} == whole
+
+
+def test_the_version_and_every_command_have_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"opdviz {__version__}\n"
+    for command in ("check", "compare", "list", "show", "headline", "verify", "rename", "forget", "app"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert command in capsys.readouterr().out

@@ -1,0 +1,68 @@
+"""Jobs: a process of their own that two sessions cannot start twice, that can be cancelled, and that outlives its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from opdviz import jobs, tables
+from opdviz.errors import RequestError
+from opdviz.store import Store
+from tests.conftest import GOLDEN
+
+PAIR = (str(GOLDEN / "base"), str(GOLDEN / "tuned_a"))
+
+
+def ended(folder, seconds: float = 40) -> jobs.Job:
+    """The job once it no longer runs."""
+    deadline = time.monotonic() + seconds
+    while jobs.load(folder).state == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return jobs.load(folder)
+
+
+def test_a_job_runs_to_its_end_and_is_started_once(tmp_path):
+    store = Store(tmp_path)
+    first = jobs.start(store, *PAIR, name="golden")
+    second = jobs.start(store, *PAIR)
+    assert first.id == second.id
+    assert len(jobs.CHILDREN) == 1
+    done = ended(first.folder)
+    assert (done.state, done.share) == ("done", 1.0)
+    assert [row["name"] for row in tables.listing(store)] == ["golden"]
+    assert done.status["key"] == store.keys()[0]
+    assert "30 pairs" in done.log()
+    assert jobs.CHILDREN == []
+
+
+def test_a_cancelled_job_says_so_and_can_be_started_again(tmp_path):
+    store = Store(tmp_path)
+    job = jobs.start(store, *PAIR)
+    jobs.cancel(job)
+    assert ended(job.folder).state == "cancelled"
+    with pytest.raises(RequestError, match="is not running"):
+        jobs.cancel(job)
+    assert ended(jobs.start(store, *PAIR).folder).state == "done"
+
+
+def test_a_killed_job_has_failed_and_a_refused_one_says_why(tmp_path):
+    store = Store(tmp_path)
+    job = jobs.start(store, *PAIR)
+    os.kill(int((job.folder / "pid").read_text()), signal.SIGKILL)
+    dead = ended(job.folder)
+    assert dead.state == "failed"
+    assert "without a word" in dead.message
+    wrong = ended(jobs.start(store, PAIR[0], str(tmp_path)).folder)
+    assert wrong.state == "failed"
+    assert "expected an index, model*.safetensors" in wrong.message
+
+
+def test_a_job_outlives_the_server_that_started_it(tmp_path):
+    code = f"from opdviz import jobs; from opdviz.store import Store; from pathlib import Path; jobs.start(Store(Path({str(tmp_path)!r})), *{PAIR!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    (job,) = jobs.all_jobs(Store(tmp_path))
+    assert ended(job.folder).state == "done"

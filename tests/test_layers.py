@@ -1,0 +1,87 @@
+"""The house's borders: a module imports only from earlier steps, big dependencies stand where they belong, nothing grows."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STEPS = (
+    ("errors", "quantities"),
+    ("naming", "fingerprint"),
+    ("checkpoint.formats", "checkpoint.records", "checkpoint.safetensors", "checkpoint.torch_file", "checkpoint"),
+    ("linalg", "pairing"),
+    ("measures.visibility", "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
+     "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
+    ("store", "tables", "protocols", "published"),
+    ("demo", "analysis", "jobs", "figures.theme", "figures.overview", "figures.layers", "figures.directions",
+     "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
+    ("serve", "ui", "cli", "__main__"),
+)  # fmt: skip
+ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
+BORDERS = {
+    "torch": {"opdviz/checkpoint/torch_file.py"},
+    "streamlit": {"opdviz/ui.py", "opdviz/serve.py", "app.py"},
+    "plotly": {"opdviz/ui.py"},
+}
+SOURCES = [p for p in ROOT.glob("**/*.py") if p.relative_to(ROOT).parts[0] in ("opdviz", "pages", "app.py")]
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a source file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, also inside functions; `from a import b` gives a.b where that is a module."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in ORDER else node.module for name in inner]
+    return found
+
+
+def test_every_module_has_its_step():
+    missing = {module_name(p) for p in SOURCES if module_name(p).startswith("opdviz.")} - set(ORDER)
+    assert not missing
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    me = ORDER.get(module_name(path), (99, 0))
+    ours = [name for name in imports(path) if name in ORDER]
+    upward = [name for name in ours if ORDER[name] >= me]
+    assert not upward, f"{path.name} imports {upward}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_big_dependencies_stand_at_their_borders(path):
+    here = str(path.relative_to(ROOT))
+    for name in imports(path):
+        top = name.split(".")[0]
+        if top in BORDERS and not (here in BORDERS[top] or (top == "streamlit" and here.startswith("pages/"))):
+            assert top == "plotly" and here.startswith("opdviz/figures/"), f"{here} imports {name}"
+
+
+def test_pages_stand_in_subfolders_and_are_listed_by_the_app():
+    assert not list((ROOT / "pages").glob("*.py"))
+    listed = set(re.findall(r'st\.Page\("([^"]+)"', (ROOT / "app.py").read_text()))
+    assert listed == {str(p.relative_to(ROOT)) for p in (ROOT / "pages").glob("*/*.py")}
+
+
+def test_nothing_outgrows_its_room():
+    limits = {"pages": 110, "app.py": 50}
+    for path in SOURCES:
+        lines = len(path.read_text().splitlines())
+        assert lines <= limits.get(path.relative_to(ROOT).parts[0], 400), f"{path}: {lines} lines"
+
+
+def test_forbidden_things_are_nowhere():
+    for path in SOURCES:
+        text = path.read_text()
+        for word in ("unsafe_allow_html", "weights_only=False", "import pickle\nimport joblib", "except Exception:", "allow_pickle=True"):
+            assert word not in text, f"{path}: {word}"

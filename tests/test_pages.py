@@ -1,0 +1,161 @@
+"""Every page, drawn through app.py in a process of its own: cold and warm, with and without data, with a job; no torch."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from opdviz import jobs
+from opdviz.store import Store
+from tests.conftest import GOLDEN
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "pages").glob("*/*.py"))
+RUN_PAGES = [p for p in PAGES if p.startswith("pages/run/")]
+
+DRAW = """
+import json, sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("app.py", default_timeout=60)
+page, query = sys.argv[1], json.loads(sys.argv[2])
+app.run()
+told = []
+for turn in range(2):  # cold, then warm
+    app.switch_page(page)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    told.append({
+        "exceptions": [e.message for e in app.exception],
+        "errors": [e.value for e in app.error],
+        "info": [e.value for e in app.info],
+        "warnings": [e.value for e in app.warning],
+        "headers": [e.value for e in app.header],
+        "text": [e.value for e in app.markdown] + [e.value for e in app.caption],
+        "charts": [c.proto.spec for c in app.get("plotly_chart")],
+        "frames": len(app.dataframe),
+        "buttons": [b.key for b in app.button],
+    })
+print(json.dumps({"turns": told, "torch": "torch" in sys.modules, "measures": "opdviz.measures" in sys.modules}))
+"""
+
+
+def drawn(page: str, cache: Path, query: dict | None = None, **environment: str) -> list[dict]:
+    """What a page shows when it is drawn twice; asserts that nothing raised and that torch was not imported."""
+    variables = os.environ | {"OPDVIZ_CACHE": str(cache)} | environment
+    command = [sys.executable, "-c", textwrap.dedent(DRAW), page, json.dumps(query or {})]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert not told["torch"], "the app's process imported torch"
+    assert not told["measures"], "the app's process imported the engine"
+    for turn in told["turns"]:
+        assert not turn["exceptions"], turn["exceptions"]
+        assert turn["headers"], "a page without a title"
+    return told["turns"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """A cache with the golden pair a, whole, and b, of which only some tensors are there."""
+    folder = tmp_path_factory.mktemp("pages")
+    for tuned, more in (("b", ["--tensors", "*layers.0*"]), ("a", [])):
+        command = [sys.executable, "-m", "opdviz", "compare", str(GOLDEN / "base"), str(GOLDEN / f"tuned_{tuned}")]
+        subprocess.run([*command, "--name", tuned, "--cache", str(folder), *more], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_has_an_empty_state(page, tmp_path):
+    for turn in drawn(page, tmp_path, OPDVIZ_ROOTS=str(tmp_path)) if page not in RUN_PAGES else []:
+        assert not turn["errors"]
+    if page in RUN_PAGES:
+        command = [sys.executable, "-c", textwrap.dedent(DRAW), page, "{}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OPDVIZ_CACHE": str(tmp_path)})
+        (turn, _) = json.loads(done.stdout.splitlines()[-1])["turns"]
+        assert not turn["exceptions"]
+        assert "Nothing has been compared yet" in turn["info"][0]
+
+
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_every_page_shows_a_finished_comparison(page, cache):
+    key = Store(cache).resolve("a")
+    cold, warm = drawn(page, cache, {"comparison": key})
+    assert cold["charts"]
+    assert [json.loads(c)["data"] for c in cold["charts"]] == [json.loads(c)["data"] for c in warm["charts"]]
+    assert not cold["errors"]
+    assert not cold["warnings"]
+    assert any("30 tensors" in t or "relative norm" in t for t in cold["text"])
+
+
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_every_page_shows_what_is_there_of_a_partial_one(page, cache):
+    key = Store(cache).resolve("b")
+    cold, _ = drawn(page, cache, {"comparison": key})
+    assert any("partial" in w for w in cold["warnings"])
+    assert any("computed so far" in t for t in cold["text"])
+    if page.endswith("overview.py"):
+        assert any("headline waits" in i for i in cold["info"])
+        assert not cold["charts"]
+    else:
+        assert cold["charts"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_can_be_drawn_while_a_job_runs(page, tmp_path):
+    store = Store(tmp_path)
+    job = jobs.start(store, str(GOLDEN / "base"), str(GOLDEN / "tuned_a"), name="running")
+    try:
+        variables = os.environ | {"OPDVIZ_CACHE": str(tmp_path), "OPDVIZ_ROOTS": str(tmp_path)}
+        command = [sys.executable, "-c", textwrap.dedent(DRAW), page, "{}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        for turn in json.loads(done.stdout.splitlines()[-1])["turns"]:
+            assert not turn["exceptions"]
+    finally:
+        if jobs.load(job.folder).state == "running":
+            jobs.cancel(job)
+
+
+def test_a_broken_link_falls_back(cache):
+    cold, _ = drawn("pages/run/tensor.py", cache, {"comparison": "<script>", "tensor": "../../etc/passwd", "quantity": "nonsense"})
+    assert cold["charts"]
+    assert not any("passwd" in t or "script" in t for t in cold["text"])
+
+
+def test_the_comparisons_page_lists_and_offers(cache):
+    cold, _ = drawn("pages/open/comparisons.py", cache, OPDVIZ_ROOTS=str(GOLDEN))
+    assert cold["frames"] == 1
+    assert any("2 comparisons in the cache" in t for t in cold["text"])
+    readonly, _ = drawn("pages/open/comparisons.py", cache, OPDVIZ_READ_ONLY="1")
+    assert any("read-only" in t for t in readonly["text"])
+    assert "start_demo" not in readonly["buttons"]
+
+
+def test_hostile_names_are_shown_as_text(tmp_path):
+    from opdviz.ui import plain
+
+    nasty = "<img src=x onerror=alert(1)> ![a](http://e.vil/x.png) :red[x] $x$ `a` [b](javascript:1)\u202e\n#"
+    shown = plain(nasty)
+    bare = re.sub(r"\\\\.", "", shown)  # what is left when every escaped character is gone
+    assert not set(bare) & set("<>[]()!$:`#\u202e\n")
+    assert "<" in shown and "red" in shown
+
+
+def test_paths_outside_the_roots_are_refused(tmp_path, monkeypatch):
+    from opdviz import ui
+    from opdviz.errors import RequestError
+
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    monkeypatch.setenv("OPDVIZ_ROOTS", str(tmp_path / "in"))
+    assert ui.allowed(str(tmp_path / "in" / "deep")) == str(tmp_path / "in" / "deep")
+    for path in ("out", "in/../out", "in/link", "in-other", ""):
+        with pytest.raises(RequestError, match="outside the allowed folders"):
+            ui.allowed(str(tmp_path / path))

@@ -1,0 +1,100 @@
+"""Pairs are made by name: exact, then without prefixes where that is one to one; everything else is listed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from opdviz import checkpoint, pairing
+from opdviz.errors import RequestError
+from tests.conftest import write_checkpoint
+
+
+def matched(tmp_path, base, tuned, config=None):
+    sides = [write_checkpoint(tmp_path / side, tensors) for side, tensors in (("base", base), ("tuned", tuned))]
+    if config:
+        for side in sides:
+            (side / "config.json").write_text(json.dumps(config))
+    return pairing.match(*(checkpoint.open(side) for side in sides))
+
+
+def test_prefixes_are_dropped_where_that_is_one_to_one(tmp_path):
+    x = np.zeros((3, 2))
+    found = matched(
+        tmp_path,
+        {"model.layers.0.mlp.up_proj.weight": x, "model.norm.weight": np.ones(2), "bert.a.weight": x},
+        {"module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight": x, "norm.weight": np.ones(2), "a.weight": x},
+    )
+    assert {p.name: p.tuned_name for p in found.pairs} == {
+        "model.layers.0.mlp.up_proj.weight": "module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight",
+        "model.norm.weight": "norm.weight",
+        "bert.a.weight": "a.weight",
+    }
+    assert {row["rule"] for row in found.rewrites} == {"prefix"}
+    assert not found.unmatched
+
+
+def test_an_ambiguous_prefix_is_listed_and_not_guessed(tmp_path):
+    x = np.zeros(3)
+    found = matched(tmp_path, {"a.w": x, "same": x}, {"model.a.w": x, "bert.a.w": x, "same": x})
+    assert [p.name for p in found.pairs] == ["same"]
+    assert {row["name"] for row in found.unmatched} == {"a.w", "model.a.w", "bert.a.w"}
+
+
+def test_shapes_that_differ_are_listed_with_both(tmp_path):
+    found = matched(tmp_path, {"w": np.zeros((3, 2)), "x": np.zeros(1)}, {"w": np.zeros((4, 2)), "x": np.zeros(1)})
+    assert [(r["side"], r["reason"]) for r in found.unmatched] == [
+        ("base", "shapes differ: base 3x2, tuned 4x2"),
+        ("tuned", "shapes differ: base 3x2, tuned 4x2"),
+    ]
+
+
+def test_nothing_in_common_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="no tensor in common"):
+        matched(tmp_path, {"a": np.zeros(1)}, {"b": np.zeros(1)})
+
+
+def test_a_tied_head_counts_once(tmp_path):
+    both = {"model.embed_tokens.weight": np.zeros((4, 2)), "lm_head.weight": np.zeros((4, 2))}
+    found = matched(tmp_path, both, both, {"tie_word_embeddings": True})
+    assert [p.name for p in found.pairs] == ["model.embed_tokens.weight"]
+    assert found.parameters == 8
+    assert {row["rule"] for row in found.rewrites} == {"tie"}
+    assert len(matched(tmp_path / "untied", both, both).pairs) == 2
+
+
+def test_a_stack_of_experts_is_a_stack_of_matrices_and_a_convolution_is_flat(tmp_path):
+    tensors = {
+        "model.layers.0.mlp.experts.gate_up_proj": np.arange(24.0).reshape(3, 4, 2),
+        "visual.patch_embed.proj.weight": np.arange(24.0).reshape(2, 3, 2, 2),
+    }
+    found = matched(tmp_path, tensors, tensors)
+    assert found.tensors == 2
+    assert [(p.name.split(".")[-1], p.shape, p.kind, p.place.expert) for p in found.pairs] == [
+        ("gate_up_proj[0]", (4, 2), "stack", 0),
+        ("gate_up_proj[1]", (4, 2), "stack", 1),
+        ("gate_up_proj[2]", (4, 2), "stack", 2),
+        ("weight", (2, 12), "convolution", None),
+    ]
+    np.testing.assert_array_equal(found.pairs[1].base, np.arange(8.0, 16.0).reshape(4, 2))
+
+
+def test_float8_without_a_scale_is_left_over_and_scales_are_no_tensors(tmp_path):
+    codes = torch.ones(4, 4).to(torch.float8_e4m3fn)
+    for side in ("base", "tuned"):
+        (tmp_path / side).mkdir()
+        tensors = {"a": codes, "a_scale": torch.tensor(2.0), "b": codes.clone(), "c": torch.zeros(2)}
+        save_file(tensors, tmp_path / side / "model.safetensors")
+    found = pairing.match(checkpoint.open(tmp_path / "base"), checkpoint.open(tmp_path / "tuned"))
+    assert sorted(p.name for p in found.pairs) == ["a", "c"]
+    assert {(r["side"], r["name"]) for r in found.unmatched} == {("base", "b"), ("tuned", "b")}
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["module", "_orig_mod", "model", "bert", "language_model"]), max_size=4))
+def test_a_core_does_not_depend_on_its_prefixes(prefixes):
+    assert pairing.core(".".join([*prefixes, "layers.0.mlp.up_proj.weight"])) == "layers.0.mlp.up_proj.weight"

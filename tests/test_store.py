@@ -1,0 +1,90 @@
+"""The store: parts are whole or not there, damage is named, tables are typed, a lock keeps writers apart."""
+
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from opdviz import store as stores
+from opdviz.errors import RequestError
+from opdviz.store import Store
+
+
+def part(folder, name, rows, measure="magnitude", version=1):
+    stores.write(stores.part_path(folder, name, measure, version), stores.encode_part(name, {"tensors": rows}))
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path)
+    for key, name in (("aa11", "one"), ("aa22", "two"), ("bb33", "two")):
+        made.write_manifest(key, {"name": name, "pairs": 2, "compacted": [], "tables": {}})
+    return made
+
+
+def test_a_key_a_unique_prefix_and_a_name_find_a_comparison(store):
+    assert store.resolve("aa11") == store.resolve("one") == "aa11"
+    assert store.resolve("bb") == "bb33"
+    assert store.resolve("two") == "bb33"
+    with pytest.raises(RequestError, match="fits 2 comparisons"):
+        store.resolve("aa")
+    with pytest.raises(RequestError, match="is no comparison in the cache; there are: two, two, one"):
+        store.resolve("other")
+
+
+def test_parts_are_read_until_they_are_damaged(store):
+    folder = store.folder("aa11")
+    part(folder, "w", [{"name": "w", "numel": 3, "delta_norm": 1.5}])
+    part(folder, "v", [{"name": "v", "numel": 2, "delta_norm": None}])
+    table = stores.sorted_rows(stores.read(store, "aa11", "tensors")).to_pylist()
+    assert [(r["name"], r["numel"], r["delta_norm"]) for r in table] == [("v", 2, None), ("w", 3, 1.5)]
+    assert stores.check(store, "aa11") == []
+    path = stores.part_path(folder, "w", "magnitude", 1)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+    assert stores.decode_part(path) is None
+    assert stores.check(store, "aa11") == [f"aa11: parts/{path.name} is damaged"]
+    assert [r["name"] for r in stores.read(store, "aa11", "tensors").to_pylist()] == ["v"]
+
+
+def test_a_leftover_temporary_is_swept_and_is_no_fault(store):
+    folder = store.folder("aa11")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "x.json.1.tmp").write_text("half")
+    assert stores.check(store, "aa11") == []
+    stores.sweep(folder)
+    assert not list((folder / "parts").iterdir())
+
+
+def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
+    rows = [{"name": "a", "rank": None, "coverage": None}]
+    (tmp_path / "t.parquet").write_bytes(stores.compact_table("coverage", ("name", "rank", "coverage"), rows))
+    schema = pq.read_schema(tmp_path / "t.parquet")
+    assert [str(schema.field(c).type) for c in schema.names] == ["string", "int64", "double"]
+
+
+def test_a_damaged_or_missing_table_is_named(store):
+    store.write_manifest("aa11", {"name": "one", "tables": {"tensors.magnitude.parquet": "0" * 32}})
+    assert stores.check(store, "aa11") == ["aa11: tables/tensors.magnitude.parquet is missing"]
+    stores.write(store.folder("aa11") / "tables" / "tensors.magnitude.parquet", b"x")
+    assert stores.check(store, "aa11") == ["aa11: tables/tensors.magnitude.parquet is damaged"]
+
+
+def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
+    folder = store.folder("aa11")
+    code = f"from opdviz.store import lock; from pathlib import Path; import time\nwith lock(Path({str(folder)!r})): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    assert stores.running(folder)
+    with pytest.raises(RequestError, match="being written by another process"), stores.lock(folder):
+        pass
+    with pytest.raises(RequestError, match="being written"):
+        store.forget("aa11")
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    assert not stores.running(folder)
+    store.forget("aa11")
+    assert "aa11" not in store.keys()
