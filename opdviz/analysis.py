@@ -6,13 +6,10 @@ the parts on disk are whole and the next run takes them up.
 
 import fnmatch
 import math
-import multiprocessing
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +17,7 @@ from types import ModuleType
 from opdviz import checkpoint, fingerprint, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.estimate import cost
 from opdviz.linalg import Work
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
 from opdviz.pairing import Matching, Pair
@@ -41,8 +39,18 @@ PAIRING_TABLES = {
     "unmatched": ("side", "name", "shape", "reason"),
     "rewrites": ("name", "tuned_name", "rule", "detail"),
 }
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PLAIN = {"model", "models", "weights", "model_weights", "checkpoint", "checkpoints", "final", "hf", "snapshots", "actor"}
+PLAIN = {
+    "model",
+    "models",
+    "weights",
+    "model_weights",
+    "checkpoint",
+    "checkpoints",
+    "final",
+    "hf",
+    "snapshots",
+    "actor",
+}
 
 
 @dataclass
@@ -80,45 +88,6 @@ class Comparison:
     name: str
     matching: Matching
     prints: dict[str, list[str]]
-
-
-def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
-    """Seconds of one thread that a pair takes under some measures: fitted on 1 to 30 million elements."""
-    seconds = 0.002
-    modules = tuple(modules)
-    if any(m in FIRST_PASS for m in modules):
-        seconds += 6e-8 * pair.numel
-    if pair.is_matrix and any(m in SECOND_PASS for m in modules):
-        r, long = min(pair.shape), max(pair.shape)
-        seconds += 1.2e-7 * pair.numel + 1.4e-10 * long * r * r + 5e-10 * r**3
-    return seconds
-
-
-def memory(pairs: list[Pair], workers: int) -> int:
-    """Bytes that a run needs at most: interpreters, and the largest tensors that can be open at once."""
-    largest = sorted((p.numel for p in pairs), reverse=True)[:workers]
-    return 150_000_000 * (workers + 1) + sum(24 * n for n in largest)
-
-
-def preview(base: Checkpoint, tuned: Checkpoint, workers: int) -> dict:
-    """What a comparison would take, from headers alone: the `check` command's facts."""
-    matching = pairing.match(base, tuned)
-    dtypes: dict[str, int] = {}
-    for pair in matching.pairs:
-        label = pair.base_dtype if pair.base_dtype == pair.tuned_dtype else f"{pair.base_dtype} -> {pair.tuned_dtype}"
-        dtypes[label] = dtypes.get(label, 0) + 1
-    seconds = sum(cost(p, MEASURES) for p in matching.pairs) / workers
-    return {
-        "pairs": len(matching.pairs),
-        "parameters": matching.parameters,
-        "unmatched": matching.unmatched,
-        "rewrites": matching.rewrites,
-        "dtypes": dtypes,
-        "seconds": max(seconds, max(cost(p, MEASURES) for p in matching.pairs)),
-        "bytes": memory(matching.pairs, workers),
-        "notes": base.notes + tuned.notes,
-        "same": base.path.resolve() == tuned.path.resolve(),
-    }
 
 
 def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener) -> Comparison:
@@ -186,7 +155,9 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
     return fitting
 
 
-def compare(comparison: Comparison, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener):
+def compare(
+    comparison: Comparison, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener
+):
     """Run what is missing of a comparison, keep it, and compact what is complete. Returns the manifest."""
     folder = store.folder(comparison.key)
     pairs = chosen_pairs(comparison.matching.pairs, pattern)
@@ -344,36 +315,3 @@ def compact(comparison: Comparison, store: Store, manifest: dict) -> dict:
     for path in spent:
         path.unlink(missing_ok=True)
     return manifest
-
-
-@contextmanager
-def pool(workers: int):
-    """A pool of processes with one BLAS thread each, that die with their parent.
-
-    Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.
-    """
-    os.environ |= dict.fromkeys(ONE_THREAD, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["opdviz.analysis"])
-    reader, writer = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(reader,))
-    try:
-        yield executor
-    except BaseException:
-        writer.close()  # the workers see the end of the pipe and leave at once
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    executor.shutdown()
-    writer.close()
-
-
-def die_with(reader) -> None:
-    """In a worker: leave as soon as the parent's end of the pipe closes, for whatever reason."""
-
-    def watch() -> None:
-        try:
-            reader.recv_bytes()
-        except (EOFError, OSError):
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -134,9 +134,10 @@ def print_json(value: object) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
-    from opdviz import analysis
+    from opdviz.estimate import preview
+    from opdviz.words import duration
 
-    facts = analysis.preview(*open_pair(options), options.workers)
+    facts = preview(*open_pair(options), options.workers)
     if options.json:
         print_json(facts)
         return
@@ -154,33 +155,22 @@ def check(options: argparse.Namespace) -> None:
         print(f"  left over: {one_line(row['name'])} ({row['shape']}): {row['reason']}")
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words.
-
-    >>> duration(8.2), duration(150), duration(9000)
-    ('8 s', '2 min 30 s', '2 h 30 min')
-    """
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    from opdviz import analysis, pairing, progress, protocols
+    from opdviz import analysis, pairing, progress, protocols, workers
 
     store = store_of(options)
     with progress.listener(options.job, quiet=options.json) as listener:
         if options.device != "cpu":
-            raise RequestError(f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only.")
+            raise RequestError(
+                f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only."
+            )
         measures = analysis.chosen_measures(options.measures.split(",") if options.measures else None)
         base, tuned = open_pair(options)
         analysis.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
         comparison = analysis.prepare(base, tuned, store, options.name, listener)
         listener.found(comparison.key)
-        with analysis.pool(options.workers) as executor:
+        with workers.pool(options.workers) as executor:
             manifest = analysis.compare(
                 comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
             )
@@ -216,7 +206,9 @@ def list_(options: argparse.Namespace) -> None:
         print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
     for row in rows:
         size = f"{row['bytes'] / 1e6:.1f} MB"
-        print(f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs']:6,} pairs {size:>9s}  {row['name']}")
+        print(
+            f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs']:6,} pairs {size:>9s}  {row['name']}"
+        )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -276,7 +268,9 @@ def verify(options: argparse.Namespace) -> None:
             for side in ("base", "tuned"):
                 facts = store.manifest(key)[side]
                 files = checkpoint.open(facts["path"]).files
-                if not all(f.resolve().name in facts["fingerprints"] or of_file(f) in facts["fingerprints"] for f in files):
+                if not all(
+                    f.resolve().name in facts["fingerprints"] or of_file(f) in facts["fingerprints"] for f in files
+                ):
                     faults.append(f"{key}: the {side} checkpoint is no longer the one that was compared")
     for fault in faults:
         print(fault)

@@ -157,7 +157,9 @@ def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, Te
         if FORMATS[info.dtype].kind == "float8" and side.scale_name(name) is None:
             list_unmatched(matching, label, info, "float8 without a scale tensor: its codes say nothing")
         elif tied := tied_to(name, info, side):
-            matching.rewrites.append({"name": name, "tuned_name": tied, "rule": "tie", "detail": f"{label}: counted once"})
+            matching.rewrites.append(
+                {"name": name, "tuned_name": tied, "rule": "tie", "detail": f"{label}: counted once"}
+            )
         else:
             kept[name] = info
     for name, first in side.aliases.items():

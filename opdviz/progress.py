@@ -76,7 +76,12 @@ def listener(job: Path | None, *, quiet: bool):
     if sys.stderr.isatty() and not quiet:
         from rich.console import Console
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[what]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[what]}"),
+        )
         bar = Progress(*columns, console=Console(stderr=True), transient=True)
         bar.start()
     made = Listener(bar, job, quiet=quiet)

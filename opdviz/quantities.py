@@ -206,8 +206,7 @@ GROUPED = (
           chance="k^2 / (m n)", pitfall="Below 1 % at 10 % is chance for a square matrix: only the ratio says anything."),
 )  # fmt: skip
 QUANTITIES = {
-    q.name: q
-    for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED)
+    q.name: q for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED)
 }
 
 

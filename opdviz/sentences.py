@@ -3,7 +3,7 @@
 import pandas as pd
 
 from opdviz.figures.overview import recipe_of
-from opdviz.figures.theme import number, percent
+from opdviz.words import number, percent
 
 
 def value_of(headline: list[dict], quantity: str, field: str = "value") -> float | None:
@@ -111,4 +111,6 @@ def tensor(energy: pd.DataFrame, r: int) -> str:
     at = energy[energy["index"] == k].set_index("matrix")["energy"]
     if "delta" not in at:
         return "This tensor did not move, or has no spectrum."
-    return f"**{k} of {r:,} directions hold {percent(at['delta'])} of the update; chance {percent(at.get('gaussian'))}.**"
+    return (
+        f"**{k} of {r:,} directions hold {percent(at['delta'])} of the update; chance {percent(at.get('gaussian'))}.**"
+    )

@@ -126,7 +126,9 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RequestError(f"{folder.name[:12]} is being written by another process; wait for it or cancel it.") from None
+            raise RequestError(
+                f"{folder.name[:12]} is being written by another process; wait for it or cancel it."
+            ) from None
         yield
 
 

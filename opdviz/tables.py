@@ -190,7 +190,9 @@ def tail_ratios(store: Store, key: str) -> pd.Series:
     if spectrum.empty:
         return pd.Series(dtype=float)
     tail = spectrum[spectrum["matrix"].isin(["delta", "rounding_null"]) & (spectrum["index"] > 32)]
-    norms = tail.assign(square=tail["sigma"] ** 2).pivot_table(index="name", columns="matrix", values="square", aggfunc="sum")
+    norms = tail.assign(square=tail["sigma"] ** 2).pivot_table(
+        index="name", columns="matrix", values="square", aggfunc="sum"
+    )
     if "rounding_null" not in norms:
         return pd.Series(dtype=float)
     return ((norms["delta"] / norms["rounding_null"]) ** 0.5).dropna()
@@ -224,7 +226,9 @@ def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.
     sums["share"] = sums[count] / sums["numel"]
     order = {"exact": 0, "absolute": 1, "relative": 2, "base_rms": 3}
     if "probe" in sums:
-        sums = sums.sort_values(["precision", "probe", "threshold"], key=lambda c: c.map(order) if c.name == "probe" else c)
+        sums = sums.sort_values(
+            ["precision", "probe", "threshold"], key=lambda c: c.map(order) if c.name == "probe" else c
+        )
     return sums.sort_values("precision", ascending=False, kind="stable")
 
 

@@ -1,11 +1,8 @@
 """The only border to Streamlit below the pages: what is chosen, cached tables, figures with their reading, job lines."""
 
 import io
-import json
 import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +11,13 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from opdviz import demo, jobs, tables
-from opdviz.errors import OpdvizError, RequestError, one_line
+from opdviz.errors import OpdvizError, one_line
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
 from opdviz.store import Store, part_count
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
-CHECK_SECONDS = 60
 POLL = "1s"
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
-MOST_FOLDERS = 400
-DEEPEST = 5
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,9 @@ def need_comparison() -> Chosen:
     chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
     if chosen.state in ("partial", "failed"):
         share = tables.done_share(made, key)
-        st.warning(f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on.")
+        st.warning(
+            f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on."
+        )
     return chosen
 
 
@@ -141,7 +136,9 @@ def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
         st.warning("Base and tuned are the same files: nothing moved.")
     broken = tensors[tensors["nonfinite"] > 0]
     if len(broken):
-        st.warning(f"{len(broken)} tensors hold NaN or Inf; they are left out of every total: {plain(', '.join(broken['name']))}")
+        st.warning(
+            f"{len(broken)} tensors hold NaN or Inf; they are left out of every total: {plain(', '.join(broken['name']))}"
+        )
     clean = tensors[tensors["nonfinite"] == 0]
     base, tuned = (float((clean[c] ** 2).sum()) ** 0.5 for c in ("base_norm", "tuned_norm"))
     inner = (base**2 + tuned**2 - float((clean["delta_norm"] ** 2).sum())) / 2
@@ -171,7 +168,9 @@ def show(figure: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]
         for term in terms:
             definition(term)
     with line.popover("Data", type="tertiary", width="content"):
-        st.download_button("CSV", lambda: data.to_csv(index=False).encode(), f"{key}.csv", on_click="ignore", key=f"csv_{key}")
+        st.download_button(
+            "CSV", lambda: data.to_csv(index=False).encode(), f"{key}.csv", on_click="ignore", key=f"csv_{key}"
+        )
         st.download_button("Parquet", lambda: parquet(data), f"{key}.parquet", on_click="ignore", key=f"parquet_{key}")
     return selection
 
@@ -192,10 +191,10 @@ def definition(name: str) -> None:
     st.markdown("  \n".join(lines))
 
 
-def open_tensor(chosen: Chosen, name: str) -> None:
-    """Go to a tensor's page."""
+def open_tensor(name: str) -> None:
+    """Go to a tensor's page; the frame keeps the comparison, whose parameter only its own widget may write."""
     st.session_state["tensor"] = name
-    st.switch_page("pages/run/tensor.py", query_params={"comparison": chosen.key, "tensor": name})
+    st.switch_page("pages/run/tensor.py", query_params={"tensor": name})
 
 
 def picked(selection) -> str | None:
@@ -205,7 +204,7 @@ def picked(selection) -> str | None:
     return data[0] if data else None
 
 
-def tensor_table(chosen: Chosen, rows: pd.DataFrame, columns: list[str], key: str) -> None:
+def tensor_table(rows: pd.DataFrame, columns: list[str], key: str) -> None:
     """A sortable table of tensors; a chosen row opens its tensor."""
     config = {c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns}
     event = st.dataframe(
@@ -213,7 +212,7 @@ def tensor_table(chosen: Chosen, rows: pd.DataFrame, columns: list[str], key: st
         height=min(420, 60 + 35 * len(rows)),
     )  # fmt: skip
     if event["selection"]["rows"]:
-        open_tensor(chosen, rows.iloc[event["selection"]["rows"][0]]["name"])
+        open_tensor(rows.iloc[event["selection"]["rows"][0]]["name"])
 
 
 def column(name: str, *, whole: bool = False):
@@ -225,57 +224,10 @@ def column(name: str, *, whole: bool = False):
     if q.unit == "share" or name == "relative_norm":
         return st.column_config.NumberColumn(q.label, help=help_, format="percent")
     if q.unit:
-        return st.column_config.NumberColumn(q.label, help=help_, format="localized" if whole or q.unit == "count" else "%.4g")
+        return st.column_config.NumberColumn(
+            q.label, help=help_, format="localized" if whole or q.unit == "count" else "%.4g"
+        )
     return st.column_config.TextColumn(q.label, help=help_)
-
-
-def roots() -> list[Path]:
-    """The folders below which checkpoints may be named: --roots, or the working folder; the demo pair always."""
-    given = os.environ.get("OPDVIZ_ROOTS")
-    named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
-    return [*named, *(Path(p) for p in demo.pair() or ())]
-
-
-def allowed(path: str) -> str:
-    """A typed path, resolved, if it lies below a root.
-
-    Raises
-        RequestError: it does not.
-    """
-    real = Path(path).expanduser().resolve()
-    if not any(real.is_relative_to(root.resolve()) for root in roots()):
-        raise RequestError(f"{one_line(path)} lies outside the allowed folders; start the app with --roots to allow more.")
-    return str(real)
-
-
-def checkpoint_folders() -> list[str]:
-    """Folders below the roots that hold weight files, for the list to choose from."""
-    found: list[str] = []
-    for root in roots():
-        for folder, below, files in os.walk(root):
-            depth = len(Path(folder).relative_to(root).parts)
-            below[:] = sorted(d for d in below if not d.startswith((".", "__")) and d != "node_modules") if depth < DEEPEST else []
-            if any(f.endswith(WEIGHTS) for f in files):
-                found.append(folder)
-            if len(found) >= MOST_FOLDERS:
-                return found
-    return list(dict.fromkeys(found))
-
-
-def check(base: str, tuned: str) -> dict:
-    """What `opdviz check` says of two paths: computed in a process of its own, which may import torch.
-
-    Raises
-        RequestError: what the command refused, in its own words.
-    """
-    command = [sys.executable, "-m", "opdviz", "check", "--json", "--", base, tuned]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise RequestError(f"The headers could not be read within {CHECK_SECONDS} s; is the disk slow?") from None
-    if done.returncode:
-        raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or "The check failed without a word.")
-    return json.loads(done.stdout)
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> None:
@@ -300,9 +252,34 @@ def draw_job_line(was_running: list[str]) -> None:
         if job.id not in was_running:
             continue
         if job.state == "running":
-            left = job.status.get("left")
-            st.progress(min(1.0, job.share), text=f"{job.share:.0%}" + (f" · about {left:.0f} s left" if left else ""))
+            st.progress(min(1.0, job.share), text=progress_text(job))
         else:
             done = True
     if done:
         st.rerun()
+
+
+def draw_job(job: jobs.Job) -> None:
+    """One job: what it compares, how far it is, what can be done about it."""
+    with st.container(border=True):
+        st.markdown(f"{plain(job.request.get('base'))} → {plain(job.request.get('tuned'))}")
+        if job.state == "running":
+            st.progress(min(1.0, job.share), text=f"{job.status.get('phase', 'starting')} · {progress_text(job)}")
+        elif job.state == "failed":
+            st.error(plain(job.message, limit=600))
+        else:
+            st.caption(job.state)
+        left, right = st.columns([1, 5])
+        if not read_only() and job.state == "running" and left.button("Cancel", key=f"cancel_{job.id}"):
+            jobs.cancel(job)
+        if not read_only() and job.state in ("failed", "cancelled") and left.button("Retry", key=f"retry_{job.id}"):
+            start_job(job.request["base"], job.request["tuned"], name=job.request.get("name"))
+            st.rerun()
+        with right.expander("Log"):
+            st.code(job.log() or "nothing yet", language=None)
+
+
+def progress_text(job: jobs.Job) -> str:
+    """How far a job is and how long it takes yet."""
+    left = job.status.get("left")
+    return f"{job.share:.0%}" + (f" · about {left:.0f} s left" if left else "")

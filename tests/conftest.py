@@ -21,7 +21,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], dtype: str = "float32") -> Path:
     """A folder with `model.safetensors` of some arrays in a dtype."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({n: torch.tensor(np.asarray(x)).to(DTYPES[dtype]) for n, x in tensors.items()}, folder / "model.safetensors")
+    save_file(
+        {n: torch.tensor(np.asarray(x)).to(DTYPES[dtype]) for n, x in tensors.items()}, folder / "model.safetensors"
+    )
     return folder
 
 

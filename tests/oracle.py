@@ -85,7 +85,12 @@ def masks(w: np.ndarray, stored: np.ndarray, share: float, rank: int) -> dict[st
     principal = mask_weights(np.abs((u[:, :rank] * s[:rank]) @ vt[:rank]), share)
     low = mask_weights(-np.abs(w.astype(np.float64)), share)
     not_low = principal * (1 - low)
-    return {"principal": principal, "low_magnitude": low, "principal_not_low": not_low, "nonprincipal_or_low": 1 - not_low}
+    return {
+        "principal": principal,
+        "low_magnitude": low,
+        "principal_not_low": not_low,
+        "nonprincipal_or_low": 1 - not_low,
+    }
 
 
 def visible(w: np.ndarray, t: np.ndarray, probe: str, threshold: float) -> np.ndarray:

@@ -25,9 +25,21 @@ KILLS = 20
 
 def start(cache: Path, workers: int = 2) -> subprocess.Popen:
     """Compare the golden pair b in a process group of its own."""
-    command = [sys.executable, "-m", "opdviz", "compare", GOLDEN / "base", GOLDEN / "tuned_b", "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "compare",
+        GOLDEN / "base",
+        GOLDEN / "tuned_b",
+        "--workers",
+        str(workers),
+    ]
     return subprocess.Popen(
-        [*map(str, command), "--cache", str(cache)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*map(str, command), "--cache", str(cache)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
 

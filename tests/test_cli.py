@@ -27,7 +27,9 @@ RUN = [sys.executable, "-m", "opdviz"]
 def opdviz(*arguments, cache: Path, **more) -> subprocess.CompletedProcess:
     """Run a command in a process of its own."""
     environment = os.environ | {"OPDVIZ_CACHE": str(cache)}
-    return subprocess.run([*RUN, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120, **more)
+    return subprocess.run(
+        [*RUN, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120, **more
+    )
 
 
 def refused(done: subprocess.CompletedProcess, words: str, code: int = 2) -> None:
@@ -80,7 +82,9 @@ def test_every_table_comes_in_every_format_with_equal_rows(compared, table, tmp_
     cache = compared[0]
     rows = json.loads(opdviz("show", "a", table, "--format", "json", cache=cache).stdout)
     text = opdviz("show", "a", table, cache=cache).stdout
-    assert opdviz("show", "a", table, "--format", "parquet", "--out", tmp_path / "t.parquet", cache=cache).returncode == 0
+    assert (
+        opdviz("show", "a", table, "--format", "parquet", "--out", tmp_path / "t.parquet", cache=cache).returncode == 0
+    )
     frame = pd.read_parquet(tmp_path / "t.parquet")
     assert len(rows) == len(frame) == (len(pd.read_csv(io.StringIO(text))) if len(frame) else 0)
     assert len(rows) > 0 or table in ("unmatched", "rewrites")
@@ -171,7 +175,9 @@ def test_the_same_folder_twice_and_nan_are_said_and_not_refused(tmp_path):
     broken = x.copy()
     broken[0, 0], broken[1, 1] = np.nan, np.inf
     base = write_checkpoint(tmp_path / "base", {"a.weight": x, "b.weight": x, "n": np.arange(4), "m": np.arange(4)})
-    tuned = write_checkpoint(tmp_path / "tuned", {"a.weight": x * 1.01, "b.weight": broken, "n": np.arange(4), "m": np.ones(4)})
+    tuned = write_checkpoint(
+        tmp_path / "tuned", {"a.weight": x * 1.01, "b.weight": broken, "n": np.arange(4), "m": np.ones(4)}
+    )
     for side, arrays in ((base, (0, 1)), (tuned, (0, 2))):
         save_file(
             {"a.weight": torch.tensor(x * (1 + 0.01 * (side == tuned))), "b.weight": torch.tensor(broken if side == tuned else x),
@@ -183,7 +189,10 @@ def test_the_same_folder_twice_and_nan_are_said_and_not_refused(tmp_path):
     assert "same folder" in said.stdout
     assert opdviz("compare", base, base, "--name", "same", cache=tmp_path / "c").returncode == 0
     assert opdviz("compare", base, tuned, "--name", "nan", cache=tmp_path / "c").returncode == 0
-    rows = {r["name"]: r for r in json.loads(opdviz("show", "nan", "tensors", "--format", "json", cache=tmp_path / "c").stdout)}
+    rows = {
+        r["name"]: r
+        for r in json.loads(opdviz("show", "nan", "tensors", "--format", "json", cache=tmp_path / "c").stdout)
+    }
     assert rows["b.weight"]["nonfinite"] == 2
     assert rows["a.weight"]["nonfinite"] == 0
     skipped = json.loads(opdviz("show", "nan", "skipped", "--format", "json", cache=tmp_path / "c").stdout)

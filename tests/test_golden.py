@@ -24,7 +24,9 @@ def paper(which: str, table: str) -> pd.DataFrame:
     return pd.read_csv(GOLDEN / f"paper_{which}" / f"{table}.csv").set_index("name")
 
 
-def agree(found: pd.Series, wanted: pd.Series, *, relative: float = 0.0, absolute: float = 0.0, least: int = 20) -> None:
+def agree(
+    found: pd.Series, wanted: pd.Series, *, relative: float = 0.0, absolute: float = 0.0, least: int = 20
+) -> None:
     """Assert that two series by tensor name agree on at least `least` tensors."""
     wanted = pd.to_numeric(wanted, errors="coerce").dropna()
     found = found.reindex(wanted.index).astype(float)
@@ -47,7 +49,11 @@ def test_norms_and_sparsity_equal_the_truth(golden):
     agree(of(tensors, "delta_norm"), want["delta_norm"], relative=1e-6)
     agree(of(tensors, "base_norm"), want["base_norm"], relative=1e-6)
     agree(of(tensors, "delta_max"), want["max_abs"], relative=1e-6)
-    for column, probe, threshold in (("exact_zero", "exact", 0), ("le_1e5", "absolute", 1e-5), ("rel_1e3", "relative", 1e-3)):
+    for column, probe, threshold in (
+        ("exact_zero", "exact", 0),
+        ("le_1e5", "absolute", 1e-5),
+        ("rel_1e3", "relative", 1e-3),
+    ):
         agree(of(tables["sparsity"], "share", probe=probe, threshold=threshold), want[column], absolute=1e-12)
     agree(of(tables["concentration"], "energy_share", top_share=0.01), want["top1pct_coordinate_energy"], relative=1e-6)
 

@@ -62,7 +62,8 @@ def test_a_killed_job_has_failed_and_a_refused_one_says_why(tmp_path):
 
 
 def test_a_job_outlives_the_server_that_started_it(tmp_path):
-    code = f"from opdviz import jobs; from opdviz.store import Store; from pathlib import Path; jobs.start(Store(Path({str(tmp_path)!r})), *{PAIR!r})"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys; from pathlib import Path; from opdviz import jobs; from opdviz.store import Store\n"
+    code += "jobs.start(Store(Path(sys.argv[1])), *sys.argv[2:])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), *PAIR], check=True)
     (job,) = jobs.all_jobs(Store(tmp_path))
     assert ended(job.folder).state == "done"

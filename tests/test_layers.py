@@ -8,15 +8,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STEPS = (
-    ("errors", "quantities"),
+    ("errors", "quantities", "words"),
     ("naming", "fingerprint"),
     ("checkpoint.formats", "checkpoint.records", "checkpoint.safetensors", "checkpoint.torch_file", "checkpoint"),
     ("linalg", "pairing"),
     ("measures.visibility", "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
     ("store", "tables", "protocols", "published"),
-    ("demo", "analysis", "jobs", "figures.theme", "figures.overview", "figures.layers", "figures.directions",
-     "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
+    ("demo", "roots", "estimate", "workers", "analysis", "jobs", "figures.theme", "figures.overview", "figures.layers",
+     "figures.directions", "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
     ("serve", "ui", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
@@ -83,5 +83,11 @@ def test_nothing_outgrows_its_room():
 def test_forbidden_things_are_nowhere():
     for path in SOURCES:
         text = path.read_text()
-        for word in ("unsafe_allow_html", "weights_only=False", "import pickle\nimport joblib", "except Exception:", "allow_pickle=True"):
+        for word in (
+            "unsafe_allow_html",
+            "weights_only=False",
+            "import pickle\nimport joblib",
+            "except Exception:",
+            "allow_pickle=True",
+        ):
             assert word not in text, f"{path}: {word}"

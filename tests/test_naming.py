@@ -47,9 +47,15 @@ KNOWN = [
     ("encoder.block.3.layer.0.SelfAttention.q.weight", (3, "attention", "layer.0.SelfAttention.q", "encoder", None)),
     ("decoder.block.3.layer.2.DenseReluDense.wi_0.weight", (3, "ffn", "layer.2.DenseReluDense.wi_0", "decoder", None)),
     ("shared.weight", (None, "embedding", "shared", "language", None)),
-    ("vit.encoder.layer.0.attention.attention.query.weight", (0, "attention", "attention.attention.query", "visual", None)),
+    (
+        "vit.encoder.layer.0.attention.attention.query.weight",
+        (0, "attention", "attention.attention.query", "visual", None),
+    ),
     ("vit.embeddings.cls_token", (None, "embedding", "cls_token", "visual", None)),
-    ("_fsdp_wrapped_module.model.layers.0._fsdp_wrapped_module.mlp.up_proj.weight", (0, "ffn", "up_proj", "language", None)),
+    (
+        "_fsdp_wrapped_module.model.layers.0._fsdp_wrapped_module.mlp.up_proj.weight",
+        (0, "ffn", "up_proj", "language", None),
+    ),
     ("something.nobody.knows", (None, "other", "knows", "language", None)),
 ]
 

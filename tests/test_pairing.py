@@ -27,7 +27,11 @@ def test_prefixes_are_dropped_where_that_is_one_to_one(tmp_path):
     found = matched(
         tmp_path,
         {"model.layers.0.mlp.up_proj.weight": x, "model.norm.weight": np.ones(2), "bert.a.weight": x},
-        {"module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight": x, "norm.weight": np.ones(2), "a.weight": x},
+        {
+            "module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight": x,
+            "norm.weight": np.ones(2),
+            "a.weight": x,
+        },
     )
     assert {p.name: p.tuned_name for p in found.pairs} == {
         "model.layers.0.mlp.up_proj.weight": "module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight",

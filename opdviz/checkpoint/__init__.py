@@ -54,7 +54,9 @@ class Checkpoint:
         """The scale of rows `first` to `last`: one number, one a row, or one a block of 128 x 128."""
         known = self.scale_name(name)
         if known is None:
-            raise RequestError(f"read({one_line(name, limit=80)}): float8 without a scale tensor; its codes say nothing")
+            raise RequestError(
+                f"read({one_line(name, limit=80)}): float8 without a scale tensor; its codes say nothing"
+            )
         scale = np.asarray(self.read(known), dtype=np.float32)
         if scale.size == 1:
             return scale.reshape(())
@@ -148,7 +150,9 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
             return files, [f"Chosen: {files[0].name}, the only {ending} file."]
         if files:
             names = ", ".join(f.name for f in files[:4])
-            raise RequestError(f"open({one_line(folder)}): found {len(files)} weight files ({names}); name one of them.")
+            raise RequestError(
+                f"open({one_line(folder)}): found {len(files)} weight files ({names}); name one of them."
+            )
     there = [f.name for f in sorted(folder.iterdir())]
     if gguf := [n for n in there if n.endswith(".gguf")]:
         headers(folder / gguf[0])

@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads are pathological on shared cores
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from opdviz.checkpoint.records import TensorInfo  # noqa: E402
-from opdviz.errors import RequestError, one_line  # noqa: E402
+from opdviz.checkpoint.records import TensorInfo
+from opdviz.errors import RequestError, one_line
 
 NAMES = {
     torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16",
@@ -41,7 +41,9 @@ def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
             notes.append(f"{path.name}: entry {one_line(name, limit=60)} is no tensor and is left out.")
             continue
         if value.dtype not in NAMES or value.layout != torch.strided:
-            raise refused(path, f"tensor {one_line(name, limit=60)} of {value.dtype}", "a dense float or integer tensor")
+            raise refused(
+                path, f"tensor {one_line(name, limit=60)} of {value.dtype}", "a dense float or integer tensor"
+            )
         storage = (value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride())
         if value.numel() and storage in seen:
             aliases[name] = seen[storage]
@@ -79,11 +81,7 @@ def state_dict(path: Path) -> tuple[dict, str]:
 def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
     """Rows `first` to `last` of a tensor as stored: its numpy type or its bits."""
     value = state_dict(info.path)[0][info.name].detach()
-    if value.dim():
-        value = value[first:last]
-    else:
-        value = value.reshape(1)
-    value = value.contiguous()
+    value = (value[first:last] if value.dim() else value.reshape(1)).contiguous()
     return (value.view(BITS[info.dtype]) if info.dtype in BITS else value).numpy()
 
 

@@ -7,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
 from opdviz.figures.layers import module_order
+from opdviz.words import percent
 
 
 def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
@@ -17,14 +18,16 @@ def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
     dense = count >= max(count.max() * 1e-4, 5) if len(count) else np.zeros(0, dtype=bool)
     told = np.stack([bins["count"], bins["moved"]], axis=1) if len(bins) else None
     traces = [
-        go.Bar(x=x, y=count / count.max() if len(count) else [], width=0.25, marker_color=theme.GREY_AREA, name="weights in the bin",
-               customdata=told, hovertemplate="2^%{x:.2f}: %{customdata[0]:,} weights<extra></extra>"),
+        go.Bar(x=x, y=count / count.max() if len(count) else [], width=0.25, marker_color=theme.GREY_AREA,
+               name="weights in the bin", customdata=told, hovertemplate="2^%{x:.2f}: %{customdata[0]:,} weights<extra></extra>"),
         go.Scatter(x=x[dense], y=(bins["moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="moved",
                    line=dict(color=theme.DELTA, width=3), hovertemplate="2^%{x:.2f}: %{y:.1%} moved<extra></extra>"),
         go.Scatter(x=x[dense], y=(bins["null_moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="blind update (null)",
                    line=dict(color=theme.NULL, width=2, dash="dot"), hovertemplate="null %{y:.1%}<extra></extra>"),
     ]  # fmt: skip
-    made = theme.figure(*traces, height=height, alt="Share of coordinates that moved by size of the base weight, with its null.")
+    made = theme.figure(
+        *traces, height=height, alt="Share of coordinates that moved by size of the base weight, with its null."
+    )
     made.update_xaxes(title="log2 |base weight|", showgrid=False)
     if len(x) and dense.any():
         made.update_xaxes(range=[x[dense].min() - 0.5, x[dense].max() + 0.5])
@@ -41,11 +44,18 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
     rows = tensors.dropna(subset=["principal_coverage"])
     modules = module_order(rows)
     y = list(range(len(modules)))
-    made = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=[t for _, t in MASKS])
+    made = make_subplots(
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=[t for _, t in MASKS]
+    )
     for col, (mask, _) in enumerate(MASKS, start=1):
-        at = rows.groupby("module")[[f"{mask}_{c}" for c in COVERAGE]].median().reindex(modules).set_axis(COVERAGE, axis=1)
+        at = (
+            rows.groupby("module")[[f"{mask}_{c}" for c in COVERAGE]]
+            .median()
+            .reindex(modules)
+            .set_axis(COVERAGE, axis=1)
+        )
         color = [theme.BASE if narrow else theme.DELTA for narrow in (at["highest"] - at["lowest"]) < 0.02]
-        told = [f"{m}: {theme.percent(v)}, null {theme.percent(a)} to {theme.percent(b)}"
+        told = [f"{m}: {percent(v)}, null {percent(a)} to {percent(b)}"
                 for m, v, a, b in zip(modules, at["coverage"], at["null_low"], at["null_high"])]  # fmt: skip
         for trace in (
             segments(at["lowest"], at["highest"], y, theme.FAINT, 13, "feasible range"),
@@ -55,7 +65,9 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
         ):  # fmt: skip
             made.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
         if len(at):
-            made.add_vline(x=float(at["chance"].median()), line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=col)
+            made.add_vline(
+                x=float(at["chance"].median()), line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=col
+            )
             drawn = at[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
             top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
             made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
@@ -75,13 +87,18 @@ def segments(low: pd.Series, high: pd.Series, y: list[int], color: str, width: i
 
 def sparsity_bars(shares: pd.DataFrame) -> go.Figure:
     """Share unchanged by probe and precision, weighted by element. Columns: probe, threshold, precision, share."""
-    labels = {"exact": "D = 0", "absolute": "|D| ≤ {:g}", "relative": "|D| ≤ {:g} max(|W|, |T|)", "base_rms": "|D| < {:g} rms(W)"}
+    labels = {
+        "exact": "D = 0",
+        "absolute": "|D| ≤ {:g}",
+        "relative": "|D| ≤ {:g} max(|W|, |T|)",
+        "base_rms": "|D| < {:g} rms(W)",
+    }
     rows = shares.assign(label=[labels[p].format(t) for p, t in zip(shares["probe"], shares["threshold"])])
     colors = {"stored": theme.BASE, "bfloat16": theme.TUNED}
     names = {"stored": "as stored", "bfloat16": "as bf16"}
     traces = [
         go.Bar(y=part["label"], x=part["share"], orientation="h", name=names[precision], marker_color=colors[precision],
-               text=[theme.percent(v) for v in part["share"]], textposition="outside", cliponaxis=False,
+               text=[percent(v) for v in part["share"]], textposition="outside", cliponaxis=False,
                hovertemplate="%{y}: %{x:.2%}<extra></extra>")
         for precision, part in rows.groupby("precision", sort=False)
     ]  # fmt: skip
@@ -96,7 +113,7 @@ def step_bars(steps: pd.DataFrame) -> go.Figure:
     colors, names = {"stored": theme.BASE, "bfloat16": theme.TUNED}, {"stored": "as stored", "bfloat16": "as bf16"}
     traces = [
         go.Bar(x=part["steps"], y=part["share"], name=names[p], marker_color=colors[p],
-               text=[theme.percent(v, 2) for v in part["share"]], textposition="outside", cliponaxis=False)
+               text=[percent(v, 2) for v in part["share"]], textposition="outside", cliponaxis=False)
         for p, part in steps.groupby("precision", sort=False)
     ]  # fmt: skip
     made = theme.figure(*traces, height=420, alt="Share of coordinates by number of grid steps moved.")

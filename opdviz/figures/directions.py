@@ -7,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
 from opdviz.figures.layers import module_order
+from opdviz.words import number, percent
 
 HOVER = "%{customdata[0]}<br>%{customdata[1]}<extra></extra>"
 
@@ -16,10 +17,12 @@ def stable_rank_strip(tensors: pd.DataFrame) -> go.Figure:
     rows = tensors.dropna(subset=["stable_rank", "stable_rank_chance"])
     rows = rows[rows["stable_rank_chance"] > 0]
     ratio = rows["stable_rank"] / rows["stable_rank_chance"]
-    told = [f"{theme.number(a)} of {theme.number(b)}" for a, b in zip(rows["stable_rank"], rows["stable_rank_chance"])]
+    told = [f"{number(a)} of {number(b)}" for a, b in zip(rows["stable_rank"], rows["stable_rank_chance"])]
     modules = module_order(rows)
     traces = block_dots(rows, ratio, modules, told)
-    made = theme.figure(*traces, height=110 + 24 * max(6, len(modules)), alt="Stable rank over that of a random update, by module.")
+    made = theme.figure(
+        *traces, height=110 + 24 * max(6, len(modules)), alt="Stable rank over that of a random update, by module."
+    )
     low, high = (np.log10(min(ratio.min(), 0.8)), np.log10(max(ratio.max(), 1.3))) if len(ratio) else (-1.0, 0.2)
     places, labels = theme.powers(low - 0.05, high + 0.05)
     made.update_xaxes(type="log", range=[low - 0.05, high + 0.05], tickvals=places, ticktext=labels,
@@ -35,7 +38,9 @@ def on_modules(made: go.Figure, modules: list[str]) -> go.Figure:
     return made
 
 
-def block_dots(rows: pd.DataFrame, x: pd.Series, modules: list[str], told: list[str], *, legend: bool = True) -> list[go.Scatter]:
+def block_dots(
+    rows: pd.DataFrame, x: pd.Series, modules: list[str], told: list[str], *, legend: bool = True
+) -> list[go.Scatter]:
     """One trace a block, dots spread a little within their module's line by layer."""
     place = {m: i for i, m in enumerate(modules)}
     layer = rows["layer"].astype("Float64").fillna(0.0).astype(float)
@@ -63,7 +68,7 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
         energy, chance = rows[f"projection_{side}"], rows[f"projection_{side}_chance"]
         with np.errstate(divide="ignore"):
             ratio = np.log2((energy / chance).astype(float)).clip(-theme.CLIP, theme.CLIP)
-        told = [f"{theme.percent(a)}, chance {theme.percent(b)}" for a, b in zip(energy, chance)]
+        told = [f"{percent(a)}, chance {percent(b)}" for a, b in zip(energy, chance)]
         for trace in block_dots(rows, ratio, modules, told, legend=at == 1):
             made.add_trace(trace, row=1, col=at)
         made.add_vline(x=0, line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=at)
@@ -81,7 +86,9 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
     traces = []
     for side, symbol, color in (("left", "circle", theme.TUNED), ("right", "diamond", theme.DELTA)):
         rows = tensors.dropna(subset=[f"rotation_{side}", f"rotation_{side}_chance"])
-        told = [f"layer {theme.number(x)} · {m}" for x, m in zip(rows["layer"].astype("Float64").astype(float), rows["module"])]
+        told = [
+            f"layer {number(x)} · {m}" for x, m in zip(rows["layer"].astype("Float64").astype(float), rows["module"])
+        ]
         traces.append(
             go.Scatter(
                 x=rows[f"rotation_{side}_chance"], y=rows[f"rotation_{side}"], mode="markers", name=side,
@@ -90,7 +97,9 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
             )
         )  # fmt: skip
     values = [v for t in traces for v in (*t.x, *t.y) if v and v > 0]
-    made = theme.figure(*traces, height=380, alt="Rotation of the leading subspace against its first-order chance, one mark a matrix.")
+    made = theme.figure(
+        *traces, height=380, alt="Rotation of the leading subspace against its first-order chance, one mark a matrix."
+    )
     if values:
         ends = [min(values) * 0.8, max(values) * 1.25]
         made.add_trace(go.Scatter(x=ends, y=ends, mode="lines", name="as by chance", hoverinfo="skip",

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
+from opdviz.words import number, percent
 
 BLOCK_ORDER = ("embedding", "attention", "ffn", "router", "norm", "other", "head")
 MODULE_ORDER = ("qkv", "query", "q_proj", "key", "k_proj", "value", "v_proj", "o_proj", "attention.output", "gate", "up_proj",
@@ -79,8 +80,8 @@ def label(value: float, quantity: str) -> str:
     if not np.isfinite(value):
         return ""
     if QUANTITIES[quantity].unit == "share" or quantity == "relative_norm":
-        return theme.percent(value, 2 if value < 0.1 else 3)
-    return theme.number(value)
+        return percent(value, 2 if value < 0.1 else 3)
+    return number(value)
 
 
 def click_marks(raw: np.ndarray, names: pd.Series, layers: list[int], modules: list[str], quantity: str) -> go.Scatter:
@@ -137,4 +138,8 @@ def whole_range(tensors: pd.DataFrame, quantity: str, *, log: bool) -> tuple[flo
     """Colour limits from the least to the largest value, in the shown scale."""
     values = tensors[quantity].dropna().astype(float)
     values = np.log10(values[values > 0]) if log else values
-    return (float(values.min()), float(values.max())) if len(values) and values.max() > values.min() else robust(values.to_numpy())
+    return (
+        (float(values.min()), float(values.max()))
+        if len(values) and values.max() > values.min()
+        else robust(values.to_numpy())
+    )

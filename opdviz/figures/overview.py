@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
+from opdviz.words import number
 
 STRIPS = (
     ("relative_norm", "relative norm of the update", "%", True),
@@ -57,8 +58,8 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             text=title, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="right",
         )  # fmt: skip
-        told = f"<b>{theme.number(value)}{' ' + unit if unit else ''}</b>" + (
-            f"<br><span style='font-size:12px'>chance {theme.number(chance)}</span>" if chance is not None else ""
+        told = f"<b>{number(value)}{' ' + unit if unit else ''}</b>" + (
+            f"<br><span style='font-size:12px'>chance {number(chance)}</span>" if chance is not None else ""
         )
         made.add_annotation(
             text=told, xref="paper", x=1.01, xanchor="left", yref=f"y{'' if at == 1 else at} domain", y=0.3,
@@ -66,7 +67,11 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
         )  # fmt: skip
     sentence = "Strip plot of six headline quantities of this run beside published pairs and chance."
     return theme.dressed(
-        made, height=440, alt=sentence, margin=dict(l=270, r=100, t=34, b=26), legend=dict(y=1.03, x=0, itemsizing="constant")
+        made,
+        height=440,
+        alt=sentence,
+        margin=dict(l=270, r=100, t=34, b=26),
+        legend=dict(y=1.03, x=0, itemsizing="constant"),
     )
 
 
@@ -76,12 +81,16 @@ def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
         x=[row["value"] for row in rows],
         y=[0.3] * len(rows),
         mode="markers",
-        marker=dict(symbol="line-ns", size=17, line=dict(width=2.5, color=theme.RECIPES[recipe]), color=theme.RECIPES[recipe]),
+        marker=dict(
+            symbol="line-ns", size=17, line=dict(width=2.5, color=theme.RECIPES[recipe]), color=theme.RECIPES[recipe]
+        ),
         name=recipe,
         legendgroup=recipe,
         showlegend=legend,
         customdata=[[row["pair"], row["recipe"], row["aggregation"], row["paper"]] for row in rows],
-        hovertemplate="%{x} " + unit + " · %{customdata[1]}<br>%{customdata[0]}<br>%{customdata[2]}, arXiv %{customdata[3]}"
+        hovertemplate="%{x} "
+        + unit
+        + " · %{customdata[1]}<br>%{customdata[0]}<br>%{customdata[2]}, arXiv %{customdata[3]}"
         "<extra></extra>",
     )
 

@@ -19,7 +19,9 @@ HEIGHT = 340
 
 def cumulative_energy(spectrum: pd.DataFrame, r: int) -> go.Figure:
     """x: k (log), y: energy of the leading k directions: update, random, rounding null. Columns: matrix, index, energy."""
-    made = theme.figure(height=HEIGHT, alt="Cumulative energy of the leading directions of the update, beside chance and null.")
+    made = theme.figure(
+        height=HEIGHT, alt="Cumulative energy of the leading directions of the update, beside chance and null."
+    )
     for matrix in ("delta", "rounding_null", "gaussian"):
         rows = spectrum[spectrum["matrix"] == matrix]
         if rows.empty:
@@ -59,9 +61,14 @@ def spectra(spectrum: pd.DataFrame, r: int) -> go.Figure:
 
 def angles(rows: pd.DataFrame, r: int) -> go.Figure:
     """x: position, y: principal angle in degrees, left and right."""
-    made = theme.figure(height=HEIGHT, alt="Principal angles between the leading subspaces of base and tuned, left and right.")
+    made = theme.figure(
+        height=HEIGHT, alt="Principal angles between the leading subspaces of base and tuned, left and right."
+    )
     k = int(rows["k"].max()) if len(rows) else 0
-    for side, name, color, dash in (("left", "left (outputs)", theme.TUNED, "solid"), ("right", "right (inputs)", theme.DELTA, "dash")):
+    for side, name, color, dash in (
+        ("left", "left (outputs)", theme.TUNED, "solid"),
+        ("right", "right (inputs)", theme.DELTA, "dash"),
+    ):
         part = rows[(rows["side"] == side) & (rows["k"] == k)].sort_values("index")
         made.add_trace(go.Scatter(x=part["index"], y=part["degrees"], mode="lines+markers" if k < 12 else "lines", name=name,
                                   line=dict(color=color, width=2.5, dash=dash),
@@ -94,14 +101,17 @@ def magnitudes(bins: pd.DataFrame) -> go.Figure:
 
 def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
     """Bands of rows and of columns: share moved or share of energy against an even spread."""
-    made = make_subplots(rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["by row (output)", "by column (input)"])
+    made = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["by row (output)", "by column (input)"]
+    )
     for at, axis in enumerate(("row", "column"), start=1):
         part = rows[rows["axis"] == axis].sort_values("bin")
         if quantity == "energy":
             y = part["energy"]
             even = (part["high"] - part["low"]) / (part["high"].max() if len(part) else 1)
-            made.add_trace(go.Scatter(x=part["low"], y=even, mode="lines", name="even spread", showlegend=at == 1,
-                                      line=dict(color=theme.CHANCE, dash="dash", shape="hv"), hoverinfo="skip"), row=1, col=at)  # fmt: skip
+            line = dict(color=theme.CHANCE, dash="dash", shape="hv")
+            made.add_trace(go.Scatter(x=part["low"], y=even, mode="lines", name="even spread", showlegend=at == 1, line=line,
+                                      hoverinfo="skip"), row=1, col=at)  # fmt: skip
         else:
             y = part["moved_bfloat16"] if wide else part["moved"]
         made.add_trace(go.Scatter(x=part["low"], y=y, mode="lines", name=quantity, showlegend=False,
@@ -110,4 +120,6 @@ def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
                        row=1, col=at)  # fmt: skip
         made.update_xaxes(title=axis, row=1, col=at)
     made.update_yaxes(tickformat=".1%", rangemode="tozero")
-    return theme.dressed(made, height=300, alt=f"Profile of {quantity} by bands of rows and columns.", margin=dict(t=44))
+    return theme.dressed(
+        made, height=300, alt=f"Profile of {quantity} by bands of rows and columns.", margin=dict(t=44)
+    )

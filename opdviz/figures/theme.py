@@ -2,6 +2,8 @@
 
 import plotly.graph_objects as go
 
+from opdviz.words import number
+
 BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
 CHANCE, NULL = "#9a978f", "#7653b0"
 RECIPES = {
@@ -78,25 +80,3 @@ def powers(low: float, high: float) -> tuple[list[float], list[str]]:
                 places.append(value)
                 labels.append(number(value))
     return places, labels
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: three digits, no needless zeros.
-
-    >>> number(0.010073), number(54.88), number(22713216)
-    ('0.0101', '54.9', '22,713,216')
-    """
-    if value is None or value != value:
-        return "–"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
-
-
-def percent(value: float | None, digits: int = 3) -> str:
-    """A share as percent.
-
-    >>> percent(0.010073)
-    '1.01 %'
-    """
-    return "–" if value is None or value != value else f"{number(100 * value, digits)} %"

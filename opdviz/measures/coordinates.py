@@ -7,7 +7,17 @@ import numpy as np
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
 from opdviz.linalg import Work
-from opdviz.measures.visibility import NO_NULLS, PROBES, ZEROS, Census, below, census, codes, gaussian_share, magnitudes, quarters
+from opdviz.measures.visibility import (
+    PROBES,
+    ZEROS,
+    Census,
+    below,
+    census,
+    codes,
+    gaussian_share,
+    magnitudes,
+    quarters,
+)
 from opdviz.pairing import Pair
 
 NAME = "coordinates"

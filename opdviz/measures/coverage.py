@@ -95,7 +95,9 @@ def joint_groups(taken: Census) -> tuple[np.ndarray, tuple]:
     edges = [ramps(taken.grid, *probe, taken.on_grid).group for probe in PROBES]
     used = np.flatnonzero(taken.count)
     joint = np.zeros(len(taken.count), dtype=np.int64)
-    _, first, inverse = np.unique(np.stack([e[used] for e in edges], axis=1), axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(
+        np.stack([e[used] for e in edges], axis=1), axis=0, return_index=True, return_inverse=True
+    )
     joint[used] = inverse.reshape(-1)
     at = used[first]
     return joint.astype(np.uint32), tuple((p[at], g[at]) for p, g in zip(taken.permuted, taken.gaussian))

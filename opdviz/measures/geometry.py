@@ -27,7 +27,9 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     where = {"name": pair.name, "matrix": "delta"}
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     if not work.base_spectrum.s[0]:
-        found["skipped"].append({"name": pair.name, "measure": NAME, "reason": "the base is zero: it has no directions"})
+        found["skipped"].append(
+            {"name": pair.name, "measure": NAME, "reason": "the base is zero: it has no directions"}
+        )
         return found
     found["projection"] = [where | row for row in projections(work)]
     found["rotation"] = [where | row for row in rotations(work)]
@@ -161,7 +163,12 @@ def basis_energies(work: Work) -> list[dict]:
         cells, chance = cells.T, chance.T
     total = work.delta_energy
     return [
-        {"row_bin": a, "column_bin": b, "energy": float(cells[i, j]) / total if total else None, "chance": float(chance[i, j])}
+        {
+            "row_bin": a,
+            "column_bin": b,
+            "energy": float(cells[i, j]) / total if total else None,
+            "chance": float(chance[i, j]),
+        }
         for i, a in enumerate(BIN_NAMES)
         for j, b in enumerate(BIN_NAMES)
         if chance[i, j] > 0 or cells[i, j] > 1e-9 * total

@@ -28,7 +28,13 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
         counts, numel = unchanged(work, precision)
         for (probe, threshold), count in counts.items():
             found["sparsity"].append(
-                where | {"probe": probe, "threshold": threshold, "unchanged": count, "share": count / numel if numel else None}
+                where
+                | {
+                    "probe": probe,
+                    "threshold": threshold,
+                    "unchanged": count,
+                    "share": count / numel if numel else None,
+                }
             )
         grid = pair.grid(precision)
         if FORMATS[grid].kind == "float8":
@@ -75,7 +81,9 @@ def steps(work: Work, precision: str, grid: str) -> dict[str, int]:
         size, u = np.abs(d), grid_step(w, grid)
         total += size.size
         for label, most in STEPS:
-            within[label] += int(np.count_nonzero(size <= most * u)) if most else size.size - int(np.count_nonzero(size))
+            within[label] += (
+                int(np.count_nonzero(size <= most * u)) if most else size.size - int(np.count_nonzero(size))
+            )
     cumulative = [*within.values(), total]
     differences = [b - a for a, b in zip([0, *cumulative], cumulative)]
     return dict(zip([*within, "9+"], differences))

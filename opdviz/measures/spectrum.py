@@ -84,11 +84,15 @@ def summary(s: np.ndarray, matrix: str) -> dict:
         return row | dict.fromkeys(names)
     held = np.cumsum(energy) / total
     ranks = {f"rank_{p}": int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
-    return row | ranks | {
-        "stable_rank": total / top**2,
-        "entropy_rank": entropy_rank(s / s.sum()),
-        "energy_entropy_rank": entropy_rank(energy / total),
-    }
+    return (
+        row
+        | ranks
+        | {
+            "stable_rank": total / top**2,
+            "entropy_rank": entropy_rank(s / s.sum()),
+            "energy_entropy_rank": entropy_rank(energy / total),
+        }
+    )
 
 
 def entropy_rank(p: np.ndarray) -> float:
@@ -119,7 +123,12 @@ def top_energies(s: np.ndarray, work: Work) -> list[dict]:
     held = np.cumsum(s**2)
     ks = sorted({k for k in TOP_K if k <= r} | {rank_of_share(share, r) for share in TOP_SHARES})
     return [
-        {"k": k, "share": k / r, "energy": float(held[k - 1]) / total if total else None, "chance": float(chance[k - 1])}
+        {
+            "k": k,
+            "share": k / r,
+            "energy": float(held[k - 1]) / total if total else None,
+            "chance": float(chance[k - 1]),
+        }
         for k in ks
     ]
 

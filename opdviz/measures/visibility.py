@@ -210,7 +210,8 @@ class Sample:
         """The sample of a pair's stored deltas."""
         generator, share = np.random.default_rng(SEED), SAMPLE / work.base.size
         parts = [
-            d if share >= 1 else d[generator.random(d.size, dtype=np.float32) < share] for _, d in work.elements("stored")
+            d if share >= 1 else d[generator.random(d.size, dtype=np.float32) < share]
+            for _, d in work.elements("stored")
         ]
         d = np.sort(np.concatenate(parts)) if parts else np.empty(0)
         first, last = np.searchsorted(d, 0, side="left"), np.searchsorted(d, 0, side="right")
@@ -223,7 +224,10 @@ class Sample:
         total = np.zeros(found.start.shape[1])
         for d, sums, start, end, tie in zip(self.sides, self.sums, found.start, found.end, found.tie):
             # compare in the deltas' own type: a float64 threshold would make searchsorted widen them all
-            low, high = np.searchsorted(d, start.astype(d.dtype), "right"), np.searchsorted(d, end.astype(d.dtype), "left")
+            low, high = (
+                np.searchsorted(d, start.astype(d.dtype), "right"),
+                np.searchsorted(d, end.astype(d.dtype), "left"),
+            )
             width = np.where(end > start, end - start, 1.0)
             rising = (sums[np.maximum(high, low)] - sums[low] - (high - low) * start) / width
             at_jump = tie * np.maximum(low - high, 0)

@@ -3,7 +3,6 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import ui
 from opdviz.quantities import QUANTITIES
 
 st.header("Methods", anchor=False)
@@ -15,7 +14,9 @@ st.markdown(
 word = st.text_input("Search", key="search", bind="query-params", placeholder="rank, coverage, arXiv 2606.13657")
 rows = [q for q in QUANTITIES.values() if q.formula or q.chance or q.pitfall or q.source or q.unit]
 if word:
-    rows = [q for q in rows if word.lower() in " ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance)).lower()]
+    rows = [
+        q for q in rows if word.lower() in " ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance)).lower()
+    ]
 if not rows:
     st.info("No quantity fits. Try a shorter word.")
     st.stop()
@@ -25,5 +26,5 @@ frame = pd.DataFrame(
     for q in rows
 )  # fmt: skip
 st.caption(f"{len(rows)} quantities. Column is the name in tables and exports.")
-st.dataframe(frame, hide_index=True, height=620, row_height=58,
-             column_config={c: st.column_config.TextColumn(c, width="medium") for c in ("meaning", "formula", "chance", "careful")})  # fmt: skip
+wide = {c: st.column_config.TextColumn(c, width="medium") for c in ("meaning", "formula", "chance", "careful")}
+st.dataframe(frame, hide_index=True, height=620, row_height=58, column_config=wide)

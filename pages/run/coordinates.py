@@ -26,7 +26,9 @@ else:
     st.info("Coverage appears as soon as it is computed.")
 
 st.subheader("How many did not change?", anchor=False)
-ui.reading("The same update is sparser in a coarser format, and by a coarser probe: unchanged as stored is not never updated.")
+ui.reading(
+    "The same update is sparser in a coarser format, and by a coarser probe: unchanged as stored is not never updated."
+)
 left, right = st.columns(2)
 with left:
     shares = tables.by_element(ui.table(chosen, "sparsity"), tensors, ["precision", "probe", "threshold"])

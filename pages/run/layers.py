@@ -18,12 +18,19 @@ tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement")
 there = [q for q in CHOICES if q in tensors and tensors[q].notna().any()]
 towers = sorted(tensors["tower"].unique())
 first, second, fourth, *third = st.columns([3, 3, 4, 2] if len(towers) > 1 else [3, 3, 4])
-quantity = first.selectbox("Quantity", there, key="quantity", bind="query-params", format_func=lambda q: QUANTITIES[q].label)
+quantity = first.selectbox(
+    "Quantity", there, key="quantity", bind="query-params", format_func=lambda q: QUANTITIES[q].label
+)
 limits = second.selectbox("Colour limits", LIMITS, key="limits", bind="query-params")
 tower = third[0].selectbox("Tower", towers, key="tower", bind="query-params") if third else towers[0]
 pattern = fourth.text_input("Tensors", key="tensors", bind="query-params", placeholder="*.layer.*.dense.weight")
 kinds = st.segmented_control(
-    "Kind", ["matrices", "norms and biases"], default="matrices", key="kinds", bind="query-params", label_visibility="collapsed"
+    "Kind",
+    ["matrices", "norms and biases"],
+    default="matrices",
+    key="kinds",
+    bind="query-params",
+    label_visibility="collapsed",
 )
 rows = tensors[tensors["tower"] == tower]
 small = rows["kind"].isin(["vector", "scalar"])
@@ -39,12 +46,13 @@ if len(inside) and inside[quantity].notna().any():
     figure = layers.heatmap(inside, quantity, log=log, limits=wide)
     columns = ["name", "layer", "module", quantity]
     if name := ui.picked(ui.show(figure, "layers", inside[columns], (quantity,), on_select="rerun")):
-        ui.open_tensor(chosen, name)
+        ui.open_tensor(name)
 outside = rows[rows["layer"].isna()]
 if len(outside):
     st.subheader("Tensors without a layer", anchor=False)
     ui.show(layers.strip(outside, quantity, log=log), "strip", outside[["name", quantity]], (quantity,))
 st.subheader("All of them", anchor=False)
 st.caption("Sort by a column's head; choose a row to open its tensor.")
-listed = ["name", "layer", "module", "block", "shape", "relative_norm", "moved", "sparsity_absolute", "stable_rank", "cosine"]
-ui.tensor_table(chosen, rows, [*dict.fromkeys([*listed[:4], quantity, *(c for c in listed[4:] if c in rows)])], "tensor_rows")
+listed = ("relative_norm", "moved", "sparsity_absolute", "stable_rank", "cosine")
+columns = ["name", "layer", "module", "block", quantity, "shape", *(c for c in listed if c in rows and c != quantity)]
+ui.tensor_table(rows, columns, "tensor_rows")

@@ -36,11 +36,13 @@ if len(small):
     moved = int((small["moved"] > 0).sum())
     with st.expander(f"Norms and biases: {moved} of {len(small)} moved"):
         ui.tensor_table(
-            chosen, small, ["name", "block", "numel", "relative_norm", "sparsity_absolute", "cosine", "shrink"], "small"
+            small, ["name", "block", "numel", "relative_norm", "sparsity_absolute", "cosine", "shrink"], "small"
         )
 unmatched, skipped = ui.table(chosen, "unmatched"), ui.table(chosen, "skipped")
 with st.expander(f"Left over: {len(unmatched)} tensors without a partner"):
     st.dataframe(unmatched, hide_index=True)
     if len(skipped):
         st.caption("What was not computed, and why; nothing is skipped silently.")
-        st.dataframe(skipped.groupby(["measure", "reason"], as_index=False).agg(tensors=("name", "nunique")), hide_index=True)
+        st.dataframe(
+            skipped.groupby(["measure", "reason"], as_index=False).agg(tensors=("name", "nunique")), hide_index=True
+        )

@@ -4,13 +4,14 @@ import streamlit as st
 
 from opdviz import sentences, tables, ui
 from opdviz.figures import coordinates, tensor
-from opdviz.figures.theme import percent
+from opdviz.words import percent
 
 chosen = ui.need_comparison()
 tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement").sort_values("name")
 names = tensors["name"].tolist()
 if st.session_state.get("tensor") not in names:
-    largest = tensors.sort_values("delta_norm", ascending=False)["name"].iloc[0]
+    matrices = tensors[tensors["kind"] != "vector"] if (tensors["kind"] != "vector").any() else tensors
+    largest = matrices.sort_values("delta_norm", ascending=False)["name"].iloc[0]
     if "tensor" not in st.query_params:
         st.session_state["tensor"] = largest
 first, last = st.columns([3, 2], vertical_alignment="bottom")
@@ -50,7 +51,7 @@ if len(spectrum):
         ui.reading(sentences.tensor(energy, r))
         ui.show(tensor.cumulative_energy(energy, r), "energy", energy, ("top16_energy", "energy"))
 else:
-    left.info("No spectrum: " + (", ".join(of("skipped").get("reason", [])) or "not computed yet") + ".")
+    left.info("No spectrum: " + (", ".join(sorted(set(of("skipped").get("reason", [])))) or "not computed yet") + ".")
 bins = tables.moved_given_size(chosen.store, chosen.key, name=name)
 with right:
     st.subheader("Which weights moved?", anchor=False)

@@ -59,7 +59,7 @@ REFUSED = {
     "gguf": (lambda p: (p / "m.gguf").write_bytes(b"GGUF" + b"0" * 40), "found GGUF"),
     "gguf in disguise": (lambda p: (p / "model.safetensors").write_bytes(b"GGUF" + b"0" * 40), "found GGUF"),
     "evil pickle": (lambda p: torch.save({"w": Evil(p / "owned")}, p / "pytorch_model.bin"), "asks to run code"),
-    "evil old pickle": (lambda p: (p / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(p / "owned"))), "PyTorch file|run code"),
+    "evil old pickle": (lambda p: (p / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(p / "owned"))), "PyTorch|run code"),
     "garbage bin": (lambda p: (p / "pytorch_model.bin").write_bytes(b"garbage!" * 10), "no readable PyTorch file"),
     "empty bin": (lambda p: (p / "pytorch_model.bin").write_bytes(b""), "an empty file"),
     "several": (lambda p: [(p / f"{n}.safetensors").write_bytes(b"x") for n in "ab"], "2 weight files"),

@@ -48,7 +48,9 @@ def test_every_plain_definition_is_met(tmp_path, shape, dtype):
     for threshold in oracle.THRESHOLDS:
         assert one(stored, probe="absolute", threshold=threshold)["share"] == want[f"absolute_{threshold}"]
     for tau in (1e-4, 1e-3, 1e-2):
-        assert one(stored, probe="base_rms", threshold=tau)["share"] == pytest.approx(want[f"base_rms_{tau}"], abs=1e-12)
+        assert one(stored, probe="base_rms", threshold=tau)["share"] == pytest.approx(
+            want[f"base_rms_{tau}"], abs=1e-12
+        )
     for share in (0.001, 0.01, 0.05):
         got = one(tables["concentration"], top_share=share)["energy_share"]
         assert got == pytest.approx(want[f"top_{share}"], rel=1e-6)

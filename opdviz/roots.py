@@ -1,0 +1,70 @@
+"""Which checkpoints the app may name: folders below the allowed roots, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from opdviz import demo
+from opdviz.errors import RequestError, one_line
+
+CHECK_SECONDS = 60
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+MOST_FOLDERS = 400
+DEEPEST = 5
+
+
+def roots() -> list[Path]:
+    """The folders below which checkpoints may be named: --roots, or the working folder; the demo pair always."""
+    given = os.environ.get("OPDVIZ_ROOTS")
+    named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
+    return [*named, *(Path(p) for p in demo.pair() or ())]
+
+
+def allowed(path: str) -> str:
+    """A typed path, resolved, if it lies below a root.
+
+    Raises
+        RequestError: it does not.
+    """
+    real = Path(path).expanduser().resolve()
+    if not any(real.is_relative_to(root.resolve()) for root in roots()):
+        raise RequestError(
+            f"{one_line(path)} lies outside the allowed folders; start the app with --roots to allow more."
+        )
+    return str(real)
+
+
+def checkpoint_folders() -> list[str]:
+    """Folders below the roots that hold weight files, for the list to choose from."""
+    found: list[str] = []
+    for root in roots():
+        for folder, below, files in os.walk(root):
+            depth = len(Path(folder).relative_to(root).parts)
+            below[:] = (
+                sorted(d for d in below if not d.startswith((".", "__")) and d != "node_modules")
+                if depth < DEEPEST
+                else []
+            )
+            if any(f.endswith(WEIGHTS) for f in files):
+                found.append(folder)
+            if len(found) >= MOST_FOLDERS:
+                return found
+    return list(dict.fromkeys(found))
+
+
+def check(base: str, tuned: str) -> dict:
+    """What `opdviz check` says of two paths: computed in a process of its own, which may import torch.
+
+    Raises
+        RequestError: what the command refused, in its own words.
+    """
+    command = [sys.executable, "-m", "opdviz", "check", "--json", "--", base, tuned]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RequestError(f"The headers could not be read within {CHECK_SECONDS} s; is the disk slow?") from None
+    if done.returncode:
+        raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or "The check failed without a word.")
+    return json.loads(done.stdout)

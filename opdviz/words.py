@@ -1,0 +1,36 @@
+"""Numbers as people read them."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people: three digits, no needless zeros.
+
+    >>> number(0.010073), number(54.88), number(22713216)
+    ('0.0101', '54.9', '22,713,216')
+    """
+    if value is None or value != value:
+        return "–"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 3) -> str:
+    """A share as percent.
+
+    >>> percent(0.010073)
+    '1.01 %'
+    """
+    return "–" if value is None or value != value else f"{number(100 * value, digits)} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(8.2), duration(150), duration(9000)
+    ('8 s', '2 min 30 s', '2 h 30 min')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

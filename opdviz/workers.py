@@ -1,0 +1,42 @@
+"""A pool of processes with one BLAS thread each, that die with their parent."""
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def pool(workers: int):
+    """An executor of some processes.
+
+    Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.
+    """
+    os.environ |= dict.fromkeys(ONE_THREAD, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["opdviz.analysis"])
+    reader, writer = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(reader,))
+    try:
+        yield executor
+    except BaseException:
+        writer.close()  # the workers see the end of the pipe and leave at once
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+    writer.close()
+
+
+def die_with(reader) -> None:
+    """In a worker: leave as soon as the parent's end of the pipe closes, for whatever reason."""
+
+    def watch() -> None:
+        try:
+            reader.recv_bytes()
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,56 @@
+"""The docs are held to the code: commands, tables, columns, links, and what they must not contain."""
+
+import re
+from pathlib import Path
+
+from opdviz.analysis import PAIRING_TABLES
+from opdviz.cli import parser
+from opdviz.measures import MEASURES
+from opdviz.quantities import QUANTITIES
+from opdviz.tables import STORED, TABLES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("cache/*.md")]
+
+
+def test_every_command_stands_in_the_readme():
+    (commands,) = (a for a in parser()._actions if a.dest == "==SUPPRESS==" or hasattr(a, "choices") and a.choices)
+    assert len(commands.choices) == 9
+    for name in commands.choices:
+        assert f"`opdviz {name} " in README or f"`opdviz {name}`" in README, name
+
+
+def test_every_table_stands_in_the_readme_and_has_a_maker():
+    for table in TABLES:
+        assert f"`{table}`" in README, table
+    made = {table for measure in MEASURES for table in measure.TABLES} | set(PAIRING_TABLES)
+    assert made == {*STORED, "tensors"}
+
+
+def test_every_stored_column_stands_in_quantities():
+    columns = {c for m in MEASURES for cs in m.TABLES.values() for c in cs} | {c for cs in PAIRING_TABLES.values() for c in cs}
+    assert columns <= set(QUANTITIES)
+
+
+def test_links_of_the_docs_lead_somewhere():
+    found = [(doc, link) for doc in DOCS for link in re.findall(r"\]\(([^)#]+)\)", doc.read_text())]
+    assert found
+    for doc, link in found:
+        assert link.startswith("http") or (doc.parent / link).exists(), f"{doc.name}: {link}"
+
+
+def test_the_two_commands_of_the_readme_are_one_line_each():
+    for label in ("app command", "test command"):
+        block = re.search(rf"<!-- {label} -->\n```\n(.*?)\n```\n", README, re.S)
+        assert block and "\n" not in block[1]
+        assert "torch==2.13.0" in block[1]
+    assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_config_lines_carry_their_reason():
+    for path in ROOT.glob(".streamlit/*.toml"):
+        lines = path.read_text().splitlines()
+        for at, line in enumerate(lines):
+            if line.startswith("["):
+                assert lines[at + 1].startswith("#") or not lines[at + 1], f"{path.name}: {line} has no reason"
