@@ -68,6 +68,9 @@ MAGNITUDE = (
     ),
     share("moved_bfloat16", "moved as bf16", "Share that differs after rounding both sides to bf16; missing where stored so."),
     count("untouched_rows", "untouched rows", "Rows of an embedding or a head in which nothing moved."),
+    count("decayed_rows", "rows that only shrank", "Rows of an embedding or a head whose update points against them.",
+          formula="cosine of D and W in the row < -0.9",
+          pitfall="Weight decay also moves tokens that training never saw."),
 )  # fmt: skip
 SPARSITY = (
     word("precision", "precision", "Counted as stored, or after rounding both sides to bfloat16."),

@@ -35,7 +35,8 @@ TEXT = {
     "rule", "detail",
 }  # fmt: skip
 WHOLE = {
-    "layer", "expert", "rows", "columns", "numel", "nonfinite", "moved_count", "untouched_rows", "unchanged", "count",
+    "layer", "expert", "rows", "columns", "numel", "nonfinite", "untouched_rows", "decayed_rows", "unchanged",
+    "count",
     "index", "rank", "rank_50", "rank_90", "rank_99", "k", "visible", "bin", "row",
 }  # fmt: skip
 

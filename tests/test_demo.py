@@ -65,7 +65,11 @@ def test_its_estimate_is_of_the_right_size(compared):
 def sparse_70b(folder) -> None:
     """A Llama of 70 billion parameters in 30 shards: true headers, files that take no room."""
     folder.mkdir()
-    shapes = {"model.embed_tokens.weight": [128256, 8192], "lm_head.weight": [128256, 8192], "model.norm.weight": [8192]}
+    shapes = {
+        "model.embed_tokens.weight": [128256, 8192],
+        "lm_head.weight": [128256, 8192],
+        "model.norm.weight": [8192],
+    }
     for layer in range(80):
         name = f"model.layers.{layer}."
         shapes |= {f"{name}self_attn.{p}_proj.weight": [8192, 8192] for p in "qo"}

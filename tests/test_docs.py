@@ -29,7 +29,9 @@ def test_every_table_stands_in_the_readme_and_has_a_maker():
 
 
 def test_every_stored_column_stands_in_quantities():
-    columns = {c for m in MEASURES for cs in m.TABLES.values() for c in cs} | {c for cs in PAIRING_TABLES.values() for c in cs}
+    columns = {c for m in MEASURES for cs in m.TABLES.values() for c in cs} | {
+        c for cs in PAIRING_TABLES.values() for c in cs
+    }
     assert columns <= set(QUANTITIES)
 
 

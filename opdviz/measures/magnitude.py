@@ -5,16 +5,18 @@ import math
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.linalg import Work
+from opdviz.linalg import BLOCK, Work
 from opdviz.pairing import Pair, shape_text
 
 NAME = "magnitude"
 VERSION = 1
+DECAY_COSINE = -0.9
 TABLES = {
     "tensors": (
         "name", "tuned_name", "tower", "layer", "block", "module", "expert", "shape", "rows", "columns", "numel",
         "base_dtype", "tuned_dtype", "kind", "base_norm", "tuned_norm", "delta_norm", "relative_norm", "delta_max",
         "delta_mean_abs", "delta_rms", "base_rms", "cosine", "shrink", "nonfinite", "moved", "untouched_rows",
+        "decayed_rows",
     ),
     "skipped": ("name", "measure", "reason"),
 }  # fmt: skip
@@ -24,7 +26,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """One row of `tensors`; an integer tensor is compared for equality and stands in `skipped`."""
     if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
         return {"skipped": [{"name": pair.name, "measure": NAME, "reason": equality(work)}]}
-    row = describe(pair) | sizes(work) | {"untouched_rows": untouched(pair, work)}
+    row = describe(pair) | sizes(work) | vocabulary_rows(pair, work)
     return {"tensors": [row]}
 
 
@@ -84,8 +86,20 @@ def sizes(work: Work) -> dict:
     }
 
 
-def untouched(pair: Pair, work: Work) -> int | None:
-    """For an embedding or a head: the number of rows in which nothing moved."""
-    if pair.place.block not in ("embedding", "head") or len(pair.shape) != 2:
-        return None
-    return int(np.count_nonzero((work.base == work.tuned).all(axis=1)))
+def vocabulary_rows(pair: Pair, work: Work) -> dict:
+    """For an embedding or a head: rows in which nothing moved, and rows that only shrank.
+
+    A row only shrank where its update points against it (cosine below -0.9): tokens that training never saw, but weight
+    decay did.
+    """
+    if pair.place.block not in ("embedding", "head") or len(pair.shape) != 2 or work.nonfinite:
+        return {"untouched_rows": None, "decayed_rows": None}
+    untouched = decayed = 0
+    size = max(1, BLOCK // max(1, pair.shape[1]))
+    for first in range(0, pair.shape[0], size):
+        w = work.base[first : first + size].astype(np.float64)
+        d = work.tuned[first : first + size].astype(np.float64) - w
+        ww, dd, wd = (np.einsum("ij,ij->i", a, b) for a, b in ((w, w), (d, d), (w, d)))
+        untouched += int(np.count_nonzero(dd == 0))
+        decayed += int(np.count_nonzero(wd < DECAY_COSINE * np.sqrt(ww * dd)))
+    return {"untouched_rows": untouched, "decayed_rows": decayed}

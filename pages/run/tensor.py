@@ -21,8 +21,9 @@ tables.focus(chosen.store, chosen.key, name)
 with last.container(horizontal=True):
     for step, sign in ((-1, "← previous"), (1, "next →")):
         other = names[(names.index(name) + step) % len(names)]
-        to = {"comparison": chosen.key, "tensor": other}
-        st.page_link("pages/run/tensor.py", label=sign, help=ui.plain(other), query_params=to)
+        st.button(
+            sign, help=ui.plain(other), key=f"step_{step}", on_click=st.session_state.update, args=({"tensor": other},)
+        )
 facts = [
     " › ".join([row["tower"], f"layer {row['layer']}" if row.notna()["layer"] else "no layer", row["block"]]),
     f"{row['shape']}, {row['base_dtype']}",
@@ -78,7 +79,8 @@ if len(profile):
             wide = bool(profile["moved_bfloat16"].notna().any())
             ui.show(tensor.profile(profile, quantity, wide=wide), f"profile_{quantity}", profile, (quantity, "axis"))
 if len(vocabulary := of("rows")):
-    with st.expander(f"The most moved rows; {row['untouched_rows']} rows were never touched", expanded=True):
+    told = f"{row['untouched_rows']:,} rows unchanged as stored, {row['decayed_rows']:,} of {row['rows']:,} only shrank"
+    with st.expander(f"The most moved rows; {told}", expanded=True):
         columns = ["row", "token", "relative_norm", "moved", "shrink", "cosine"]
         st.dataframe(vocabulary.sort_values("relative_norm", ascending=False)[columns], hide_index=True,
                      column_config={c: ui.column(c) for c in columns})  # fmt: skip

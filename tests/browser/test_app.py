@@ -131,6 +131,6 @@ def test_a_row_of_the_comparisons_opens_it_and_next_goes_to_the_next_tensor(serv
     page.wait_for_url(re.compile("/overview"), timeout=15_000)
     tensor = visit(f"{server.address}/tensor?tensor=lm_head.weight")
     expect(tensor.get_by_role("heading", name="lm_head.weight")).to_be_visible(timeout=15_000)
-    tensor.get_by_role("link", name="next →").click()
+    tensor.get_by_role("button", name="next →").click()
     expect(tensor.get_by_role("heading", name="model.embed_tokens.weight")).to_be_visible(timeout=15_000)
     tensor.wait_for_url(re.compile("tensor=model.embed_tokens.weight"), timeout=5_000)
