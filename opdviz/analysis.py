@@ -8,15 +8,16 @@ import fnmatch
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 from opdviz import checkpoint, fingerprint, pairing
 from opdviz.checkpoint import Checkpoint
-from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.estimate import cost
 from opdviz.linalg import Work
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
@@ -161,12 +162,23 @@ def compare(
     """Run what is missing of a comparison, keep it, and compact what is complete. Returns the manifest."""
     folder = store.folder(comparison.key)
     pairs = chosen_pairs(comparison.matching.pairs, pattern)
-    with lock(folder):
+    with lock(folder), failure_noted(comparison.key, store):
         sweep(folder)
         manifest = start_manifest(comparison, store)
         run(pairs, measures, executor, folder=folder, done=set(manifest["compacted"]), listener=listener)
         listener(Progress("writing the tables", 1.0))
         return compact(comparison, store, manifest)
+
+
+@contextmanager
+def failure_noted(key: str, store: Store) -> Iterator[None]:
+    """Leave the reason of a failure in the manifest, where there is room for it; the next run starts without it."""
+    try:
+        yield
+    except OpdvizError as error:
+        with suppress(MachineError):
+            store.write_manifest(key, store.manifest(key) | {"failure": one_line(error)})
+        raise
 
 
 def start_manifest(comparison: Comparison, store: Store) -> dict:

@@ -95,6 +95,12 @@ def parser() -> Parser:
     c.add_argument("name")
     c = command("forget", forget, "delete comparisons from the cache")
     c.add_argument("key", nargs="+")
+    c = command("block", block, "read a small block of values and keep it beside the tables")
+    c.add_argument("key")
+    c.add_argument("tensor")
+    c.add_argument("--row", type=int, default=0)
+    c.add_argument("--column", type=int, default=0)
+    c.add_argument("--size", type=int, default=128)
     c = command("app", app, "open the dashboard")
     c.add_argument("--roots", nargs="+", type=Path, metavar="DIR", help="folders below which checkpoints may be listed")
     c.add_argument("--read-only", action="store_true", help="no jobs can be started from the pages")
@@ -291,6 +297,16 @@ def forget(options: argparse.Namespace) -> None:
     store = store_of(options)
     for key in [store.resolve(word) for word in options.key]:
         store.forget(key)
+
+
+def block(options: argparse.Namespace) -> None:
+    """`opdviz block`."""
+    from opdviz import blocks
+
+    store = store_of(options)
+    print(
+        blocks.keep_block(store, store.resolve(options.key), options.tensor, options.row, options.column, options.size)
+    )
 
 
 def app(options: argparse.Namespace) -> None:

@@ -55,16 +55,25 @@ def checkpoint_folders() -> list[str]:
 
 
 def check(base: str, tuned: str) -> dict:
-    """What `opdviz check` says of two paths: computed in a process of its own, which may import torch.
+    """What `opdviz check` says of two paths.
 
     Raises
         RequestError: what the command refused, in its own words.
     """
-    command = [sys.executable, "-m", "opdviz", "check", "--json", "--", base, tuned]
+    return json.loads(told("check", "--json", "--", base, tuned))
+
+
+def told(*arguments: str) -> str:
+    """What a short command of ours prints: run in a process of its own, which may import torch and read weights.
+
+    Raises
+        RequestError: what the command refused, in its own words.
+    """
+    command = [sys.executable, "-m", "opdviz", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS)
     except subprocess.TimeoutExpired:
-        raise RequestError(f"The headers could not be read within {CHECK_SECONDS} s; is the disk slow?") from None
+        raise RequestError(f"{arguments[0]} did not end within {CHECK_SECONDS} s; is the disk slow?") from None
     if done.returncode:
-        raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or "The check failed without a word.")
-    return json.loads(done.stdout)
+        raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or f"{arguments[0]} failed without a word.")
+    return done.stdout

@@ -5,6 +5,7 @@ Layout under the cache folder:
     comparisons/<key>/manifest.json                    what was compared, how, which measures at which version
     comparisons/<key>/parts/<pair>.<measure>.<v>.json  one pair under one measure, with a digest of its own bytes
     comparisons/<key>/tables/<table>.<measure>.parquet compacted rows; their digests stand in the manifest
+    comparisons/<key>/blocks/<pair>.<row>.<column>.<size>.parquet   values that someone asked to see
     comparisons/<key>/lock                             held by the process that writes; dies with it
     fingerprints.json, jobs/
 
@@ -153,6 +154,11 @@ def pair_key(name: str) -> str:
 def part_path(folder: Path, name: str, measure: str, version: int) -> Path:
     """Where a part stands."""
     return folder / "parts" / f"{pair_key(name)}.{measure}.{version}.json"
+
+
+def block_path(folder: Path, name: str, row: int, column: int, size: int) -> Path:
+    """Where a block of values stands."""
+    return folder / "blocks" / f"{pair_key(name)}.{row}.{column}.{size}.parquet"
 
 
 def encode_part(name: str, tables: dict[str, list[dict]]) -> bytes:

@@ -10,11 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz import demo, jobs, tables
+from opdviz import demo, jobs, roots, tables
 from opdviz.errors import OpdvizError, one_line
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
-from opdviz.store import Store, part_count
+from opdviz.store import Store, block_path, part_count
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
 POLL = "1s"
@@ -42,6 +42,21 @@ class Chosen:
 def store() -> Store:
     """The store of this server."""
     return Store(Path(os.environ.get("OPDVIZ_CACHE") or "cache").resolve())
+
+
+def block(chosen: Chosen, name: str, row: int, column: int, size: int) -> pd.DataFrame:
+    """Base and tuned values of a block of a tensor: from the store, or read from the files by a short process.
+
+    Raises
+        RequestError: the checkpoints are gone, changed, or outside the allowed folders.
+    """
+    path = block_path(chosen.store.folder(chosen.key), name, row, column, size)
+    if not path.is_file():
+        for side in ("base", "tuned"):
+            roots.allowed(chosen.manifest[side]["path"])
+        where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(chosen.store.root)]
+        roots.told("block", *where, "--", chosen.key, name)
+    return pd.read_parquet(path)
 
 
 def read_only() -> bool:

@@ -15,7 +15,7 @@ STEPS = (
     ("measures.visibility", "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
     ("store", "tables", "protocols", "published"),
-    ("demo", "roots", "estimate", "workers", "analysis", "jobs", "figures.theme", "figures.overview", "figures.layers",
+    ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "figures.theme", "figures.overview", "figures.layers",
      "figures.directions", "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
     ("serve", "ui", "cli", "__main__"),
 )  # fmt: skip

@@ -123,3 +123,33 @@ def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
     return theme.dressed(
         made, height=300, alt=f"Profile of {quantity} by bands of rows and columns.", margin=dict(t=44)
     )
+
+
+def pixels(block: pd.DataFrame) -> go.Figure:
+    """The values themselves, one pixel a coordinate: update (signed, symmetric), base and tuned on one scale."""
+    delta = block["tuned"] - block["base"]
+    grids = {
+        "update": block.assign(v=delta), "base": block.assign(v=block["base"]), "tuned": block.assign(v=block["tuned"])
+    }  # fmt: skip
+    made = make_subplots(rows=1, cols=3, horizontal_spacing=0.05, subplot_titles=list(grids), shared_yaxes=True)
+    reach = {"update": robust_reach(delta), "base": robust_reach(block["base"])}
+    reach["tuned"] = reach["base"]
+    for at, (title, rows) in enumerate(grids.items(), start=1):
+        grid = rows.pivot(index="row", columns="column", values="v")
+        made.add_trace(
+            go.Heatmap(z=grid.to_numpy(), x=grid.columns, y=grid.index, zmin=-reach[title], zmax=reach[title], zmid=0,
+                       colorscale=theme.SIGNED, showscale=at < 3,
+                       colorbar=dict(orientation="h", len=0.3, thickness=9, x=0.15 + 0.35 * (at - 1), y=-0.22, nticks=3),
+                       hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra>" + title + "</extra>"),
+            row=1, col=at,
+        )  # fmt: skip
+    made.update_yaxes(autorange="reversed", showgrid=False)
+    made.update_xaxes(showgrid=False)
+    sentence = "Values of the update, the base and the tuned matrix, one pixel a coordinate."
+    return theme.dressed(made, height=420, alt=sentence, margin=dict(l=50, r=10, t=40, b=80))
+
+
+def robust_reach(values: pd.Series) -> float:
+    """The 99th percentile of the size of finite values, for symmetric colour limits."""
+    size = values[np.isfinite(values)].abs()
+    return float(size.quantile(0.99)) or float(size.max()) or 1.0

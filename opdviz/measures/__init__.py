@@ -5,6 +5,8 @@ The first pass needs no decomposition and runs at the speed of reading; the seco
 
 from types import ModuleType
 
+from numpy.linalg import LinAlgError
+
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.linalg import Work
 from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, sparsity, spectrum
@@ -20,7 +22,11 @@ def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]
     reason = refusal(pair, work, module)
     if reason:
         return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
-    return module.rows(pair, work)
+    try:
+        return module.rows(pair, work)
+    except LinAlgError:  # one matrix that does not converge must not end a run of thousands
+        reason = "the decomposition did not converge"
+        return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
 
 
 def refusal(pair: Pair, work: Work, module: ModuleType) -> str | None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from opdviz import sentences, tables, ui
+from opdviz.errors import OpdvizError
 from opdviz.figures import coordinates, tensor
 from opdviz.words import percent
 
@@ -84,3 +85,15 @@ if len(vocabulary := of("rows")):
         columns = ["row", "token", "relative_norm", "moved", "shrink", "cosine"]
         st.dataframe(vocabulary.sort_values("relative_norm", ascending=False)[columns], hide_index=True,
                      column_config={c: ui.column(c) for c in columns})  # fmt: skip
+if row.notna()["rows"]:
+    with st.expander("The values themselves"):
+        first, second, third, fourth = st.columns(4, vertical_alignment="bottom")
+        top = first.number_input("First row", 0, int(row["rows"]) - 1, key="first_row")
+        start = second.number_input("First column", 0, int(row["columns"]) - 1, key="first_column")
+        size = third.selectbox("Size", [64, 128, 256, 512], index=1, key="size")
+        if fourth.button("Read from the files", key="read_block"):
+            try:
+                block = ui.block(chosen, name, top, start, size)
+                ui.show(tensor.pixels(block), "pixels", block, ("delta_max", "delta_rms"))
+            except OpdvizError as error:
+                st.info(ui.plain(error))

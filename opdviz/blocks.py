@@ -1,0 +1,63 @@
+"""Small blocks of values, asked for by name: read from the checkpoints by a process of its own, kept beside the tables."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from opdviz import checkpoint, fingerprint, pairing
+from opdviz.errors import RequestError, one_line
+from opdviz.pairing import Pair
+from opdviz.store import Store, block_path, write
+
+LARGEST = 512
+
+
+def keep_block(store: Store, key: str, name: str, row: int, column: int, size: int) -> Path:
+    """Read base and tuned values of a block of a tensor and keep them as one Parquet file (row, column, base, tuned).
+
+    Raises
+        RequestError: the checkpoints are gone or changed, no such tensor, or a block outside of it.
+    """
+    manifest = store.manifest(key)
+    sides = [checkpoint.open(unchanged(store, manifest, side)) for side in ("base", "tuned")]
+    pair = next((p for p in pairing.match(*sides).pairs if p.name == name), None)
+    if pair is None:
+        raise RequestError(f"block({one_line(name, limit=80)}): no such tensor in this comparison.")
+    rows, columns = pair.shape if len(pair.shape) == 2 else (1, pair.numel)
+    if not (1 <= size <= LARGEST and 0 <= row < rows and 0 <= column < columns):
+        raise RequestError(
+            f"block({one_line(name, limit=80)}): found row {row}, column {column}, size {size}; expected a start inside "
+            f"{rows} x {columns} and a size from 1 to {LARGEST}."
+        )
+    base, tuned = (values(pair, side, row, column, size) for side in ("base", "tuned"))
+    at = np.indices(base.shape)
+    frame = pd.DataFrame({"row": (at[0] + row).ravel(), "column": (at[1] + column).ravel()})
+    buffer = io.BytesIO()
+    frame.assign(base=base.ravel(), tuned=tuned.ravel()).to_parquet(buffer, index=False)
+    path = block_path(store.folder(key), name, row, column, size)
+    write(path, buffer.getvalue())
+    return path
+
+
+def unchanged(store: Store, manifest: dict, side: str) -> Path:
+    """A side's path, if its files are still those that were compared."""
+    facts = manifest.get(side, {})
+    path = Path(facts.get("path", ""))
+    if not facts or not path.exists():
+        raise RequestError(f"block: the {side} checkpoint is not on this machine any more ({one_line(path)}).")
+    memory = fingerprint.Memory(store.root / "fingerprints.json")
+    if [memory.fingerprint(file) for file in checkpoint.open(path).files] != facts["fingerprints"]:
+        raise RequestError(f"block: the {side} checkpoint changed since it was compared ({one_line(path)}).")
+    return path
+
+
+def values(pair: Pair, side: str, row: int, column: int, size: int) -> np.ndarray:
+    """A block of one side; rows alone are read where the tensor is a plain matrix."""
+    name = pair.stored_name(pair.name if side == "base" else pair.tuned_name)
+    opened = pairing.opened(pair.base_path if side == "base" else pair.tuned_path)
+    if pair.kind == "matrix":
+        return opened.read(name, row, min(row + size, pair.shape[0]))[:, column : column + size]
+    whole = (pair.base if side == "base" else pair.tuned).reshape(pair.shape if len(pair.shape) == 2 else (1, -1))
+    return whole[row : row + size, column : column + size]
