@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 
-from opdviz import analysis, checkpoint, measures, pairing
+from opdviz import analysis, checkpoint, measures, pairing, tables
 from opdviz import store as stores
+from opdviz.errors import MachineError
 from opdviz.measures import MEASURES
 from opdviz.store import Store
 from tests.conftest import GOLDEN, write_checkpoint
@@ -187,3 +188,32 @@ def test_progress_only_grows_and_ends_at_all(tmp_path):
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert shares[-1] == pytest.approx(1.0)
+
+
+def test_a_matrix_that_does_not_converge_is_skipped_and_ends_nothing(tmp_path, monkeypatch):
+    comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
+
+    def diverge(gram, k):
+        raise np.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr("opdviz.linalg.spectrum_of_gram", diverge)
+    with ThreadPoolExecutor(1) as executor:
+        manifest = analysis.compare(comparison, store, executor, listener=lambda p: None)
+    assert len(manifest["compacted"]) == len(MEASURES)
+    skipped = stores.read(store, comparison.key, "skipped").to_pylist()
+    assert sum("did not converge" in row["reason"] for row in skipped) == 3 * 23
+
+
+def test_a_failure_is_noted_until_the_next_run(tmp_path, monkeypatch):
+    comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
+
+    class Broken(ThreadPoolExecutor):
+        def submit(self, *arguments, **more):
+            raise BrokenExecutor
+
+    with Broken(1) as executor, pytest.raises(MachineError, match="a worker process was lost"):
+        analysis.compare(comparison, store, executor, listener=lambda p: None)
+    assert tables.state(store, comparison.key) == "failed"
+    with ThreadPoolExecutor(1) as executor:
+        analysis.compare(comparison, store, executor, listener=lambda p: None)
+    assert tables.state(store, comparison.key) == "done"
