@@ -45,7 +45,7 @@ def block_dots(
     place = {m: i for i, m in enumerate(modules)}
     layer = rows["layer"].astype("Float64").fillna(0.0).astype(float)
     spread = (layer / max(layer.max(), 1.0) - 0.5) * 0.5 if len(layer) else layer
-    y = rows["module"].map(place) + spread
+    y = rows["module"].map(place).astype(float) + spread
     told_by = pd.Series(told, index=rows.index)
     return [
         go.Scatter(

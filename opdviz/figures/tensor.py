@@ -120,6 +120,7 @@ def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
                        row=1, col=at)  # fmt: skip
         made.update_xaxes(title=axis, row=1, col=at)
     made.update_yaxes(tickformat=".1%", rangemode="tozero")
+    made.update_yaxes(title="share of ||D||²" if quantity == "energy" else "share that moved", col=1)
     return theme.dressed(
         made, height=300, alt=f"Profile of {quantity} by bands of rows and columns.", margin=dict(t=44)
     )

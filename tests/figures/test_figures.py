@@ -1,0 +1,165 @@
+"""Figures are pure functions of tables: what they draw stands in their data and layout."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from opdviz import published
+from opdviz.figures import coordinates, directions, layers, overview, tensor, theme
+
+
+@pytest.fixture
+def tensors() -> pd.DataFrame:
+    """Four matrices of two layers and a head, one of which did not move."""
+    return pd.DataFrame(
+        {
+            "name": ["l0.q", "l0.down", "l1.q", "l1.down", "lm_head.weight"],
+            "layer": pd.array([0, 0, 1, 1, None], dtype="Int64"),
+            "module": ["q_proj", "down_proj", "q_proj", "down_proj", "lm_head"],
+            "block": ["attention", "ffn", "attention", "ffn", "head"],
+            "tower": "language",
+            "relative_norm": [0.01, 0.02, 0.0, 0.04, 0.5],
+            "stable_rank": [2.0, 4.0, np.nan, 8.0, 16.0],
+            "stable_rank_chance": [20.0, 20.0, np.nan, 20.0, 20.0],
+            **{f"projection_{s}": [0.01, 0.02, np.nan, 0.8, 0.001] for s in ("joint", "left", "right")},
+            **{f"projection_{s}_chance": [0.01] * 5 for s in ("joint", "left", "right")},
+            **{f"rotation_{s}": [0.1, 0.2, np.nan, 0.1, 0.2] for s in ("left", "right")},
+            **{f"rotation_{s}_chance": [0.1, 0.1, np.nan, np.nan, 0.1] for s in ("left", "right")},
+            **{
+                f"{m}_{c}": [0.1, 0.2, np.nan, 0.1, 0.2]
+                for m in ("principal", "low_magnitude")
+                for c in coordinates.COVERAGE
+            },
+        }
+    )
+
+
+def traces(figure, name):
+    return [t for t in figure.data if t.name == name]
+
+
+def test_the_strips_show_the_run_beside_published_pairs_and_chance():
+    rows = [
+        {"quantity": "relative_norm", "value": 1.0, "chance": None},
+        {"quantity": "top16_energy", "value": 50.0, "chance": 14.6},
+    ]
+    figure = overview.strips(rows, list(published.numbers()))
+    assert [t.x[0] for t in traces(figure, "this run")] == [1.0, 50.0]
+    assert [t.x[0] for t in traces(figure, "chance")] == [14.6]
+    opd = [r["value"] for r in published.rows("relative_norm") if overview.recipe_of(r["recipe"]) == "OPD"]
+    assert sorted(traces(figure, "OPD")[0].x) == sorted(opd)
+    assert "chance 14.6" in " ".join(a.text for a in figure.layout.annotations)
+
+
+def test_the_heatmap_has_a_cell_a_tensor_and_a_mark_to_click(tensors):
+    figure = layers.heatmap(tensors, "relative_norm", log=True)
+    heat, *_, clicks = figure.data
+    np.testing.assert_allclose(heat.z[0], [-2, np.nan])
+    np.testing.assert_allclose(heat.z[1], np.log10([0.02, 0.04]))
+    assert list(figure.layout.yaxis.ticktext) == ["q_proj", "down_proj"]
+    assert [d[0] for d in clicks.customdata] == ["l0.q", "l1.q", "l0.down", "l1.down"]
+    assert clicks.customdata[1][3] == "0 %"
+    assert tuple(figure.layout.xaxis.range) == (-0.5, 1.5)
+
+
+def test_colour_limits_are_robust_or_given_and_clipped_cells_are_marked(tensors):
+    given = layers.heatmap(tensors, "relative_norm", log=False, limits=(0.0, 0.03))
+    assert (given.data[0].zmin, given.data[0].zmax) == (0.0, 0.03)
+    (mark,) = traces(given, "beyond the colour limits")
+    assert len(mark.x) == 1
+    assert layers.whole_range(tensors.dropna(subset=["layer"]), "relative_norm", log=False) == (0.0, 0.04)
+
+
+def test_tensors_without_a_layer_stand_in_their_own_strip(tensors):
+    figure = layers.strip(tensors, "relative_norm", log=True)
+    assert [d[0] for d in figure.data[0].customdata] == ["lm_head.weight"]
+
+
+def test_projections_are_clipped_at_eight_times_chance(tensors):
+    figure = directions.projection_dots(tensors)
+    values = [x for t in figure.data for x in t.x]
+    assert max(values) == theme.CLIP
+    assert min(values) == -theme.CLIP
+    assert len(values) == 3 * 4
+
+
+def test_a_rotation_without_a_chance_is_left_out(tensors):
+    left, right, diagonal = directions.rotation_scatter(tensors).data
+    assert len(left.x) == len(right.x) == 3
+    assert diagonal.x == diagonal.y
+
+
+def test_stable_rank_is_shown_over_chance(tensors):
+    figure = directions.stable_rank_strip(tensors)
+    assert sorted(x for t in figure.data for x in t.x) == [0.1, 0.2, 0.4, 0.8]
+
+
+def test_moved_given_size_is_a_share_beside_its_null():
+    bins = pd.DataFrame(
+        {
+            "low": [0, 0.5, 1],
+            "high": [0, 1, 2],
+            "count": [7, 100, 50],
+            "moved": [0, 50, 10],
+            "null_moved": [0, 40, 20.0],
+        }
+    )
+    count, moved, null = coordinates.moved_given_size(bins).data
+    assert list(moved.y) == [0.5, 0.2]
+    assert list(null.y) == [0.4, 0.4]
+    assert list(count.y) == [1.0, 0.5]
+
+
+def test_a_coverage_with_nowhere_else_to_be_is_grey(tensors):
+    wide = tensors.assign(principal_lowest=0.0, principal_highest=1.0)
+    figure = coordinates.dumbbells(wide)
+    principal, low = traces(figure, "coverage, median")
+    assert set(principal.marker.color) == {theme.DELTA}
+    assert set(low.marker.color) == {theme.BASE}
+
+
+def test_zeros_have_a_bar_of_their_own():
+    bins = pd.DataFrame(
+        {
+            "of": ["base", "base", "delta", "delta"],
+            "low": [0, 1.0, 0, 1.0],
+            "high": [0, 1.19, 0, 1.19],
+            "count": [1, 3, 3, 1],
+        }
+    )
+    figure = tensor.magnitudes(bins)
+    assert [t.y[0] for t in figure.data if t.type == "bar"] == [0.25, 0.75]
+
+
+def test_pixels_share_one_scale_for_base_and_tuned():
+    block = pd.DataFrame(
+        {"row": [0, 0, 1, 1], "column": [0, 1, 0, 1], "base": [1.0, -2, 3, 4], "tuned": [1.0, -2, 3, 5]}
+    )
+    update, base, tuned = tensor.pixels(block).data
+    assert update.z.tolist() == [[0, 0], [0, 1]]
+    assert (base.zmin, base.zmax) == (tuned.zmin, tuned.zmax)
+    assert update.zmin == -update.zmax
+
+
+def test_every_figure_has_our_template_and_a_sentence_for_those_who_cannot_see_it(tensors):
+    figures = [layers.heatmap(tensors, "relative_norm", log=True), layers.strip(tensors, "relative_norm", log=True)]
+    figures += [
+        directions.stable_rank_strip(tensors),
+        directions.projection_dots(tensors),
+        coordinates.dumbbells(tensors),
+    ]
+    for figure in figures:
+        assert theme.alt(figure).endswith(".")
+        assert figure.layout.template.layout.font.family == theme.FONT
+        assert figure.layout.font.size == theme.SIZE
+
+
+def test_empty_tables_draw_empty_figures(tensors):
+    none = tensors.iloc[:0]
+    for make in (
+        directions.stable_rank_strip,
+        directions.projection_dots,
+        directions.rotation_scatter,
+        coordinates.dumbbells,
+    ):
+        assert all(len(t.x) == 0 for t in make(none).data if t.name != "as by chance")
