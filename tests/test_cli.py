@@ -1,8 +1,10 @@
 """The command line on small checkpoints: figures, exit codes, one line for every wrong request, nothing lost."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import resource
 import shutil
 import struct
@@ -14,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from opdviz import __version__
 from opdviz.cli import main
@@ -230,3 +232,36 @@ def test_the_version_and_every_command_have_help(capsys):
             main([command, "--help"])
         assert ended.value.code == 0
         assert command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old format"])
+def test_pytorch_files_give_the_same_tables_as_safetensors(compared, tmp_path, old):
+    for side, folder in (("base", "base"), ("tuned", "tuned_a")):
+        (tmp_path / side).mkdir()
+        state = load_file(GOLDEN / folder / "model.safetensors")
+        torch.save(state, tmp_path / side / "pytorch_model.bin", _use_new_zipfile_serialization=not old)
+    said = opdviz("check", tmp_path / "base", tmp_path / "tuned", cache=tmp_path / "c")
+    assert ("old format: it is loaded once as a whole" in said.stdout) == old
+    assert opdviz("compare", tmp_path / "base", tmp_path / "tuned", cache=tmp_path / "c").returncode == 0
+    whole = {p.name: p.read_bytes() for p in compared[0].rglob("tables/*.parquet")}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "c").rglob("tables/*.parquet")} == whole
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_gets_plain_lines(tmp_path):
+    pair = [str(GOLDEN / "base"), str(GOLDEN / "tuned_a")]
+    piped = opdviz("compare", *pair, cache=tmp_path / "a")
+    assert "measuring: 0% 0 of" in piped.stderr
+    assert "\x1b" not in piped.stderr
+    leader, follower = pty.openpty()
+    environment = os.environ | {"OPDVIZ_CACHE": str(tmp_path / "b"), "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen([*RUN, "compare", *pair], stdout=subprocess.DEVNULL, stderr=follower, env=environment)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal ends with its last process
+        while chunk := os.read(leader, 4096):
+            shown += chunk
+    os.close(leader)
+    assert process.wait() == 0
+    assert "━".encode() in shown
+    assert b"measuring" in shown
+    assert b"tasks" in shown
