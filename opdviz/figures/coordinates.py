@@ -55,7 +55,7 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
             .set_axis(COVERAGE, axis=1)
         )
         color = [theme.BASE if narrow else theme.DELTA for narrow in (at["highest"] - at["lowest"]) < 0.02]
-        told = [f"{m}: {percent(v)}, null {percent(a)} to {percent(b)}"
+        told = [f"{theme.literal(m)}: {percent(v)}, null {percent(a)} to {percent(b)}"
                 for m, v, a, b in zip(modules, at["coverage"], at["null_low"], at["null_high"])]  # fmt: skip
         for trace in (
             segments(at["lowest"], at["highest"], y, theme.FAINT, 13, "feasible range"),
@@ -72,7 +72,7 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
             top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
             made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
     made.update_xaxes(title="share of moved coordinates", tickformat=".0%")
-    made.update_yaxes(tickvals=y, ticktext=modules, range=[len(modules) - 0.5, -0.5])
+    made.update_yaxes(tickvals=y, ticktext=[theme.literal(m) for m in modules], range=[len(modules) - 0.5, -0.5])
     sentence = "Coverage of principal and of small weights by module, with null band and feasible range."
     return theme.dressed(made, height=140 + 26 * max(5, len(modules)), alt=sentence, legend=dict(y=1.1),
                          margin=dict(l=220, r=16, t=60, b=48), dragmode=False)  # fmt: skip

@@ -9,7 +9,7 @@ from opdviz.figures import theme
 from opdviz.figures.layers import module_order
 from opdviz.words import number, percent
 
-HOVER = "%{customdata[0]}<br>%{customdata[1]}<extra></extra>"
+HOVER = "%{customdata[2]}<br>%{customdata[1]}<extra></extra>"
 
 
 def stable_rank_strip(tensors: pd.DataFrame) -> go.Figure:
@@ -33,7 +33,11 @@ def stable_rank_strip(tensors: pd.DataFrame) -> go.Figure:
 
 def on_modules(made: go.Figure, modules: list[str]) -> go.Figure:
     """A y axis of modules, first at the top."""
-    made.update_yaxes(tickvals=list(range(len(modules))), ticktext=modules, range=[len(modules) - 0.5, -0.5])
+    made.update_yaxes(
+        tickvals=list(range(len(modules))),
+        ticktext=[theme.literal(m) for m in modules],
+        range=[len(modules) - 0.5, -0.5],
+    )
     made.update_layout(margin=dict(l=220, r=16, t=30, b=48), hovermode="closest", dragmode=False)
     return made
 
@@ -51,7 +55,8 @@ def block_dots(
         go.Scatter(
             x=x[part.index], y=y[part.index], mode="markers", name=block, legendgroup=block, showlegend=legend,
             marker=dict(size=9, color=theme.BLOCKS[block], opacity=0.8),
-            customdata=np.stack([part["name"], told_by[part.index]], axis=1), hovertemplate=HOVER,
+            customdata=np.stack([part["name"], told_by[part.index], part["name"].map(theme.literal)], axis=1),
+            hovertemplate=HOVER,
         )
         for block, part in rows.groupby("block")
     ]  # fmt: skip
@@ -87,13 +92,15 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
     for side, symbol, color in (("left", "circle", theme.TUNED), ("right", "diamond", theme.DELTA)):
         rows = tensors.dropna(subset=[f"rotation_{side}", f"rotation_{side}_chance"])
         told = [
-            f"layer {number(x)} · {m}" for x, m in zip(rows["layer"].astype("Float64").astype(float), rows["module"])
+            f"layer {number(x)} · {theme.literal(m)}"
+            for x, m in zip(rows["layer"].astype("Float64").astype(float), rows["module"])
         ]
         traces.append(
             go.Scatter(
                 x=rows[f"rotation_{side}_chance"], y=rows[f"rotation_{side}"], mode="markers", name=side,
                 marker=dict(symbol=symbol, size=8, color=color, opacity=0.7),
-                customdata=np.stack([rows["name"], told], axis=1) if len(rows) else None, hovertemplate=HOVER,
+                customdata=np.stack([rows["name"], told, rows["name"].map(theme.literal)], axis=1) if len(rows) else None,
+                hovertemplate=HOVER,
             )
         )  # fmt: skip
     values = [v for t in traces for v in (*t.x, *t.y) if v and v > 0]

@@ -44,8 +44,8 @@ def heatmap(tensors: pd.DataFrame, quantity: str, *, log: bool, limits: tuple[fl
         hovermode="closest", hoverdistance=-1, dragmode=False, showlegend=False, margin=dict(l=230, r=10, t=8, b=46),
         xaxis=dict(title="layer", tickvals=spaced(layers), ticktext=[str(layers[i]) for i in spaced(layers)],
                    range=[-0.5, len(layers) - 0.5], showgrid=False, fixedrange=True),
-        yaxis=dict(tickvals=list(range(len(modules))), ticktext=modules, range=[len(modules) - 0.5, -0.5], showgrid=False,
-                   fixedrange=True),
+        yaxis=dict(tickvals=list(range(len(modules))), ticktext=[theme.literal(m) for m in modules],
+                   range=[len(modules) - 0.5, -0.5], showgrid=False, fixedrange=True),
     )  # fmt: skip
     return made
 
@@ -92,7 +92,9 @@ def click_marks(raw: np.ndarray, names: pd.Series, layers: list[int], modules: l
             if (module, layer) in names.index:
                 x.append(i)
                 y.append(j)
-                data.append([names[(module, layer)], layer, module, label(raw[j, i], quantity) or "did not move"])
+                data.append(
+                    [names[(module, layer)], layer, theme.literal(module), label(raw[j, i], quantity) or "did not move"]
+                )
     return go.Scatter(
         x=x, y=y, mode="markers", customdata=data, marker=dict(symbol="square", size=22, opacity=0),
         selected=dict(marker=dict(opacity=0)), unselected=dict(marker=dict(opacity=0)),
@@ -114,14 +116,16 @@ def clip_marks(shown: np.ndarray, low: float, high: float) -> list[go.Scatter]:
 
 
 def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
-    """Bars for the tensors that stand in no layer: embeddings, heads, final norms."""
+    """Dots for the tensors that stand in no layer: embeddings, heads, final norms."""
     rows = tensors[tensors["layer"].isna()].sort_values("name")
     values = rows[quantity].astype(float)
     names = rows["module"] + rows["tower"].where(rows["tower"] != "language", "").radd(" ").str.rstrip()
     dots = go.Scatter(
-        x=values, y=names, mode="markers+text", marker=dict(size=12, color=[theme.BLOCKS[b] for b in rows["block"]]),
-        customdata=rows[["name"]].to_numpy(), text=["  " + (label(v, quantity) or "did not move") for v in values],
-        textposition="middle right", cliponaxis=False, hovertemplate="%{customdata[0]}: %{x:.4g}<extra></extra>",
+        x=values, y=names.map(theme.literal), mode="markers+text",
+        marker=dict(size=12, color=[theme.BLOCKS[b] for b in rows["block"]]),
+        customdata=np.stack([rows["name"], rows["name"].map(theme.literal)], axis=1),
+        text=["  " + (label(v, quantity) or "did not move") for v in values],
+        textposition="middle right", cliponaxis=False, hovertemplate="%{customdata[1]}: %{x:.4g}<extra></extra>",
     )  # fmt: skip
     sentence = f"Dots of {QUANTITIES[quantity].label} for {len(rows)} tensors without a layer."
     made = theme.figure(dots, height=80 + 28 * max(1, len(rows)), alt=sentence, margin=dict(l=230, r=90, t=8, b=46))

@@ -65,6 +65,15 @@ def alt(made: go.Figure) -> str:
     return made.layout.meta["alt"]
 
 
+def literal(text: object) -> str:
+    """Text from data for a figure: Plotly takes tags in its labels for markup.
+
+    >>> literal("<b>&")
+    '&lt;b&gt;&amp;'
+    """
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def powers(low: float, high: float) -> tuple[list[float], list[str]]:
     """Tick positions (log10) and labels at 1, 2, 5 times powers of ten, thinned to powers on long axes.
 

@@ -163,3 +163,16 @@ def test_empty_tables_draw_empty_figures(tensors):
         coordinates.dumbbells,
     ):
         assert all(len(t.x) == 0 for t in make(none).data if t.name != "as by chance")
+
+
+def test_names_are_no_markup_in_figures_and_stay_themselves_where_they_are_clicked(tensors):
+    nasty = tensors.assign(module=tensors["module"] + "<b>x</b>", name=tensors["name"] + "<i>y</i>")
+    heat = layers.heatmap(nasty, "relative_norm", log=True)
+    strip = directions.stable_rank_strip(nasty)
+    for figure in (heat, strip, directions.projection_dots(nasty), coordinates.dumbbells(nasty)):
+        labels = [t for axis in figure.select_yaxes() for t in axis.ticktext or ()]
+        assert labels
+        assert not any("<" in label for label in labels)
+    assert heat.data[-1].customdata[0][0] == "l0.q<i>y</i>"
+    assert strip.data[0].customdata[0][0] == "l0.q<i>y</i>"
+    assert "<" not in strip.data[0].customdata[0][2]

@@ -1,0 +1,44 @@
+"""Text from files is shown as text: nothing in a name is executed, fetched or taken for markup."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.conftest import write_checkpoint
+
+pytestmark = pytest.mark.browser
+NASTY = (
+    "<script>window.owned = 1</script>",
+    "<img src=x onerror='window.owned = 1'>",
+    "![x](http://example.invalid/x.png)",
+    ":red[x] $x^2$ **bold** `code` [link](javascript:window.owned=1)",
+    "a" * 500,
+    "\u202egnp.exe",
+)
+
+
+def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
+    rng = np.random.default_rng(0)
+    names = [f"model.layers.{i}.mlp.{text}.weight" for i, text in enumerate(NASTY)] + ["model.norm.weight"]
+    for side in ("base", "tuned"):
+        write_checkpoint(tmp_path / side, {n: rng.standard_normal((40, 36)) for n in names})
+    command = [sys.executable, "-m", "opdviz", "compare", str(tmp_path / "base"), str(tmp_path / "tuned")]
+    subprocess.run([*command, "--name", NASTY[1], "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
+    server = start_server(tmp_path / "cache")
+    for page_name in ("", "overview", "layers", "directions", "coordinates"):
+        page = visit(f"{server.address}/{page_name}")
+        page.wait_for_timeout(1500)
+        assert page.evaluate("window.owned") is None
+        assert page.locator("img[src='x']").count() == 0
+    for name in names[:4]:
+        page = visit(f"{server.address}/tensor")
+        box = page.get_by_role("combobox", name="Tensor")
+        box.click()
+        box.fill(name[:40])
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name=name.replace("  ", " ")).first).to_be_visible(timeout=15_000)
+        assert page.evaluate("window.owned") is None
+        assert page.locator("a[href^='javascript']").count() == 0
