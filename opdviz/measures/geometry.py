@@ -10,11 +10,11 @@ from opdviz.pairing import Pair
 NAME = "geometry"
 VERSION = 1
 TABLES = {
-    "projection": ("name", "matrix", "side", "share", "k", "energy", "chance", "energy_without_shrink"),
-    "rotation": ("name", "matrix", "side", "share", "k", "mean_sine", "rms_sine", "chance", "max_degrees", "gap"),
-    "angle": ("name", "matrix", "side", "k", "index", "degrees"),
-    "drift": ("name", "matrix", "drift", "nss", "chance", "drift_per_delta"),
-    "basis_energy": ("name", "matrix", "row_bin", "column_bin", "energy", "chance"),
+    "projection": ("name", "side", "share", "k", "energy", "chance", "energy_without_shrink"),
+    "rotation": ("name", "side", "share", "k", "mean_sine", "rms_sine", "chance", "max_degrees", "gap"),
+    "angle": ("name", "side", "k", "index", "degrees"),
+    "drift": ("name", "drift", "nss", "chance", "drift_per_delta"),
+    "basis_energy": ("name", "row_bin", "column_bin", "energy", "chance"),
     "skipped": ("name", "measure", "reason"),
 }
 BIN_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
@@ -24,7 +24,7 @@ FIRST_ORDER = 0.3
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """Rows of the geometric tables; missing values where the matrix did not move or the base is zero."""
-    where = {"name": pair.name, "matrix": "delta"}
+    where = {"name": pair.name}
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     if not work.base_spectrum.s[0]:
         found["skipped"].append(
