@@ -197,10 +197,11 @@ def parquet(data: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def definition(name: str) -> None:
-    """A quantity's meaning, formula, chance, pitfall and source."""
+def definition(name: str, *, column: bool = False) -> None:
+    """A quantity's meaning, formula, chance, pitfall and source; with `column` also its name in the tables."""
     q = QUANTITIES[name]
-    lines = [f"**{q.label}**: {plain(q.meaning)}"]
+    title = f"**{plain(q.label)}**" + (f" [{plain(q.name)}]" if column else "")
+    lines = [f"{title}: {plain(q.meaning)}"]
     lines += [f"{label}: {plain(text)}" for label, text in
               (("Formula", q.formula), ("Chance", q.chance), ("Careful", q.pitfall), ("Source", q.source)) if text]  # fmt: skip
     st.markdown("  \n".join(lines))

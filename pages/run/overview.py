@@ -25,12 +25,11 @@ else:
 
 st.subheader("By block", anchor=False)
 blocks = ui.table(chosen, "blocks")
-main = blocks[~blocks["block"].isin(["norm"])]
 ui.reading(sentences.blocks(blocks))
 columns = ["tower", "block", "tensors", "tensors_moved", "numel", "relative_norm", "energy_share", "parameter_share",
            "enrichment", "sparsity_absolute", "sparsity_relative", "stable_rank", "top16_energy"]  # fmt: skip
 config = {c: ui.column(c) for c in columns}
-st.dataframe(main[columns], hide_index=True, column_config=config, key="blocks")
+st.dataframe(blocks[columns], hide_index=True, column_config=config, key="blocks")
 small = tensors[(tensors["block"] == "norm") | (tensors["kind"] == "vector")]
 if len(small):
     moved = int((small["moved"] > 0).sum())
