@@ -272,7 +272,10 @@ def verify(options: argparse.Namespace) -> None:
 
         for key in keys:
             for side in ("base", "tuned"):
-                facts = store.manifest(key)[side]
+                facts = store.manifest(key).get(side, {})
+                if not Path(facts.get("path", "")).exists() or "path" not in facts:
+                    faults.append(f"{key}: the {side} checkpoint is not on this machine")
+                    continue
                 files = checkpoint.open(facts["path"]).files
                 if not all(
                     f.resolve().name in facts["fingerprints"] or of_file(f) in facts["fingerprints"] for f in files

@@ -43,9 +43,10 @@ class Memory:
         self.known: dict[str, str] = {}
         if path.is_file():
             try:
-                self.known = json.loads(path.read_text())
-            except ValueError:  # a memory can always be made again
-                self.known = {}
+                known = json.loads(path.read_text())
+            except (OSError, ValueError):  # a memory can always be made again
+                known = {}
+            self.known = known if isinstance(known, dict) else {}
 
     def fingerprint(self, file: Path, advance: Callable[[int], None] = lambda n: None) -> str:
         """The file's fingerprint: a hub blob's own SHA-256 name, a remembered digest, or a fresh reading."""

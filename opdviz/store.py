@@ -80,9 +80,10 @@ class Store:
     def manifest(self, key: str) -> dict:
         """A comparison's manifest; empty where it cannot be read."""
         try:
-            return json.loads((self.folder(key) / "manifest.json").read_text())
+            found = json.loads((self.folder(key) / "manifest.json").read_text())
         except (OSError, ValueError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def write_manifest(self, key: str, manifest: dict) -> None:
         """Replace a comparison's manifest."""

@@ -89,3 +89,10 @@ def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
     assert not stores.running(folder)
     store.forget("aa11")
     assert "aa11" not in store.keys()
+
+
+def test_a_manifest_that_is_no_object_is_a_fault_and_no_traceback(store):
+    for text in ("[1]", "not json", ""):
+        (store.folder("aa11") / "manifest.json").write_text(text)
+        assert store.manifest("aa11") == {}
+        assert stores.check(store, "aa11") == ["aa11: manifest.json is missing or unreadable"]
