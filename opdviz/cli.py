@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"opdviz: {one_line(error, limit=600)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("opdviz: interrupted; what was finished is kept.", file=sys.stderr)
-        return INTERRUPTED
+        print("opdviz: interrupted; what was finished is kept.", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)  # the pool's own clean-up waits for workers that may have died holding its queue
     except MemoryError:
         print("opdviz: out of memory; what was finished is kept. Run it again with --workers 1.", file=sys.stderr)
         return 3
