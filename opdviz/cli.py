@@ -241,7 +241,12 @@ def show(options: argparse.Namespace) -> None:
         return
     from opdviz.store import write
 
-    write(options.out, data)
+    target = options.out.resolve()  # a link keeps being one; what it points to is written
+    if target.exists() and not target.is_file():
+        raise RequestError(f"show --out {one_line(options.out)}: found a folder or device; expected a file's name.")
+    if not target.parent.is_dir():
+        raise RequestError(f"show --out {one_line(options.out)}: its folder is not there; make it first.")
+    write(target, data)
 
 
 def headline(options: argparse.Namespace) -> None:

@@ -99,7 +99,7 @@ class Work:
                 w, t = w[finite], t[finite]
             if precision == "bfloat16":
                 w, t = round_bfloat16(w), round_bfloat16(t)
-            yield w, t - w
+            yield w, difference(w, t)
 
     def blocks(self):
         """(rows, base, delta) of the tall orientation in float64, a few hundred thousand elements at a time."""
@@ -189,6 +189,13 @@ class Work:
         """By side: the Gram matrix of the part of U' outside span(U), and U_k' U'_k."""
         near = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
         return {self.short: turn(*near), self.far: turn(*self.long_vectors)}
+
+
+def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """t - w in the arrays' own type; in float64 where float32 would overflow (3e38 to -3e38)."""
+    with np.errstate(over="ignore"):
+        d = t - w
+    return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
 
 
 def turn(u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]) -> tuple[np.ndarray, np.ndarray]:

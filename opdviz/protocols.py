@@ -22,8 +22,10 @@ def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
     found = tables.quantities_by_tensor(store, key)
     if found.empty:
         return []
-    found = found[found["nonfinite"] == 0]
-    return [{"protocol": protocol} | row for row in makers[protocol](store, key, found)]
+    kept = tables.counted(found)
+    left_out = f"; {len(found) - len(kept)} tensors left out" if len(kept) < len(found) else ""
+    rows = makers[protocol](store, key, kept)
+    return [{"protocol": protocol} | r | {"aggregation": r["aggregation"] + left_out} for r in rows]
 
 
 def row(quantity: str, value: float | None, unit: str, aggregation: str, chance: float | None = None) -> dict:

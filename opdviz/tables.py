@@ -56,6 +56,11 @@ def tensors(store: Store, key: str) -> pd.DataFrame:
     return found.merge(summary.loc[summary["matrix"] == "delta", ["name", *ranks]], on="name", how="left")
 
 
+def counted(rows: pd.DataFrame) -> pd.DataFrame:
+    """The tensors that enter totals: all coordinates finite and every norm known, so that all sums are over the same ones."""
+    return rows[(rows["nonfinite"] == 0) & rows["base_norm"].notna() & rows["delta_norm"].notna()]
+
+
 def headline_precision(rows: pd.DataFrame) -> str:
     """bfloat16 where coordinates were also counted so, `stored` otherwise (then stored is bf16 or narrower)."""
     return "bfloat16" if (rows["precision"] == "bfloat16").any() else "stored"
@@ -132,7 +137,7 @@ def groups(store: Store, key: str, name: str) -> pd.DataFrame:
     tensors_ = quantities_by_tensor(store, key)
     if tensors_.empty:
         return pd.DataFrame()
-    clean = tensors_[tensors_["nonfinite"] == 0]
+    clean = counted(tensors_)
     total, parameters = float((clean["delta_norm"] ** 2).sum()), int(clean["numel"].sum())
     by = GROUPS[name]
     rows = [
@@ -155,7 +160,7 @@ MEDIANS = {
 
 def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
     """The summary of one group's tensors."""
-    clean = part[part["nonfinite"] == 0]
+    clean = counted(part)
     delta, base = float((clean["delta_norm"] ** 2).sum()), float((clean["base_norm"] ** 2).sum())
     numel = int(clean["numel"].sum())
     energy, parameter = (delta / total if total else None), (numel / parameters if parameters else None)
@@ -217,7 +222,7 @@ def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.
     if rows.empty:
         return pd.DataFrame(columns=[*by, "share"])
     count = "unchanged" if "unchanged" in rows else "count"
-    rows = rows[rows["name"].isin(tensors_.loc[tensors_["nonfinite"] == 0, "name"])]
+    rows = rows[rows["name"].isin(counted(tensors_)["name"])]
     if (rows["precision"] == "bfloat16").any():
         wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
         rows = pd.concat([rows, rows[~rows["name"].isin(wide)].assign(precision="bfloat16")])

@@ -149,12 +149,11 @@ def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
     """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
     if chosen.manifest.get("same"):
         st.warning("Base and tuned are the same files: nothing moved.")
-    broken = tensors[tensors["nonfinite"] > 0]
+    clean = tables.counted(tensors)
+    broken = tensors[~tensors["name"].isin(clean["name"])]
     if len(broken):
-        st.warning(
-            f"{len(broken)} tensors hold NaN or Inf; they are left out of every total: {plain(', '.join(broken['name']))}"
-        )
-    clean = tensors[tensors["nonfinite"] == 0]
+        names = plain(", ".join(broken["name"]))
+        st.warning(f"{len(broken)} tensors hold NaN, Inf or values too large to sum; no total counts them: {names}")
     base, tuned = (float((clean[c] ** 2).sum()) ** 0.5 for c in ("base_norm", "tuned_norm"))
     inner = (base**2 + tuned**2 - float((clean["delta_norm"] ** 2).sum())) / 2
     if base and tuned and inner / base / tuned < 0.9:

@@ -265,3 +265,31 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_plain_lines(tmp_path):
     assert "━".encode() in shown
     assert b"measuring" in shown
     assert b"tasks" in shown
+
+
+def test_an_update_too_large_for_float32_is_measured_and_one_beyond_float64_is_in_no_total(tmp_path):
+    x = np.ones((8, 6), dtype=np.float32)
+    sides = {"base": (3e38, 1.7e308), "tuned": (-3e38, -1.7e308)}
+    for side, (single, double) in sides.items():
+        (tmp_path / side).mkdir()
+        tensors = {"a": torch.tensor(x * np.float32(single)), "b": torch.full((8, 6), double, dtype=torch.float64)}
+        save_file(tensors, tmp_path / side / "model.safetensors")
+    done = opdviz("compare", tmp_path / "base", tmp_path / "tuned", "--name", "x", cache=tmp_path / "c")
+    assert done.returncode == 0
+    assert "Warning" not in done.stderr
+    rows = json.loads(opdviz("headline", "x", "--json", cache=tmp_path / "c").stdout)
+    norm = next(r for r in rows if r["quantity"] == "relative_norm")
+    assert norm["value"] == pytest.approx(200.0)
+    assert norm["aggregation"] == "global; 1 tensors left out"
+
+
+def test_out_never_replaces_what_is_no_plain_file(compared, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for target in ("pipe", ".", "absent/t.csv"):
+        done = opdviz("show", "a", "tensors", "--out", tmp_path / target, cache=compared[0])
+        refused(done, "show --out")
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "real.csv")
+    assert opdviz("show", "a", "tensors", "--out", tmp_path / "link", cache=compared[0]).returncode == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("name,")

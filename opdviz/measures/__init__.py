@@ -5,6 +5,7 @@ The first pass needs no decomposition and runs at the speed of reading; the seco
 
 from types import ModuleType
 
+import numpy as np
 from numpy.linalg import LinAlgError
 
 from opdviz.checkpoint.formats import FORMATS
@@ -23,7 +24,10 @@ def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]
     if reason:
         return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
     try:
-        return module.rows(pair, work)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # sums beyond float64 become missing values, and are left out
+            return module.rows(pair, work)
     except LinAlgError:  # one matrix that does not converge must not end a run of thousands
         reason = "the decomposition did not converge"
         return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
