@@ -210,10 +210,12 @@ def list_(options: argparse.Namespace) -> None:
         return
     if not rows:
         print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
+    for key in sorted(set(store_of(options).folders()) - {row["key"] for row in rows}):
+        print(f"{key}  damaged: its manifest cannot be read; compare the pair again, or `opdviz forget {key}`.")
     for row in rows:
         size = f"{row['bytes'] / 1e6:.1f} MB"
         print(
-            f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs']:6,} pairs {size:>9s}  {row['name']}"
+            f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs'] or 0:6,} pairs {size:>9s}  {row['name']}"
         )
 
 
@@ -258,6 +260,8 @@ def headline(options: argparse.Namespace) -> None:
     if options.json:
         print_json(rows)
         return
+    if not rows:
+        print("Not computed yet: the headline needs the measure magnitude.")
     for row in rows:
         print(headline_line(row))
         for other in published.rows(row["quantity"], protocol=options.protocol):
@@ -270,7 +274,7 @@ def verify(options: argparse.Namespace) -> None:
     from opdviz.fingerprint import of_file
 
     store = store_of(options)
-    keys = [store.resolve(options.key)] if options.key else store.keys()
+    keys = [store.resolve(options.key)] if options.key else store.folders()
     faults = [fault for key in keys for fault in stores.check(store, key)]
     if options.content:
         from opdviz import checkpoint

@@ -46,7 +46,8 @@ class Memory:
                 known = json.loads(path.read_text())
             except (OSError, ValueError):  # a memory can always be made again
                 known = {}
-            self.known = known if isinstance(known, dict) else {}
+            if isinstance(known, dict):
+                self.known = {k: v for k, v in known.items() if isinstance(v, str)}
 
     def fingerprint(self, file: Path, advance: Callable[[int], None] = lambda n: None) -> str:
         """The file's fingerprint: a hub blob's own SHA-256 name, a remembered digest, or a fresh reading."""

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from opdviz import fingerprint
-from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 
 FORMAT = 1
 TEMPORARY = ".tmp"
@@ -58,9 +58,13 @@ class Store:
         return self.comparisons / key
 
     def keys(self) -> list[str]:
-        """The keys of all comparisons, newest first."""
-        found = self.comparisons.glob("*/manifest.json")
-        return [p.parent.name for p in sorted(found, key=lambda p: -p.stat().st_mtime_ns)]
+        """The keys of all comparisons with a sound manifest, newest first."""
+        found = sorted(self.comparisons.glob("*/manifest.json"), key=lambda p: -p.stat().st_mtime_ns)
+        return [p.parent.name for p in found if self.manifest(p.parent.name)]
+
+    def folders(self) -> list[str]:
+        """Every folder of comparisons, also those whose manifest is lost."""
+        return sorted(p.name for p in self.comparisons.glob("*") if p.is_dir())
 
     def resolve(self, word: str) -> str:
         """The key that a key, a unique prefix or a name (its newest) stands for.
@@ -71,8 +75,8 @@ class Store:
         keys = self.keys()
         named = [k for k in keys if self.manifest(k).get("name") == word]
         fitting = [k for k in keys if word and k.startswith(word)]
-        if word in keys or named or len(fitting) == 1:
-            return word if word in keys else (named or fitting)[0]
+        if word in self.folders() or named or len(fitting) == 1:
+            return word if word in self.folders() else (named or fitting)[0]
         known = ", ".join(one_line(self.manifest(k).get("name", k), limit=40) for k in keys[:6]) or "none yet"
         what = f"fits {len(fitting)} comparisons" if fitting else "is no comparison in the cache"
         raise RequestError(f"{one_line(word, limit=60)!r} {what}; there are: {known}. `opdviz list` shows them.")
@@ -83,7 +87,7 @@ class Store:
             found = json.loads((self.folder(key) / "manifest.json").read_text())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return found if sound(found) else {}
 
     def write_manifest(self, key: str, manifest: dict) -> None:
         """Replace a comparison's manifest."""
@@ -97,6 +101,19 @@ class Store:
         """Delete a comparison; refused while it runs."""
         with lock(self.folder(key)):
             shutil.rmtree(self.folder(key))
+
+
+KINDS = {
+    "name": str, "pairs": int, "parameters": int, "measures": int, "compacted": list, "tables": dict, "dtypes": list,
+    "base": dict, "tuned": dict,
+}  # fmt: skip
+
+
+def sound(found: object) -> bool:
+    """Whether a manifest has everything that commands and pages rely on; one that has not is damaged."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in KINDS.items()):
+        return False
+    return all(isinstance(found[side].get(k), str) for side in ("base", "tuned") for k in ("path", "label"))
 
 
 def write(path: Path, data: bytes) -> None:
@@ -207,7 +224,7 @@ def read(store: Store, key: str, table: str) -> pa.Table:
     An empty table (no columns) where nothing of it is stored yet.
     """
     folder = store.folder(key)
-    found = [pq.read_table(path) for path in sorted((folder / "tables").glob(f"{table}.*.parquet"))]
+    found = [read_compacted(folder, key, name) for name in compacted_names(store, key, table)]
     rows: list[dict] = []
     compacted = set(store.manifest(key).get("compacted", {}))
     for path in sorted((folder / "parts").glob("*.json")):
@@ -222,6 +239,25 @@ def read(store: Store, key: str, table: str) -> pa.Table:
     if not found:
         return pa.table({})
     return pa.concat_tables(found, promote_options="default")
+
+
+def compacted_names(store: Store, key: str, table: str) -> list[str]:
+    """The files that the manifest says a table is in."""
+    return sorted(name for name in store.manifest(key).get("tables", {}) if name.startswith(f"{table}."))
+
+
+def read_compacted(folder: Path, key: str, name: str) -> pa.Table:
+    """One compacted file.
+
+    Raises
+        CheckFailed: it is missing or damaged.
+    """
+    try:
+        return pq.read_table(folder / "tables" / name)
+    except (OSError, pa.ArrowException):
+        raise CheckFailed(
+            f"{key}: tables/{name} is missing or damaged; compare the pair again, which recomputes it."
+        ) from None
 
 
 def part_count(store: Store, key: str) -> int:

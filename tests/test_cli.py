@@ -293,3 +293,39 @@ def test_out_never_replaces_what_is_no_plain_file(compared, tmp_path):
     assert opdviz("show", "a", "tensors", "--out", tmp_path / "link", cache=compared[0]).returncode == 0
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real.csv").read_text().startswith("name,")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "{}", "", '{"name": 3}', '{"name": null, "pairs": null}', '{"name": "a", "pairs": "x"}']
+)
+def test_a_damaged_manifest_is_said_and_compare_or_forget_mends_it(compared, tmp_path, text):
+    cache = tmp_path / "cache"
+    shutil.copytree(compared[0], cache)
+    (manifest,) = cache.rglob("manifest.json")
+    key = manifest.parent.name
+    manifest.write_text(text)
+    assert "damaged" in opdviz("list", cache=cache).stdout
+    done = opdviz("verify", cache=cache)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", cache=cache).returncode == 0
+    assert opdviz("verify", cache=cache).returncode == 0
+    manifest.write_text(text)
+    assert opdviz("forget", key, cache=cache).returncode == 0
+    assert not manifest.parent.exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "junk", '{"x": [1]}'])
+def test_a_damaged_memory_of_fingerprints_is_made_again(compared, tmp_path, text):
+    cache = tmp_path / "cache"
+    shutil.copytree(compared[0], cache)
+    (cache / "fingerprints.json").write_text(text)
+    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", cache=cache).returncode == 0
+
+
+@pytest.mark.parametrize("change", [lambda p: p.unlink(), lambda p: p.write_text("junk")], ids=["lost", "junk"])
+def test_a_lost_or_damaged_table_is_one_line_where_it_is_read(compared, tmp_path, change):
+    cache = tmp_path / "cache"
+    shutil.copytree(compared[0], cache)
+    change(next(cache.rglob("tensors.magnitude.parquet")))
+    refused(opdviz("show", "a", "tensors", cache=cache), "missing or damaged", 1)
+    refused(opdviz("headline", "a", cache=cache), "missing or damaged", 1)

@@ -10,6 +10,18 @@ from opdviz import store as stores
 from opdviz.errors import RequestError
 from opdviz.store import Store
 
+SIDE = {"path": "x", "label": "x"}
+WHOLE = {
+    "pairs": 2,
+    "parameters": 5,
+    "measures": 7,
+    "dtypes": [],
+    "compacted": [],
+    "tables": {},
+    "base": SIDE,
+    "tuned": SIDE,
+}
+
 
 def part(folder, name, rows, measure="magnitude", version=1):
     stores.write(stores.part_path(folder, name, measure, version), stores.encode_part(name, {"tensors": rows}))
@@ -19,7 +31,7 @@ def part(folder, name, rows, measure="magnitude", version=1):
 def store(tmp_path):
     made = Store(tmp_path)
     for key, name in (("aa11", "one"), ("aa22", "two"), ("bb33", "two")):
-        made.write_manifest(key, {"name": name, "pairs": 2, "compacted": [], "tables": {}})
+        made.write_manifest(key, WHOLE | {"name": name})
     return made
 
 
@@ -66,7 +78,7 @@ def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
 
 
 def test_a_damaged_or_missing_table_is_named(store):
-    store.write_manifest("aa11", {"name": "one", "tables": {"tensors.magnitude.parquet": "0" * 32}})
+    store.write_manifest("aa11", WHOLE | {"name": "one", "tables": {"tensors.magnitude.parquet": "0" * 32}})
     assert stores.check(store, "aa11") == ["aa11: tables/tensors.magnitude.parquet is missing"]
     stores.write(store.folder("aa11") / "tables" / "tensors.magnitude.parquet", b"x")
     assert stores.check(store, "aa11") == ["aa11: tables/tensors.magnitude.parquet is damaged"]

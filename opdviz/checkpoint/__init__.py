@@ -169,6 +169,10 @@ def named_by(index: Path, folder: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RequestError(f"open({one_line(index)}): found no weight_map; expected a JSON index of shards.") from None
+    if not names:
+        raise RequestError(
+            f"open({one_line(index)}): found an index without a shard; expected a weight_map that names files."
+        )
     for name in names:
         if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
             raise RequestError(f"open({one_line(index)}): found the shard {one_line(name)}; expected a file beside it.")

@@ -22,6 +22,7 @@ NAMES = {
 }  # fmt: skip
 BITS = {"bfloat16": "uint16", "float8_e4m3": "uint8", "float8_e5m2": "uint8"}
 LONGEST_HEADER = 100_000_000
+MOST_AXES, LONGEST_AXIS = 16, 1 << 48
 
 
 def headers(path: Path) -> list[TensorInfo]:
@@ -37,6 +38,13 @@ def headers(path: Path) -> list[TensorInfo]:
         if name == "__metadata__":
             continue
         found.append(tensor_info(path, name, entry, start, size))
+    end = start
+    for info in sorted(found, key=lambda i: (i.offset, i.numel)):
+        if info.offset != end:
+            raise broken(
+                path, f"tensor {one_line(info.name, limit=80)} at byte {info.offset:,}", f"it to begin at {end:,}"
+            )
+        end += info.numel * FORMATS[info.dtype].size
     return found
 
 
@@ -52,12 +60,27 @@ def read_header(path: Path) -> tuple[dict, int]:
             raise broken(path, f"a header of {length:,} bytes in a file of {size:,}", "a header inside the file")
         text = file.read(length)
     try:
-        header = json.loads(text)
+        header = json.loads(text, object_pairs_hook=unique)
+    except Doubled as doubled:
+        raise broken(path, f"{doubled} twice in its header", "every name once") from None
     except (ValueError, RecursionError):
         raise broken(path, "a header that is not JSON", "a JSON header") from None
     if not isinstance(header, dict):
         raise broken(path, f"a header that is a {type(header).__name__}", "a JSON object")
     return header, 8 + length
+
+
+class Doubled(ValueError):
+    """A name that stands twice in one JSON object."""
+
+
+def unique(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object; a name that stands twice would leave open which tensor is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise Doubled(one_line(next(n for n in names if names.count(n) > 1), limit=80))
+    return found
 
 
 def tensor_info(path: Path, name: str, entry: object, start: int, size: int) -> TensorInfo:
@@ -67,10 +90,16 @@ def tensor_info(path: Path, name: str, entry: object, start: int, size: int) -> 
         dtype, shape, (low, high) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise broken(path, f"tensor {label} without dtype, shape and data_offsets", "all three") from None
-    if dtype not in NAMES:
+    if not label or not name.isprintable() and "\ud800" <= max(name) <= "\udfff":
+        raise broken(path, f"a tensor named {label!r}", "a name that is text")
+    if not isinstance(dtype, str) or dtype not in NAMES:
         raise broken(path, f"tensor {label} of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
     if not all(type(n) is int and n >= 0 for n in (*shape, low, high)):
         raise broken(path, f"tensor {label} with shape {one_line(shape, limit=60)}", "whole numbers from 0")
+    if len(shape) > MOST_AXES or max(shape, default=0) > LONGEST_AXIS:
+        raise broken(
+            path, f"tensor {label} with {len(shape)} axes of up to {max(shape):,}", f"at most {MOST_AXES} axes"
+        )
     wanted = math.prod(shape) * FORMATS[NAMES[dtype]].size
     if high - low != wanted or high > size:
         found = f"tensor {label} at bytes {low:,} to {high:,} of {size:,}"

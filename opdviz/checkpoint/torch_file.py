@@ -6,6 +6,7 @@ loaded whole, once a process.
 
 import os
 import pickle
+import struct
 import warnings
 import zipfile
 from functools import lru_cache
@@ -68,7 +69,7 @@ def state_dict(path: Path) -> tuple[dict, str]:
         if any(word in str(error) for word in ("Unsupported global", "unsupported GLOBAL", "Unsupported class")):
             raise refused(path, "a pickle that asks to run code", "plain tensors") from None
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error):
         # what torch raises for a damaged file differs by the byte that is damaged
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
     for where in ("", *WRAPPERS):

@@ -62,9 +62,30 @@ REFUSED = {
     "evil old pickle": (lambda p: (p / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(p / "owned"))), "PyTorch|run code"),
     "garbage bin": (lambda p: (p / "pytorch_model.bin").write_bytes(b"garbage!" * 10), "no readable PyTorch file"),
     "empty bin": (lambda p: (p / "pytorch_model.bin").write_bytes(b""), "an empty file"),
+    "junk bin": (lambda p: (p / "pytorch_model.bin").write_bytes(b"junk"), "no readable PyTorch file"),
+    "an index of nothing": (lambda p: (p / "model.safetensors.index.json").write_text('{"weight_map": {}}'), "without a shard"),
+    "dtype is a list": (lambda p: raw_safetensors(p / "model.safetensors", entry([1], [0, 4], ["F32"]), b"1234"), "of type"),
+    "surrogate": (lambda p: raw_safetensors(p / "model.safetensors", entry([1], [0, 4]).replace(b'"w"', b'"w\\ud800"'), b"1234"),
+                  "a name that is text"),
+    "101 axes": (lambda p: raw_safetensors(p / "model.safetensors", entry([1] * 101, [0, 4]), b"1234"), "101 axes"),
+    "a huge empty": (lambda p: raw_safetensors(p / "model.safetensors", entry([2**62, 0], [0, 0])), "at most 16 axes"),
+    "a doubled name": (lambda p: raw_safetensors(p / "model.safetensors", doubled(), b"1234"), "w twice in its header"),
+    "overlap": (lambda p: raw_safetensors(p / "model.safetensors", two(0), b"1" * 8), "it to begin at"),
+    "a hole": (lambda p: raw_safetensors(p / "model.safetensors", two(8), b"1" * 12), "it to begin at"),
     "several": (lambda p: [(p / f"{n}.safetensors").write_bytes(b"x") for n in "ab"], "2 weight files"),
     "twice": (lambda p: twice(p), "in two files"),
 }  # fmt: skip
+
+
+def doubled():
+    one = entry([1], [0, 4])[1:-1]
+    return b"{" + one + b"," + one + b"}"
+
+
+def two(second):
+    """Two tensors of four bytes, the second at some offset."""
+    tensors = {"a": [0, 4], "b": [second, second + 4]}
+    return json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": o} for n, o in tensors.items()}).encode()
 
 
 def index(folder, shard):
