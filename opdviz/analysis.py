@@ -132,16 +132,16 @@ def label(path: Path) -> str:
 
 
 def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
-    """The measures of some names, in their own order; all of them without names.
+    """The measures of some names, in their own order, and magnitude, beside which all are read; all without names.
 
     Raises
         RequestError: an unknown name.
     """
     known = {m.NAME: m for m in MEASURES}
-    for name in names or []:
+    for name in names if names is not None else []:
         if name not in known:
             raise RequestError(f"--measures: {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}.")
-    return tuple(m for m in MEASURES if not names or m.NAME in names)
+    return tuple(m for m in MEASURES if names is None or m.NAME in names or m is MEASURES[0])
 
 
 def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
@@ -150,7 +150,7 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
     Raises
         RequestError: none fits.
     """
-    fitting = [p for p in pairs if not pattern or fnmatch.fnmatchcase(p.name, pattern)]
+    fitting = [p for p in pairs if pattern is None or fnmatch.fnmatchcase(p.name, pattern)]
     if not fitting:
         raise RequestError(f"--tensors: {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors.")
     return fitting
@@ -293,7 +293,7 @@ def keep_parts(future: Future, pair: Pair, folder: Path) -> None:
 def work_on(pair: Pair, names: list[str]) -> list[tuple[str, int, bytes]]:
     """In a worker: measure one pair, return each measure's part as bytes."""
     work = Work(pair.base, pair.tuned)
-    chosen = chosen_measures(names)
+    chosen = [m for m in MEASURES if m.NAME in names]
     return [(m.NAME, m.VERSION, encode_part(pair.name, finite(measure(pair, work, m)))) for m in chosen]
 
 

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from opdviz import __version__
-from opdviz.errors import CheckFailed, OpdvizError, RequestError, one_line
+from opdviz.errors import CheckFailed, MachineError, OpdvizError, RequestError, one_line
 
 INTERRUPTED = 130
+MOST_WORKERS = 256
 FORMATS = ("csv", "json", "parquet")
 
 
@@ -34,10 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options) or 0
     except OpdvizError as error:
         print(f"opdviz: {one_line(error, limit=600)}", file=sys.stderr)
-        return error.exit_code
+        return leave(error.exit_code) if isinstance(error, MachineError) else error.exit_code
     except KeyboardInterrupt:
-        print("opdviz: interrupted; what was finished is kept.", file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)  # the pool's own clean-up waits for workers that may have died holding its queue
+        print("opdviz: interrupted; what was finished is kept.", file=sys.stderr)
+        return leave(INTERRUPTED)
     except MemoryError:
         print("opdviz: out of memory; what was finished is kept. Run it again with --workers 1.", file=sys.stderr)
         return 3
@@ -47,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"opdviz: {one_line(error)}", file=sys.stderr)
         return 3
+
+
+def leave(code: int) -> int:
+    """End at once: the pool's own clean-up would wait for workers that died holding its queue, and never return."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def interrupt(*_) -> None:
@@ -73,7 +81,7 @@ def parser() -> Parser:
     add_pair(c)
     c.add_argument("--name", help="a name to find it by")
     c.add_argument("--device", default="cpu", help="where the decompositions run (this version: cpu)")
-    c.add_argument("--measures", help="comma-separated; all by default")
+    c.add_argument("--measures", help="comma-separated; all by default, magnitude always")
     c.add_argument("--tensors", metavar="GLOB", help="only tensors whose name fits")
     c.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     c = command("list", list_, "the comparisons in the cache")
@@ -121,15 +129,18 @@ def store_of(options: argparse.Namespace):
     """The store that the options or the environment name."""
     from opdviz.store import Store
 
-    return Store(Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache"))
+    root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
+    if root.exists() and not root.is_dir():
+        raise RequestError(f"--cache {one_line(root)}: found a file; expected a folder.")
+    return Store(root)
 
 
 def open_pair(options: argparse.Namespace):
     """Both checkpoints, opened."""
     from opdviz import checkpoint
 
-    if options.workers < 1:
-        raise RequestError(f"--workers: found {options.workers}; expected 1 or more.")
+    if not 1 <= options.workers <= MOST_WORKERS:
+        raise RequestError(f"--workers: found {options.workers}; expected 1 to {MOST_WORKERS}.")
     return checkpoint.open(options.base), checkpoint.open(options.tuned)
 
 
@@ -164,6 +175,7 @@ def check(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
     from opdviz import analysis, pairing, progress, protocols, workers
+    from opdviz.store import checked_name
 
     store = store_of(options)
     with progress.listener(options.job, quiet=options.json) as listener:
@@ -171,7 +183,9 @@ def compare(options: argparse.Namespace) -> None:
             raise RequestError(
                 f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only."
             )
-        measures = analysis.chosen_measures(options.measures.split(",") if options.measures else None)
+        if options.name is not None:
+            checked_name(options.name)
+        measures = analysis.chosen_measures(options.measures.split(",") if options.measures is not None else None)
         base, tuned = open_pair(options)
         analysis.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
         comparison = analysis.prepare(base, tuned, store, options.name, listener)
@@ -299,9 +313,11 @@ def verify(options: argparse.Namespace) -> None:
 
 def rename(options: argparse.Namespace) -> None:
     """`opdviz rename`."""
+    from opdviz.store import checked_name
+
     store = store_of(options)
     key = store.resolve(options.key)
-    store.write_manifest(key, store.manifest(key) | {"name": options.name})
+    store.write_manifest(key, store.manifest(key) | {"name": checked_name(options.name)})
 
 
 def forget(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from opdviz import fingerprint
 from opdviz.errors import RequestError
-from opdviz.store import Store, write
+from opdviz.store import Store, running, write
 
 KEPT_LOG = 8_000
 CHILDREN: list[subprocess.Popen] = []  # kept so that ended processes are reaped by the server that started them
@@ -94,7 +94,7 @@ def load(folder: Path) -> Job:
             CHILDREN.remove(child)
     request, status = (read_json(folder / f"{part}.json") for part in ("request", "status"))
     state = status.get("state", "failed")
-    alive = locked(folder)
+    alive = running(folder)
     if state == "running" and not alive:
         state = read_json(folder / "status.json").get("state", "failed")  # it may just have ended
         stopped = "cancelled" if (folder / "cancel").exists() else "failed"
@@ -109,18 +109,6 @@ def read_json(path: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def locked(folder: Path) -> bool:
-    """Whether the job's process lives."""
-    try:
-        with open(folder / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def all_jobs(store: Store) -> list[Job]:

@@ -24,6 +24,12 @@ def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
         return []
     kept = tables.counted(found)
     left_out = f"; {len(found) - len(kept)} tensors left out" if len(kept) < len(found) else ""
+    pairs, skipped = store.manifest(key)["pairs"], tables.table(store, key, "skipped")
+    known = len(found) + (
+        int((skipped["measure"] == "magnitude").sum()) if len(skipped) else 0
+    )  # integers have no norms
+    if known < pairs:
+        left_out += f"; of {len(found)} of {pairs} tensors only"
     rows = makers[protocol](store, key, kept)
     return [{"protocol": protocol} | r | {"aggregation": r["aggregation"] + left_out} for r in rows]
 

@@ -15,6 +15,7 @@ Everything is written under a temporary name and renamed, so a file is whole or 
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 
 FORMAT = 1
 TEMPORARY = ".tmp"
+LONGEST_NAME = 200
+KEY = re.compile(r"^[0-9a-f]{16}$")
 TEXT = {
     "name", "tuned_name", "tower", "block", "module", "shape", "base_dtype", "tuned_dtype", "kind", "precision", "probe",
     "steps", "matrix", "method", "side", "row_bin", "column_bin", "mask", "of", "axis", "token", "measure", "reason",
@@ -109,6 +112,18 @@ KINDS = {
 }  # fmt: skip
 
 
+def checked_name(name: str) -> str:
+    """A comparison's name, if it can be typed and read on one line.
+
+    Raises
+        RequestError: empty, longer than 200 characters, not printable, or the form of a key.
+    """
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or KEY.match(name):
+        found = one_line(ascii(name), limit=60)
+        raise RequestError(f"name {found}: expected 1 to {LONGEST_NAME} printable characters that are not a key's.")
+    return name
+
+
 def sound(found: object) -> bool:
     """Whether a manifest has everything that commands and pages rely on; one that has not is damaged."""
     if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in KINDS.items()):
@@ -153,7 +168,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def running(folder: Path) -> bool:
-    """Whether a process holds the comparison."""
+    """Whether a living process holds a folder: a comparison that is written, or a job."""
     try:
         with open(folder / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -16,6 +16,8 @@ def pool(workers: int):
     Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.
     """
     os.environ |= dict.fromkeys(ONE_THREAD, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+    # a command that is cut short leaves the queue's semaphores to the tracker, which removes them and would say so
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["opdviz.analysis"])
     reader, writer = context.Pipe(duplex=False)

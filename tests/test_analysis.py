@@ -24,7 +24,7 @@ from tests.conftest import GOLDEN, write_checkpoint
 KILLS = 20
 
 
-def start(cache: Path, workers: int = 2) -> subprocess.Popen:
+def start(cache: Path, workers: int = 2, stderr: int = subprocess.DEVNULL) -> subprocess.Popen:
     """Compare the golden pair b in a process group of its own."""
     command = [
         sys.executable,
@@ -40,7 +40,7 @@ def start(cache: Path, workers: int = 2) -> subprocess.Popen:
         [*map(str, command), "--cache", str(cache)],
         start_new_session=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
     )
 
 
@@ -117,15 +117,22 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
     assert descendants_gone(run.pid)
 
 
-def test_an_interrupted_run_says_so_keeps_its_parts_and_ends_with_130(tmp_path):
-    run = start(tmp_path)
+@pytest.mark.parametrize("after", [1, 20, 60])
+def test_an_interrupted_run_says_so_keeps_its_parts_and_ends_with_130(tmp_path, after):
+    run = start(tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.rglob("parts/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while len(list(tmp_path.rglob("parts/*.json"))) < after and time.monotonic() < deadline:
+        time.sleep(0.01)
     run.send_signal(signal.SIGTERM)
-    assert run.wait(timeout=20) == 130
+    told = run.communicate(timeout=20)[1].decode().splitlines()
+    assert run.returncode == 130
+    assert told[-1] == "opdviz: interrupted; what was finished is kept."
+    assert not [line for line in told[:-1] if not line.startswith(("reading the files:", "measuring:"))]
     assert list(tmp_path.rglob("parts/*.json"))
     assert all(stores.decode_part(p) for p in tmp_path.rglob("parts/*.json"))
+    while not descendants_gone(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert descendants_gone(run.pid)
 
 
 def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp_path, monkeypatch):

@@ -144,7 +144,7 @@ def test_wrong_requests_are_one_line_and_write_nothing(tmp_path):
         ("empty", "an empty folder"),
         ("readme", "only README.md"),
         ("other", "no tensor in common"),
-        ("bad", "8 bytes long" if False else "header of"),
+        ("bad", "header of"),
     ):
         for command in ("check", "compare"):
             refused(opdviz(command, good, tmp_path / folder, cache=cache), words)
@@ -164,7 +164,16 @@ def test_wrong_requests_are_one_line_and_write_nothing(tmp_path):
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", "magic"), "there are: magnitude"),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "zzz*"), "fits none of 30"),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--device", "cuda"), "cpu only"),
-        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "0"), "expected 1 or more"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "0"), "expected 1 to 256"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "99999999"), "expected 1 to 256"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", ""), "there are: magnitude"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", ""), "fits none of 30"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--name", ""), "printable characters"),
+        (("rename", "a", " "), "printable characters"),
+        (("rename", "a", "two\nlines"), "printable characters"),
+        (("rename", "a", "\x1b[31mred"), "printable characters"),
+        (("rename", "a", "x" * 201), "printable characters"),
+        (("rename", "a", "0123456789abcdef"), "printable characters"),
         (("app", "--roots", "/does/not/exist"), "is no folder"),
     ],
 )
@@ -329,3 +338,25 @@ def test_a_lost_or_damaged_table_is_one_line_where_it_is_read(compared, tmp_path
     change(next(cache.rglob("tensors.magnitude.parquet")))
     refused(opdviz("show", "a", "tensors", cache=cache), "missing or damaged", 1)
     refused(opdviz("headline", "a", cache=cache), "missing or damaged", 1)
+
+
+def test_a_cache_that_is_a_file_is_a_wrong_request(tmp_path):
+    (tmp_path / "cache").write_text("x")
+    for arguments in (("list",), ("verify",), ("compare", GOLDEN / "base", GOLDEN / "tuned_a")):
+        refused(opdviz(*arguments, cache=tmp_path / "cache"), "found a file; expected a folder")
+
+
+def test_a_headline_of_a_part_says_that_it_is_one(tmp_path):
+    pair = (GOLDEN / "base", GOLDEN / "tuned_a")
+    done = opdviz("compare", *pair, "--name", "part", "--tensors", "*mlp*", "--measures", "sparsity", cache=tmp_path)
+    assert "sparsity_absolute_1e-5" in done.stdout
+    rows = json.loads(opdviz("headline", "part", "--json", cache=tmp_path).stdout)
+    assert all("of 9 of 30 tensors only" in row["aggregation"] for row in rows)
+    values = {row["quantity"]: row["value"] for row in rows}
+    assert values["sparsity_absolute_1e-5"] > 50
+    assert values["stable_rank"] is None
+
+
+def test_a_headline_of_the_whole_says_nothing_of_parts(compared):
+    rows = json.loads(opdviz("headline", "a", "--json", cache=compared[0]).stdout)
+    assert not any("only" in row["aggregation"] or "left out" in row["aggregation"] for row in rows)

@@ -36,6 +36,8 @@ def headers(path: Path) -> list[TensorInfo]:
     found = []
     for name, entry in header.items():
         if name == "__metadata__":
+            if not isinstance(entry, dict):
+                raise broken(path, f"__metadata__ that is a {type(entry).__name__}", "a JSON object")
             continue
         found.append(tensor_info(path, name, entry, start, size))
     end = start

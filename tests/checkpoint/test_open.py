@@ -70,6 +70,7 @@ REFUSED = {
     "101 axes": (lambda p: raw_safetensors(p / "model.safetensors", entry([1] * 101, [0, 4]), b"1234"), "101 axes"),
     "a huge empty": (lambda p: raw_safetensors(p / "model.safetensors", entry([2**62, 0], [0, 0])), "at most 16 axes"),
     "a doubled name": (lambda p: raw_safetensors(p / "model.safetensors", doubled(), b"1234"), "w twice in its header"),
+    "metadata": (lambda p: raw_safetensors(p / "model.safetensors", b'{"__metadata__": [1]}'), "__metadata__ that is a list"),
     "overlap": (lambda p: raw_safetensors(p / "model.safetensors", two(0), b"1" * 8), "it to begin at"),
     "a hole": (lambda p: raw_safetensors(p / "model.safetensors", two(8), b"1" * 12), "it to begin at"),
     "several": (lambda p: [(p / f"{n}.safetensors").write_bytes(b"x") for n in "ab"], "2 weight files"),
