@@ -1,9 +1,9 @@
-"""Reading sentences: what a figure shows, in one line, from its own table. Text from data is escaped by the page."""
+"""Reading sentences: what a figure shows, in one line, from its own table. Names from data are escaped here, where they enter."""
 
 import pandas as pd
 
 from opdviz.figures.overview import recipe_of
-from opdviz.words import number, percent
+from opdviz.words import number, percent, plain
 
 
 def value_of(headline: list[dict], quantity: str, field: str = "value") -> float | None:
@@ -64,7 +64,8 @@ def layers(rows: pd.DataFrame, quantity_label: str, quantity: str) -> str:
     module = top["module"].mode().iloc[0]
     at = sorted(int(x) for x in top.loc[top["module"] == module, "layer"])
     where = f"layer {at[0]}" if len(at) == 1 else f"layers {at[0]} to {at[-1]}"
-    return f"{quantity_label} is largest in {module} of {where}. Movement is not importance. Click a cell to open its tensor."
+    found = f"{quantity_label} is largest in {plain(module)} of {where}."
+    return found + " Movement is not importance. Click a cell to open its tensor."
 
 
 def directions(rows: pd.DataFrame) -> str:
@@ -77,14 +78,14 @@ def directions(rows: pd.DataFrame) -> str:
     inside = known.dropna(subset=["projection_joint"])
     if len(inside):
         joint = (inside["projection_joint"] / inside["projection_joint_chance"]).groupby(inside["module"]).median()
-        text += f"; joint projection {number(joint.max())} times chance in {joint.idxmax()}"
+        text += f"; joint projection {number(joint.max())} times chance in {plain(joint.idxmax())}"
     return text + "."
 
 
 def rounding(ratios: pd.Series, dtype: str) -> str:
     """Whether the spectra's tails can be told from what storing a low-rank update would leave."""
     if ratios.empty:
-        return f"Stored as {dtype}: no rounding null is drawn, rounding lies far below the update."
+        return f"Stored as {plain(dtype)}: no rounding null is drawn, rounding lies far below the update."
     near = int((ratios.between(1 / 1.5, 1.5)).sum())
     return (
         f"In {near} of {len(ratios)} matrices the tail of the spectrum cannot be told from rounding a rank-16 update "

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from opdviz.errors import OpdvizError, one_line
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
 from opdviz.store import Store, block_path, part_count
+from opdviz.words import count, plain
 
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
 POLL = "1s"
 
 
@@ -64,12 +63,6 @@ def read_only() -> bool:
     return os.environ.get("OPDVIZ_READ_ONLY") == "1"
 
 
-def plain(text: object, *, limit: int = 300) -> str:
-    """Text from data as Markdown that shows it literally: no markup, no HTML, no images, one line."""
-    line = one_line("".join(c for c in str(text) if c.isprintable()), limit=limit)
-    return SPECIAL.sub(r"\\\1", line)
-
-
 def choose_comparison() -> None:
     """The frame's choice of comparison; its key stands in the address."""
     keys = store().keys()
@@ -93,6 +86,7 @@ def need_comparison() -> Chosen:
     keys = store().keys()
     if key not in keys:
         if not keys:
+            st.header("Nothing to show yet", anchor=False)
             st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
             st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
             st.stop()
@@ -153,7 +147,9 @@ def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
     broken = tensors[~tensors["name"].isin(clean["name"])]
     if len(broken):
         names = plain(", ".join(broken["name"]))
-        st.warning(f"{len(broken)} tensors hold NaN, Inf or values too large to sum; no total counts them: {names}")
+        st.warning(
+            f"{count(len(broken), 'tensor')} with NaN, Inf or values too large to sum; no total counts these: {names}"
+        )
     base, tuned = (float((clean[c] ** 2).sum()) ** 0.5 for c in ("base_norm", "tuned_norm"))
     inner = (base**2 + tuned**2 - float((clean["delta_norm"] ** 2).sum())) / 2
     if base and tuned and inner / base / tuned < 0.9:

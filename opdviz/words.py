@@ -1,4 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
+
+import re
+
+from opdviz.errors import one_line
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -11,7 +17,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
 
 
 def percent(value: float | None, digits: int = 3) -> str:
@@ -34,3 +40,18 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(number_: int, thing: str) -> str:
+    """A number of things.
+
+    >>> count(1, "tensor"), count(1200, "tensor")
+    ('1 tensor', '1,200 tensors')
+    """
+    return f"{number_:,} {thing}{'' if number_ == 1 else 's'}"
+
+
+def plain(text: object, *, limit: int = 300) -> str:
+    """Text from data as Markdown that shows it literally: no markup, no HTML, no images, one line."""
+    line = one_line("".join(c for c in str(text) if c.isprintable()), limit=limit)
+    return SPECIAL.sub(r"\\\1", line)

@@ -141,7 +141,7 @@ def test_the_comparisons_page_lists_and_offers(cache):
 
 
 def test_hostile_names_are_shown_as_text(tmp_path):
-    from opdviz.ui import plain
+    from opdviz.words import plain
 
     nasty = "<img src=x onerror=alert(1)> ![a](http://e.vil/x.png) :red[x] $x$ `a` [b](javascript:1)\u202e\n#"
     shown = plain(nasty)

@@ -72,7 +72,7 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
             top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
             made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
     made.update_xaxes(title="share of moved coordinates", tickformat=".0%")
-    made.update_yaxes(tickvals=y, ticktext=[theme.literal(m) for m in modules], range=[len(modules) - 0.5, -0.5])
+    made.update_yaxes(tickvals=y, ticktext=[theme.axis_label(m) for m in modules], range=[len(modules) - 0.5, -0.5])
     sentence = "Coverage of principal and of small weights by module, with null band and feasible range."
     return theme.dressed(made, height=140 + 26 * max(5, len(modules)), alt=sentence, legend=dict(y=1.1),
                          margin=dict(l=220, r=16, t=60, b=48), dragmode=False)  # fmt: skip

@@ -35,7 +35,7 @@ def on_modules(made: go.Figure, modules: list[str]) -> go.Figure:
     """A y axis of modules, first at the top."""
     made.update_yaxes(
         tickvals=list(range(len(modules))),
-        ticktext=[theme.literal(m) for m in modules],
+        ticktext=[theme.axis_label(m) for m in modules],
         range=[len(modules) - 0.5, -0.5],
     )
     made.update_layout(margin=dict(l=220, r=16, t=30, b=48), hovermode="closest", dragmode=False)

@@ -44,7 +44,7 @@ def heatmap(tensors: pd.DataFrame, quantity: str, *, log: bool, limits: tuple[fl
         hovermode="closest", hoverdistance=-1, dragmode=False, showlegend=False, margin=dict(l=230, r=10, t=8, b=46),
         xaxis=dict(title="layer", tickvals=spaced(layers), ticktext=[str(layers[i]) for i in spaced(layers)],
                    range=[-0.5, len(layers) - 0.5], showgrid=False, fixedrange=True),
-        yaxis=dict(tickvals=list(range(len(modules))), ticktext=[theme.literal(m) for m in modules],
+        yaxis=dict(tickvals=list(range(len(modules))), ticktext=[theme.axis_label(m) for m in modules],
                    range=[len(modules) - 0.5, -0.5], showgrid=False, fixedrange=True),
     )  # fmt: skip
     return made
@@ -121,7 +121,7 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
     values = rows[quantity].astype(float)
     names = rows["module"] + rows["tower"].where(rows["tower"] != "language", "").radd(" ").str.rstrip()
     dots = go.Scatter(
-        x=values, y=names.map(theme.literal), mode="markers+text",
+        x=values, y=names.map(theme.axis_label), mode="markers+text",
         marker=dict(size=12, color=[theme.BLOCKS[b] for b in rows["block"]]),
         customdata=np.stack([rows["name"], rows["name"].map(theme.literal)], axis=1),
         text=["  " + (label(v, quantity) or "did not move") for v in values],

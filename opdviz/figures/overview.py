@@ -48,7 +48,7 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
         if chance is not None:
             made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
             shown.add("chance")
-        if value is not None:
+        if value is not None and (value > 0 or not log):  # zero has no place on a logarithmic axis; it stands in words
             made.add_trace(diamond(value, unit, "this run" not in shown), row=at, col=1)
             shown.add("this run")
         values = [row["value"] for row in rows] + [x for x in (chance, value) if x is not None]
@@ -58,7 +58,7 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             text=title, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="right",
         )  # fmt: skip
-        told = f"<b>{number(value)}{' ' + unit if unit else ''}</b>" + (
+        told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + (
             f"<br><span style='font-size:12px'>chance {number(chance)}</span>" if chance is not None else ""
         )
         made.add_annotation(
@@ -115,7 +115,8 @@ def diamond(value: float, unit: str, legend: bool) -> go.Scatter:
 
 def strip_axis(values: list[float], log: bool) -> dict:
     """Range and ticks of one strip, a little wider than what it shows."""
-    if not values or (log and min(values) <= 0):
+    values = [v for v in values if v > 0] if log else values
+    if not values:
         return {"showgrid": False}
     if log:
         low, high = math.log10(min(values)), math.log10(max(values))

@@ -24,6 +24,7 @@ BLOCKS = {
 }
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
 CLIP = 3.0
+LONGEST_LABEL = 28
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
 
@@ -72,6 +73,16 @@ def literal(text: object) -> str:
     '&lt;b&gt;&amp;'
     """
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def axis_label(text: object) -> str:
+    """A name as an axis label: literal, and short enough to leave room for the figure; the ends tell most.
+
+    >>> len(axis_label("a" * 500)), axis_label("attention.output.dense")
+    (28, 'attention.output.dense')
+    """
+    text = str(text)
+    return literal(text if len(text) <= LONGEST_LABEL else f"{text[:10]}…{text[10 - LONGEST_LABEL + 1 :]}")
 
 
 def powers(low: float, high: float) -> tuple[list[float], list[str]]:

@@ -5,7 +5,7 @@ import streamlit as st
 
 from opdviz import demo, jobs, roots, tables, ui
 from opdviz.errors import OpdvizError
-from opdviz.words import duration
+from opdviz.words import duration, plain
 
 st.header("What did training do to the weights?", anchor=False)
 store = ui.store()
@@ -74,7 +74,7 @@ tuned = right.selectbox(
     "Tuned", folders, index=None, accept_new_options=True, placeholder="choose, or type a path", key="tuned"
 )
 st.caption(
-    "Folders below: " + ", ".join(ui.plain(r) for r in roots.roots()[:3]) + ". `opdviz app --roots DIR` allows others."
+    "Folders below: " + ", ".join(plain(r) for r in roots.roots()[:3]) + ". `opdviz app --roots DIR` allows others."
 )
 if not (base and tuned):
     st.stop()
@@ -82,7 +82,7 @@ try:
     with st.spinner("Reading the headers"):
         facts = roots.check(roots.allowed(base), roots.allowed(tuned))
 except OpdvizError as error:
-    st.error(ui.plain(error, limit=600))
+    st.error(plain(error, limit=600))
     st.stop()
 leftover = len(facts["unmatched"])
 ui.reading(

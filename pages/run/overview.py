@@ -5,6 +5,7 @@ import streamlit as st
 
 from opdviz import protocols, published, sentences, ui
 from opdviz.figures import overview
+from opdviz.words import count
 
 chosen = ui.need_comparison()
 ui.heading("What changed, and how much of it is more than chance", chosen)
@@ -38,7 +39,7 @@ if len(small):
             small, ["name", "block", "numel", "relative_norm", "sparsity_absolute", "cosine", "shrink"], "small"
         )
 unmatched, skipped = ui.table(chosen, "unmatched"), ui.table(chosen, "skipped")
-with st.expander(f"Left over: {len(unmatched)} tensors without a partner"):
+with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
     st.dataframe(unmatched, hide_index=True)
     if len(skipped):
         st.caption("What was not computed, and why; nothing is skipped silently.")

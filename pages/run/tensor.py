@@ -5,7 +5,7 @@ import streamlit as st
 from opdviz import sentences, tables, ui
 from opdviz.errors import OpdvizError
 from opdviz.figures import coordinates, tensor
-from opdviz.words import percent
+from opdviz.words import percent, plain
 
 chosen = ui.need_comparison()
 tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement").sort_values("name")
@@ -23,7 +23,7 @@ with last.container(horizontal=True):
     for step, sign in ((-1, "← previous"), (1, "next →")):
         other = names[(names.index(name) + step) % len(names)]
         st.button(
-            sign, help=ui.plain(other), key=f"step_{step}", on_click=st.session_state.update, args=({"tensor": other},)
+            sign, help=plain(other), key=f"step_{step}", on_click=st.session_state.update, args=({"tensor": other},)
         )
 facts = [
     " › ".join([row["tower"], f"layer {row['layer']}" if row.notna()["layer"] else "no layer", row["block"]]),
@@ -34,7 +34,7 @@ if "sparsity_exact" in row:
     facts.append(f"moved {percent(1 - row['sparsity_exact'])} as bf16")
 if row["shrink"] == row["shrink"]:
     facts.append(f"shrink {percent(row['shrink'])}")
-ui.heading(ui.plain(name), chosen, *facts)
+ui.heading(plain(name), chosen, *facts)
 
 
 def of(table: str):
@@ -96,4 +96,4 @@ if row.notna()["rows"]:
                 block = ui.block(chosen, name, top, start, size)
                 ui.show(tensor.pixels(block), "pixels", block, ("delta_max", "delta_rms"))
             except OpdvizError as error:
-                st.info(ui.plain(error))
+                st.info(plain(error))

@@ -19,6 +19,17 @@ NASTY = (
     "\u202egnp.exe",
 )
 
+# without dots: a name is cut at its dots, and a module is the last piece
+UNDOTTED = (
+    "![x](http://invalid/x)",
+    ":red[x]",
+    "`code`",
+    "[link](http://invalid/)",
+    "$x^2$",
+    "<img src=x onerror=alert(1)>",
+)
+SENTENCES = {"layers": "is largest in", "directions": "random update's stable rank"}
+
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
     rng = np.random.default_rng(0)
@@ -42,3 +53,24 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
         expect(page.get_by_role("heading", name=name.replace("  ", " ")).first).to_be_visible(timeout=15_000)
         assert page.evaluate("window.owned") is None
         assert page.locator("a[href^='javascript']").count() == 0
+
+
+@pytest.mark.parametrize("text", UNDOTTED)
+def test_a_hostile_name_is_text_in_the_sentences_too(tmp_path, start_server, visit, text):
+    """The module that moved most stands in the reading sentences; here it is the hostile one."""
+    rng = np.random.default_rng(0)
+    name, calm = f"model.layers.0.mlp.{text}.weight", "model.layers.0.mlp.up_proj.weight"
+    base = {name: rng.standard_normal((40, 36)), calm: rng.standard_normal((40, 36))}
+    u, v = rng.standard_normal((40, 1)), rng.standard_normal((1, 36))
+    write_checkpoint(tmp_path / "base", base)
+    write_checkpoint(tmp_path / "tuned", {name: base[name] + u @ v, calm: base[calm] + 1e-3})
+    command = [sys.executable, "-m", "opdviz", "compare", str(tmp_path / "base"), str(tmp_path / "tuned")]
+    subprocess.run([*command, "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
+    server = start_server(tmp_path / "cache")
+    for page_name in SENTENCES:
+        page = visit(f"{server.address}/{page_name}")
+        page.wait_for_timeout(2000)
+        main = page.get_by_test_id("stMain")
+        assert main.locator("p", has_text=SENTENCES[page_name]).count() == 1
+        assert main.locator("p img, p a, p code, p .katex, p [style*='color']").count() == 0
+        assert page.evaluate("window.owned") is None
