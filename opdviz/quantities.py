@@ -208,8 +208,32 @@ GROUPED = (
     share("projection_joint", "joint projection", "Energy inside the leading 10 % of both sides, median.", source=A,
           chance="k^2 / (m n)", pitfall="Below 1 % at 10 % is chance for a square matrix: only the ratio says anything."),
 )  # fmt: skip
+RUNS = (
+    word("tensor", "tensor", "Name of the base's tensor, as stored."),
+    word("run_a", "run a", "The first of two runs on one base."),
+    word("run_b", "run b", "The second of two runs on one base."),
+    count("a", "moved in a", "Coordinates that run a visibly moved, as bf16."),
+    count("b", "moved in b", "Coordinates that run b visibly moved, as bf16."),
+    count("both", "moved in both", "Coordinates that both runs visibly moved.",
+          chance="chance_both, and expected_both given the sizes of the weights."),
+    share("jaccard", "Jaccard index", "Coordinates moved in both runs among those moved in either.",
+          formula="|A and B| / |A or B|", chance="jaccard_chance", source=f"{A}, {C}"),
+    share("a_in_b", "a's moved, moved in b", "Share of what run a moved that run b moved too.", formula="|A and B| / |A|",
+          chance="b / numel", source=A),
+    share("b_in_a", "b's moved, moved in a", "Share of what run b moved that run a moved too.", formula="|A and B| / |B|",
+          chance="a / numel", source=A),
+    Quantity("chance_both", "moved in both, by chance", "As many as two independent masks of these densities share.", "1",
+             "a b / numel", low=0, source=A,
+             pitfall="Blind updates of bf16 weights already overlap several times more: both show on small weights."),
+    Quantity("expected_both", "moved in both, given size", "As many as two masks share that know nothing but each weight's size.",
+             "1", "sum of a_bin b_bin / n_bin over quarter octaves of |W|", low=0,
+             pitfall="Only the ratio to this one speaks of training."),
+    share("jaccard_chance", "Jaccard index, by chance", "The index of two independent masks of these densities.",
+          formula="p q / (p + q - p q)"),
+)  # fmt: skip
 QUANTITIES = {
-    q.name: q for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED)
+    q.name: q
+    for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED, *RUNS)
 }
 
 

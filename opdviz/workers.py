@@ -10,8 +10,8 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
-def pool(workers: int):
-    """An executor of some processes.
+def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.analysis",)):
+    """An executor of some processes, with the modules that they need loaded before they start.
 
     Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.
     """
@@ -19,7 +19,7 @@ def pool(workers: int):
     # a command that is cut short leaves the queue's semaphores to the tracker, which removes them and would say so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["opdviz.analysis"])
+    context.set_forkserver_preload(list(preload))
     reader, writer = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(reader,))
     try:

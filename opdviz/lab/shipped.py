@@ -1,0 +1,153 @@
+"""The lab's first seed as it comes with the package: what training moved, and nothing else.
+
+A base lies here whole; a run made from it as one bit a coordinate and the moved coordinates' bits, as differences from
+the file it came from; both compressed. Expanded, each is the safetensors file that was trained, byte for byte.
+"""
+
+import json
+import lzma
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from opdviz import fingerprint
+from opdviz.errors import CheckFailed, MachineError, one_line
+from opdviz.lab.places import RUN
+from opdviz.store import TEMPORARY, write
+
+HERE = Path(__file__).parent / "shipped"
+INDEX = "index.json"
+WEIGHTS = "model.safetensors"
+BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+PRESET = 9
+
+
+def data_start(file: bytes) -> int:
+    """Where a safetensors file's values begin."""
+    return 8 + int.from_bytes(file[:8], "little")
+
+
+def packed(base: bytes, tuned: bytes) -> bytes:
+    """`tuned` as what differs from `base`, both bf16 safetensors files with one and the same header.
+
+    Raises
+        ValueError: the headers differ.
+    """
+    start = data_start(base)
+    if base[:start] != tuned[:start]:
+        raise ValueError("packed: the two files have different headers")
+    old, new = (np.frombuffer(file, dtype="<u2", offset=start) for file in (base, tuned))
+    moved = old != new
+    return lzma.compress(save({"mask": np.packbits(moved), "values": new[moved] - old[moved]}), preset=PRESET)
+
+
+def unpacked(base: bytes, difference: bytes) -> bytes:
+    """The file that `packed` was given as `tuned`."""
+    parts, start = load(lzma.decompress(difference)), data_start(base)
+    values = np.frombuffer(base, dtype="<u2", offset=start).copy()
+    moved = np.unpackbits(parts["mask"], count=values.size).astype(bool)
+    values[moved] += parts["values"]
+    return base[:start] + values.tobytes()
+
+
+def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
+    """Write the runs of a lab folder as they are shipped; the index that says what they are.
+
+    A run whose recipe is trained from nothing is kept whole, any other as its difference from its base, and a trajectory
+    as differences from step to step.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    index: list[dict] = []
+
+    def keep(path: str, before: str | None) -> None:
+        file = (root / path / WEIGHTS).read_bytes()
+        data = packed((root / before / WEIGHTS).read_bytes(), file) if before else lzma.compress(file, preset=PRESET)
+        entry = {"path": path, "before": before, "file": path.replace("/", ".") + ".xz"}
+        index.append(entry | {"digest": fingerprint.of_bytes(file)})
+        write(into / entry["file"], data)
+
+    for run in runs:
+        facts = json.loads((root / run / RUN).read_text())
+        before = None if facts["recipe"]["loop"] == "pretrain" else facts["recipe"]["base"]
+        keep(run, before)
+        index[-1]["facts"] = facts
+        for step in sorted((root / run / "steps").glob("*"), key=lambda p: int(p.name)):
+            keep(f"{run}/steps/{step.name}", before)
+            before = f"{run}/steps/{step.name}"
+    for name in BESIDE:
+        if (root / runs[0] / name).is_file():
+            write(into / name, (root / runs[0] / name).read_bytes())
+    write(into / INDEX, json.dumps(index, indent=1).encode())
+    return index
+
+
+def index() -> list[dict]:
+    """What is shipped, in the order in which it can be expanded; empty where nothing is."""
+    try:
+        return json.loads((HERE / INDEX).read_text())
+    except OSError:
+        return []
+
+
+def there(root: Path) -> bool:
+    """Whether everything shipped is expanded below a lab folder."""
+    return all((root / entry["path"] / WEIGHTS).is_file() for entry in index())
+
+
+def expand(root: Path, tell: Callable[[float], None] = lambda share: None) -> None:
+    """Write every shipped run that a lab folder lacks; a run that is there, of whatever making, stays.
+
+    Raises
+        CheckFailed: a shipped file is damaged.
+        MachineError: the disk is full; nothing half-written stays.
+    """
+    if there(root):
+        return
+    files: dict[str, bytes] = {}
+    entries = index()
+    for done, entry in enumerate(entries):
+        files[entry["path"]] = weights(entry, files)
+        put(root / entry["path"], files[entry["path"]], entry.get("facts"))
+        tell((done + 1) / len(entries))
+
+
+def weights(entry: dict, files: dict[str, bytes]) -> bytes:
+    """One shipped file, expanded and checked; `files` holds those before it."""
+    try:
+        data = (HERE / entry["file"]).read_bytes()
+        file = unpacked(files[entry["before"]], data) if entry["before"] else lzma.decompress(data)
+    except (OSError, lzma.LZMAError, SafetensorError) as error:
+        raise CheckFailed(f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})") from None
+    if fingerprint.of_bytes(file) != entry["digest"]:
+        raise CheckFailed(f"lab: shipped {entry['file']} is damaged; install opdviz again.")
+    return file
+
+
+def put(folder: Path, file: bytes, facts: dict | None) -> None:
+    """Write one run's folder, whole or not at all; beside a trajectory's steps that may be there already."""
+    if (folder / WEIGHTS).is_file():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=TEMPORARY, dir=folder.parent))
+        try:
+            (work / WEIGHTS).write_bytes(file)
+            for name in BESIDE:
+                if (HERE / name).is_file():
+                    shutil.copyfile(HERE / name, work / name)
+            if facts:
+                (work / RUN).write_text(json.dumps(facts, indent=1))
+            if not folder.exists():
+                os.replace(work, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise MachineError(
+            f"lab: cannot write {one_line(folder.name)} ({error.strerror}); make room in the cache and try again."
+        ) from None

@@ -1,0 +1,85 @@
+"""Train only a stored mask: the file that `opdviz subnetwork` writes, in a transformers Trainer or a loop of your own.
+
+    trainer = Trainer(..., callbacks=[SubnetworkCallback("mask.safetensors")])
+
+    train_only(model, optimizer, read_mask("mask.safetensors"))     # a plain loop: once, before the first step
+    loss.backward()
+    optimizer.step()
+
+Gradients are masked as they are accumulated, before any clipping sees them. What a step moves all the same (weight decay,
+momentum from before) is put back after the step, so a frozen coordinate keeps its bits whatever the optimizer does.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from opdviz import masks
+from opdviz.errors import RequestError, one_line
+
+
+def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: masks.Mask) -> list:
+    """Let `optimizer` move the mask's coordinates of `model` and nothing else, from now on.
+
+    Parameters that the mask does not name are frozen whole. Returns the handles of the hooks; `handle.remove()` on each
+    ends it.
+
+    Raises
+        RequestError: the mask names a tensor that the model has not, or has in another shape.
+    """
+    named = dict(model.named_parameters())
+    for name, info in mask.tensors.items():
+        found = tuple(named[name].shape) if name in named else "no such tensor"
+        if found != info.shape:
+            raise RequestError(
+                f"mask of {one_line(mask.label, limit=60)}: found {found} for {one_line(name, limit=80)} in this model; "
+                f"expected {info.shape}. Is it the mask of another model?"
+            )
+    handles, frozen = [], []
+    for name, parameter in named.items():
+        moves = mask.read(name) if name in mask.tensors else np.zeros(parameter.shape, dtype=bool)
+        keep = torch.from_numpy(~moves).to(parameter.device)
+        frozen.append((parameter, keep, parameter.detach()[keep].clone()))
+        if parameter.requires_grad:
+            handles.append(parameter.register_post_accumulate_grad_hook(partial(still, keep)))
+
+    def restore(*_) -> None:
+        with torch.no_grad():
+            for parameter, keep, values in frozen:
+                parameter[keep] = values
+
+    return [*handles, optimizer.register_step_post_hook(restore)]
+
+
+def still(keep: torch.Tensor, parameter: torch.Tensor) -> None:
+    """Take the gradient off the coordinates that are to keep their value."""
+    parameter.grad.masked_fill_(keep, 0)
+
+
+def read_mask(path: str | Path) -> masks.Mask:
+    """The mask in a file.
+
+    Raises
+        RequestError: the file is no mask.
+    """
+    return masks.open_mask(Path(path))
+
+
+class SubnetworkCallback(TrainerCallback):
+    """Trains only a stored mask; give it to any transformers or trl trainer."""
+
+    def __init__(self, mask: str | Path | masks.Mask):
+        self.mask = mask if isinstance(mask, masks.Mask) else read_mask(mask)
+        self.handles: list = []
+
+    def on_train_begin(self, args, state, control, *, model, optimizer, **_) -> None:
+        """Install the hooks, now that the trainer has its optimizer."""
+        self.handles = train_only(model, getattr(optimizer, "optimizer", optimizer), self.mask)
+
+    def on_train_end(self, args, state, control, **_) -> None:
+        """Take the hooks off again."""
+        for handle in self.handles:
+            handle.remove()

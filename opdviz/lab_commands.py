@@ -1,0 +1,102 @@
+"""Commands on runs: masks to train, overlaps of two runs, and the lab."""
+
+import argparse
+from pathlib import Path
+
+from opdviz.commands import MOST_WORKERS, print_json, store_of
+from opdviz.errors import RequestError, one_line
+
+THRESHOLD = 1e-5
+MOST_STEPS = 100_000
+
+
+def subnetwork(options: argparse.Namespace) -> None:
+    """`opdviz subnetwork`."""
+    from opdviz import masks
+
+    if options.threshold is not None and options.density is not None:
+        raise RequestError("subnetwork: --threshold and --density are two ways to say the same; give one.")
+    if options.threshold is not None and not 0 <= options.threshold < float("inf"):
+        raise RequestError(f"subnetwork --threshold: found {options.threshold:g}; expected a number from 0.")
+    if options.density is not None and not 0 < options.density <= 1:
+        raise RequestError(f"subnetwork --density: found {options.density:g}; expected a share above 0 and up to 1.")
+    if options.out.exists() and not options.out.is_file():
+        raise RequestError(
+            f"subnetwork --out {one_line(options.out)}: found a folder or device; expected a file's name."
+        )
+    if not options.out.resolve().parent.is_dir():
+        raise RequestError(f"subnetwork --out {one_line(options.out)}: its folder is not there; make it first.")
+    store = store_of(options)
+    key = store.resolve(options.key)
+    matching = masks.matching_of_comparison(store, key)
+    threshold = THRESHOLD if options.threshold is None else options.threshold
+    if options.density is not None:
+        threshold = masks.threshold_for(matching, options.density)
+    base = store.manifest(key)["base"]["fingerprints"]
+    masks.keep(options.out.resolve(), masks.visible(matching, threshold), key=key, base=base, threshold=threshold)
+    mask = masks.open_mask(options.out)
+    share = f"{mask.density:.4%} of the coordinates"
+    print(f"{options.out}: {len(mask.tensors)} tensors, {share}, |D| > {threshold:g} in bf16.")
+
+
+def overlap(options: argparse.Namespace) -> None:
+    """`opdviz overlap`."""
+    from opdviz import overlap as overlaps
+    from opdviz import tables
+
+    store = store_of(options)
+    table = overlaps.of_runs(store, *(store.resolve(word) for word in options.key))
+    if options.json:
+        print_json(tables.records(table))
+        return
+    for row in overlaps.whole(table):
+        print(f"{row['probe']} {row['threshold']:g}: both {row['both']:,} of {row['numel']:,} coordinates")
+        for name, text in (("chance", "of chance"), ("expected", "of what the sizes of the weights explain")):
+            if row[f"{name}_both"]:
+                print(f"    {row['both'] / row[f'{name}_both']:.3f} times {row[f'{name}_both']:,.0f}, {text}")
+        if row["jaccard"] is not None:
+            chance, expected = row["jaccard_chance"], row["jaccard_expected"]
+            print(f"    Jaccard {row['jaccard']:.4f}; chance {chance:.4f}, given the sizes {expected:.4f}")
+
+
+def lab(options: argparse.Namespace) -> None:
+    """`opdviz lab`."""
+    from opdviz.lab import plan
+    from opdviz.lab.places import Places
+
+    if not 1 <= options.workers <= MOST_WORKERS:
+        raise RequestError(f"--workers: found {options.workers}; expected 1 to {MOST_WORKERS}.")
+    if options.seed < 0 or options.seed >= 1 << 32:
+        raise RequestError(f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}.")
+    if options.steps is not None and not 1 <= options.steps <= MOST_STEPS:
+        raise RequestError(f"--steps: found {options.steps}; expected 1 to {MOST_STEPS:,}.")
+    places = Places(Path(store_of(options).root) / "lab", options.seed, options.steps)
+    if options.action == "run":
+        run(options, plan.recipes_of(options.recipe or ["main"]), places)
+    else:
+        report(options, plan.recipes_of(options.recipe or ["base", "teacher", "main"]), places)
+
+
+def run(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab run`."""
+    from opdviz import progress
+    from opdviz.lab import plan
+
+    with progress.listener(None, quiet=options.json) as listener:
+        plan.run(wanted, places, count=options.workers, master=options.master, listener=listener)
+    report(options, wanted, places)
+
+
+def report(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab list` and `evaluate`: every run with its accuracy, by the file kept with it or measured again."""
+    from opdviz.lab import plan
+
+    if options.action == "evaluate":
+        plan.need_packages()
+    rows = [plan.row(recipe, places, again=options.action == "evaluate") for recipe in wanted]
+    if options.json:
+        print_json(rows)
+        return
+    for row in rows:
+        value = "not run yet" if row["test"] is None else f"{row['test']:.1%}"
+        print(f"{row['recipe']:24s} {value:>11s}  {row['text']}")

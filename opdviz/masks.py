@@ -1,0 +1,180 @@
+"""The visible-update mask of a comparison: which coordinates training moved, as packed bits in one safetensors file.
+
+One entry a tensor: its bits row by row, eight a byte, most significant first (`numpy.packbits`). The header's metadata
+holds the shapes, the base's fingerprints, the comparison's key, the threshold and the density.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from opdviz import checkpoint, fingerprint, pairing
+from opdviz.checkpoint import safetensors
+from opdviz.checkpoint.formats import FORMATS, round_bfloat16
+from opdviz.checkpoint.records import TensorInfo
+from opdviz.errors import RequestError, one_line
+from opdviz.pairing import Matching
+from opdviz.store import Store, write
+
+KIND = "opdviz.mask"
+VERSION = "1"
+TWO_BYTES = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class MaskedTensor:
+    """One tensor of a mask: its shape and where its bits stand."""
+
+    shape: tuple[int, ...]
+    bits: TensorInfo
+
+
+@dataclass(frozen=True)
+class Mask:
+    """An open mask file."""
+
+    path: Path
+    key: str
+    base: list[str]
+    threshold: float
+    density: float
+    tensors: dict[str, MaskedTensor] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What to call it in a message."""
+        return self.path.name
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor's mask as booleans in its shape."""
+        found = self.tensors[name]
+        count = math.prod(found.shape)
+        packed = safetensors.read(found.bits, 0, found.bits.shape[0])
+        return np.unpackbits(packed, count=count).astype(bool).reshape(found.shape)
+
+
+def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
+    """The size of every coordinate's change as a bf16 checkpoint shows it, tensor by tensor as they are stored.
+
+    Integer tensors are left out; they are no weights.
+    """
+    stored = {pair.stored_name(pair.name): pair for pair in matching.pairs}
+    for name, pair in stored.items():
+        if FORMATS[pair.base_dtype].kind == "integer":
+            continue
+        sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
+        base, tuned = (
+            x if dtype in TWO_BYTES else round_bfloat16(x)
+            for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype))
+        )
+        yield name, np.abs(tuned.astype(np.float64) - base.astype(np.float64))
+
+
+def threshold_for(matching: Matching, density: float) -> float:
+    """The threshold whose mask holds about `density` of all coordinates: the nearest that 16 bits of |D| can tell apart.
+
+    Raises
+        RequestError: fewer coordinates moved at all.
+    """
+    counts = np.zeros(1 << 16, dtype=np.int64)
+    for _, delta in deltas(matching):
+        counts += np.bincount((delta.astype(np.float32).view(np.uint32) >> 16).ravel(), minlength=1 << 16)
+    above = counts[::-1].cumsum()[::-1]  # how many reach at least this class
+    if above[1] < density * above[0]:
+        raise RequestError(
+            f"subnetwork --density {density:g}: only {above[1] / above[0]:.4f} of the coordinates moved; ask for less."
+        )
+    nearest = int(np.argmin(np.abs(above / above[0] - density)))
+    return float(np.nextafter((np.uint32(nearest) << np.uint32(16)).view(np.float32), np.float32(0)))
+
+
+def keep(path: Path, bits: Iterator[tuple[str, np.ndarray]], **facts: str | float | list[str]) -> None:
+    """Write a mask file from each tensor's booleans; `facts` are key, base and threshold.
+
+    Raises
+        MachineError: it cannot be written; nothing half-written stays.
+    """
+    packed, shapes, ones, total = {}, {}, 0, 0
+    for name, mask in bits:
+        packed[name], shapes[name] = np.packbits(mask), mask.shape
+        ones, total = ones + int(mask.sum()), total + mask.size
+    facts |= {"density": ones / total, "shapes": shapes}
+    text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+    write(path, save(packed, metadata={"kind": KIND, "version": VERSION, **text}))
+
+
+def visible(matching: Matching, threshold: float) -> Iterator[tuple[str, np.ndarray]]:
+    """Which coordinates changed by more than `threshold`, tensor by tensor."""
+    for name, delta in deltas(matching):
+        yield name, delta > threshold
+
+
+def random_like(mask: Mask, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Random masks of the same density, tensor by tensor."""
+    draw = np.random.default_rng(seed)
+    for name, info in mask.tensors.items():
+        flat = np.zeros(math.prod(info.shape), dtype=bool)
+        flat[draw.choice(flat.size, size=int(mask.read(name).sum()), replace=False)] = True
+        yield name, flat.reshape(info.shape)
+
+
+def open_mask(path: Path) -> Mask:
+    """Open a mask file; only its header is read.
+
+    Raises
+        RequestError: no such file, not a mask, or a damaged one.
+    """
+    if not path.is_file():
+        raise RequestError(f"mask {one_line(path)}: no such file; `opdviz subnetwork KEY --out FILE` writes one.")
+    bits = {info.name: info for info in safetensors.headers(path)}
+    facts = safetensors.read_header(path)[0].get("__metadata__", {})
+    try:
+        if (facts["kind"], facts["version"]) != (KIND, VERSION):
+            raise ValueError
+        shapes = {name: tuple(int(n) for n in shape) for name, shape in json.loads(facts["shapes"]).items()}
+        tensors = {name: MaskedTensor(shape, bits[name]) for name, shape in shapes.items()}
+        whole = all(
+            t.bits.dtype == "uint8" and t.bits.shape == (-(-math.prod(t.shape) // 8),) for t in tensors.values()
+        )
+        if not whole or set(tensors) != set(bits):
+            raise ValueError
+        key, base = str(facts["key"]), [str(f) for f in json.loads(facts["base"])]
+        return Mask(path, key, base, float(facts["threshold"]), float(facts["density"]), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise RequestError(
+            f"mask {one_line(path)}: found no mask of opdviz in it; expected a file of `opdviz subnetwork KEY --out FILE`."
+        ) from None
+
+
+def matching_of(base: str | Path, tuned: str | Path) -> Matching:
+    """Two checkpoints by path, matched."""
+    return pairing.match(checkpoint.open(base), checkpoint.open(tuned))
+
+
+def matching_of_comparison(store: Store, key: str) -> Matching:
+    """The checkpoints of a comparison, matched, after a look whether they are still what was compared.
+
+    Raises
+        RequestError: they are gone or others by now, or the comparison is damaged.
+    """
+    manifest, memory = store.manifest(key), fingerprint.Memory(store.root / "fingerprints.json")
+    if not manifest:
+        raise RequestError(f"{key}: its manifest is damaged; compare the pair again.")
+    matching = matching_of(manifest["base"]["path"], manifest["tuned"]["path"])
+    for name, side in (("base", matching.base), ("tuned", matching.tuned)):
+        if [memory.fingerprint(f) for f in side.files] != manifest[name].get("fingerprints"):
+            raise RequestError(
+                f"{one_line(manifest['name'], limit=60)}: the {name} at {one_line(side.path)} is no longer what was compared; "
+                "compare the pair again."
+            )
+    return matching
+
+
+def prints(side: checkpoint.Checkpoint) -> list[str]:
+    """The fingerprints of a checkpoint's files."""
+    return [fingerprint.of_file(f) for f in side.files]

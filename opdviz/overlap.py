@@ -1,0 +1,95 @@
+"""Do two runs on one base move the same coordinates, beside what chance and the sizes of the weights alone would give?
+
+Blind updates of bf16 weights already overlap several times more than independent masks, since both show where the grid is
+fine: on small weights. `expected_both` takes that into account (QUANTITIES 7); only the ratio to it speaks of training.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from opdviz.checkpoint.formats import round_bfloat16
+from opdviz.errors import RequestError, one_line
+from opdviz.masks import deltas, matching_of_comparison
+from opdviz.measures.visibility import codes, quarters
+from opdviz.pairing import Matching
+from opdviz.store import Store
+
+PROBES = (("exact", 0.0), ("absolute", 1e-5))
+COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both")
+COLUMNS = (
+    "tensor", "run_a", "run_b", "threshold", "probe", "numel", "a", "b", "both", "jaccard", "a_in_b", "b_in_a",
+    "chance_both", "expected_both", "jaccard_chance",
+)  # fmt: skip
+
+
+def of_runs(store: Store, key_a: str, key_b: str) -> pd.DataFrame:
+    """Table `overlap` of two comparisons: one row a tensor and probe.
+
+    Raises
+        RequestError: they are not on one base, or a checkpoint is not what was compared.
+    """
+    sides = [matching_of_comparison(store, key) for key in (key_a, key_b)]
+    a, b = store.manifest(key_a), store.manifest(key_b)
+    if a["base"].get("fingerprints") != b["base"].get("fingerprints"):
+        raise RequestError(
+            f"overlap: {one_line(a['name'], limit=60)} and {one_line(b['name'], limit=60)} are not on one base; "
+            "expected two runs from the same checkpoint."
+        )
+    return pd.DataFrame(rows(*sides, a["name"], b["name"]), columns=list(COLUMNS))
+
+
+def rows(a: Matching, b: Matching, run_a: str, run_b: str) -> Iterator[dict]:
+    """One row a tensor that both runs have and probe."""
+    others = dict.fromkeys(p.stored_name(p.name) for p in b.pairs)
+    left, right = deltas(a), deltas(b)
+    ahead = next(right, None)
+    for name, delta_a in left:
+        while ahead is not None and name in others and ahead[0] != name:
+            ahead = next(right, None)
+        if ahead is None or ahead[0] != name:
+            continue
+        weights = round_bfloat16(a.base.read(name)).ravel()
+        bins = quarters("bfloat16")[codes(weights, "bfloat16") & 0x7FFF]
+        bins -= bins.min()
+        for probe, threshold in PROBES:
+            where = {"tensor": name, "run_a": run_a, "run_b": run_b, "threshold": threshold, "probe": probe}
+            yield where | counts(delta_a.ravel() > threshold, ahead[1].ravel() > threshold, bins)
+
+
+def counts(a: np.ndarray, b: np.ndarray, bins: np.ndarray) -> dict:
+    """Counts, shares and expectations of two masks, `bins` giving each coordinate's size class."""
+    n, in_a, in_b, both = (int(x) for x in (a.size, a.sum(), b.sum(), (a & b).sum()))
+    by_bin = [np.bincount(bins, weights=w) for w in (a, b)]
+    size = np.maximum(np.bincount(bins), 1)
+    found = {"numel": n, "a": in_a, "b": in_b, "both": both, "chance_both": in_a * in_b / n}
+    return found | {"expected_both": float((by_bin[0] * by_bin[1] / size).sum())} | shares(found)
+
+
+def shares(found: dict) -> dict:
+    """What follows from the counts; missing where a mask is empty."""
+    n, a, b, both = (found[k] for k in ("numel", "a", "b", "both"))
+    p, q = a / n, b / n
+    return {
+        "jaccard": both / (a + b - both) if a + b else None,
+        "a_in_b": both / a if a else None,
+        "b_in_a": both / b if b else None,
+        "jaccard_chance": p * q / (p + q - p * q) if a + b else None,
+    }
+
+
+def whole(table: pd.DataFrame) -> list[dict]:
+    """The same over all tensors, a row a probe: counts and expectations summed tensor by tensor.
+
+    `jaccard_chance` follows from the summed expectation, as masks of each tensor's own density would give.
+    """
+    found = []
+    for (probe, threshold), part in table.groupby(["probe", "threshold"], sort=False):
+        total = {k: part[k].sum().item() for k in COUNTS}
+        row = {"probe": probe, "threshold": threshold} | total | shares(total)
+        for name in ("chance", "expected"):
+            expected, either = total[f"{name}_both"], total["a"] + total["b"]
+            row[f"jaccard_{name}"] = expected / (either - expected) if either else None
+        found.append(row)
+    return found
