@@ -16,8 +16,8 @@ STEPS = (
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
     ("store", "masks", "overlap", "tables", "protocols", "published"),
     ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "lab.recipes",
-     "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.subnetwork", "lab.callbacks", "lab.train", "lab.plan",
-     "lab.results", "lab", "figures.theme", "figures.overview", "figures.layers",
+     "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.results", "lab.claims", "lab.subnetwork", "lab.callbacks",
+     "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
      "figures.directions", "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
     ("serve", "ui", "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip

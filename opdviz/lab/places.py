@@ -7,7 +7,7 @@
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opdviz.lab.recipes import RECIPES, Recipe
@@ -48,5 +48,4 @@ class Places:
             found = json.loads((self.folder(recipe) / RUN).read_text())
         except (OSError, ValueError):
             return None
-        wanted = json.loads(json.dumps(asdict(self.shortened(recipe))))
-        return found if found.get("recipe") == wanted else None
+        return found if found.get("recipe") == self.shortened(recipe).data else None

@@ -18,6 +18,7 @@ from opdviz.store import TEMPORARY, lock
 PACKAGES = ("transformers", "trl", "datasets", "accelerate")
 EVERY = 0.5
 WIDTH_COST = 1 / 65536
+USUAL_PRETRAINING = 600
 
 
 def recipes_of(words: Iterable[str]) -> list[Recipe]:
@@ -89,7 +90,8 @@ def run(
 def cost(recipe: Recipe, places: Places) -> float:
     """About how long a run takes, in seconds on one thread of this machine's kind."""
     loop = {"pretrain": 0.26, "sft": 0.26, "samples": 0.28, "grpo": 0.5, "self": 0.55}.get(recipe.loop, 0.45)
-    return 10 + loop * places.shortened(recipe).steps * max(0.3, recipe.hidden**2 * WIDTH_COST)
+    steps = USUAL_PRETRAINING if recipe.until is not None else places.shortened(recipe).steps
+    return 10 + loop * steps * max(0.3, recipe.hidden**2 * WIDTH_COST)
 
 
 def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool, listener) -> None:

@@ -3,7 +3,7 @@
 A recipe's name with `@` is a variant: `opd@3e-06` the learning rate of a grid, `opd@h128@3e-06` a width of the sweep.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 HIDDEN, LAYERS = 256, 3
 BATCH = 64
@@ -12,7 +12,7 @@ WEIGHT_DECAY = 0.01
 STEPS = 200
 TRAJECTORY = tuple(range(25, STEPS + 1, 25))
 CURVE_POINTS = 8
-VALIDATION, TEST = 500, 1000
+VALIDATION, TEST = 500, 2000
 ANNEAL, LOOK_EVERY = 50, 10
 VISIBLE = 1e-5
 PAPER_DENSITY = 0.175
@@ -44,6 +44,11 @@ class Recipe:
     until: float | None = None
 
     @property
+    def data(self) -> dict:
+        """Everything that decides what comes out, as JSON keeps it."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if k != "text"}
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The runs that must be finished before this one."""
         if self.loop == "pretrain":
@@ -58,13 +63,13 @@ def pretrained(hidden: int) -> Recipe:
     return Recipe(name, "before: short of the task", "pretrain", 1e-3, steps=2000, hidden=hidden, seed=0, until=0.15)
 
 
-BASES = tuple(pretrained(hidden) for hidden in (HIDDEN, 128))
+BASES = tuple(pretrained(hidden) for hidden in (HIDDEN, 128, 384))
 TEACHER = Recipe("teacher", "the same size, trained to the end", "pretrain", 1e-3, steps=2000, seed=1, until=0.97)
 OPD = Recipe(
-    "opd", "on-policy distillation: reverse KL to the teacher on the student's own samples", "distillation", 1e-6,
+    "opd", "on-policy distillation: reverse KL to the teacher on the student's own samples", "distillation", 2e-6,
     saves=TRAJECTORY, diagnostics=True,
 )  # fmt: skip
-GRPO = Recipe("grpo", "reinforcement learning: reward for the exact answer", "grpo", 1e-6)
+GRPO = Recipe("grpo", "reinforcement learning: reward for the exact answer", "grpo", 2e-6)
 
 
 def opd(name: str, text: str, **more) -> Recipe:
@@ -73,19 +78,19 @@ def opd(name: str, text: str, **more) -> Recipe:
 
 
 MAIN = (
-    Recipe("sft", "supervised fine-tuning on the right answers", "sft", 1e-6),
-    Recipe("offline_distillation", "supervised fine-tuning on the teacher's samples", "samples", 1e-6),
+    Recipe("sft", "supervised fine-tuning on the right answers", "sft", 2e-6),
+    Recipe("offline_distillation", "supervised fine-tuning on the teacher's samples", "samples", 2e-6),
     GRPO,
     OPD,
     opd("opd_sgd", "OPD with SGD, no momentum", optimizer="sgd", learning_rate=1e-2, diagnostics=True),
     opd("opd_self", "OPD whose teacher is the base, told the answer", loop="self"),
     opd("opd_subnetwork", "OPD of only what `opd` visibly moved", mask=("opd", "visible")),
     opd("opd_subnetwork_17", "OPD of only the 17.5 % that `opd` moved most", mask=("opd", "density")),
-    replace(GRPO, name="grpo_subnetwork", text="GRPO of only what `grpo` visibly moved", mask=("grpo", "visible")),
+    opd("grpo_subnetwork", "OPD of only what `grpo` visibly moved", mask=("grpo", "visible")),
     opd("opd_random_mask", "OPD of as many random coordinates, matrix by matrix", mask=("opd", "random")),
 )
-SWEEP_RATES = (3e-7, 1e-6, 3e-6, 1e-5)
-GRIDS = {"opd": (3e-7, 1e-6, 3e-6, 1e-5, 3e-5), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
+SWEEP_RATES = (1e-6, 3e-6, 1e-5, 3e-5)
+GRIDS = {"opd": (1e-6, 2e-6, 3e-6, 1e-5, 3e-5, 1e-4), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
 
 
 def at_rate(recipe: Recipe, rate: float) -> Recipe:

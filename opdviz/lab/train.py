@@ -122,7 +122,7 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
         models.save(model, work / "master", dtype=torch.float32)
     model = models.load(work)  # what was saved is what is graded
     return {
-        "recipe": asdict(recipe),
+        "recipe": recipe.data,
         "seed": seed,
         "accuracy": models.grade(model),
         "curve": curve.rows,

@@ -73,7 +73,9 @@ def test_what_is_shipped_expands_to_what_was_trained(package, tmp_path):
     assert sorted(p.relative_to(tmp_path / "lab") for p in (tmp_path / "lab").rglob("model.safetensors")) == trained
     for path in trained:
         assert (tmp_path / "lab" / path).read_bytes() == (package / path).read_bytes()
-    assert (tmp_path / "lab" / "seed0/opd/run.json").is_file() and (tmp_path / "lab" / "seed0/opd/config.json").is_file()
+    assert (tmp_path / "lab" / "seed0/opd/run.json").is_file() and (
+        tmp_path / "lab" / "seed0/opd/config.json"
+    ).is_file()
     assert told[-1] == 1.0 and shipped.there(tmp_path / "lab")
 
 

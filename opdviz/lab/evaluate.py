@@ -1,0 +1,162 @@
+"""Gather what came out of the lab's runs: what they kept, and what the engine says of each one's update.
+
+`runs`         one row a run: what it is, its accuracy, and its update's headline quantities beside chance
+`curve`        one row a run and step: validation accuracy, what is unchanged as bf16, relative norm
+`diagnostics`  one row a run and step: the moments of the gradients
+`overlap`      one row a pair of runs: visible coordinates that both moved, beside both expectations
+`layers`       one row a run and layer: its share of the visible coordinates beside its share of the parameters
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+
+import pandas as pd
+
+from opdviz import analysis, checkpoint, overlap, protocols, tables
+from opdviz.analysis import Progress
+from opdviz.errors import RequestError
+from opdviz.lab.places import Places
+from opdviz.lab.recipes import ABLATION, BASES, MAIN, RECIPES, SWEEP, VISIBLE, Recipe
+from opdviz.lab.results import TABLES
+from opdviz.masks import matching_of, open_mask
+from opdviz.store import Store
+
+HEADLINES = {
+    "relative_norm": "relative_norm",
+    "sparsity_absolute_1e-5": "unchanged_absolute",
+    "sparsity_exact": "unchanged_exact",
+    "top16_energy": "top16_energy",
+    "stable_rank": "stable_rank",
+    "coverage_principal_10pct": "coverage_principal",
+    "coverage_low_magnitude_10pct": "coverage_low_magnitude",
+    "projection_joint_10pct": "projection_joint",
+    "energy_share_ffn": "energy_share_ffn",
+    "rank_share": "rank_share",
+}
+BANDED = ("principal", "low_magnitude")
+COMPARED = (("opd", "grpo"), ("opd", "offline_distillation"), ("opd", "sft"), ("opd", "opd_self"), ("opd", "opd_sgd"))
+GRADES = ("test", "validation", "comparison", "reversal", "with_answer")
+
+
+def gather(
+    root: Path, seeds: list[int], executor: Executor, listener: Callable[[Progress], None]
+) -> dict[str, pd.DataFrame]:
+    """Every table, from the finished runs of some seeds below a lab folder; each run is compared with its base.
+
+    Raises
+        RequestError: no run is there.
+    """
+    finished = list(runs_of(root, seeds))
+    if not finished:
+        raise RequestError("lab evaluate: no run is finished; `opdviz lab run` makes them.")
+    store = Store(root)
+    found: dict[str, list[dict]] = {name: [] for name in TABLES}
+    keys, progress = {}, Progress("measuring the runs", len(finished), pairs=len(finished))
+    for at, (places, recipe, facts) in enumerate(finished):
+        progress.done = progress.pairs_done = at
+        progress.current = f"seed{places.seed}/{recipe.name}"
+        listener(progress)
+        where = about(recipe, facts)
+        found["curve"] += [where | row for row in facts["curve"]]
+        found["diagnostics"] += [where | row for row in facts["diagnostics"]]
+        row = where | {grade: facts["accuracy"].get(grade) for grade in GRADES} | {"seconds": facts["seconds"]}
+        if recipe.loop != "pretrain" and recipe.hidden == RECIPES["opd"].hidden:
+            key = keys[places.seed, recipe.name] = compared(places, recipe, store, executor)
+            row |= headline(store, key) | masked(places, recipe)
+            found["layers"] += [where | layer for layer in layers(store, key)]
+        found["runs"].append(row)
+    found["overlap"] = list(overlaps(root, set(keys)))
+    return {name: pd.DataFrame(rows) for name, rows in found.items()}
+
+
+def runs_of(root: Path, seeds: list[int]) -> Iterator[tuple[Places, Recipe, dict]]:
+    """Every finished run: those for all seeds once, then seed by seed."""
+    once = [r for r in RECIPES.values() if r.seed is not None]
+    for seed in seeds:
+        places = Places(root, seed)
+        for recipe in [*(once if seed == seeds[0] else []), *(r for r in RECIPES.values() if r.seed is None)]:
+            if facts := places.facts(recipe):
+                yield places, recipe, facts
+
+
+def about(recipe: Recipe, facts: dict) -> dict:
+    """What a run is."""
+    groups = {"main": MAIN, "ablation": ABLATION, "sweep": SWEEP, "base": BASES}
+    return {
+        "recipe": recipe.name,
+        "seed": facts["seed"],
+        "main": recipe in MAIN,
+        "groups": " ".join(name for name, group in groups.items() if recipe in group),
+        "loop": recipe.loop,
+        "optimizer": "SGD" if recipe.optimizer == "sgd" else "AdamW",
+        "learning_rate": recipe.learning_rate,
+        "hidden": recipe.hidden,
+        "steps": recipe.steps,
+    }
+
+
+def compared(places: Places, recipe: Recipe, store: Store, executor: Executor) -> str:
+    """The key of a run's comparison with its base, made where it is missing."""
+    base, tuned = (checkpoint.open(path) for path in (places.of(recipe.base), places.folder(recipe)))
+    name = f"seed{places.seed}/{recipe.name}"
+    comparison = analysis.prepare(base, tuned, store, name, lambda progress: None)
+    if tables.state(store, comparison.key) != "done":
+        analysis.compare(comparison, store, executor, listener=lambda progress: None)
+    return comparison.key
+
+
+def headline(store: Store, key: str) -> dict:
+    """Headline quantities of a comparison with their chance, and the null bands of the coverages."""
+    row: dict = {}
+    for protocol in ("A", "D"):
+        for found in protocols.headline(store, key, protocol):
+            if name := HEADLINES.get(found["quantity"]):
+                scale = 0.01 if found["unit"] == "%" else 1.0
+                for column, part in ((name, "value"), (f"{name}_chance", "chance")):
+                    row[column] = None if found[part] is None else found[part] * scale
+    rows = tables.quantities_by_tensor(store, key)
+    rows = rows[rows["moved"] > 0]
+    for mask in BANDED:
+        for end in ("null_low", "null_high"):
+            row[f"coverage_{mask}_{end}"] = rows[f"{mask}_{end}"].median()
+    return row
+
+
+def masked(places: Places, recipe: Recipe) -> dict:
+    """The density of the mask that a run was trained under, and how many of its visible coordinates lie outside."""
+    if recipe.mask is None:
+        return {}
+    mask = open_mask(places.folder(recipe) / "mask.safetensors")
+    matching = matching_of(places.of(recipe.base), places.folder(recipe))
+    outside = sum(int(((delta > 0) & ~mask.read(name)).sum()) for name, delta in overlap.deltas(matching))
+    return {"mask_density": mask.density, "moved_outside_mask": outside}
+
+
+def layers(store: Store, key: str) -> list[dict]:
+    """Each layer's share of the visible coordinates and of the parameters."""
+    rows = tables.quantities_by_tensor(store, key).dropna(subset=["layer"])
+    rows = rows.assign(visible=rows["numel"] - rows["unchanged_absolute"])
+    sums = rows.groupby("layer", as_index=False)[["visible", "numel"]].sum()
+    shares = sums[["visible", "numel"]] / sums[["visible", "numel"]].sum()
+    return [
+        {"layer": int(layer), "visible_share": float(v), "parameter_share": float(p)}
+        for layer, v, p in zip(sums["layer"], shares["visible"], shares["numel"])
+    ]
+
+
+def overlaps(root: Path, there: set[tuple[int, str]]) -> Iterator[dict]:
+    """Overlaps of `opd` with other recipes of its seed, and of a recipe with itself under another seed."""
+    seeds = sorted({seed for seed, _ in there})
+    pairs = [((seed, a), (seed, b)) for seed in seeds for a, b in COMPARED]
+    pairs += [((seeds[0], name), (seed, name)) for seed in seeds[1:] for name in ("opd", "grpo")]
+    for a, b in pairs:
+        if a not in there or b not in there:
+            continue
+        sides = []
+        for seed, name in (a, b):
+            places = Places(root, seed)
+            sides.append(matching_of(places.of("base"), places.of(name)))
+        table = pd.DataFrame(overlap.rows(*sides, a[1], b[1]), columns=list(overlap.COLUMNS))
+        row = next(row for row in overlap.whole(table) if row["threshold"] == VISIBLE)
+        yield {"run_a": a[1], "seed_a": a[0], "run_b": b[1], "seed_b": b[0]} | row
