@@ -5,7 +5,7 @@ import streamlit as st
 from opdviz import ui
 
 st.set_page_config(page_title="opdviz", page_icon="docs/icon.svg", layout="wide")
-some = bool(ui.store().keys())
+ui.first_start()
 pages = {
     "Open": [
         st.Page("pages/open/comparisons.py", title="Comparisons", icon=":material/compare_arrows:", default=True),
@@ -19,6 +19,7 @@ pages = {
     ],
     "Learn": [
         st.Page("pages/learn/methods.py", title="Methods", icon=":material/menu_book:", url_path="methods"),
+        st.Page("pages/learn/lab.py", title="Lab", icon=":material/science:", url_path="lab"),
     ],
 }
 page = st.navigation(pages)

@@ -118,7 +118,7 @@ def parser() -> Parser:
     c.add_argument("--column", type=int, default=0)
     c.add_argument("--size", type=int, default=128)
     c = command("lab", lab_commands.lab, "train small models, and measure the papers' claims on them")
-    c.add_argument("action", choices=("list", "run", "evaluate"))
+    c.add_argument("action", choices=("list", "run", "evaluate", "ship"))
     c.add_argument("recipe", nargs="*", help="names or groups (main, ablation, sweep, all); `lab list` shows them")
     c.add_argument("--seed", type=int, default=0)
     c.add_argument("--steps", type=int, help="another length than the recipe's; kept apart")

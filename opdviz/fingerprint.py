@@ -35,6 +35,11 @@ def of_file(path: Path, advance: Callable[[int], None] = lambda n: None) -> str:
     return digest.hexdigest()
 
 
+def of_contents(data: bytes) -> str:
+    """What `of_file` gives for a file of these bytes."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
 class Memory:
     """Fingerprints already taken, kept in one JSON file; an entry holds while path, size and mtime are the same."""
 

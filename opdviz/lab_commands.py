@@ -1,7 +1,6 @@
 """Commands on runs: masks to train, overlaps of two runs, and the lab."""
 
 import argparse
-from pathlib import Path
 
 from opdviz.commands import MOST_WORKERS, print_json, store_of
 from opdviz.errors import RequestError, one_line
@@ -66,37 +65,70 @@ def lab(options: argparse.Namespace) -> None:
 
     if not 1 <= options.workers <= MOST_WORKERS:
         raise RequestError(f"--workers: found {options.workers}; expected 1 to {MOST_WORKERS}.")
-    if options.seed < 0 or options.seed >= 1 << 32:
+    if not 0 <= options.seed < 1 << 32:
         raise RequestError(f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}.")
     if options.steps is not None and not 1 <= options.steps <= MOST_STEPS:
         raise RequestError(f"--steps: found {options.steps}; expected 1 to {MOST_STEPS:,}.")
-    places = Places(Path(store_of(options).root) / "lab", options.seed, options.steps)
-    if options.action == "run":
-        run(options, plan.recipes_of(options.recipe or ["main"]), places)
-    else:
-        report(options, plan.recipes_of(options.recipe or ["base", "teacher", "main"]), places)
+    places = Places(store_of(options).root.resolve() / "lab", options.seed, options.steps)
+    wanted = plan.recipes_of(options.recipe or ["base", "teacher", "main"])
+    {"list": list_, "run": run, "evaluate": evaluate, "ship": ship}[options.action](options, wanted, places)
 
 
-def run(options: argparse.Namespace, wanted: list, places) -> None:
-    """`opdviz lab run`."""
-    from opdviz import progress
+def list_(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab list`: every recipe with the accuracy of its run, where it is done."""
     from opdviz.lab import plan
 
-    with progress.listener(None, quiet=options.json) as listener:
-        plan.run(wanted, places, count=options.workers, master=options.master, listener=listener)
-    report(options, wanted, places)
-
-
-def report(options: argparse.Namespace, wanted: list, places) -> None:
-    """`opdviz lab list` and `evaluate`: every run with its accuracy, by the file kept with it or measured again."""
-    from opdviz.lab import plan
-
-    if options.action == "evaluate":
-        plan.need_packages()
-    rows = [plan.row(recipe, places, again=options.action == "evaluate") for recipe in wanted]
+    rows = [plan.row(recipe, places) for recipe in wanted]
     if options.json:
         print_json(rows)
         return
     for row in rows:
         value = "not run yet" if row["test"] is None else f"{row['test']:.1%}"
         print(f"{row['recipe']:24s} {value:>11s}  {row['text']}")
+
+
+def run(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab run`: what is missing, and then the list."""
+    from opdviz import progress
+    from opdviz.lab import plan
+
+    with progress.listener(None, quiet=options.json) as listener:
+        plan.run(wanted, places, count=options.workers, master=options.master, listener=listener)
+    list_(options, wanted, places)
+
+
+def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab evaluate`: measure every finished run of every seed, keep the tables, and judge the claims."""
+    from opdviz import progress, workers
+    from opdviz.lab import claims, results
+    from opdviz.lab import evaluate as evaluation
+
+    with progress.listener(None, quiet=options.json) as listener, workers.pool(options.workers) as executor:
+        found = evaluation.gather(places.root, executor, listener)
+    results.keep(found, places.root / results.FOLDER)
+    rows = claims.verdicts(found)
+    if options.json:
+        print_json(rows)
+        return
+    print(f"{len(found['runs'])} runs, kept as Parquet in {places.root / results.FOLDER}")
+    for row in rows:
+        print(f"{row['verdict']:18s} {row['claim']}\n    {row['here']}\n    published: {row['published']}")
+
+
+def ship(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab ship`: renew what comes with the package, from the first seed's runs and the results of all."""
+    import shutil
+
+    from opdviz.lab import results, shipped
+    from opdviz.lab.recipes import MAIN
+
+    made = [f"seed{places.seed}/{recipe.name}" for recipe in MAIN]
+    missing = [name for name in ("base", "teacher", *made) if not (places.root / name / "run.json").is_file()]
+    if missing or not (places.root / results.FOLDER).is_dir():
+        raise RequestError(
+            f"lab ship: {', '.join(missing) or 'the results'} not there; `opdviz lab run main`, then `opdviz lab evaluate`."
+        )
+    shipped.pack(places.root, ["base", "teacher", *made])
+    shutil.copytree(places.root / results.FOLDER, results.SHIPPED, dirs_exist_ok=True)
+    size = sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file())
+    print(f"{len(shipped.index())} checkpoints and {len(results.TABLES)} tables, {size / 1e6:.1f} MB.")

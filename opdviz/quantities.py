@@ -231,9 +231,31 @@ RUNS = (
     share("jaccard_chance", "Jaccard index, by chance", "The index of two independent masks of these densities.",
           formula="p q / (p + q - p q)"),
 )  # fmt: skip
+LAB = (
+    word("recipe", "recipe", "The way a model of the lab was trained."),
+    count("seeds", "seeds", "How many runs of the recipe, each with its own data order and samples."),
+    Quantity("learning_rate", "learning rate", "The optimizer's learning rate, constant over the run.", "1", low=0, log=True),
+    share("accuracy", "accuracy", "Problems answered to the letter, greedily, by the model as saved in bf16.",
+          pitfall="Of 2,000 problems: differences below about 1 % are within sampling."),
+    share("test", "accuracy", "Test problems answered to the letter, greedily, by the model as saved in bf16."),
+    share("test_spread", "spread of accuracy", "Standard deviation over seeds; all start from one base."),
+    share("comparison", "accuracy, other task", "Accuracy on comparisons, which no recipe trains for."),
+    share("unchanged_absolute", "unchanged, 1e-5", "Share of coordinates with |D| <= 1e-5, as bf16.", source=A),
+    share("unchanged_exact", "unchanged, exactly", "Share of coordinates with D = 0, as bf16."),
+    share("mask_density", "density of the mask", "Share of coordinates that the run was allowed to move."),
+    Quantity("cv_sqrt_v", "spread of root v", "How unequal AdamW's step sizes are: coefficient of variation of sqrt(v).", "1",
+             "std(sqrt v) / mean(sqrt v), v the running mean of squared gradients", low=0,
+             pitfall="At 0 AdamW is SGD with another learning rate."),
+    *(share(f"coverage_{mask}_{end}", f"{label}, {text}", f"{text.capitalize()} of what blind updates of these weights give.")
+      for mask, label in (("principal", "moved on principal weights"), ("low_magnitude", "moved on small weights"))
+      for end, text in (("null_low", "low end"), ("null_high", "high end"))),
+    *(Quantity(f"{name}_chance", f"{label}, by chance", "The same for a blind update.", unit, low=0)
+      for name, label, unit in (("top16_energy", "energy of the top 16", "share"), ("stable_rank", "stable rank", "1"),
+                                ("projection_joint", "joint projection", "share"))),
+)  # fmt: skip
 QUANTITIES = {
     q.name: q
-    for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED, *RUNS)
+    for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED, *RUNS, *LAB)
 }
 
 

@@ -16,10 +16,11 @@ DEEPEST = 5
 
 
 def roots() -> list[Path]:
-    """The folders below which checkpoints may be named: --roots, or the working folder; the demo pair always."""
+    """The folders below which checkpoints may be named: --roots, or the working folder; the lab and the demo pair always."""
     given = os.environ.get("OPDVIZ_ROOTS")
     named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
-    return [*named, *(Path(p) for p in demo.pair() or ())]
+    lab = Path(os.environ.get("OPDVIZ_CACHE") or "cache") / "lab"
+    return [*named, lab, *(Path(p) for p in demo.pair() or ())]
 
 
 def allowed(path: str) -> str:

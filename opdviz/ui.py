@@ -12,6 +12,7 @@ import streamlit as st
 from opdviz import demo, jobs, roots, tables
 from opdviz.errors import OpdvizError, one_line
 from opdviz.figures import theme
+from opdviz.lab import shipped
 from opdviz.quantities import QUANTITIES
 from opdviz.store import Store, block_path, part_count
 from opdviz.words import count, plain
@@ -63,6 +64,21 @@ def read_only() -> bool:
     return os.environ.get("OPDVIZ_READ_ONLY") == "1"
 
 
+def first_start() -> None:
+    """In a cache that was never used: write the lab's checkpoints out and start comparing its `opd` run with the base."""
+    made = store()
+    lab = made.root / "lab"
+    if read_only() or lab.exists() or made.keys() or not shipped.index():
+        return
+    try:
+        with st.spinner("Unpacking the lab's checkpoints"):
+            shipped.expand(lab)
+    except OpdvizError as error:
+        st.error(plain(error))
+        return
+    start_job(*(str(lab / name) for name in shipped.FIRST), name="lab opd")
+
+
 def choose_comparison() -> None:
     """The frame's choice of comparison; its key stands in the address."""
     keys = store().keys()
@@ -85,6 +101,10 @@ def need_comparison() -> Chosen:
     key = st.session_state.get("comparison")
     keys = store().keys()
     if key not in keys:
+        if not keys and any(job.state == "running" for job in jobs.all_jobs(store())):
+            st.header("The first comparison is on its way", anchor=False)
+            st.fragment(wait_for_first, run_every=POLL)()
+            st.stop()
         if not keys:
             st.header("Nothing to show yet", anchor=False)
             st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
@@ -99,6 +119,13 @@ def need_comparison() -> Chosen:
             f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on."
         )
     return chosen
+
+
+def wait_for_first() -> None:
+    """Until a comparison has its first files: say what is going on; then draw the page."""
+    if store().keys():
+        st.rerun()
+    st.info("The checkpoints are being read. The page opens by itself.")
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
@@ -135,7 +162,11 @@ def heading(title: str, chosen: Chosen, *more: str) -> None:
     ]
     if chosen.state != "done":
         parts = [*parts, f"**{tables.done_share(chosen.store, chosen.key):.0%} computed so far**"]
-    first = "A small demonstration model, a sentence encoder, not an OPD run.  \n" if demo.is_demo(manifest) else ""
+    first = ""
+    if demo.is_demo(manifest):
+        first = "A small demonstration model, a sentence encoder, not an OPD run.  \n"
+    elif shipped.is_of_base(manifest):
+        first = "A small model of the lab's, 2.4 M parameters, trained on a laptop to add: see Learn, Lab.  \n"
     st.caption(first + " · ".join(parts))
 
 

@@ -18,7 +18,7 @@ STEPS = (
     ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "lab.recipes",
      "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.results", "lab.claims", "lab.subnetwork", "lab.callbacks",
      "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
-     "figures.directions", "figures.coordinates", "figures.tensor", "figures", "sentences", "progress"),
+     "figures.directions", "figures.coordinates", "figures.tensor", "figures.lab", "figures", "sentences", "progress"),
     ("serve", "ui", "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}

@@ -39,15 +39,13 @@ COMPARED = (("opd", "grpo"), ("opd", "offline_distillation"), ("opd", "sft"), ("
 GRADES = ("test", "validation", "comparison", "reversal", "with_answer")
 
 
-def gather(
-    root: Path, seeds: list[int], executor: Executor, listener: Callable[[Progress], None]
-) -> dict[str, pd.DataFrame]:
-    """Every table, from the finished runs of some seeds below a lab folder; each run is compared with its base.
+def gather(root: Path, executor: Executor, listener: Callable[[Progress], None]) -> dict[str, pd.DataFrame]:
+    """Every table, from the finished runs of all seeds below a lab folder; each run is compared with its base.
 
     Raises
         RequestError: no run is there.
     """
-    finished = list(runs_of(root, seeds))
+    finished = list(runs_of(root))
     if not finished:
         raise RequestError("lab evaluate: no run is finished; `opdviz lab run` makes them.")
     store = Store(root)
@@ -70,9 +68,10 @@ def gather(
     return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
 
-def runs_of(root: Path, seeds: list[int]) -> Iterator[tuple[Places, Recipe, dict]]:
+def runs_of(root: Path) -> Iterator[tuple[Places, Recipe, dict]]:
     """Every finished run: those for all seeds once, then seed by seed."""
     once = [r for r in RECIPES.values() if r.seed is not None]
+    seeds = sorted(int(p.name[4:]) for p in root.glob("seed*") if p.name[4:].isdigit())
     for seed in seeds:
         places = Places(root, seed)
         for recipe in [*(once if seed == seeds[0] else []), *(r for r in RECIPES.values() if r.seed is None)]:

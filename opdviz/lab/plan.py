@@ -139,14 +139,10 @@ def one_run(recipe: Recipe, places: Places, told: Path, master: bool) -> None:
     train.run(recipe, places, master=master, tell=tell)
 
 
-def row(recipe: Recipe, places: Places, *, again: bool = False) -> dict:
-    """What is known of a recipe's run: its accuracy as kept with it or, `again`, as its saved model answers now."""
+def row(recipe: Recipe, places: Places) -> dict:
+    """What is known of a recipe's run."""
     facts = places.facts(recipe) or {}
     accuracy = facts.get("accuracy", {})
-    if again and facts:
-        from opdviz.lab import models
-
-        accuracy = models.grade(models.load(places.folder(recipe)))
     known = ("test", "validation", "comparison", "reversal", "with_answer")
     return {"recipe": recipe.name, "seed": facts.get("seed"), "text": recipe.text} | {k: accuracy.get(k) for k in known}
 

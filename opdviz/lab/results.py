@@ -25,3 +25,33 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
     folder = root / FOLDER if (root / FOLDER / "runs.parquet").is_file() else SHIPPED
     files = {name: folder / f"{name}.parquet" for name in TABLES}
     return {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in files.items()}
+
+
+def of_group(found: dict[str, pd.DataFrame], table: str, group: str) -> pd.DataFrame:
+    """The rows of a table whose run belongs to a group (main, ablation, sweep)."""
+    rows = found[table]
+    return rows[rows["groups"].str.split().map(lambda names: group in names)] if len(rows) else rows
+
+
+def gains(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The sweep's curves, and `opd`'s own, with `gain`: validation accuracy beyond that of the base of their width."""
+    if found["curve"].empty:
+        return found["curve"]
+    own = found["curve"][(found["curve"]["recipe"] == "opd") & (found["curve"]["seed"] == 0)]
+    rows = pd.concat([of_group(found, "curve", "sweep"), own]).drop_duplicates(["recipe", "seed", "step"])
+    bases = of_group(found, "runs", "base").set_index("hidden")["validation"]
+    rows = rows[rows["hidden"].isin(bases.index) & (rows["seed"] == 0)]
+    return rows.assign(gain=rows["accuracy"] - rows["hidden"].map(bases))
+
+
+def by_recipe(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a main recipe: every number's mean over its seeds and, of accuracy, the spread (standard deviation)."""
+    main = of_group(found, "runs", "main")
+    if main.empty:
+        return main
+    numbers = main.select_dtypes("number").columns.difference(["seed", "hidden", "steps"])
+    rows = main.groupby("recipe", sort=False)[list(numbers)].mean()
+    grouped = main.groupby("recipe", sort=False)
+    rows.insert(0, "seeds", grouped["seed"].nunique())
+    rows.insert(1, "test_spread", grouped["test"].std())
+    return rows.reset_index()

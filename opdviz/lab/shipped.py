@@ -22,6 +22,7 @@ from opdviz.lab.places import RUN
 from opdviz.store import TEMPORARY, write
 
 HERE = Path(__file__).parent / "shipped"
+FIRST = ("base", "seed0/opd")
 INDEX = "index.json"
 WEIGHTS = "model.safetensors"
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -69,7 +70,7 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
         file = (root / path / WEIGHTS).read_bytes()
         data = packed((root / before / WEIGHTS).read_bytes(), file) if before else lzma.compress(file, preset=PRESET)
         entry = {"path": path, "before": before, "file": path.replace("/", ".") + ".xz"}
-        index.append(entry | {"digest": fingerprint.of_bytes(file)})
+        index.append(entry | {"digest": fingerprint.of_contents(file)})
         write(into / entry["file"], data)
 
     for run in runs:
@@ -93,6 +94,12 @@ def index() -> list[dict]:
         return json.loads((HERE / INDEX).read_text())
     except OSError:
         return []
+
+
+def is_of_base(manifest: dict) -> bool:
+    """Whether a comparison is of a run from the shipped base."""
+    known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
+    return known is not None and manifest.get("base", {}).get("fingerprints") == [known]
 
 
 def there(root: Path) -> bool:
@@ -124,7 +131,7 @@ def weights(entry: dict, files: dict[str, bytes]) -> bytes:
         file = unpacked(files[entry["before"]], data) if entry["before"] else lzma.decompress(data)
     except (OSError, lzma.LZMAError, SafetensorError) as error:
         raise CheckFailed(f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})") from None
-    if fingerprint.of_bytes(file) != entry["digest"]:
+    if fingerprint.of_contents(file) != entry["digest"]:
         raise CheckFailed(f"lab: shipped {entry['file']} is damaged; install opdviz again.")
     return file
 

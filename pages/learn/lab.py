@@ -1,0 +1,74 @@
+"""The lab: small models trained on a laptop in the papers' regime, and what of the papers' claims shows on them."""
+
+import pandas as pd
+import streamlit as st
+
+from opdviz import ui
+from opdviz.figures import lab
+from opdviz.lab import claims, results
+from opdviz.lab.claims import UNKNOWN
+
+COLUMNS = (
+    "recipe", "seeds", "learning_rate", "test", "test_spread", "comparison", "relative_norm", "unchanged_absolute",
+    "unchanged_exact", "top16_energy", "top16_energy_chance", "stable_rank", "stable_rank_chance", "coverage_principal",
+    "coverage_principal_null_low", "coverage_principal_null_high", "coverage_low_magnitude", "coverage_low_magnitude_null_low",
+    "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance", "mask_density",
+)  # fmt: skip
+st.header("The lab", anchor=False)
+st.markdown(
+    "A 2.4 M parameter model of Qwen3's architecture learns three-digit addition, is stopped short of it, and is then trained "
+    "on in the ways that the papers compare: from one base, for 200 steps, at one learning rate, saved as bf16. The runs come "
+    "with opdviz; `opdviz lab run` makes them again, and more of them."
+)
+found = results.read(ui.store().root / "lab")
+main = results.of_group(found, "runs", "main")
+if main.empty:
+    st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")
+    st.stop()
+before = claims.Runs(found).before
+ui.reading(lab.summary(main))
+ui.show(lab.accuracy(main, before), "lab_accuracy", main, ("accuracy",))
+
+st.subheader("What the papers claim, and what shows here", anchor=False)
+verdicts = claims.verdicts(found)
+known = [row for row in verdicts if row["verdict"] != UNKNOWN]
+counts = ", ".join(
+    f"{sum(r['verdict'] == v for r in known)} {v}" for v in (claims.SEEN, claims.NOT_SEEN, claims.OPPOSITE)
+)
+seeds = main.groupby("recipe")["seed"].nunique()
+ui.reading(
+    f"{counts}. A verdict needs every seed on one side ({seeds.min()} to {seeds.max()} seeds a recipe, one base: the spread is "
+    "that of data and sampling). The rules were written before the runs. What does not show at this size is not refuted."
+)
+st.dataframe(
+    pd.DataFrame(verdicts)[["verdict", "claim", "here", "published"]], hide_index=True, row_height=64, key="lab_claims",
+    column_config={"verdict": st.column_config.TextColumn("verdict", width="small"),
+                   "here": st.column_config.TextColumn("in the lab", width="large"),
+                   "published": st.column_config.TextColumn("published (arXiv 2606.13657)", width="medium")},
+)  # fmt: skip
+
+st.subheader("Every recipe", anchor=False)
+table = results.by_recipe(found)
+shown = [c for c in COLUMNS if c in table]
+ui.reading(
+    "Means over seeds. Coverages stand beside the band of blind updates, everything else beside its chance level."
+)
+st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config={c: ui.column(c) for c in shown})
+
+st.subheader("Sparsity against gain", anchor=False)
+gains = results.gains(found)
+ui.reading(
+    "Each line is one OPD run, from its first steps on the left to its end; in the grey range half to 95 % of the coordinates "
+    "keep their bf16 bits, as in the papers. How sparse an update is follows from the learning rate and the steps first."
+)
+ui.show(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
+
+ablation = results.of_group(found, "curve", "ablation")
+if len(ablation):
+    st.subheader("AdamW against SGD, both tuned", anchor=False)
+    first = ablation[ablation["seed"] == ablation["seed"].min()]
+    ui.reading(claims.behind(claims.Runs(found))[1])
+    ui.show(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
+    moments = results.of_group(found, "diagnostics", "main")
+    ui.reading("The moments of the gradients that each saw, at its own learning rate.")
+    ui.show(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))
