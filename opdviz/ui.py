@@ -18,6 +18,7 @@ from opdviz.store import Store, block_path, part_count
 from opdviz.words import count, plain
 
 POLL = "1s"
+LAB_NAME = "lab opd"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def read_only() -> bool:
 
 def first_start() -> None:
     """In a cache that was never used: write the lab's checkpoints out and start comparing its `opd` run with the base."""
+    st.session_state["first_view"] = "first_view" not in st.session_state
     made = store()
     lab = made.root / "lab"
     if read_only() or lab.exists() or made.keys() or not shipped.index():
@@ -76,7 +78,17 @@ def first_start() -> None:
     except OpdvizError as error:
         st.error(plain(error))
         return
-    start_job(*(str(lab / name) for name in shipped.FIRST), name="lab opd")
+    start_job(*(str(lab / name) for name in shipped.FIRST), name=LAB_NAME)
+
+
+def open_the_lab_s_first(rows: list[dict]) -> None:
+    """Where this is a visitor's first page: go to the lab's own comparison, while it is the only one, or on its way."""
+    alone = [row["name"] for row in rows] == [LAB_NAME]
+    coming = not rows and any(
+        job.request.get("name") == LAB_NAME and job.state == "running" for job in jobs.all_jobs(store())
+    )
+    if st.session_state["first_view"] and (alone or coming):
+        st.switch_page("pages/run/overview.py")
 
 
 def choose_comparison() -> None:

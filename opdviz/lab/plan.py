@@ -1,5 +1,6 @@
 """Which runs are needed, which are there, and the rest on a pool of processes: two runs at a time beat one on two cores."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from opdviz.lab.places import Places
 from opdviz.lab.recipes import GROUPS, RECIPES, Recipe
 from opdviz.store import TEMPORARY, lock
 
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
 PACKAGES = ("transformers", "trl", "datasets", "accelerate")
 EVERY = 0.5
 WIDTH_COST = 1 / 65536
@@ -96,6 +98,7 @@ def cost(recipe: Recipe, places: Places) -> float:
 
 def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool, listener) -> None:
     """Run a list in the order of its needs."""
+    os.environ |= OFFLINE
     progress = Progress("training", sum(cost(r, places) for r in todo), pairs=len(todo))
     pending, flying, done = list(todo), {}, 0.0
     told = places.by_seed / "progress"

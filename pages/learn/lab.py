@@ -1,9 +1,8 @@
 """The lab: small models trained on a laptop in the papers' regime, and what of the papers' claims shows on them."""
 
-import pandas as pd
 import streamlit as st
 
-from opdviz import ui
+from opdviz import ui, words
 from opdviz.figures import lab
 from opdviz.lab import claims, results
 from opdviz.lab.claims import UNKNOWN
@@ -14,6 +13,7 @@ COLUMNS = (
     "coverage_principal_null_low", "coverage_principal_null_high", "coverage_low_magnitude", "coverage_low_magnitude_null_low",
     "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance", "mask_density",
 )  # fmt: skip
+COLOURS = {claims.SEEN: "green", claims.NOT_SEEN: "gray", claims.OPPOSITE: "orange", UNKNOWN: "gray"}
 st.header("The lab", anchor=False)
 st.markdown(
     "A 2.4 M parameter model of Qwen3's architecture learns three-digit addition, is stopped short of it, and is then trained "
@@ -37,15 +37,14 @@ counts = ", ".join(
 )
 seeds = main.groupby("recipe")["seed"].nunique()
 ui.reading(
-    f"{counts}. A verdict needs every seed on one side ({seeds.min()} to {seeds.max()} seeds a recipe, one base: the spread is "
+    f"**{counts}.** A verdict needs every seed on one side ({words.count(seeds.max(), 'seed')} a recipe, one base: the spread is "
     "that of data and sampling). The rules were written before the runs. What does not show at this size is not refuted."
 )
-st.dataframe(
-    pd.DataFrame(verdicts)[["verdict", "claim", "here", "published"]], hide_index=True, row_height=64, key="lab_claims",
-    column_config={"verdict": st.column_config.TextColumn("verdict", width="small"),
-                   "here": st.column_config.TextColumn("in the lab", width="large"),
-                   "published": st.column_config.TextColumn("published (arXiv 2606.13657)", width="medium")},
-)  # fmt: skip
+for row in verdicts:
+    left, right = st.columns([1, 6])
+    left.badge(row["verdict"], color=COLOURS[row["verdict"]])
+    right.markdown(f"**{row['claim']}** {row['here']}")
+    right.caption(f"Published (arXiv 2606.13657): {row['published']}") if row["published"] else None
 
 st.subheader("Every recipe", anchor=False)
 table = results.by_recipe(found)
@@ -53,7 +52,10 @@ shown = [c for c in COLUMNS if c in table]
 ui.reading(
     "Means over seeds. Coverages stand beside the band of blind updates, everything else beside its chance level."
 )
-st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config={c: ui.column(c) for c in shown})
+config = {c: ui.column(c) for c in shown} | {
+    "learning_rate": st.column_config.NumberColumn("rate", format="scientific")
+}
+st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config=config)
 
 st.subheader("Sparsity against gain", anchor=False)
 gains = results.gains(found)

@@ -10,6 +10,7 @@ from opdviz.words import duration, plain
 st.header("What did training do to the weights?", anchor=False)
 store = ui.store()
 rows = tables.listing(store)
+ui.open_the_lab_s_first(rows)
 pair = demo.pair()
 if not rows:
     st.markdown(
@@ -19,7 +20,7 @@ if not rows:
     )
 if pair and not any(row["name"] == demo.NAME for row in rows) and not ui.read_only():
     st.info(
-        "The demonstration pair is installed: a small sentence encoder and a model tuned from it, 22.7 M parameters."
+        "A second demonstration pair is installed: a sentence encoder and a model tuned from it, 22.7 M parameters."
     )
     if st.button("Compare the demo pair", type="primary", key="start_demo"):
         ui.start_job(*pair, name=demo.NAME)

@@ -1,0 +1,210 @@
+"""The lab's commands, from the shipped base and teacher: a short run end to end, the same bits again, and what is refused."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opdviz import masks
+from opdviz.cli import main
+from opdviz.lab import plan, recipes, shipped
+from opdviz.lab.places import Places
+
+ROOT = Path(__file__).parent.parent.parent
+SHORT = ["--seed", "0", "--steps", "20"]
+
+
+def lab(*arguments: str, cache: Path, **more) -> subprocess.CompletedProcess:
+    """A lab command in a process of its own."""
+    command = [sys.executable, "-m", "opdviz", "lab", *arguments, "--cache", str(cache)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, **more)
+
+
+def weights(cache: Path, run: str = "seed0.steps20/opd") -> bytes:
+    """The bytes of a run's saved model."""
+    return (cache / "lab" / run / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def killed_then_run(tmp_path_factory):
+    """A short OPD run that was killed once while it trained, and then run again."""
+    cache = tmp_path_factory.mktemp("lab")
+    command = [sys.executable, "-m", "opdviz", "lab", "run", "opd", *SHORT, "--cache", str(cache)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    folder, deadline = cache / "lab" / "seed0.steps20", time.monotonic() + 120
+    while not list(folder.glob("progress/opd")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(folder.glob(".opd.*.tmp")) and not (folder / "opd").exists()
+    started = time.monotonic()
+    done = lab("run", "opd", *SHORT, cache=cache)
+    return cache, done, time.monotonic() - started
+
+
+def test_a_short_run_goes_end_to_end(killed_then_run):
+    cache, done, seconds = killed_then_run
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr and "training:" in done.stderr
+    assert seconds < 120
+    facts = json.loads((cache / "lab" / "seed0.steps20" / "opd" / "run.json").read_text())
+    assert facts["curve"][-1]["step"] == 20 and 0 < facts["curve"][-1]["unchanged_exact"] < 1
+    assert [row["step"] for row in facts["diagnostics"]][0] == 1 and facts["diagnostics"][-1]["cv_sqrt_v"] > 0
+    assert 0.4 < facts["accuracy"]["test"] < 0.95
+
+
+def test_a_killed_run_leaves_nothing_behind(killed_then_run):
+    cache, _, _ = killed_then_run
+    assert not list((cache / "lab").rglob("*.tmp")) and not (cache / "lab" / "seed0.steps20" / "progress").exists()
+
+
+def test_a_finished_run_is_not_run_again(killed_then_run):
+    cache, _, _ = killed_then_run
+    before = (cache / "lab" / "seed0.steps20" / "opd" / "run.json").stat().st_mtime_ns
+    done = lab("run", "opd", *SHORT, "--json", cache=cache)
+    assert done.returncode == 0 and json.loads(done.stdout)[0]["test"] is not None
+    assert (cache / "lab" / "seed0.steps20" / "opd" / "run.json").stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_bits_and_a_mask_is_kept_to(killed_then_run, tmp_path):
+    cache, _, _ = killed_then_run
+    done = lab("run", "opd_random_mask", *SHORT, cache=tmp_path)  # trains `opd` first, which it needs
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert weights(tmp_path) == weights(cache)
+    run = tmp_path / "lab" / "seed0.steps20" / "opd_random_mask"
+    mask = masks.open_mask(run / "mask.safetensors")
+    opd = dict(masks.visible(masks.matching_of(tmp_path / "lab" / "base", run.parent / "opd"), recipes.VISIBLE))
+    assert {n: int(mask.read(n).sum()) for n in mask.tensors} == {n: int(b.sum()) for n, b in opd.items()}
+    moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(tmp_path / "lab" / "base", run))}
+    assert not any((moved[n] & ~mask.read(n)).any() for n in moved)
+    assert sum(int(m.sum()) for m in moved.values()) > 0.3 * mask.density * sum(m.size for m in moved.values())
+
+
+def test_shipped_masked_runs_moved_nothing_else(tmp_path):
+    shipped.expand(tmp_path)
+    places = Places(tmp_path)
+    opd = masks.matching_of(places.of("base"), places.of("opd"))
+    threshold = masks.threshold_for(opd, recipes.PAPER_DENSITY)
+    for run, source, limit in (
+        ("opd_subnetwork", "opd", recipes.VISIBLE),
+        ("opd_subnetwork_17", "opd", threshold),
+        ("grpo_subnetwork", "grpo", recipes.VISIBLE),
+    ):
+        allowed = dict(masks.visible(masks.matching_of(places.of("base"), places.of(source)), limit))
+        moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(places.of("base"), places.of(run)))}
+        assert not any((moved[n] & ~allowed[n]).any() for n in moved), run
+        assert sum(int(m.sum()) for m in moved.values()) > 10_000
+
+
+def test_what_is_shipped_was_made_by_the_recipes_as_they_stand(tmp_path):
+    shipped.expand(tmp_path)
+    places = Places(tmp_path)
+    for recipe in (recipes.BASES[0], recipes.TEACHER, *recipes.MAIN):
+        facts = places.facts(recipe)
+        assert facts, f"{recipe.name} was shipped by another recipe"
+        assert facts["seed"] == (recipe.seed or 0)
+    assert 0.4 <= places.facts(recipes.BASES[0])["accuracy"]["test"] <= 0.75
+    assert places.facts(recipes.TEACHER)["accuracy"]["test"] >= 0.95
+    opd = places.facts(recipes.RECIPES["opd"])
+    assert 0.5 <= opd["curve"][-1]["unchanged_exact"] <= 0.95
+    assert len(list((places.of("opd") / "steps").iterdir())) >= 8
+    assert plan.missing(recipes.MAIN, places) == []
+
+
+def test_what_is_shipped_is_small():
+    assert sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file()) < 25e6
+
+
+def test_needs_come_before_what_needs_them(tmp_path):
+    order = [r.name for r in plan.missing(plan.recipes_of(["opd_subnetwork"]), Places(tmp_path))]
+    assert order == ["base", "teacher", "opd", "opd_subnetwork"]
+    assert len(recipes.RECIPES) == len({*recipes.RECIPES}) and len(recipes.GRIDS["opd"]) >= 5 <= len(
+        recipes.GRIDS["opd_sgd"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "ppo"], "there are: main, ablation, sweep, all, sft"),
+        (["run", "opd", "--steps", "0"], "expected 1 to"),
+        (["run", "opd", "--seed", "-1"], "whole number from 0"),
+        (["run", "opd", "--workers", "0"], "expected 1 to 256"),
+        (["dance"], "invalid choice"),
+    ],
+)
+def test_wrong_requests_are_one_line(tmp_path, capsys, arguments, said):
+    assert main(["lab", *arguments, "--cache", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "trl" else object())
+    assert main(["lab", "run", "opd", *SHORT, "--cache", str(tmp_path)]) == 2
+    err = capsys.readouterr().err.strip()
+    assert err == "opdviz: lab run: trl missing; pip install -r requirements-lab.txt"
+
+
+def test_everything_but_training_works_without_the_lab_s_packages(tmp_path):
+    shipped.expand(tmp_path / "lab")
+    code = (
+        "import sys\n"
+        "for name in ('transformers', 'trl', 'datasets', 'accelerate', 'tokenizers'): sys.modules[name] = None\n"
+        "from opdviz.cli import main\n"
+        f"cache = ['--cache', {str(tmp_path)!r}]\n"
+        "assert main(['lab', 'list', *cache]) == 0\n"
+        f"pair = [{str(tmp_path / 'lab' / 'base')!r}, {str(tmp_path / 'lab' / 'seed0' / 'opd')!r}]\n"
+        "assert main(['compare', *pair, '--measures', 'sparsity', '--workers', '1', '--name', 'x', *cache]) == 0\n"
+        f"assert main(['subnetwork', 'x', '--out', {str(tmp_path / 'm.safetensors')!r}, *cache]) == 0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "not run yet" not in done.stdout
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path):
+    shipped.expand(tmp_path / "lab")
+    size = 1 << 20
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    done = lab("run", "sft", "--steps", "1", cache=tmp_path, preexec_fn=small)
+    assert done.returncode == 3
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("opdviz: ")]
+    assert "make room" in line and "Traceback" not in done.stderr
+    assert not (tmp_path / "lab" / "seed0.steps1" / "sft").exists() and not list((tmp_path / "lab").rglob("*.tmp"))
+
+
+def test_a_busy_folder_is_refused(tmp_path, capsys):
+    from opdviz.store import lock
+
+    with lock(tmp_path / "lab"):
+        assert main(["lab", "run", "opd", *SHORT, "--cache", str(tmp_path)]) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_evaluate_without_runs_says_what_to_do(tmp_path, capsys):
+    assert main(["lab", "evaluate", "--cache", str(tmp_path)]) == 2
+    assert "no run is finished" in capsys.readouterr().err
+
+
+def test_hooks_of_numpy_and_torch_agree_on_bf16():
+    """The curve's unchanged share, counted in torch while training, is what the engine counts in the saved files."""
+    from opdviz.lab import results
+
+    runs = results.read(ROOT / "nowhere")["runs"]
+    curve = results.read(ROOT / "nowhere")["curve"]
+    last = curve[curve["step"] == curve["steps"]].set_index(["recipe", "seed"])
+    main_ = runs[runs["main"]].set_index(["recipe", "seed"])
+    for column in ("unchanged_exact", "unchanged_absolute", "relative_norm"):
+        assert np.allclose(main_[column], last.loc[main_.index, column], rtol=1e-9), column
