@@ -53,6 +53,8 @@ def overlap(options: argparse.Namespace) -> None:
         for name, text in (("chance", "of chance"), ("expected", "of what the sizes of the weights explain")):
             if row[f"{name}_both"]:
                 print(f"    {row['both'] / row[f'{name}_both']:.3f} times {row[f'{name}_both']:,.0f}, {text}")
+        if row["both"]:
+            print(f"    {row['a_in_b']:.2%} of a's lie in b, {row['b_in_a']:.2%} of b's in a")
         if row["jaccard"] is not None:
             chance, expected = row["jaccard_chance"], row["jaccard_expected"]
             print(f"    Jaccard {row['jaccard']:.4f}; chance {chance:.4f}, given the sizes {expected:.4f}")

@@ -46,6 +46,7 @@ print(json.dumps({"turns": told, "torch": "torch" in sys.modules, "measures": "o
 
 def drawn(page: str, cache: Path, query: dict | None = None, **environment: str) -> list[dict]:
     """What a page shows when it is drawn twice; asserts that nothing raised and that torch was not imported."""
+    (cache / "lab").mkdir(exist_ok=True)  # opened before: no first start
     variables = os.environ | {"OPDVIZ_CACHE": str(cache)} | environment
     command = [sys.executable, "-c", textwrap.dedent(DRAW), page, json.dumps(query or {})]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=120)
@@ -73,6 +74,7 @@ def cache(tmp_path_factory) -> Path:
 def test_every_page_has_an_empty_state(page, tmp_path):
     for turn in drawn(page, tmp_path, OPDVIZ_ROOTS=str(tmp_path)) if page not in RUN_PAGES else []:
         assert not turn["errors"]
+    (tmp_path / "lab").mkdir(exist_ok=True)
     if page in RUN_PAGES:
         command = [sys.executable, "-c", textwrap.dedent(DRAW), page, "{}"]
         done = subprocess.run(
@@ -110,6 +112,7 @@ def test_every_page_shows_what_is_there_of_a_partial_one(page, cache):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_can_be_drawn_while_a_job_runs(page, tmp_path):
     store = Store(tmp_path)
+    (tmp_path / "lab").mkdir()
     job = jobs.start(store, str(GOLDEN / "base"), str(GOLDEN / "tuned_a"), name="running")
     try:
         variables = os.environ | {"OPDVIZ_CACHE": str(tmp_path), "OPDVIZ_ROOTS": str(tmp_path)}

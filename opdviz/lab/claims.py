@@ -96,7 +96,7 @@ def spread(runs: Runs) -> tuple[str, str]:
         f"FFN holds {several(ffn)} of the energy with {percent(chance.iloc[0])} of the parameters."
     )
     even = ratio.between(0.5, 2).all()
-    verdict = decide(ffn - chance)
+    verdict = decide(ffn - chance, MARGIN)
     return (verdict if even else NOT_SEEN), told
 
 
@@ -181,7 +181,20 @@ def behind(runs: Runs) -> tuple[str, str]:
         f"At their best learning rates, AdamW {adamw['learning_rate'].iloc[0]:g} and SGD {sgd['learning_rate'].iloc[0]:g}: "
         f"{several(adamw['test'])} against {several(sgd['test'])} after as many steps."
     )
+    sparse = {o: sparsest(runs.tables["curve"], o) for o in ("AdamW", "SGD")}
+    if None not in sparse.values():
+        best = f"{percent(sparse['AdamW'])} against {percent(sparse['SGD'])}"
+        told += f" As long as half of the coordinates are unchanged, on validation: {best}."
     return decide(both, MARGIN), told
+
+
+def sparsest(curve: pd.DataFrame, optimizer: str) -> float | None:
+    """The best validation accuracy that an optimizer's grid meets while half of the bf16 coordinates are unchanged."""
+    if curve.empty:
+        return None
+    rows = curve[(curve["optimizer"] == optimizer) & curve["groups"].str.contains("ablation")]
+    rows = rows[(rows["seed"] == rows["seed"].min()) & (rows["unchanged_exact"] >= 0.5)]
+    return None if rows.empty else float(rows["accuracy"].max())
 
 
 def tuned(runs: Runs, optimizer: str) -> pd.DataFrame | None:

@@ -26,7 +26,7 @@ if main.empty:
     st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")
     st.stop()
 before = claims.Runs(found).before
-ui.reading(lab.summary(main))
+ui.reading(f"**{lab.summary(main)}** {claims.beats_random(claims.Runs(found))[1]}")
 ui.show(lab.accuracy(main, before), "lab_accuracy", main, ("accuracy",))
 
 st.subheader("What the papers claim, and what shows here", anchor=False)
@@ -38,13 +38,14 @@ counts = ", ".join(
 seeds = main.groupby("recipe")["seed"].nunique()
 ui.reading(
     f"**{counts}.** A verdict needs every seed on one side ({words.count(seeds.max(), 'seed')} a recipe, one base: the spread is "
-    "that of data and sampling). The rules were written before the runs. What does not show at this size is not refuted."
+    "that of data and sampling). The rules were written before the results. What does not show at this size is not refuted."
 )
 for row in verdicts:
     left, right = st.columns([1, 6])
     left.badge(row["verdict"], color=COLOURS[row["verdict"]])
     right.markdown(f"**{row['claim']}** {row['here']}")
-    right.caption(f"Published (arXiv 2606.13657): {row['published']}") if row["published"] else None
+    if row["published"]:
+        right.caption(f"Published (arXiv 2606.13657): {row['published']}")
 
 st.subheader("Every recipe", anchor=False)
 table = results.by_recipe(found)

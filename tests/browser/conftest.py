@@ -35,10 +35,12 @@ def free_port() -> int:
 
 
 class Server:
-    """`opdviz app` on a cache of its own."""
+    """`opdviz app` on a cache of its own; one that is not `fresh` has been opened before."""
 
-    def __init__(self, cache: Path, roots: Path):
+    def __init__(self, cache: Path, roots: Path, *, fresh: bool = False):
         self.cache, self.roots, self.port = cache, roots, free_port()
+        if not fresh:
+            (cache / "lab").mkdir(parents=True, exist_ok=True)
         self.process = None
         self.start()
 
@@ -86,8 +88,8 @@ def start_server():
     """Start servers of a test's own; name it before `visit`, so that they outlive the pages."""
     started: list[Server] = []
 
-    def start(cache: Path) -> Server:
-        started.append(Server(cache, GOLDEN))
+    def start(cache: Path, *, fresh: bool = False) -> Server:
+        started.append(Server(cache, GOLDEN, fresh=fresh))
         return started[-1]
 
     yield start

@@ -13,7 +13,7 @@ from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
-PAGES = ("", "overview", "layers", "directions", "coordinates", "tensor", "methods")
+PAGES = ("", "overview", "layers", "directions", "coordinates", "tensor", "methods", "lab")
 
 
 def settled(page) -> None:
@@ -134,3 +134,19 @@ def test_a_row_of_the_comparisons_opens_it_and_next_goes_to_the_next_tensor(serv
     tensor.get_by_role("button", name="next →").click()
     expect(tensor.get_by_role("heading", name="model.embed_tokens.weight")).to_be_visible(timeout=15_000)
     tensor.wait_for_url(re.compile("tensor=model.embed_tokens.weight"), timeout=5_000)
+
+
+def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visit):
+    own = start_server(tmp_path / "cache", fresh=True)
+    started = time.monotonic()
+    page = visit(own.address)
+    page.wait_for_url(re.compile("/overview"), timeout=30_000)
+    expect(page.get_by_text("Relative norm").first).to_be_visible(timeout=60_000)
+    assert time.monotonic() - started < 60
+    expect(page.get_by_text("A small model of the lab").first).to_be_visible()
+    (job,) = jobs.all_jobs(Store(own.cache))
+    assert job.state == "done" and job.request["name"] == "lab opd"
+    again = visit(own.address)
+    again.wait_for_url(re.compile("/overview"), timeout=30_000)
+    again.get_by_role("link", name="Comparisons").click()
+    expect(again.get_by_text("1 comparison in the cache")).to_be_visible(timeout=15_000)
