@@ -127,7 +127,7 @@ def label(path: Path) -> str:
     while len(parts) > 1 and parts[-1].lower() in PLAIN:
         parts = parts[:-1]
     last = parts[-1] if parts else "checkpoint"
-    numbered = last.lower().startswith(("checkpoint-", "global_step", "step")) and len(parts) > 1
+    numbered = (last.isdigit() or last.lower().startswith(("checkpoint-", "global_step", "step"))) and len(parts) > 1
     return f"{parts[-2]}/{last}" if numbered else last
 
 

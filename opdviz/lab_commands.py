@@ -87,6 +87,8 @@ def list_(options: argparse.Namespace, wanted: list, places) -> None:
     for row in rows:
         value = "not run yet" if row["test"] is None else f"{row['test']:.1%}"
         print(f"{row['recipe']:24s} {value:>11s}  {row['text']}")
+    groups = ", ".join(f"{name} ({len(group)} runs)" for name, group in plan.GROUPS.items())
+    print(f"Groups: {groups}, all. `opdviz lab list GROUP` shows their runs.")
 
 
 def run(options: argparse.Namespace, wanted: list, places) -> None:

@@ -57,8 +57,11 @@ def load(folder: Path) -> Qwen3ForCausalLM:
 
 
 def save(model: Qwen3ForCausalLM, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Save a model's weights in `dtype`, its configuration and its tokenizer; the model itself stays as it is."""
-    weights = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    """Save a model's weights in `dtype`, its configuration and its tokenizer; the model itself stays as it is.
+
+    The output head is the embedding, and is not saved twice.
+    """
+    weights = {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     model.save_pretrained(folder, state_dict=weights)
     tokenizer().save_pretrained(folder)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from opdviz.lab.recipes import RECIPES, Recipe
 
-RUN = "run.json"
+RUN, MASTER = "run.json", "master"
 
 
 @dataclass(frozen=True)

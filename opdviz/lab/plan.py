@@ -12,7 +12,7 @@ from opdviz import workers
 from opdviz.analysis import Progress
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.lab import shipped
-from opdviz.lab.places import Places
+from opdviz.lab.places import MASTER, Places
 from opdviz.lab.recipes import GROUPS, RECIPES, Recipe
 from opdviz.store import TEMPORARY, lock
 
@@ -51,19 +51,19 @@ def need_packages() -> None:
         raise RequestError(f"lab run: {', '.join(missing)} missing; pip install -r requirements-lab.txt")
 
 
-def missing(wanted: Iterable[Recipe], places: Places) -> list[Recipe]:
-    """The runs that are not there yet, with those that they need before them."""
+def missing(wanted: Iterable[Recipe], places: Places, *, master: bool = False) -> list[Recipe]:
+    """The runs that are not there yet, with those that they need before them; `master`: or lack their float32 weights."""
     found: dict[str, Recipe] = {}
 
-    def add(recipe: Recipe) -> None:
-        if recipe.name in found or places.facts(recipe):
+    def add(recipe: Recipe, *, whole: bool) -> None:
+        if recipe.name in found or (whole and places.facts(recipe)):
             return
         for name in recipe.needs:
-            add(RECIPES[name])
+            add(RECIPES[name], whole=True)
         found[recipe.name] = recipe
 
     for recipe in wanted:
-        add(recipe)
+        add(recipe, whole=not master or (places.folder(recipe) / MASTER).is_dir())
     return list(found.values())
 
 
@@ -82,7 +82,7 @@ def run(
             for leftover in folder.glob(f".*{TEMPORARY}"):
                 shutil.rmtree(leftover, ignore_errors=True)
         shipped.expand(places.root)
-        todo = missing(wanted, places)
+        todo = missing(wanted, places, master=master)
         if not todo:
             return
         need_packages()

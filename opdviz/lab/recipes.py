@@ -82,7 +82,7 @@ MAIN = (
     Recipe("offline_distillation", "supervised fine-tuning on the teacher's samples", "samples", 2e-6),
     GRPO,
     OPD,
-    opd("opd_sgd", "OPD with SGD, no momentum", optimizer="sgd", learning_rate=1e-2, diagnostics=True),
+    opd("opd_sgd", "OPD with SGD, no momentum", optimizer="sgd", learning_rate=3e-2, diagnostics=True),
     opd("opd_self", "OPD whose teacher is the base, told the answer", loop="self"),
     opd("opd_subnetwork", "OPD of only what `opd` visibly moved", mask=("opd", "visible")),
     opd("opd_subnetwork_17", "OPD of only the 17.5 % that `opd` moved most", mask=("opd", "density")),
@@ -90,7 +90,7 @@ MAIN = (
     opd("opd_random_mask", "OPD of as many random coordinates, matrix by matrix", mask=("opd", "random")),
 )
 SWEEP_RATES = (1e-6, 3e-6, 1e-5, 3e-5)
-GRIDS = {"opd": (1e-6, 2e-6, 3e-6, 1e-5, 3e-5, 1e-4), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
+GRIDS = {"opd": (1e-6, 2e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
 
 
 def at_rate(recipe: Recipe, rate: float) -> Recipe:

@@ -55,3 +55,21 @@ def by_recipe(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows.insert(0, "seeds", grouped["seed"].nunique())
     rows.insert(1, "test_spread", grouped["test"].std())
     return rows.reset_index()
+
+
+def overlaps(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a pair of runs: how much their visible coordinates overlap, as a Jaccard index and as two ratios.
+
+    Pairs of recipes are means over seeds; a recipe stands beside itself under another seed as well.
+    """
+    rows = found["overlap"]
+    if rows.empty:
+        return rows
+    same = rows["run_a"] == rows["run_b"]
+    rows = rows.assign(
+        run_b=rows["run_b"].where(~same, rows["run_b"] + ", another seed"),
+        times_chance=rows["both"] / rows["chance_both"],
+        times_expected=rows["both"] / rows["expected_both"],
+    )
+    columns = ["jaccard", "times_chance", "times_expected"]
+    return rows.groupby(["run_a", "run_b"], sort=False, as_index=False)[columns].mean()

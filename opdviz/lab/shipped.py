@@ -150,6 +150,7 @@ def put(folder: Path, file: bytes, facts: dict | None) -> None:
                     shutil.copyfile(HERE / name, work / name)
             if facts:
                 (work / RUN).write_text(json.dumps(facts, indent=1))
+            work.chmod(0o755)  # a temporary folder is its owner's alone
             if not folder.exists():
                 os.replace(work, folder)
         finally:

@@ -27,7 +27,7 @@ from opdviz import masks
 from opdviz.errors import MachineError, one_line
 from opdviz.lab import models, tasks
 from opdviz.lab.callbacks import Anneal, Curve, Diagnostics, Told, Trajectory
-from opdviz.lab.places import RUN, Places
+from opdviz.lab.places import MASTER, RUN, Places
 from opdviz.lab.recipes import (
     ANNEAL,
     BATCH,
@@ -68,6 +68,7 @@ def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[
             facts = train(places.shortened(recipe), places, work, master=master, tell=tell)
         (work / RUN).write_text(json.dumps(facts, indent=1))
         shutil.rmtree(place, ignore_errors=True)
+        work.chmod(0o755)  # a temporary folder is its owner's alone
         os.replace(work, place)
     except (OSError, SafetensorError) as error:
         raise full(recipe, error) from None
@@ -119,7 +120,7 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
     models.save(model, work)
     shutil.rmtree(work / "trainer", ignore_errors=True)
     if master:
-        models.save(model, work / "master", dtype=torch.float32)
+        models.save(model, work / MASTER, dtype=torch.float32)
     model = models.load(work)  # what was saved is what is graded
     return {
         "recipe": recipe.data,

@@ -13,6 +13,11 @@ COLUMNS = (
     "coverage_principal_null_low", "coverage_principal_null_high", "coverage_low_magnitude", "coverage_low_magnitude_null_low",
     "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance", "mask_density",
 )  # fmt: skip
+OVERLAPS = {
+    "jaccard": ui.column("jaccard"),
+    "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
+    "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
+}
 COLOURS = {claims.SEEN: "green", claims.NOT_SEEN: "gray", claims.OPPOSITE: "orange", UNKNOWN: "gray"}
 st.header("The lab", anchor=False)
 st.markdown(
@@ -57,6 +62,15 @@ config = {c: ui.column(c) for c in shown} | {
     "learning_rate": st.column_config.NumberColumn("rate", format="scientific")
 }
 st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config=config)
+
+pairs = results.overlaps(found)
+if len(pairs):
+    st.subheader("Do two runs move the same coordinates?", anchor=False)
+    ui.reading(
+        "Visible coordinates that both moved, beside independent masks and beside masks that know the sizes of the weights "
+        "alone. Only beyond 1 in the last column does the training speak."
+    )
+    st.dataframe(pairs, hide_index=True, key="lab_overlaps", column_config=OVERLAPS)
 
 st.subheader("Sparsity against gain", anchor=False)
 gains = results.gains(found)
