@@ -13,6 +13,8 @@ from opdviz import demo, jobs, roots, tables
 from opdviz.errors import OpdvizError, one_line
 from opdviz.figures import theme
 from opdviz.lab import shipped
+from opdviz.lab.places import Places
+from opdviz.lab.recipes import MAIN
 from opdviz.quantities import QUANTITIES
 from opdviz.store import Store, block_path, part_count
 from opdviz.words import count, plain
@@ -79,6 +81,19 @@ def first_start() -> None:
         st.error(plain(error))
         return
     start_job(*(str(lab / name) for name in shipped.FIRST), name=LAB_NAME)
+
+
+def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
+    """Pairs that are on this machine to be looked at, by name: base, tuned and what it is; without those compared already."""
+    lab = Places(store().root / "lab")
+    found = {
+        f"lab {recipe.name}": (str(lab.of(recipe.base)), str(lab.folder(recipe)), recipe.text)
+        for recipe in MAIN
+        if lab.folder(recipe).is_dir()
+    }
+    if pair := demo.pair():
+        found[demo.NAME] = (*pair, "a sentence encoder and a model tuned from it, made by nobody here")
+    return {name: pair for name, pair in found.items() if name not in known}
 
 
 def open_the_lab_s_first(rows: list[dict]) -> None:

@@ -140,7 +140,8 @@ def test_the_comparisons_page_lists_and_offers(cache):
     assert any("2 comparisons in the cache" in t for t in cold["text"])
     readonly, _ = drawn("pages/open/comparisons.py", cache, OPDVIZ_READ_ONLY="1")
     assert any("read-only" in t for t in readonly["text"])
-    assert "start_demo" not in readonly["buttons"]
+    assert "start_ready" not in readonly["buttons"]
+    assert "start_ready" in cold["buttons"]
 
 
 def test_hostile_names_are_shown_as_text(tmp_path):

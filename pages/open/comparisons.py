@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import demo, jobs, roots, tables, ui
+from opdviz import jobs, roots, tables, ui
 from opdviz.errors import OpdvizError
 from opdviz.words import duration, plain
 
@@ -11,19 +11,18 @@ st.header("What did training do to the weights?", anchor=False)
 store = ui.store()
 rows = tables.listing(store)
 ui.open_the_lab_s_first(rows)
-pair = demo.pair()
 if not rows:
     st.markdown(
         "Name two checkpoints, a base and what training made of it. opdviz pairs their tensors, measures the update between "
         "them, and shows where it lies, how sparse it is and in which directions, always beside what chance or the number "
         "format alone would give."
     )
-if pair and not any(row["name"] == demo.NAME for row in rows) and not ui.read_only():
-    st.info(
-        "A second demonstration pair is installed: a sentence encoder and a model tuned from it, 22.7 M parameters."
-    )
-    if st.button("Compare the demo pair", type="primary", key="start_demo"):
-        ui.start_job(*pair, name=demo.NAME)
+ready = {} if ui.read_only() else ui.ready_made({row["name"] for row in rows})
+if ready:
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    name = left.selectbox("Ready to compare", ready, format_func=lambda n: f"{n}: {ready[n][2]}", key="ready")
+    if right.button("Compare it", key="start_ready", width="stretch"):
+        ui.start_job(*ready[name][:2], name=name)
         st.rerun()
 
 

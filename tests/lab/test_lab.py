@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_bits_and_a_mask_is_kept_to(killed_then_run
     assert {n: int(mask.read(n).sum()) for n in mask.tensors} == {n: int(b.sum()) for n, b in opd.items()}
     moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(tmp_path / "lab" / "base", run))}
     assert not any((moved[n] & ~mask.read(n)).any() for n in moved)
-    assert sum(int(m.sum()) for m in moved.values()) > 0.3 * mask.density * sum(m.size for m in moved.values())
+    assert sum(int(m.sum()) for m in moved.values()) > 1000
 
 
 def test_shipped_masked_runs_moved_nothing_else(tmp_path):
@@ -198,7 +198,7 @@ def test_evaluate_without_runs_says_what_to_do(tmp_path, capsys):
     assert "no run is finished" in capsys.readouterr().err
 
 
-def test_hooks_of_numpy_and_torch_agree_on_bf16():
+def test_the_curve_counts_what_the_engine_counts():
     """The curve's unchanged share, counted in torch while training, is what the engine counts in the saved files."""
     from opdviz.lab import results
 
