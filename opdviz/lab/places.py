@@ -10,9 +10,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from opdviz import fingerprint
 from opdviz.lab.recipes import RECIPES, Recipe
 
-RUN, MASTER = "run.json", "master"
+RUN, WEIGHTS, MASTER = "run.json", "model.safetensors", "master"
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,15 @@ class Places:
         return replace(recipe, steps=self.steps, saves=tuple(s for s in recipe.saves if s <= self.steps))
 
     def facts(self, recipe: Recipe) -> dict | None:
-        """What a finished run kept; `None` where it is not there, or was made by another recipe of that name."""
+        """What a finished run kept; `None` where it is not there, or was made by another recipe or from other runs."""
         try:
             found = json.loads((self.folder(recipe) / RUN).read_text())
         except (OSError, ValueError):
             return None
-        return found if found.get("recipe") == self.shortened(recipe).data else None
+        same = found.get("recipe") == self.shortened(recipe).data and found.get("needs", {}) == self.needs(recipe)
+        return found if same else None
+
+    def needs(self, recipe: Recipe) -> dict[str, str | None]:
+        """The fingerprints of the runs that a recipe starts from, as they are now; `None` for one that is not there."""
+        files = {name: self.of(name) / WEIGHTS for name in recipe.needs}
+        return {name: fingerprint.of_file(file) if file.is_file() else None for name, file in files.items()}

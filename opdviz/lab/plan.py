@@ -5,8 +5,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 from opdviz import workers
 from opdviz.analysis import Progress
@@ -17,7 +19,7 @@ from opdviz.lab.recipes import GROUPS, RECIPES, Recipe
 from opdviz.store import TEMPORARY, lock
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
-PACKAGES = ("transformers", "trl", "datasets", "accelerate")
+PACKAGES = {"transformers": ">=5.23,<6", "trl": ">=1.16,<2", "datasets": ">=5.2,<6", "accelerate": ">=1.15,<2"}
 EVERY = 0.5
 WIDTH_COST = 1 / 65536
 USUAL_PRETRAINING = 600
@@ -43,24 +45,31 @@ def recipes_of(words: Iterable[str]) -> list[Recipe]:
 
 
 def need_packages() -> None:
-    """Raises
-    RequestError: a package of the lab is not installed.
+    """Check that what trains is installed.
+
+    Raises
+        RequestError: a package is missing, or too old or too new for the recipes.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise RequestError(f"lab run: {', '.join(missing)} missing; pip install -r requirements-lab.txt")
+    for name, wanted in PACKAGES.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "none"
+        if found == "none" or found not in SpecifierSet(wanted, prereleases=True):
+            raise RequestError(
+                f"lab run: found {name} {found}; expected {name}{wanted}. pip install -r requirements-lab.txt"
+            )
 
 
 def missing(wanted: Iterable[Recipe], places: Places, *, master: bool = False) -> list[Recipe]:
     """The runs that are not there yet, with those that they need before them; `master`: or lack their float32 weights."""
     found: dict[str, Recipe] = {}
 
-    def add(recipe: Recipe, *, whole: bool) -> None:
-        if recipe.name in found or (whole and places.facts(recipe)):
-            return
+    def add(recipe: Recipe, *, whole: bool = True) -> None:
         for name in recipe.needs:
-            add(RECIPES[name], whole=True)
-        found[recipe.name] = recipe
+            add(RECIPES[name])
+        if not whole or not places.facts(recipe) or any(name in found for name in recipe.needs):
+            found.setdefault(recipe.name, recipe)
 
     for recipe in wanted:
         add(recipe, whole=not master or (places.folder(recipe) / MASTER).is_dir())

@@ -16,7 +16,6 @@ VALIDATION, TEST = 500, 2000
 ANNEAL, LOOK_EVERY = 50, 10
 VISIBLE = 1e-5
 PAPER_DENSITY = 0.175
-SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from safetensors.numpy import load, save
 
 from opdviz import fingerprint
 from opdviz.errors import CheckFailed, MachineError, one_line
-from opdviz.lab.places import RUN
+from opdviz.lab.places import RUN, WEIGHTS
 from opdviz.store import TEMPORARY, write
 
 HERE = Path(__file__).parent / "shipped"
 FIRST = ("base", "seed0/opd")
 INDEX = "index.json"
-WEIGHTS = "model.safetensors"
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 PRESET = 9
 

@@ -124,6 +124,7 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
     model = models.load(work)  # what was saved is what is graded
     return {
         "recipe": recipe.data,
+        "needs": places.needs(recipe),
         "seed": seed,
         "accuracy": models.grade(model),
         "curve": curve.rows,

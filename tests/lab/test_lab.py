@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -147,11 +148,37 @@ def test_wrong_requests_are_one_line(tmp_path, capsys, arguments, said):
     assert said in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-def test_missing_packages_are_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "trl" else object())
+@pytest.mark.parametrize("found", [None, "0.9.1", "2.0.0"])
+def test_missing_and_unfit_packages_are_one_line(tmp_path, capsys, monkeypatch, found):
+    def told(name: str) -> str:
+        if name == "trl" and found is None:
+            raise PackageNotFoundError(name)
+        return found if name == "trl" else version(name)
+
+    monkeypatch.setattr(plan, "version", told)
     assert main(["lab", "run", "opd", *SHORT, "--cache", str(tmp_path)]) == 2
     err = capsys.readouterr().err.strip()
-    assert err == "opdviz: lab run: trl missing; pip install -r requirements-lab.txt"
+    wanted = "expected trl>=1.16,<2. pip install -r requirements-lab.txt"
+    assert err == f"opdviz: lab run: found trl {found or 'none'}; {wanted}"
+
+
+def test_the_packages_asked_for_are_those_of_the_requirements():
+    lines = (ROOT / "requirements-lab.txt").read_text().splitlines()
+    assert {f"{name}{wanted}" for name, wanted in plan.PACKAGES.items()} == {
+        line for line in lines if line[0] not in "#-"
+    }
+
+
+def test_a_run_made_from_another_base_is_not_finished(tmp_path):
+    shipped.expand(tmp_path)
+    places = Places(tmp_path)
+    assert places.facts(recipes.RECIPES["opd"])
+    teacher = places.of("teacher") / "model.safetensors"
+    teacher.write_bytes((places.of("base") / "model.safetensors").read_bytes())
+    assert [r.name for r in plan.missing(plan.recipes_of(["opd_subnetwork", "sft"]), places)] == [
+        "opd",
+        "opd_subnetwork",
+    ]
 
 
 def test_everything_but_training_works_without_the_lab_s_packages(tmp_path):
