@@ -197,17 +197,30 @@ def sparsest(curve: pd.DataFrame, optimizer: str, share: float) -> float | None:
     return None if rows.empty else float(rows["accuracy"].max())
 
 
-def tuned(runs: Runs, optimizer: str) -> pd.DataFrame | None:
-    """OPD with an optimizer at the learning rate that did best on validation in the first seed, by seed."""
-    table = runs.tables["runs"]
-    if table.empty or not all_there(runs, ("opd", "test")):
+def best_rate(runs: pd.DataFrame, optimizer: str) -> float | None:
+    """The learning rate of an optimizer's grid that did best on validation in the first seed; no grid below five rates."""
+    if runs.empty:
         return None
-    rows = table[(table["optimizer"] == optimizer) & table["groups"].str.contains("ablation")]
+    rows = runs[(runs["optimizer"] == optimizer) & runs["groups"].str.contains("ablation")]
     first = rows[rows["seed"] == rows["seed"].min()]
-    if len(first) < 5:
+    return None if len(first) < 5 else float(first.loc[first["validation"].idxmax(), "learning_rate"])
+
+
+def at_best_rates(found: dict[str, pd.DataFrame], table: str) -> pd.DataFrame:
+    """The rows of a table from the ablation's runs at the learning rate that was best for their optimizer."""
+    rows = found[table]
+    if rows.empty:
+        return rows
+    best = {optimizer: best_rate(found["runs"], optimizer) for optimizer in rows["optimizer"].unique()}
+    return rows[rows["groups"].str.contains("ablation") & (rows["learning_rate"] == rows["optimizer"].map(best))]
+
+
+def tuned(runs: Runs, optimizer: str) -> pd.DataFrame | None:
+    """OPD with an optimizer at its best learning rate, by seed; `None` where it was not tuned."""
+    if not all_there(runs, ("opd", "test")) or best_rate(runs.tables["runs"], optimizer) is None:
         return None
-    rate = first.loc[first["validation"].idxmax(), "learning_rate"]
-    return rows[rows["learning_rate"] == rate].set_index("seed").sort_index()
+    rows = at_best_rates(runs.tables, "runs")
+    return rows[rows["optimizer"] == optimizer].set_index("seed").sort_index()
 
 
 def shared(runs: Runs) -> tuple[str, str]:

@@ -87,6 +87,9 @@ if len(ablation):
     first = ablation[ablation["seed"] == ablation["seed"].min()]
     ui.reading(claims.behind(claims.Runs(found))[1])
     ui.show(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
-    moments = results.of_group(found, "diagnostics", "main")
-    ui.reading("The moments of the gradients that each saw, at its own learning rate.")
+    moments = claims.at_best_rates(found, "diagnostics")
+    ui.reading(
+        "What each optimizer saw at its best learning rate: how unequal the sizes of the gradient's coordinates are, which AdamW "
+        "evens out, and how steady its direction is."
+    )
     ui.show(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))
