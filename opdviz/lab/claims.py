@@ -145,7 +145,7 @@ def recovers(runs: Runs) -> tuple[str, str]:
     """Training the subnetwork alone brings nine tenths of the gain."""
     if not all_there(runs, ("opd", "test"), ("opd_subnetwork", "test")):
         return UNKNOWN, ""
-    share = (runs.of("opd_subnetwork", "test") - runs.before) / (runs.of("opd", "test") - runs.before)
+    share = ((runs.of("opd_subnetwork", "test") - runs.before) / (runs.of("opd", "test") - runs.before)).dropna()
     told = f"{several(share)} of the gain of full training."
     return (SEEN if (share >= RECOVERS).all() else OPPOSITE if (share <= 0).all() else NOT_SEEN), told
 
@@ -165,7 +165,7 @@ def other_mask(runs: Runs) -> tuple[str, str]:
     """Training on the mask of a reinforcement learning run brings nine tenths of the gain too."""
     if not all_there(runs, ("opd", "test"), ("grpo_subnetwork", "test")):
         return UNKNOWN, ""
-    share = (runs.of("grpo_subnetwork", "test") - runs.before) / (runs.of("opd", "test") - runs.before)
+    share = ((runs.of("grpo_subnetwork", "test") - runs.before) / (runs.of("opd", "test") - runs.before)).dropna()
     density = runs.of("grpo_subnetwork", "mask_density")
     told = f"{several(share)} of the gain of full training, with {several(density)} of the coordinates."
     return (SEEN if (share >= RECOVERS).all() else OPPOSITE if (share <= 0).all() else NOT_SEEN), told

@@ -16,7 +16,7 @@ import pandas as pd
 from opdviz import analysis, checkpoint, overlap, protocols, tables
 from opdviz.analysis import Progress
 from opdviz.errors import RequestError
-from opdviz.lab.places import Places
+from opdviz.lab.places import MASK, Places
 from opdviz.lab.recipes import ABLATION, BASES, MAIN, RECIPES, SWEEP, VISIBLE, Recipe
 from opdviz.lab.results import TABLES
 from opdviz.masks import matching_of, open_mask
@@ -126,7 +126,7 @@ def masked(places: Places, recipe: Recipe) -> dict:
     """The density of the mask that a run was trained under, and how many of its visible coordinates lie outside."""
     if recipe.mask is None:
         return {}
-    mask = open_mask(places.folder(recipe) / "mask.safetensors")
+    mask = open_mask(places.folder(recipe) / MASK)
     matching = matching_of(places.of(recipe.base), places.folder(recipe))
     outside = sum(int(((delta > 0) & ~mask.read(name)).sum()) for name, delta in overlap.deltas(matching))
     return {"mask_density": mask.density, "moved_outside_mask": outside}

@@ -13,7 +13,7 @@ from pathlib import Path
 from opdviz import fingerprint
 from opdviz.lab.recipes import RECIPES, Recipe
 
-RUN, WEIGHTS, MASTER = "run.json", "model.safetensors", "master"
+RUN, WEIGHTS, MASK, MASTER = "run.json", "model.safetensors", "mask.safetensors", "master"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The lab's first seed as it comes with the package: what training moved, and nothing else.
 
 A base lies here whole; a run made from it as one bit a coordinate and the moved coordinates' bits, as differences from
-the file it came from; both compressed. Expanded, each is the safetensors file that was trained, byte for byte.
+the file it came from; both compressed, as are the masks that runs were trained under. Expanded, each file is the one that
+training wrote, byte for byte.
 """
 
 import json
@@ -18,7 +19,7 @@ from safetensors.numpy import load, save
 
 from opdviz import fingerprint
 from opdviz.errors import CheckFailed, MachineError, one_line
-from opdviz.lab.places import RUN, WEIGHTS
+from opdviz.lab.places import MASK, RUN, WEIGHTS
 from opdviz.store import TEMPORARY, write
 
 HERE = Path(__file__).parent / "shipped"
@@ -77,6 +78,9 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
         before = None if facts["recipe"]["loop"] == "pretrain" else facts["recipe"]["base"]
         keep(run, before)
         index[-1]["facts"] = facts
+        if (mask := root / run / MASK).is_file():
+            index[-1] |= {"mask": run.replace("/", ".") + ".mask.xz", "mask_digest": fingerprint.of_file(mask)}
+            write(into / index[-1]["mask"], lzma.compress(mask.read_bytes(), preset=PRESET))
         for step in sorted((root / run / "steps").glob("*"), key=lambda p: int(p.name)):
             keep(f"{run}/steps/{step.name}", before)
             before = f"{run}/steps/{step.name}"
@@ -119,7 +123,7 @@ def expand(root: Path, tell: Callable[[float], None] = lambda share: None) -> No
     entries = index()
     for done, entry in enumerate(entries):
         files[entry["path"]] = weights(entry, files)
-        put(root / entry["path"], files[entry["path"]], entry.get("facts"))
+        put(root / entry["path"], files[entry["path"]], entry.get("facts"), mask_of(entry))
         tell((done + 1) / len(entries))
 
 
@@ -130,12 +134,27 @@ def weights(entry: dict, files: dict[str, bytes]) -> bytes:
         file = unpacked(files[entry["before"]], data) if entry["before"] else lzma.decompress(data)
     except (OSError, lzma.LZMAError, SafetensorError) as error:
         raise CheckFailed(f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})") from None
-    if fingerprint.of_contents(file) != entry["digest"]:
-        raise CheckFailed(f"lab: shipped {entry['file']} is damaged; install opdviz again.")
-    return file
+    return checked(file, entry["file"], entry["digest"])
 
 
-def put(folder: Path, file: bytes, facts: dict | None) -> None:
+def mask_of(entry: dict) -> bytes | None:
+    """The mask that a shipped run was trained under, if it was."""
+    if "mask" not in entry:
+        return None
+    try:
+        return checked(lzma.decompress((HERE / entry["mask"]).read_bytes()), entry["mask"], entry["mask_digest"])
+    except (OSError, lzma.LZMAError) as error:
+        raise CheckFailed(f"lab: shipped {entry['mask']} cannot be read ({one_line(error, limit=80)})") from None
+
+
+def checked(data: bytes, name: str, digest: str) -> bytes:
+    """Expanded bytes, if they are what was packed."""
+    if fingerprint.of_contents(data) != digest:
+        raise CheckFailed(f"lab: shipped {name} is damaged; install opdviz again.")
+    return data
+
+
+def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> None:
     """Write one run's folder, whole or not at all; beside a trajectory's steps that may be there already."""
     if (folder / WEIGHTS).is_file():
         return
@@ -147,6 +166,8 @@ def put(folder: Path, file: bytes, facts: dict | None) -> None:
             for name in BESIDE:
                 if (HERE / name).is_file():
                     shutil.copyfile(HERE / name, work / name)
+            if mask:
+                (work / MASK).write_bytes(mask)
             if facts:
                 (work / RUN).write_text(json.dumps(facts, indent=1))
             work.chmod(0o755)  # a temporary folder is its owner's alone

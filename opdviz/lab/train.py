@@ -27,7 +27,7 @@ from opdviz import masks
 from opdviz.errors import MachineError, one_line
 from opdviz.lab import models, tasks
 from opdviz.lab.callbacks import Anneal, Curve, Diagnostics, Told, Trajectory
-from opdviz.lab.places import MASTER, RUN, Places
+from opdviz.lab.places import MASK, MASTER, RUN, Places
 from opdviz.lab.recipes import (
     ANNEAL,
     BATCH,
@@ -46,7 +46,6 @@ from opdviz.store import TEMPORARY
 
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
 WARMUP = 50
-MASK_FILE = "mask.safetensors"
 
 
 def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[[int], None] = lambda n: None) -> dict:
@@ -113,8 +112,8 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
     if recipe.until is not None:
         watch.append(Anneal(curve.problems, until=recipe.until, every=LOOK_EVERY, steps=ANNEAL))
     if recipe.mask:
-        keep_mask(recipe, places, work / MASK_FILE, seed)
-        watch.append(SubnetworkCallback(work / MASK_FILE))
+        keep_mask(recipe, places, work / MASK, seed)
+        watch.append(SubnetworkCallback(work / MASK))
     trainer = LOOPS[recipe.loop](recipe, model, places, work, seed, watch)
     trainer.train()
     models.save(model, work)

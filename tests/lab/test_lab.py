@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,3 +236,24 @@ def test_the_curve_counts_what_the_engine_counts():
     main_ = runs[runs["main"]].set_index(["recipe", "seed"])
     for column in ("unchanged_exact", "unchanged_absolute", "relative_norm"):
         assert np.allclose(main_[column], last.loc[main_.index, column], rtol=1e-9), column
+
+
+def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path):
+    from opdviz.lab import results
+
+    shipped.expand(tmp_path / "lab")
+    for run in [p for p in (tmp_path / "lab" / "seed0").iterdir() if p.name not in ("opd", "grpo", "grpo_subnetwork")]:
+        shutil.rmtree(run)
+    done = lab("evaluate", "--json", cache=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    by_claim = {row["claim"]: row for row in json.loads(done.stdout)}
+    assert by_claim["The mask of RL serves as well."]["verdict"] != "not measured yet"
+    assert by_claim["SGD falls behind AdamW."]["verdict"] == "not measured yet"
+    made, kept = results.read(tmp_path / "lab"), results.read(tmp_path / "nowhere")
+    for table in ("runs", "curve", "layers", "overlap"):
+        ours = made[table]
+        keys = [c for c in ("recipe", "seed", "step", "layer", "run_a", "run_b", "seed_a", "seed_b") if c in ours]
+        both = ours.merge(kept[table], on=keys, suffixes=("", "_kept"))
+        assert len(both) == len(ours) > 0, table
+        for column in ours.select_dtypes("number").columns.difference([*keys, "seconds"]):
+            assert np.allclose(both[column], both[f"{column}_kept"], rtol=1e-9, equal_nan=True), (table, column)

@@ -61,6 +61,7 @@ def package(tmp_path, monkeypatch):
     steps = {5: weights(5, base=base), 10: weights(10, base=base)}
     run(root, "base", base, base=None)
     run(root, "seed0/opd", steps[10], steps=steps)
+    (root / "seed0/opd/mask.safetensors").write_bytes(b"a mask")
     shipped.pack(root, ["base", "seed0/opd"], here)
     monkeypatch.setattr(shipped, "HERE", here)
     return root
@@ -76,6 +77,7 @@ def test_what_is_shipped_expands_to_what_was_trained(package, tmp_path):
     assert (tmp_path / "lab" / "seed0/opd/run.json").is_file() and (
         tmp_path / "lab" / "seed0/opd/config.json"
     ).is_file()
+    assert (tmp_path / "lab" / "seed0/opd/mask.safetensors").read_bytes() == b"a mask"
     assert told[-1] == 1.0 and shipped.there(tmp_path / "lab")
 
 
