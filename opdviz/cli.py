@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code. Failures are one line on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        options = parser().parse_args(arguments)
+        options = parsed(parser(), arguments)
         if not hasattr(options, "run"):
             raise RequestError("opdviz: no command; `opdviz --help` lists them.")
         return options.run(options) or 0
@@ -46,6 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"opdviz: {one_line(error)}", file=sys.stderr)
         return 3
+
+
+def parsed(top: Parser, arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a command line; recipe names may also stand after options, where argparse no longer looks for them."""
+    options, rest = top.parse_known_args(arguments)
+    if rest and not (hasattr(options, "recipe") and not any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.recipe += rest
+    return options
 
 
 def leave(code: int) -> int:
@@ -119,7 +129,9 @@ def parser() -> Parser:
     c.add_argument("--size", type=int, default=128)
     c = command("lab", lab_commands.lab, "train small models, and measure the papers' claims on them")
     c.add_argument("action", choices=("list", "run", "evaluate", "ship"))
-    c.add_argument("recipe", nargs="*", help="names or groups (main, ablation, sweep, all); `lab list` shows them")
+    c.add_argument(
+        "recipe", nargs="*", default=[], help="names or groups (main, ablation, sweep, all); `lab list` shows them"
+    )
     c.add_argument("--seed", type=int, default=0)
     c.add_argument("--steps", type=int, help="another length than the recipe's; kept apart")
     c.add_argument("--workers", type=int, default=os.cpu_count() or 1)

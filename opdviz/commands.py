@@ -143,12 +143,24 @@ def show(options: argparse.Namespace) -> None:
         return
     from opdviz.store import write
 
-    target = options.out.resolve()  # a link keeps being one; what it points to is written
-    if target.exists() and not target.is_file():
-        raise RequestError(f"show --out {one_line(options.out)}: found a folder or device; expected a file's name.")
-    if not target.parent.is_dir():
-        raise RequestError(f"show --out {one_line(options.out)}: its folder is not there; make it first.")
-    write(target, data)
+    write(target_of("show", options.out), data)
+
+
+def target_of(command: str, out: Path) -> Path:
+    """The file that --out stands for; a link keeps being one, what it points to is written.
+
+    Raises
+        RequestError: it is a folder or a device, or its folder is not there.
+    """
+    try:
+        target = out.resolve()
+        found = "a folder or device" if target.exists() and not target.is_file() else ""
+        found = found or ("" if target.parent.is_dir() else "no such folder")
+    except (OSError, RuntimeError):  # links in a circle; a name longer than the disk takes
+        found = "no usable name"
+    if found:
+        raise RequestError(f"{command} --out {one_line(out)}: found {found}; expected the name of a file in a folder.")
+    return target
 
 
 def headline(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from opdviz.commands import MOST_WORKERS, print_json, store_of
+from opdviz.commands import MOST_WORKERS, print_json, store_of, target_of
 from opdviz.errors import RequestError, one_line
 
 THRESHOLD = 1e-5
@@ -19,20 +19,17 @@ def subnetwork(options: argparse.Namespace) -> None:
         raise RequestError(f"subnetwork --threshold: found {options.threshold:g}; expected a number from 0.")
     if options.density is not None and not 0 < options.density <= 1:
         raise RequestError(f"subnetwork --density: found {options.density:g}; expected a share above 0 and up to 1.")
-    if options.out.exists() and not options.out.is_file():
-        raise RequestError(
-            f"subnetwork --out {one_line(options.out)}: found a folder or device; expected a file's name."
-        )
-    if not options.out.resolve().parent.is_dir():
-        raise RequestError(f"subnetwork --out {one_line(options.out)}: its folder is not there; make it first.")
+    target = target_of("subnetwork", options.out)
     store = store_of(options)
     key = store.resolve(options.key)
     matching = masks.matching_of_comparison(store, key)
+    if target in {file.resolve() for side in (matching.base, matching.tuned) for file in side.files}:
+        raise RequestError(f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name another.")
     threshold = THRESHOLD if options.threshold is None else options.threshold
     if options.density is not None:
         threshold = masks.threshold_for(matching, options.density)
     base = store.manifest(key)["base"]["fingerprints"]
-    masks.keep(options.out.resolve(), masks.visible(matching, threshold), key=key, base=base, threshold=threshold)
+    masks.keep(target, masks.visible(matching, threshold), key=key, base=base, threshold=threshold)
     mask = masks.open_mask(options.out)
     share = f"{mask.density:.4%} of the coordinates"
     print(f"{options.out}: {len(mask.tensors)} tensors, {share}, |D| > {threshold:g} in bf16.")
@@ -71,7 +68,10 @@ def lab(options: argparse.Namespace) -> None:
         raise RequestError(f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}.")
     if options.steps is not None and not 1 <= options.steps <= MOST_STEPS:
         raise RequestError(f"--steps: found {options.steps}; expected 1 to {MOST_STEPS:,}.")
-    places = Places(store_of(options).root.resolve() / "lab", options.seed, options.steps)
+    root = store_of(options).root.resolve() / "lab"
+    if root.exists() and not root.is_dir():
+        raise RequestError(f"lab: found a file at {one_line(root)}; expected a folder.")
+    places = Places(root, options.seed, options.steps)
     wanted = plan.recipes_of(options.recipe or ["base", "teacher", "main"])
     {"list": list_, "run": run, "evaluate": evaluate, "ship": ship}[options.action](options, wanted, places)
 
@@ -124,15 +124,15 @@ def ship(options: argparse.Namespace, wanted: list, places) -> None:
     import shutil
 
     from opdviz.lab import results, shipped
-    from opdviz.lab.recipes import MAIN
+    from opdviz.lab.recipes import MAIN, RECIPES
 
-    made = [f"seed{places.seed}/{recipe.name}" for recipe in MAIN]
-    missing = [name for name in ("base", "teacher", *made) if not (places.root / name / "run.json").is_file()]
-    if missing or not (places.root / results.FOLDER).is_dir():
-        raise RequestError(
-            f"lab ship: {', '.join(missing) or 'the results'} not there; `opdviz lab run main`, then `opdviz lab evaluate`."
-        )
-    shipped.pack(places.root, ["base", "teacher", *made])
+    made = [RECIPES["base"], RECIPES["teacher"], *MAIN]
+    missing = [recipe.name for recipe in made if not places.facts(recipe)]
+    if missing or places.steps or not (places.root / results.FOLDER).is_dir():
+        what = f"{', '.join(missing)} not finished" if missing else "--steps given, or no results"
+        raise RequestError(f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`.")
+    names = [str(places.folder(recipe).relative_to(places.root)) for recipe in made]
+    shipped.pack(places.root, names)
     shutil.copytree(places.root / results.FOLDER, results.SHIPPED, dirs_exist_ok=True)
     size = sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file())
     print(f"{len(shipped.index())} checkpoints and {len(results.TABLES)} tables, {size / 1e6:.1f} MB.")

@@ -68,11 +68,14 @@ def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
         if FORMATS[pair.base_dtype].kind == "integer":
             continue
         sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
-        base, tuned = (
-            x if dtype in TWO_BYTES else round_bfloat16(x)
-            for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype))
-        )
-        yield name, np.abs(tuned.astype(np.float64) - base.astype(np.float64))
+        with np.errstate(over="ignore"):
+            base, tuned = (
+                x if dtype in TWO_BYTES else round_bfloat16(x)
+                for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype))
+            )
+        with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, which is beyond no threshold
+            delta = np.abs(tuned.astype(np.float64) - base.astype(np.float64))
+        yield name, delta.reshape(matching.base.tensors[name].shape)
 
 
 def threshold_for(matching: Matching, density: float) -> float:
@@ -83,13 +86,16 @@ def threshold_for(matching: Matching, density: float) -> float:
     """
     counts = np.zeros(1 << 16, dtype=np.int64)
     for _, delta in deltas(matching):
-        counts += np.bincount((delta.astype(np.float32).view(np.uint32) >> 16).ravel(), minlength=1 << 16)
+        classes = np.nan_to_num(delta, nan=0.0, posinf=np.inf).astype(np.float32).view(np.uint32) >> 16
+        counts += np.bincount(classes.ravel(), minlength=1 << 16)
     above = counts[::-1].cumsum()[::-1]  # how many reach at least this class
-    if above[1] < density * above[0]:
+    if above[1] < density * above[0] or not above[1]:
+        moved = above[1] / above[0] if above[0] else 0.0
         raise RequestError(
-            f"subnetwork --density {density:g}: only {above[1] / above[0]:.4f} of the coordinates moved; ask for less."
+            f"subnetwork --density {density:g}: only {moved:.4f} of the coordinates moved; ask for less."
         )
-    nearest = int(np.argmin(np.abs(above / above[0] - density)))
+    classes = np.flatnonzero(above)[1:]
+    nearest = classes[np.argmin(np.abs(above[classes] / above[0] - density))]
     return float(np.nextafter((np.uint32(nearest) << np.uint32(16)).view(np.float32), np.float32(0)))
 
 
@@ -101,8 +107,12 @@ def keep(path: Path, bits: Iterator[tuple[str, np.ndarray]], **facts: str | floa
     """
     packed, shapes, ones, total = {}, {}, 0, 0
     for name, mask in bits:
+        if name == "__metadata__":
+            raise RequestError("subnetwork: a tensor named __metadata__ has no place in a safetensors file.")
         packed[name], shapes[name] = np.packbits(mask), mask.shape
         ones, total = ones + int(mask.sum()), total + mask.size
+    if not total:
+        raise RequestError("subnetwork: found no weights in these checkpoints; expected tensors of floats.")
     facts |= {"density": ones / total, "shapes": shapes}
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     write(path, save(packed, metadata={"kind": KIND, "version": VERSION, **text}))
@@ -138,17 +148,22 @@ def open_mask(path: Path) -> Mask:
             raise ValueError
         shapes = {name: tuple(int(n) for n in shape) for name, shape in json.loads(facts["shapes"]).items()}
         tensors = {name: MaskedTensor(shape, bits[name]) for name, shape in shapes.items()}
-        whole = all(
-            t.bits.dtype == "uint8" and t.bits.shape == (-(-math.prod(t.shape) // 8),) for t in tensors.values()
-        )
-        if not whole or set(tensors) != set(bits):
-            raise ValueError
+        whole = all(fits(tensor) for tensor in tensors.values())
         key, base = str(facts["key"]), [str(f) for f in json.loads(facts["base"])]
-        return Mask(path, key, base, float(facts["threshold"]), float(facts["density"]), tensors)
-    except (KeyError, ValueError, TypeError, AttributeError):
+        threshold, density = float(facts["threshold"]), float(facts["density"])
+        if not whole or set(tensors) != set(bits) or not (0 <= threshold < math.inf and 0 <= density <= 1):
+            raise ValueError
+        return Mask(path, key, base, threshold, density, tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise RequestError(
             f"mask {one_line(path)}: found no mask of opdviz in it; expected a file of `opdviz subnetwork KEY --out FILE`."
         ) from None
+
+
+def fits(tensor: MaskedTensor) -> bool:
+    """Whether a tensor's bits are as many as its shape has coordinates."""
+    sound = all(n >= 0 for n in tensor.shape) and tensor.bits.dtype == "uint8"
+    return sound and tensor.bits.shape == (-(-math.prod(tensor.shape) // 8),)
 
 
 def matching_of(base: str | Path, tuned: str | Path) -> Matching:

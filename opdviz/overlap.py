@@ -37,7 +37,10 @@ def of_runs(store: Store, key_a: str, key_b: str) -> pd.DataFrame:
             f"overlap: {one_line(a['name'], limit=60)} and {one_line(b['name'], limit=60)} are not on one base; "
             "expected two runs from the same checkpoint."
         )
-    return pd.DataFrame(rows(*sides, a["name"], b["name"]), columns=list(COLUMNS))
+    table = pd.DataFrame(rows(*sides, a["name"], b["name"]), columns=list(COLUMNS))
+    if table.empty:
+        raise RequestError("overlap: found no weights that both runs have; expected tensors of floats in common.")
+    return table
 
 
 def rows(a: Matching, b: Matching, run_a: str, run_b: str) -> Iterator[dict]:
@@ -48,10 +51,11 @@ def rows(a: Matching, b: Matching, run_a: str, run_b: str) -> Iterator[dict]:
     for name, delta_a in left:
         while ahead is not None and name in others and ahead[0] != name:
             ahead = next(right, None)
-        if ahead is None or ahead[0] != name:
+        if ahead is None or ahead[0] != name or not delta_a.size:
             continue
-        weights = round_bfloat16(a.base.read(name)).ravel()
-        bins = quarters("bfloat16")[codes(weights, "bfloat16") & 0x7FFF]
+        grid = "float16" if a.base.tensors[name].dtype == "float16" else "bfloat16"
+        weights = a.base.read(name).ravel()
+        bins = quarters(grid)[codes(round_bfloat16(weights) if grid == "bfloat16" else weights, grid) & 0x7FFF]
         bins -= bins.min()
         for probe, threshold in PROBES:
             where = {"tensor": name, "run_a": run_a, "run_b": run_b, "threshold": threshold, "probe": probe}

@@ -80,7 +80,9 @@ def protocol_a(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
     total, numel = float((found["delta_norm"] ** 2).sum()), float(found["numel"].sum())
     for block, part in found.groupby("block"):
         share = float((part["delta_norm"] ** 2).sum()) / total if total else None
-        rows.append(row(f"energy_share_{block}", share, "%", "global", float(part["numel"].sum()) / numel))
+        rows.append(
+            row(f"energy_share_{block}", share, "%", "global", float(part["numel"].sum()) / numel if numel else None)
+        )
     return rows
 
 

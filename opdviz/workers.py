@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import forkserver
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -20,6 +22,8 @@ def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.analysis",)):
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    with ctrl_c_ignored():  # by the server and its workers, for good: the parent tells them to leave
+        forkserver.ensure_running()
     reader, writer = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(reader,))
     try:
@@ -30,6 +34,16 @@ def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.analysis",)):
         raise
     executor.shutdown()
     writer.close()
+
+
+@contextmanager
+def ctrl_c_ignored():
+    """Processes started within ignore Ctrl-C from their first instruction on, also while they import."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def die_with(reader) -> None:

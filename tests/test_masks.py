@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from opdviz import masks
+from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.cli import main
 from opdviz.errors import RequestError
 from tests.conftest import GOLDEN, write_checkpoint
@@ -125,3 +126,88 @@ def test_other_files_are_no_masks(tmp_path):
     )
     with pytest.raises(RequestError, match="found no mask"):  # 3 bytes cannot hold 100 bits
         masks.open_mask(tmp_path / "y.safetensors")
+
+
+def pair_of(folder, base: dict, tuned: dict, dtype: str = "float32"):
+    """Two matched checkpoints of some arrays."""
+    return masks.matching_of(*(write_checkpoint(folder / n, t, dtype) for n, t in (("base", base), ("tuned", tuned))))
+
+
+@pytest.mark.parametrize("density", [0.5, 0.15, 0.05])
+def test_values_that_are_no_numbers_are_in_no_mask_and_move_no_threshold(tmp_path, density):
+    draw = np.random.default_rng(0)
+    w = draw.normal(size=(100, 100))
+    t = w + draw.normal(scale=0.1, size=w.shape)
+    t[draw.random(w.shape) < 0.2] = np.nan
+    matching = pair_of(tmp_path, {NAME: w}, {NAME: t})
+    ((_, bits),) = masks.visible(matching, masks.threshold_for(matching, density))
+    assert bits.mean() == pytest.approx(density, abs=0.01)
+    assert not bits[np.isnan(t)].any()
+
+
+def test_every_tensor_keeps_its_stored_shape(tmp_path):
+    draw = np.random.default_rng(0)
+    shapes = {
+        "model.layers.0.mlp.experts.up_proj": (3, 4, 5),
+        "conv.weight": (2, 3, 3, 3),
+        "logit_scale": (),
+        NAME: (4, 6),
+    }
+    base = {name: draw.normal(size=shape) for name, shape in shapes.items()}
+    tuned = {name: w + (draw.random(shapes[name]) < 0.5) for name, w in base.items()}
+    matching = pair_of(tmp_path, base, tuned)
+    masks.keep(tmp_path / "m.safetensors", masks.visible(matching, 1e-5), key="k", base=[], threshold=1e-5)
+    mask = masks.open_mask(tmp_path / "m.safetensors")
+    assert {name: t.shape for name, t in mask.tensors.items()} == shapes
+    for name, w in base.items():
+        sides = (round_bfloat16(np.float32(x)).reshape(shapes[name]) for x in (w, tuned[name]))
+        assert np.array_equal(mask.read(name), np.not_equal(*sides)), name
+
+
+def test_out_never_replaces_the_checkpoint_itself(compared, capsys, tmp_path):
+    draw = np.random.default_rng(0)
+    pair_of(tmp_path, {NAME: draw.normal(size=(8, 8))}, {NAME: draw.normal(size=(8, 8))}, "bfloat16")
+    cache = ["--cache", str(tmp_path / "cache")]
+    sides = [str(tmp_path / side) for side in ("base", "tuned")]
+    assert main(["compare", *sides, "--name", "x", "--workers", "1", "--measures", "sparsity", *cache]) == 0
+    file = tmp_path / "tuned" / "model.safetensors"
+    kept = file.read_bytes()
+    (tmp_path / "link").symlink_to(file)
+    for out in (file, tmp_path / "link"):
+        assert main(["subnetwork", "x", "--out", str(out), *cache]) == 2
+        assert "checkpoint's own file" in capsys.readouterr().err
+    assert file.read_bytes() == kept
+
+
+def test_links_in_a_circle_are_one_line(compared, capsys, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert subnetwork(compared, tmp_path / "loop") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_checkpoints_without_weights_are_refused(tmp_path):
+    matching = masks.matching_of(*(integers(tmp_path / side) for side in ("base", "tuned")))
+    with pytest.raises(RequestError, match="no weights"):
+        masks.keep(tmp_path / "m.safetensors", masks.visible(matching, 0.0), key="k", base=[], threshold=0.0)
+
+
+def integers(folder):
+    """A checkpoint of whole numbers alone."""
+    folder.mkdir()
+    save_file({NAME: np.arange(12, dtype=np.int64).reshape(3, 4)}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"shapes": "[" * 100_000}, {"shapes": json.dumps({NAME: [-7, -1]})}, {"threshold": "inf"}, {"density": "-3"},
+     {"shapes": json.dumps({NAME: [float("inf")]})}],
+)  # fmt: skip
+def test_crafted_masks_are_refused(tmp_path, facts):
+    plain = {"kind": masks.KIND, "version": masks.VERSION, "shapes": json.dumps({NAME: [7]}), "key": "k", "base": "[]"}
+    plain |= {"threshold": "0", "density": "0.5"}
+    save_file({NAME: np.zeros(1, dtype=np.uint8)}, tmp_path / "x.safetensors", plain)
+    assert masks.open_mask(tmp_path / "x.safetensors").read(NAME).shape == (7,)
+    save_file({NAME: np.zeros(1, dtype=np.uint8)}, tmp_path / "x.safetensors", plain | facts)
+    with pytest.raises(RequestError, match="found no mask"):
+        masks.open_mask(tmp_path / "x.safetensors")

@@ -87,6 +87,26 @@ def test_expected_both_is_its_definition(tmp_path):
     assert row["jaccard_chance"] == pytest.approx(p * q / (p + q - p * q))
 
 
+def test_a_float16_base_is_binned_as_it_is(tmp_path):
+    draw = np.random.default_rng(0)
+    w = draw.normal(scale=0.02, size=(64, 64)).astype(np.float16)
+    base = write_checkpoint(tmp_path / "base", {NAME: w}, "float16")
+    made = [write_checkpoint(tmp_path / f"r{i}", {NAME: w + (draw.random(w.shape) < 0.3)}, "float16") for i in range(2)]
+    row = next(overlap.rows(*(matching_of(base, run) for run in made), "1", "2"))
+    a, b = ((matching_of(base, run).tuned.read(NAME) != w).ravel() for run in made)
+    bins = np.floor(4 * np.log2(np.abs(w.astype(np.float64)).ravel() + (w.ravel() == 0) * 1e-300))
+    expected = sum(a[bins == v].sum() * b[bins == v].sum() / (bins == v).sum() for v in np.unique(bins))
+    assert row["expected_both"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_nothing_in_common_is_refused(tmp_path, capsys):
+    base, (run,) = blind(tmp_path, seeds=(1,))
+    matching = matching_of(base, run)
+    assert list(overlap.rows(matching, matching, "1", "1"))
+    empty = matching_of(*(write_checkpoint(tmp_path / n, {"e.weight": np.zeros((0, 4))}, "bfloat16") for n in "xy"))
+    assert list(overlap.rows(empty, empty, "1", "1")) == []
+
+
 def test_a_run_that_moved_nothing_has_missing_shares(tmp_path):
     base, (run,) = blind(tmp_path, seeds=(1,))
     row = next(overlap.rows(matching_of(base, run), matching_of(base, base), "1", "base"))

@@ -16,7 +16,7 @@ COLOURS = {
 }
 OPTIMIZERS = {"AdamW": "#d0641c", "SGD": "#0072b2"}
 WIDTHS = ("circle", "square", "diamond", "triangle-up")
-RATES = ("#c7b3e0", "#a58bd0", "#7f66b8", "#5b4397", "#3a2670", "#1f1145")
+RATES = ("#e8a25c", "#d97c64", "#c25a78", "#9c4a94", "#7a5ab8", "#5468c4")
 ROW = 34
 
 
@@ -105,8 +105,7 @@ def ablation(curve: pd.DataFrame) -> go.Figure:
                         hovertemplate="%{x:.4g}: %{y:.1%}<extra>" + name + "</extra>",
                     ), row=1, col=at,
                 )  # fmt: skip
-    places, labels = theme.powers(-6.2, -0.3)
-    made.update_xaxes(title="learning rate", type="log", tickvals=places, ticktext=labels, row=1, col=1)
+    made.update_xaxes(title="learning rate", type="log", dtick=1, exponentformat="power", row=1, col=1)
     made.update_xaxes(title="steps", row=1, col=2)
     made.update_xaxes(title="unchanged as bf16, exactly", tickformat=".0%", range=[1.02, -0.02], row=1, col=3)
     made.update_yaxes(title="accuracy on validation problems", tickformat=".0%", row=1, col=1)

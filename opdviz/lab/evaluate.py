@@ -7,6 +7,7 @@
 `layers`       one row a run and layer: its share of the visible coordinates beside its share of the parameters
 """
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -34,6 +35,7 @@ HEADLINES = {
     "energy_share_ffn": "energy_share_ffn",
     "rank_share": "rank_share",
 }
+SEED = re.compile(r"seed([0-9]+)")
 BANDED = ("principal", "low_magnitude")
 COMPARED = (("opd", "grpo"), ("opd", "offline_distillation"), ("opd", "sft"), ("opd", "opd_self"), ("opd", "opd_sgd"))
 GRADES = ("test", "validation", "comparison", "reversal", "with_answer")
@@ -71,7 +73,7 @@ def gather(root: Path, executor: Executor, listener: Callable[[Progress], None])
 def runs_of(root: Path) -> Iterator[tuple[Places, Recipe, dict]]:
     """Every finished run: those for all seeds once, then seed by seed."""
     once = [r for r in RECIPES.values() if r.seed is not None]
-    seeds = sorted(int(p.name[4:]) for p in root.glob("seed*") if p.name[4:].isdigit())
+    seeds = sorted(int(found[1]) for p in root.glob("seed*") if (found := SEED.fullmatch(p.name)))
     for seed in seeds:
         places = Places(root, seed)
         for recipe in [*(once if seed == seeds[0] else []), *(r for r in RECIPES.values() if r.seed is None)]:

@@ -7,6 +7,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, set_seed
 
+from opdviz import checkpoint
+from opdviz.errors import RequestError, one_line
 from opdviz.lab.recipes import TEST, VALIDATION
 from opdviz.lab.tasks import ALPHABET, END, LONGEST_ANSWER, PAD, TARGET, TASKS, Problem, distinct, hinted
 
@@ -52,7 +54,18 @@ def new(hidden: int, layers: int, seed: int) -> Qwen3ForCausalLM:
 
 
 def load(folder: Path) -> Qwen3ForCausalLM:
-    """A saved model with float32 weights, as an optimizer's master copy starts."""
+    """A saved model with float32 weights, as an optimizer's master copy starts.
+
+    Raises
+        RequestError: the folder's configuration is not that of its weights.
+    """
+    tensors, config = checkpoint.open(folder).tensors, checkpoint.read_config(folder)
+    embedding = tensors.get("model.embed_tokens.weight")
+    said = (config.get("vocab_size"), config.get("hidden_size"))
+    if embedding is None or embedding.shape != said or config.get("model_type") != "qwen3":
+        raise RequestError(
+            f"lab: found a config.json in {one_line(folder)} that is not that of its weights; delete the folder and run again."
+        )
     return Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 

@@ -14,6 +14,8 @@ from opdviz import fingerprint
 from opdviz.lab.recipes import RECIPES, Recipe
 
 RUN, WEIGHTS, MASK, MASTER = "run.json", "model.safetensors", "mask.safetensors", "master"
+TABLES = ("curve", "diagnostics")
+KINDS = {"recipe": dict, "seed": int, "accuracy": dict, "seconds": float} | dict.fromkeys(TABLES, list)
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,31 @@ class Places:
 
     def facts(self, recipe: Recipe) -> dict | None:
         """What a finished run kept; `None` where it is not there, or was made by another recipe or from other runs."""
+        folder = self.folder(recipe)
         try:
-            found = json.loads((self.folder(recipe) / RUN).read_text())
-        except (OSError, ValueError):
+            found = json.loads((folder / RUN).read_text())
+        except (OSError, ValueError, RecursionError):
             return None
-        same = found.get("recipe") == self.shortened(recipe).data and found.get("needs", {}) == self.needs(recipe)
+        if not sound(found) or not (folder / WEIGHTS).is_file():
+            return None
+        same = found["recipe"] == self.shortened(recipe).data and found.get("needs", {}) == self.needs(recipe)
         return found if same else None
 
     def needs(self, recipe: Recipe) -> dict[str, str | None]:
         """The fingerprints of the runs that a recipe starts from, as they are now; `None` for one that is not there."""
         files = {name: self.of(name) / WEIGHTS for name in recipe.needs}
         return {name: fingerprint.of_file(file) if file.is_file() else None for name, file in files.items()}
+
+
+def sound(found: object) -> bool:
+    """Whether a run's facts have everything that commands and pages rely on."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in KINDS.items()):
+        return False
+    accuracy = all(isinstance(v, float) and 0 <= v <= 1 for v in found["accuracy"].values())
+    rows = [row for table in TABLES for row in found[table]]
+    return accuracy and all(isinstance(row, dict) and all(numeric(v) for v in row.values()) for row in rows)
+
+
+def numeric(value: object) -> bool:
+    """Whether a value is a number or missing."""
+    return value is None or isinstance(value, int | float)

@@ -87,15 +87,20 @@ def run(
     """
     places.by_seed.mkdir(parents=True, exist_ok=True)
     with lock(places.root):
-        for folder in (places.root, places.by_seed):
-            for leftover in folder.glob(f".*{TEMPORARY}"):
-                shutil.rmtree(leftover, ignore_errors=True)
+        sweep(places)
         shipped.expand(places.root)
         todo = missing(wanted, places, master=master)
         if not todo:
             return
         need_packages()
         work_through(todo, places, count=count, master=master, listener=listener)
+
+
+def sweep(places: Places) -> None:
+    """Delete what runs that were cut short have left."""
+    for folder in (places.root, places.by_seed):
+        for leftover in folder.glob(f".*{TEMPORARY}"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def cost(recipe: Recipe, places: Places) -> float:
@@ -134,6 +139,7 @@ def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool
         ) from None
     finally:
         shutil.rmtree(told, ignore_errors=True)
+        sweep(places)
 
 
 def one_run(recipe: Recipe, places: Places, told: Path, master: bool) -> None:

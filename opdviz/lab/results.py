@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from opdviz.errors import CheckFailed, one_line
 from opdviz.store import write
 
 TABLES = ("runs", "curve", "diagnostics", "overlap", "layers")
@@ -21,10 +22,22 @@ def keep(found: dict[str, pd.DataFrame], into: Path) -> None:
 
 
 def read(root: Path) -> dict[str, pd.DataFrame]:
-    """Every table: those made on this machine, or those that come with the package; empty frames where neither is."""
+    """Every table: those made on this machine, or those that come with the package; empty frames where neither is.
+
+    Raises
+        CheckFailed: a table is damaged.
+    """
     folder = root / FOLDER if (root / FOLDER / "runs.parquet").is_file() else SHIPPED
     files = {name: folder / f"{name}.parquet" for name in TABLES}
-    return {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in files.items()}
+    try:
+        found = {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in files.items()}
+    except (OSError, ValueError):
+        found = {}
+    if not found or not (found["runs"].empty or {"recipe", "seed", "groups", "test"} <= set(found["runs"])):
+        raise CheckFailed(
+            f"lab: the results in {one_line(folder)} are damaged; `opdviz lab evaluate` makes them again."
+        )
+    return found
 
 
 def of_group(found: dict[str, pd.DataFrame], table: str, group: str) -> pd.DataFrame:

@@ -18,13 +18,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from opdviz import fingerprint
-from opdviz.errors import CheckFailed, MachineError, one_line
+from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.lab.places import MASK, RUN, WEIGHTS
 from opdviz.store import TEMPORARY, write
 
 HERE = Path(__file__).parent / "shipped"
 FIRST = ("base", "seed0/opd")
 INDEX = "index.json"
+ENTRY = {"path", "before", "file", "digest"}
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 PRESET = 9
 
@@ -38,11 +39,13 @@ def packed(base: bytes, tuned: bytes) -> bytes:
     """`tuned` as what differs from `base`, both bf16 safetensors files with one and the same header.
 
     Raises
-        ValueError: the headers differ.
+        RequestError: the headers or the sizes differ.
     """
     start = data_start(base)
-    if base[:start] != tuned[:start]:
-        raise ValueError("packed: the two files have different headers")
+    if base[:start] != tuned[:start] or len(base) != len(tuned):
+        raise RequestError(
+            "lab ship: found two files with different headers or sizes; expected a base and a run from it."
+        )
     old, new = (np.frombuffer(file, dtype="<u2", offset=start) for file in (base, tuned))
     moved = old != new
     return lzma.compress(save({"mask": np.packbits(moved), "values": new[moved] - old[moved]}), preset=PRESET)
@@ -61,9 +64,26 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
     """Write the runs of a lab folder as they are shipped; the index that says what they are.
 
     A run whose recipe is trained from nothing is kept whole, any other as its difference from its base, and a trajectory
-    as differences from step to step.
+    as differences from step to step. What was shipped before is replaced once all is written.
+
+    Raises
+        RequestError: a file is not laid out as the one it was made from.
+        MachineError: the disk is full.
     """
-    shutil.rmtree(into, ignore_errors=True)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=TEMPORARY, dir=into.parent))
+    try:
+        made = pack_into(work, root, runs)
+        work.chmod(0o755)  # a temporary folder is its owner's alone
+        shutil.rmtree(into, ignore_errors=True)
+        os.replace(work, into)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return made
+
+
+def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
+    """The work of `pack`: every file, and last the index."""
     index: list[dict] = []
 
     def keep(path: str, before: str | None) -> None:
@@ -92,11 +112,20 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
 
 
 def index() -> list[dict]:
-    """What is shipped, in the order in which it can be expanded; empty where nothing is."""
+    """What is shipped, in the order in which it can be expanded; empty where nothing is.
+
+    Raises
+        CheckFailed: the index is damaged.
+    """
     try:
-        return json.loads((HERE / INDEX).read_text())
+        found = json.loads((HERE / INDEX).read_text())
     except OSError:
         return []
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(e, dict) and e.keys() >= ENTRY for e in found):
+        raise CheckFailed(f"lab: shipped {INDEX} is damaged; install opdviz again.")
+    return found
 
 
 def is_of_base(manifest: dict) -> bool:
@@ -132,7 +161,7 @@ def weights(entry: dict, files: dict[str, bytes]) -> bytes:
     try:
         data = (HERE / entry["file"]).read_bytes()
         file = unpacked(files[entry["before"]], data) if entry["before"] else lzma.decompress(data)
-    except (OSError, lzma.LZMAError, SafetensorError) as error:
+    except (OSError, lzma.LZMAError, SafetensorError, LookupError, ValueError, TypeError) as error:
         raise CheckFailed(f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})") from None
     return checked(file, entry["file"], entry["digest"])
 
@@ -173,6 +202,9 @@ def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> No
             work.chmod(0o755)  # a temporary folder is its owner's alone
             if not folder.exists():
                 os.replace(work, folder)
+            else:  # without its weights: they come last, so that it is whole once they are there
+                for name in sorted((f.name for f in work.iterdir()), key=lambda n: n == WEIGHTS):
+                    os.replace(work / name, folder / name)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:

@@ -30,18 +30,22 @@ def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: m
     Raises
         RequestError: the mask names a tensor that the model has not, or has in another shape.
     """
-    named = dict(model.named_parameters())
-    for name, info in mask.tensors.items():
-        found = tuple(named[name].shape) if name in named else "no such tensor"
-        if found != info.shape:
+    named = {core(name): p for name, p in model.named_parameters(remove_duplicate=False)}
+    known = {core(name): buffer for name, buffer in model.named_buffers()} | named
+    masked = {core(name): name for name in mask.tensors}
+    for name, stored in masked.items():
+        shape = mask.tensors[stored].shape
+        found = tuple(known[name].shape) if name in known else "no such tensor"
+        if found != shape:
             raise RequestError(
                 f"mask of {one_line(mask.label, limit=60)}: found {found} for {one_line(name, limit=80)} in this model; "
-                f"expected {info.shape}. Is it the mask of another model?"
+                f"expected {shape}. Is it the mask of another model?"
             )
     handles, frozen = [], []
-    for name, parameter in named.items():
-        moves = mask.read(name) if name in mask.tensors else np.zeros(parameter.shape, dtype=bool)
-        keep = torch.from_numpy(~moves).to(parameter.device)
+    for parameter in dict.fromkeys(named.values()):
+        names = [masked[name] for name, p in named.items() if p is parameter and name in masked]
+        moves = mask.read(names[0]) if names else np.zeros(tuple(parameter.shape), dtype=bool)
+        keep = torch.from_numpy(np.asarray(~moves)).to(parameter.device)
         frozen.append((parameter, keep, parameter.detach()[keep].clone()))
         if parameter.requires_grad:
             handles.append(parameter.register_post_accumulate_grad_hook(partial(still, keep)))
@@ -55,8 +59,19 @@ def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: m
 
 
 def still(keep: torch.Tensor, parameter: torch.Tensor) -> None:
-    """Take the gradient off the coordinates that are to keep their value."""
+    """Take the gradient off the coordinates that are to keep their value; a sparse gradient becomes a dense one."""
+    if parameter.grad.is_sparse:
+        parameter.grad = parameter.grad.to_dense()
     parameter.grad.masked_fill_(keep, 0)
+
+
+def core(name: str) -> str:
+    """A tensor's name without what compiling the model has put into it.
+
+    >>> core("_orig_mod.model.norm.weight")
+    'model.norm.weight'
+    """
+    return name.replace("_orig_mod.", "")
 
 
 def read_mask(path: str | Path) -> masks.Mask:

@@ -4,6 +4,7 @@ A run is written beside its place and renamed into it when it is whole, so that 
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -46,6 +47,7 @@ from opdviz.store import TEMPORARY
 
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
 WARMUP = 50
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[[int], None] = lambda n: None) -> dict:
@@ -78,8 +80,9 @@ def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[
 
 def full(recipe: Recipe, error: Exception) -> MachineError:
     """The one line for a run that could not be written."""
-    reason = getattr(error, "strerror", None) or error
-    return MachineError(f"lab run {recipe.name}: {one_line(reason, limit=100)}; make room and run it again.")
+    reason = one_line(getattr(error, "strerror", None) or error, limit=100)
+    room = isinstance(error, SafetensorError) or getattr(error, "errno", None) in NO_ROOM
+    return MachineError(f"lab run {recipe.name}: {reason}; {'make room' if room else 'mend that'} and run it again.")
 
 
 @contextlib.contextmanager

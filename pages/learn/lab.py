@@ -3,6 +3,7 @@
 import streamlit as st
 
 from opdviz import ui, words
+from opdviz.errors import OpdvizError
 from opdviz.figures import lab
 from opdviz.lab import claims, results
 from opdviz.lab.claims import UNKNOWN
@@ -14,6 +15,8 @@ COLUMNS = (
     "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance", "mask_density",
 )  # fmt: skip
 OVERLAPS = {
+    "run_a": st.column_config.TextColumn("run"),
+    "run_b": st.column_config.TextColumn("beside"),
     "jaccard": ui.column("jaccard"),
     "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
     "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
@@ -25,7 +28,11 @@ st.markdown(
     "on in the ways that the papers compare: from one base, for 200 steps, with AdamW at one learning rate, saved as bf16. The "
     "runs come with opdviz; `opdviz lab run` makes them again, and more of them."
 )
-found = results.read(ui.store().root / "lab")
+try:
+    found = results.read(ui.store().root / "lab")
+except OpdvizError as error:
+    st.error(words.plain(error))
+    st.stop()
 main = results.of_group(found, "runs", "main")
 if main.empty:
     st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")

@@ -257,3 +257,53 @@ def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path):
         assert len(both) == len(ours) > 0, table
         for column in ours.select_dtypes("number").columns.difference([*keys, "seconds"]):
             assert np.allclose(both[column], both[f"{column}_kept"], rtol=1e-9, equal_nan=True), (table, column)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 100_000, '{"recipe": {}}'])
+def test_a_damaged_run_is_a_run_that_is_not_there(tmp_path, capsys, text):
+    shipped.expand(tmp_path / "lab")
+    (tmp_path / "lab" / "seed0" / "opd" / "run.json").write_text(text)
+    assert main(["lab", "list", "--json", "opd", "grpo", "--cache", str(tmp_path)]) == 0
+    opd, grpo = json.loads(capsys.readouterr().out)
+    assert opd["test"] is None and grpo["test"] > 0.5
+
+
+def test_damaged_results_are_one_line(tmp_path):
+    from opdviz.errors import CheckFailed
+    from opdviz.lab import results
+
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "runs.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(CheckFailed, match="lab evaluate"):
+        results.read(tmp_path)
+
+
+def test_a_base_with_another_configuration_is_one_line(tmp_path):
+    shipped.expand(tmp_path / "lab")
+    config = tmp_path / "lab" / "base" / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 256', '"hidden_size": 512'))
+    done = lab("run", "sft", "--steps", "1", cache=tmp_path)
+    assert done.returncode == 2 and "not that of its weights" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "lab").rglob("*.tmp"))
+
+
+def test_ctrl_c_is_one_line_even_while_the_workers_start(tmp_path):
+    command = [sys.executable, "-m", "opdviz", "lab", "run", "sft", "--steps", "20", "--cache", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "lab" / "seed0.steps20" / "progress").is_dir():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err and "Traceback" not in err
+
+
+def test_names_may_stand_after_options(tmp_path, capsys):
+    shipped.expand(tmp_path / "lab")
+    assert main(["lab", "list", "--json", "--cache", str(tmp_path), "opd", "sft"]) == 0
+    assert [row["recipe"] for row in json.loads(capsys.readouterr().out)] == ["opd", "sft"]
+    assert main(["list", "--cache", str(tmp_path), "opd"]) == 2
+    assert "unrecognized" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from opdviz.errors import CheckFailed, MachineError
+from opdviz.errors import CheckFailed, MachineError, RequestError
 from opdviz.lab import shipped
 
 
@@ -49,8 +49,35 @@ def test_a_difference_is_small():
 
 
 def test_files_of_two_layouts_are_refused():
-    with pytest.raises(ValueError, match="headers"):
+    with pytest.raises(RequestError, match="headers"):
         shipped.packed(weights(0), weights(0, rows=65))
+    with pytest.raises(RequestError, match="sizes"):
+        shipped.packed(weights(0), weights(0)[:-1])
+
+
+def test_a_failed_packing_leaves_what_was_shipped(package):
+    before = {p.name: p.read_bytes() for p in shipped.HERE.iterdir()}
+    (package / "seed0/opd/model.safetensors").write_bytes(weights(0, rows=65))
+    with pytest.raises(RequestError):
+        shipped.pack(package, ["base", "seed0/opd"], shipped.HERE)
+    assert {p.name: p.read_bytes() for p in shipped.HERE.iterdir()} == before
+    assert not list(shipped.HERE.parent.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("text", ["{", "null", '{"a": 1}', "5", '["a"]', "[{}]"])
+def test_a_damaged_index_is_one_line(package, tmp_path, text):
+    (shipped.HERE / "index.json").write_text(text)
+    with pytest.raises(CheckFailed, match="index.json is damaged"):
+        shipped.expand(tmp_path / "lab")
+
+
+def test_a_run_that_lost_its_weights_gets_them_back(package, tmp_path):
+    shipped.expand(tmp_path / "lab")
+    lost = tmp_path / "lab" / "seed0/opd/model.safetensors"
+    kept = lost.read_bytes()
+    lost.unlink()
+    shipped.expand(tmp_path / "lab")
+    assert lost.read_bytes() == kept and not list((tmp_path / "lab").rglob("*.tmp"))
 
 
 @pytest.fixture

@@ -130,3 +130,39 @@ def test_a_mask_of_another_model_is_refused(mask_file):
         train_only(other, torch.optim.SGD(other.parameters(), lr=1e-3), read_mask(mask_file))
     with pytest.raises(RequestError, match="mask of another model"):
         train_only(torch.nn.Linear(3, 3), torch.optim.SGD([torch.zeros(1)], lr=1e-3), read_mask(mask_file))
+
+
+class Odd(torch.nn.Module):
+    """A scalar parameter, a buffer, a tied weight and a sparse gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+        self.embed = torch.nn.Embedding(10, 4, sparse=True)
+        self.left = torch.nn.Linear(4, 4)
+        self.right = torch.nn.Linear(4, 4)
+        self.right.weight = self.left.weight
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, words):
+        return (self.right(self.left(self.embed(words))) * self.scale - self.mean).square().sum()
+
+
+@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+def test_scalars_buffers_ties_and_sparse_gradients_keep_to_the_mask(tmp_path, prefix):
+    torch.manual_seed(0)
+    odd, draw = Odd(), np.random.default_rng(0)
+    shapes = {n: tuple(p.shape) for n, p in odd.named_parameters()} | {"mean": (4,)}
+    shapes["right.weight"] = shapes.pop("left.weight")  # by its other name
+    bits = {prefix + name: np.asarray(draw.random(shape) < 0.5) for name, shape in shapes.items()}
+    masks.keep(tmp_path / "m.safetensors", iter(bits.items()), key="k", base=[], threshold=0.0)
+    before = {name: p.detach().clone() for name, p in odd.named_parameters(remove_duplicate=False)}
+    optimizer = torch.optim.SGD(odd.parameters(), lr=1e-2, momentum=0.9, weight_decay=0.1)
+    train_only(odd, optimizer, read_mask(tmp_path / "m.safetensors"))
+    for _ in range(2):
+        odd(torch.arange(10)).backward()
+        optimizer.step()
+    for name, p in odd.named_parameters(remove_duplicate=False):
+        moved = (p.detach() != before[name]).numpy()
+        allowed = bits[prefix + ("right.weight" if name == "left.weight" else name)]
+        assert np.array_equal(moved, allowed), name
