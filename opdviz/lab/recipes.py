@@ -84,7 +84,7 @@ MAIN = (
     opd("opd_sgd", "OPD with SGD, no momentum", optimizer="sgd", learning_rate=3e-2, diagnostics=True),
     opd("opd_self", "OPD whose teacher is the base, told the answer", loop="self"),
     opd("opd_subnetwork", "OPD of only what `opd` visibly moved", mask=("opd", "visible")),
-    opd("opd_subnetwork_17", "OPD of only the 17.5 % that `opd` moved most", mask=("opd", "density")),
+    opd("opd_subnetwork_17", "OPD of only what `opd` moved most, near 17.5 % of all", mask=("opd", "density")),
     opd("grpo_subnetwork", "OPD of only what `grpo` visibly moved", mask=("grpo", "visible")),
     opd("opd_random_mask", "OPD of as many random coordinates, matrix by matrix", mask=("opd", "random")),
 )
