@@ -57,13 +57,13 @@ def decide(differences: pd.Series, margin: float = 0.0) -> str:
 
 
 def several(values: pd.Series, form: Callable[[float], str] = percent) -> str:
-    """Values of the seeds as text.
+    """Values of the seeds as text; once where they read alike.
 
-    >>> several(pd.Series([0.5, 0.25]))
-    '50 % and 25 %'
+    >>> several(pd.Series([0.5, 0.25])), several(pd.Series([0.5, 0.5]))
+    ('50 % and 25 %', '50 %')
     """
     told = [form(v) for v in values]
-    return told[0] if len(told) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
+    return told[0] if len(set(told)) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
 
 
 def all_there(runs: Runs, *wanted: tuple[str, str]) -> bool:

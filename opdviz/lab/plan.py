@@ -158,8 +158,10 @@ def one_run(recipe: Recipe, places: Places, told: Path, master: bool) -> None:
 
 
 def row(recipe: Recipe, places: Places) -> dict:
-    """What is known of a recipe's run."""
+    """What is known of a recipe's run; where the folder is not there yet, of the shipped one."""
     facts = places.facts(recipe) or {}
+    if not places.folder(recipe).exists():
+        facts = shipped.facts(str(places.folder(recipe).relative_to(places.root)))
     accuracy = facts.get("accuracy", {})
     known = ("test", "validation", "comparison", "reversal", "with_answer")
     return {"recipe": recipe.name, "seed": facts.get("seed"), "text": recipe.text} | {k: accuracy.get(k) for k in known}

@@ -128,6 +128,11 @@ def index() -> list[dict]:
     return found
 
 
+def facts(path: str) -> dict:
+    """What is known of a shipped run, by its folder below the lab's; empty where it is not shipped."""
+    return next((entry.get("facts", {}) for entry in index() if entry["path"] == path), {})
+
+
 def is_of_base(manifest: dict) -> bool:
     """Whether a comparison is of a run from the shipped base."""
     known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from opdviz import masks
 from opdviz.cli import main
@@ -259,6 +260,15 @@ def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path):
             assert np.allclose(both[column], both[f"{column}_kept"], rtol=1e-9, equal_nan=True), (table, column)
 
 
+def test_a_fresh_cache_lists_what_is_shipped(tmp_path, capsys):
+    assert main(["lab", "list", "--json", "--cache", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 12 and all(row["test"] > 0.5 for row in rows)
+    assert main(["lab", "list", "--json", "--seed", "1", "opd", "--cache", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["test"] is None
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 100_000, '{"recipe": {}}'])
 def test_a_damaged_run_is_a_run_that_is_not_there(tmp_path, capsys, text):
     shipped.expand(tmp_path / "lab")
@@ -307,3 +317,18 @@ def test_names_may_stand_after_options(tmp_path, capsys):
     assert [row["recipe"] for row in json.loads(capsys.readouterr().out)] == ["opd", "sft"]
     assert main(["list", "--cache", str(tmp_path), "opd"]) == 2
     assert "unrecognized" in capsys.readouterr().err
+
+
+def test_master_weights_are_kept_on_request_and_round_to_the_saved_ones(tmp_path):
+    from safetensors.torch import load_file
+
+    arguments = ("run", "sft", "--steps", "2", "--master", "--workers", "1")
+    assert lab(*arguments, cache=tmp_path).returncode == 0
+    run = tmp_path / "lab" / "seed0.steps2" / "sft"
+    master, saved = (load_file(folder / "model.safetensors") for folder in (run / "master", run))
+    assert {t.dtype for t in master.values()} == {torch.float32}
+    assert all(torch.equal(t.to(torch.bfloat16), saved[name]) for name, t in master.items())
+    assert any((t.to(torch.bfloat16).float() != t).any() for t in master.values())
+    written = (run / "run.json").stat().st_mtime_ns
+    assert lab(*arguments, cache=tmp_path).returncode == 0  # both are there
+    assert (run / "run.json").stat().st_mtime_ns == written
