@@ -109,6 +109,9 @@ def concentrated(runs: Runs) -> tuple[str, str]:
         f"Rank {several(rank)} of full; the top 16 directions hold {several(energy)} of the energy in the median matrix, "
         f"a Gaussian's {percent(chance.iloc[0])}."
     )
+    tail = runs.of("opd", "tail_like_rounding")
+    if len(tail):
+        told += f" In {several(tail)} of the matrices the tail cannot be told from a rank-16 update stored as bf16."
     full = (rank > 0.95).all()
     verdict = decide(energy / chance - 1, 0.5)
     return (verdict if full else NOT_SEEN), told
