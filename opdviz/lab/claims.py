@@ -1,4 +1,4 @@
-"""What the papers claim, and whether the lab's runs show it: each claim a question with a rule that was written down first.
+"""What the papers claim, and whether the lab's runs show it: each claim a question with a written rule.
 
 A rule looks at every seed. `seen here` and `opposite here` need all seeds on one side; anything between is `not seen here`.
 Differences of accuracy count from `MARGIN` on, twice the standard error of the difference of two runs graded on the same

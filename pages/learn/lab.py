@@ -51,7 +51,7 @@ counts = ", ".join(
 seeds = main.groupby("recipe")["seed"].nunique()
 ui.reading(
     f"**{counts}.** A verdict needs every seed on one side ({words.count(seeds.max(), 'seed')} a recipe, one base: the spread is "
-    "that of data and sampling). The rules were written before the results. What does not show at this size is not refuted."
+    "that of data and sampling). The rules were written while the first runs trained. What does not show here is not refuted."
 )
 for row in verdicts:
     left, right = st.columns([1, 6])
