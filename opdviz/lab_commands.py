@@ -5,13 +5,13 @@ import argparse
 from opdviz.commands import MOST_WORKERS, print_json, store_of, target_of
 from opdviz.errors import RequestError, one_line
 
-THRESHOLD = 1e-5
 MOST_STEPS = 100_000
 
 
 def subnetwork(options: argparse.Namespace) -> None:
     """`opdviz subnetwork`."""
     from opdviz import masks
+    from opdviz.tables import HEADLINE_THRESHOLD
 
     if options.threshold is not None and options.density is not None:
         raise RequestError("subnetwork: --threshold and --density are two ways to say the same; give one.")
@@ -25,7 +25,7 @@ def subnetwork(options: argparse.Namespace) -> None:
     matching = masks.matching_of_comparison(store, key)
     if target in {file.resolve() for side in (matching.base, matching.tuned) for file in side.files}:
         raise RequestError(f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name another.")
-    threshold = THRESHOLD if options.threshold is None else options.threshold
+    threshold = HEADLINE_THRESHOLD if options.threshold is None else options.threshold
     if options.density is not None:
         threshold = masks.threshold_for(matching, options.density)
     base = store.manifest(key)["base"]["fingerprints"]
@@ -106,33 +106,32 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
     from opdviz import progress, workers
     from opdviz.lab import claims, results
     from opdviz.lab import evaluate as evaluation
+    from opdviz.lab.places import RESULTS
 
     with progress.listener(None, quiet=options.json) as listener, workers.pool(options.workers) as executor:
         found = evaluation.gather(places.root, executor, listener)
-    results.keep(found, places.root / results.FOLDER)
+    results.keep(found, places.root / RESULTS)
     rows = claims.verdicts(found)
     if options.json:
         print_json(rows)
         return
-    print(f"{len(found['runs'])} runs, kept as Parquet in {places.root / results.FOLDER}")
+    print(f"{len(found['runs'])} runs, kept as Parquet in {places.root / RESULTS}")
     for row in rows:
         print(f"{row['verdict']:18s} {row['claim']}\n    {row['here']}\n    published: {row['published']}")
 
 
 def ship(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab ship`: renew what comes with the package, from the first seed's runs and the results of all."""
-    import shutil
-
     from opdviz.lab import results, shipped
+    from opdviz.lab.places import RESULTS
     from opdviz.lab.recipes import MAIN, RECIPES
 
     made = [RECIPES["base"], RECIPES["teacher"], *MAIN]
     missing = [recipe.name for recipe in made if not places.facts(recipe)]
-    if missing or places.steps or not (places.root / results.FOLDER).is_dir():
+    if missing or places.steps or not (places.root / RESULTS).is_dir():
         what = f"{', '.join(missing)} not finished" if missing else "--steps given, or no results"
         raise RequestError(f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`.")
     names = [str(places.folder(recipe).relative_to(places.root)) for recipe in made]
     shipped.pack(places.root, names)
-    shutil.copytree(places.root / results.FOLDER, results.SHIPPED, dirs_exist_ok=True)
     size = sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file())
     print(f"{len(shipped.index())} checkpoints and {len(results.TABLES)} tables, {size / 1e6:.1f} MB.")

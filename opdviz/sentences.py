@@ -3,6 +3,7 @@
 import pandas as pd
 
 from opdviz.figures.overview import recipe_of
+from opdviz.tables import TAIL_FACTOR, like_rounding
 from opdviz.words import number, percent, plain
 
 
@@ -86,10 +87,10 @@ def rounding(ratios: pd.Series, dtype: str) -> str:
     """Whether the spectra's tails can be told from what storing a low-rank update would leave."""
     if ratios.empty:
         return f"Stored as {plain(dtype)}: no rounding null is drawn, rounding lies far below the update."
-    near = int((ratios.between(1 / 1.5, 1.5)).sum())
+    near = int(like_rounding(ratios).sum())
     return (
         f"In {near} of {len(ratios)} matrices the tail of the spectrum cannot be told from rounding a rank-16 update "
-        f"(within a factor of 1.5); median ratio {number(ratios.median())}."
+        f"(within a factor of {TAIL_FACTOR:g}); median ratio {number(ratios.median())}."
     )
 
 

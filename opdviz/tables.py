@@ -20,6 +20,7 @@ TABLES = ("tensors", *GROUPS, *STORED)
 HEADLINE_THRESHOLD = 1e-5
 HEADLINE_SHARE = 0.1
 HEADLINE_K = 16
+TAIL_FACTOR = 1.5
 
 
 def table(store: Store, key: str, name: str) -> pd.DataFrame:
@@ -189,7 +190,7 @@ def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
 def tail_ratios(store: Store, key: str) -> pd.Series:
     """By tensor: norm of delta's spectrum beyond index 32 over that of its rounding null, at the stored indices.
 
-    Within a factor of 1.5, the tail cannot be told from what storing a rank-16 update would leave.
+    Within TAIL_FACTOR of one, the tail cannot be told from what storing a rank-16 update would leave.
     """
     spectrum = table(store, key, "spectrum")
     if spectrum.empty:
@@ -235,6 +236,11 @@ def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.
             ["precision", "probe", "threshold"], key=lambda c: c.map(order) if c.name == "probe" else c
         )
     return sums.sort_values("precision", ascending=False, kind="stable")
+
+
+def like_rounding(ratios: pd.Series) -> pd.Series:
+    """Which of `tail_ratios` cannot be told from rounding."""
+    return ratios.between(1 / TAIL_FACTOR, TAIL_FACTOR)
 
 
 def focus(store: Store, key: str, name: str) -> None:

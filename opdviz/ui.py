@@ -72,13 +72,17 @@ def first_start() -> None:
     st.session_state["first_view"] = "first_view" not in st.session_state
     made = store()
     lab = made.root / "lab"
-    if read_only() or lab.exists() or made.keys() or not shipped.index():
+    if read_only() or lab.exists() or made.keys():
         return
+    bar = st.progress(0.0, text="Unpacking the lab's checkpoints")
     try:
-        with st.spinner("Unpacking the lab's checkpoints"):
-            shipped.expand(lab)
+        shipped.expand(lab, bar.progress)
     except OpdvizError as error:
         st.error(plain(error))
+        return
+    finally:
+        bar.empty()
+    if not all((lab / name).is_dir() for name in shipped.FIRST):  # a checkout without them
         return
     start_job(*(str(lab / name) for name in shipped.FIRST), name=LAB_NAME)
 

@@ -99,12 +99,13 @@ def test_a_float16_base_is_binned_as_it_is(tmp_path):
     assert row["expected_both"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_nothing_in_common_is_refused(tmp_path, capsys):
-    base, (run,) = blind(tmp_path, seeds=(1,))
-    matching = matching_of(base, run)
-    assert list(overlap.rows(matching, matching, "1", "1"))
-    empty = matching_of(*(write_checkpoint(tmp_path / n, {"e.weight": np.zeros((0, 4))}, "bfloat16") for n in "xy"))
-    assert list(overlap.rows(empty, empty, "1", "1")) == []
+def test_checkpoints_without_a_coordinate_are_refused(tmp_path, capsys):
+    sides = [write_checkpoint(tmp_path / n, {"e.weight": np.zeros((0, 4))}, "bfloat16") for n in "xy"]
+    cache = ["--cache", str(tmp_path / "cache")]
+    assert main(["compare", *map(str, sides), "--name", "none", "--workers", "1", *cache]) == 0
+    capsys.readouterr()
+    assert main(["overlap", "none", "none", *cache]) == 2
+    assert "found no weights" in capsys.readouterr().err
 
 
 def test_a_run_that_moved_nothing_has_missing_shares(tmp_path):

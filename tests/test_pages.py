@@ -166,3 +166,40 @@ def test_paths_outside_the_roots_are_refused(tmp_path, monkeypatch):
     for path in ("out", "in/../out", "in/link", "in-other", ""):
         with pytest.raises(RequestError, match="outside the allowed folders"):
             roots.allowed(str(tmp_path / path))
+
+
+PARTS = {
+    "base": ["base"],
+    "one run": ["base", "opd"],
+    "SGD alone": ["base", "opd_sgd"],
+    "no base": ["opd", "grpo"],
+    "a grid": ["base", "opd@1e-06", "opd@3e-06"],
+    "other widths": ["base", "base@h128", "opd@h128@1e-06"],
+}
+
+
+@pytest.mark.parametrize("kept", PARTS.values(), ids=PARTS)
+def test_the_lab_s_page_shows_what_is_there_of_its_results(tmp_path, kept):
+    from opdviz.lab import results
+
+    found = results.read(tmp_path)
+    (tmp_path / "lab").mkdir()
+    part = {}
+    for name, table in found.items():
+        column = table["recipe"] if "recipe" in table else table["run_a"]
+        rows = table[column.isin(kept)] if name != "overlap" else table.iloc[:0]
+        part[name] = rows if len(rows) else rows.iloc[:, :0]  # as `evaluate` leaves a table without rows
+    results.keep(part, tmp_path / "lab" / results.RESULTS)
+    cold, _ = drawn("pages/learn/lab.py", tmp_path)
+    assert not cold["errors"]
+    if "base" not in kept or not any("@" not in recipe and recipe != "base" for recipe in kept):
+        assert any("No results yet" in text for text in cold["info"])
+    else:
+        assert any("not measured yet" in text for text in cold["text"])
+
+
+def test_damaged_results_are_one_line_on_the_lab_s_page(tmp_path):
+    (tmp_path / "lab" / "results").mkdir(parents=True)
+    (tmp_path / "lab" / "results" / "runs.parquet").write_bytes(b"no parquet")
+    cold, _ = drawn("pages/learn/lab.py", tmp_path)
+    assert len(cold["errors"]) == 1 and "lab evaluate" in cold["errors"][0]

@@ -141,6 +141,8 @@ def summary(runs: pd.DataFrame) -> str:
     >>> summary(pd.DataFrame(rows, columns=["recipe", "seed", "test"]))
     'opd ends highest, at 75 % in the mean of 2 seeds; sft lowest, at 60 %.'
     """
+    if runs.empty:
+        return "No run with AdamW yet."
     mean = runs.groupby("recipe")["test"].mean().sort_values()
     seeds = runs["seed"].nunique()
     of = f" in the mean of {seeds} seeds" if seeds > 1 else ""

@@ -33,9 +33,10 @@ class Runs:
         return runs[runs["recipe"] == recipe].set_index("seed")[column].dropna().astype(float).sort_index()
 
     @property
-    def before(self) -> float:
-        """The base's accuracy on the test problems."""
-        return float(self.of("base", "test").iloc[0])
+    def before(self) -> float | None:
+        """The base's accuracy on the test problems; `None` where it is not known."""
+        known = self.of("base", "test")
+        return float(known.iloc[0]) if len(known) else None
 
 
 @dataclass(frozen=True)
@@ -289,3 +290,13 @@ def verdicts(tables: dict[str, pd.DataFrame]) -> list[dict]:
         verdict, told = claim.rule(runs)
         rows.append({"claim": claim.says, "published": claim.numbers(), "here": told, "verdict": verdict})
     return rows
+
+
+def tally(rows: list[dict]) -> str:
+    """How many verdicts there are of each kind.
+
+    >>> tally([{"verdict": SEEN}, {"verdict": SEEN}, {"verdict": UNKNOWN}])
+    '2 seen here, 0 not seen here, 0 opposite here, 1 not measured yet'
+    """
+    counts = {kind: sum(row["verdict"] == kind for row in rows) for kind in (SEEN, NOT_SEEN, OPPOSITE, UNKNOWN)}
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind != UNKNOWN)

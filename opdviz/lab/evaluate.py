@@ -36,7 +36,6 @@ HEADLINES = {
     "rank_share": "rank_share",
 }
 SEED = re.compile(r"seed([0-9]+)")
-FACTOR = 1.5  # within it, a spectrum's tail cannot be told from that of a rank-16 update after storing
 BANDED = ("principal", "low_magnitude")
 COMPARED = (("opd", "grpo"), ("opd", "offline_distillation"), ("opd", "sft"), ("opd", "opd_self"), ("opd", "opd_sgd"))
 GRADES = ("test", "validation", "comparison", "reversal", "with_answer")
@@ -123,7 +122,7 @@ def headline(store: Store, key: str) -> dict:
         for end in ("null_low", "null_high"):
             row[f"coverage_{mask}_{end}"] = rows[f"{mask}_{end}"].median()
     tails = tables.tail_ratios(store, key)
-    row["tail_like_rounding"] = float(tails.between(1 / FACTOR, FACTOR).mean()) if len(tails) else None
+    row["tail_like_rounding"] = float(tables.like_rounding(tails).mean()) if len(tails) else None
     return row
 
 

@@ -14,6 +14,7 @@ from opdviz import fingerprint
 from opdviz.lab.recipes import RECIPES, Recipe
 
 RUN, WEIGHTS, MASK, MASTER = "run.json", "model.safetensors", "mask.safetensors", "master"
+RESULTS = "results"
 TABLES = ("curve", "diagnostics")
 KINDS = {"recipe": dict, "seed": int, "accuracy": dict, "seconds": float} | dict.fromkeys(TABLES, list)
 

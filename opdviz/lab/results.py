@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from opdviz.errors import CheckFailed, one_line
+from opdviz.lab.places import RESULTS
+from opdviz.lab.shipped import HERE
 from opdviz.store import write
+from opdviz.words import percent
 
 TABLES = ("runs", "curve", "diagnostics", "overlap", "layers")
-FOLDER = "results"
-SHIPPED = Path(__file__).parent / "shipped" / FOLDER
+SHIPPED = HERE / RESULTS
 
 
 def keep(found: dict[str, pd.DataFrame], into: Path) -> None:
@@ -27,7 +29,7 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
     Raises
         CheckFailed: a table is damaged.
     """
-    folder = root / FOLDER if (root / FOLDER / "runs.parquet").is_file() else SHIPPED
+    folder = root / RESULTS if (root / RESULTS / "runs.parquet").is_file() else SHIPPED
     files = {name: folder / f"{name}.parquet" for name in TABLES}
     try:
         found = {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in files.items()}
@@ -55,6 +57,12 @@ def gains(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     bases = of_group(found, "runs", "base").set_index("hidden")["validation"]
     rows = rows[rows["hidden"].isin(bases.index) & (rows["seed"] == 0)]
     return rows.assign(gain=rows["accuracy"] - rows["hidden"].map(bases))
+
+
+def starts(found: dict[str, pd.DataFrame]) -> str:
+    """Where the sweep's bases start, in words."""
+    bases = of_group(found, "runs", "base").sort_values("hidden")
+    return ", ".join(f"{percent(share)} at width {width}" for width, share in zip(bases["hidden"], bases["validation"]))
 
 
 def by_recipe(found: dict[str, pd.DataFrame]) -> pd.DataFrame:

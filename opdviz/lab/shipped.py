@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from opdviz import fingerprint
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
-from opdviz.lab.places import MASK, RUN, WEIGHTS
+from opdviz.lab.places import MASK, RESULTS, RUN, WEIGHTS
 from opdviz.store import TEMPORARY, write
 
 HERE = Path(__file__).parent / "shipped"
@@ -83,7 +83,7 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
 
 
 def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
-    """The work of `pack`: every file, and last the index."""
+    """The work of `pack`: every run, the results where there are any, and last the index."""
     index: list[dict] = []
 
     def keep(path: str, before: str | None) -> None:
@@ -107,6 +107,8 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
     for name in BESIDE:
         if (root / runs[0] / name).is_file():
             write(into / name, (root / runs[0] / name).read_bytes())
+    if (root / RESULTS).is_dir():
+        shutil.copytree(root / RESULTS, into / RESULTS)
     write(into / INDEX, json.dumps(index, indent=1).encode())
     return index
 
@@ -134,8 +136,11 @@ def facts(path: str) -> dict:
 
 
 def is_of_base(manifest: dict) -> bool:
-    """Whether a comparison is of a run from the shipped base."""
-    known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
+    """Whether a comparison is of a run from the shipped base; not where what is shipped is damaged."""
+    try:
+        known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
+    except CheckFailed:
+        return False
     return known is not None and manifest.get("base", {}).get("fingerprints") == [known]
 
 

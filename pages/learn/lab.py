@@ -6,7 +6,6 @@ from opdviz import ui, words
 from opdviz.errors import OpdvizError
 from opdviz.figures import lab
 from opdviz.lab import claims, results
-from opdviz.lab.claims import UNKNOWN
 
 COLUMNS = (
     "recipe", "seeds", "learning_rate", "test", "test_spread", "comparison", "relative_norm", "unchanged_absolute",
@@ -21,7 +20,7 @@ OVERLAPS = {
     "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
     "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
 }
-COLOURS = {claims.SEEN: "green", claims.NOT_SEEN: "gray", claims.OPPOSITE: "orange", UNKNOWN: "gray"}
+COLOURS = {claims.SEEN: "green", claims.NOT_SEEN: "gray", claims.OPPOSITE: "orange", claims.UNKNOWN: "gray"}
 st.header("The lab", anchor=False)
 st.markdown(
     "A 2.4 M parameter model of Qwen3's architecture learns three-digit addition, is stopped short of it, and is then trained "
@@ -34,24 +33,21 @@ except OpdvizError as error:
     st.error(words.plain(error))
     st.stop()
 main = results.of_group(found, "runs", "main")
-if main.empty:
+before = claims.Runs(found).before
+if main.empty or before is None:
     st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")
     st.stop()
-before = claims.Runs(found).before
 alike = main[main["optimizer"] == "AdamW"]  # SGD has a learning rate of its own, and stands with the ablation below
 ui.reading(f"**{lab.summary(alike)}** {claims.beats_random(claims.Runs(found))[1]}")
 ui.show(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))
 
 st.subheader("What the papers claim, and what shows here", anchor=False)
 verdicts = claims.verdicts(found)
-known = [row for row in verdicts if row["verdict"] != UNKNOWN]
-counts = ", ".join(
-    f"{sum(r['verdict'] == v for r in known)} {v}" for v in (claims.SEEN, claims.NOT_SEEN, claims.OPPOSITE)
-)
 seeds = main.groupby("recipe")["seed"].nunique()
 ui.reading(
-    f"**{counts}.** A verdict needs every seed on one side ({words.count(seeds.max(), 'seed')} a recipe, one base: the spread is "
-    "that of data and sampling). The rules were written while the first runs trained. What does not show here is not refuted."
+    f"**{claims.tally(verdicts)}.** A verdict needs every seed on one side ({words.count(seeds.max(), 'seed')} a recipe, "
+    "one base: the spread is that of data and sampling). The rules were written while the first runs trained. What does not "
+    "show here is not refuted."
 )
 for row in verdicts:
     left, right = st.columns([1, 6])
@@ -84,7 +80,8 @@ st.subheader("Sparsity against gain", anchor=False)
 gains = results.gains(found)
 ui.reading(
     "Each line is one OPD run, from its first steps on the left to its end; in the grey range half to 95 % of the coordinates "
-    "keep their bf16 bits, as in the papers. How sparse an update is follows from the learning rate and the steps first."
+    "keep their bf16 bits, as in the papers. How sparse an update is follows from the learning rate and the steps first. "
+    f"Every width has a base of its own, and gains from there: {results.starts(found)}."
 )
 ui.show(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
 

@@ -129,9 +129,13 @@ def test_what_is_shipped_is_small():
 def test_needs_come_before_what_needs_them(tmp_path):
     order = [r.name for r in plan.missing(plan.recipes_of(["opd_subnetwork"]), Places(tmp_path))]
     assert order == ["base", "teacher", "opd", "opd_subnetwork"]
-    assert len(recipes.RECIPES) == len({*recipes.RECIPES}) and len(recipes.GRIDS["opd"]) >= 5 <= len(
-        recipes.GRIDS["opd_sgd"]
-    )
+
+
+def test_no_two_recipes_share_a_name_and_both_grids_hold_five_rates():
+    every = (*recipes.BASES, recipes.TEACHER, *recipes.MAIN, *recipes.ABLATION, *recipes.SWEEP)
+    assert all(recipes.RECIPES[recipe.name] == recipe for recipe in every)
+    for name, rates in recipes.GRIDS.items():
+        assert len(set(rates)) >= 5 and recipes.RECIPES[name].learning_rate in rates
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,11 @@ def test_files_of_two_layouts_are_refused():
 
 
 def test_a_failed_packing_leaves_what_was_shipped(package):
-    before = {p.name: p.read_bytes() for p in shipped.HERE.iterdir()}
+    before = {p: p.read_bytes() for p in shipped.HERE.rglob("*") if p.is_file()}
     (package / "seed0/opd/model.safetensors").write_bytes(weights(0, rows=65))
     with pytest.raises(RequestError):
         shipped.pack(package, ["base", "seed0/opd"], shipped.HERE)
-    assert {p.name: p.read_bytes() for p in shipped.HERE.iterdir()} == before
+    assert {p: p.read_bytes() for p in shipped.HERE.rglob("*") if p.is_file()} == before
     assert not list(shipped.HERE.parent.glob(".*.tmp"))
 
 
@@ -69,6 +69,7 @@ def test_a_damaged_index_is_one_line(package, tmp_path, text):
     (shipped.HERE / "index.json").write_text(text)
     with pytest.raises(CheckFailed, match="index.json is damaged"):
         shipped.expand(tmp_path / "lab")
+    assert not shipped.is_of_base({"base": {"fingerprints": ["x"]}})
 
 
 def test_a_run_that_lost_its_weights_gets_them_back(package, tmp_path):
@@ -88,6 +89,8 @@ def package(tmp_path, monkeypatch):
     steps = {5: weights(5, base=base), 10: weights(10, base=base)}
     run(root, "base", base, base=None)
     run(root, "seed0/opd", steps[10], steps=steps)
+    (root / "results").mkdir()
+    (root / "results" / "runs.parquet").write_bytes(b"results")
     (root / "seed0/opd/mask.safetensors").write_bytes(b"a mask")
     shipped.pack(root, ["base", "seed0/opd"], here)
     monkeypatch.setattr(shipped, "HERE", here)
@@ -105,6 +108,7 @@ def test_what_is_shipped_expands_to_what_was_trained(package, tmp_path):
         tmp_path / "lab" / "seed0/opd/config.json"
     ).is_file()
     assert (tmp_path / "lab" / "seed0/opd/mask.safetensors").read_bytes() == b"a mask"
+    assert (shipped.HERE / "results" / "runs.parquet").read_bytes() == b"results"
     assert told[-1] == 1.0 and shipped.there(tmp_path / "lab")
 
 
