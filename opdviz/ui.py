@@ -74,9 +74,9 @@ def first_start() -> None:
     lab = made.root / "lab"
     if read_only() or lab.exists() or made.keys():
         return
-    bar = st.progress(0.0, text="Unpacking the lab's checkpoints")
+    bar, text = st.empty(), "Unpacking the lab's checkpoints"
     try:
-        shipped.expand(lab, bar.progress)
+        shipped.expand(lab, lambda share: bar.progress(share, text=text))
     except OpdvizError as error:
         st.error(plain(error))
         return
