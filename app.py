@@ -5,6 +5,7 @@ import streamlit as st
 from opdviz import ui
 
 st.set_page_config(page_title="opdviz", page_icon="docs/icon.svg", layout="wide")
+ui.links.begin()
 ui.first_start()
 pages = {
     "Open": [
@@ -16,14 +17,22 @@ pages = {
         st.Page("pages/run/directions.py", title="Directions", icon=":material/explore:", url_path="directions"),
         st.Page("pages/run/coordinates.py", title="Coordinates", icon=":material/grain:", url_path="coordinates"),
         st.Page("pages/run/tensor.py", title="Tensor", icon=":material/data_array:", url_path="tensor"),
+        st.Page("pages/run/part.py", title="Part", icon=":material/select_all:", url_path="part"),
+    ],
+    "Share": [
+        st.Page("pages/share/board.py", title="Board", icon=":material/keep:", url_path="board"),
     ],
     "Learn": [
         st.Page("pages/learn/methods.py", title="Methods", icon=":material/menu_book:", url_path="methods"),
         st.Page("pages/learn/lab.py", title="Lab", icon=":material/science:", url_path="lab"),
     ],
 }
-page = st.navigation(pages)
-with st.sidebar:
-    ui.choose_comparison()
-    ui.job_line()
-page.run()
+presenting = "present" in st.query_params
+page = st.navigation(pages, position="hidden" if presenting else "sidebar")
+if presenting:
+    ui.comparison_of_link()
+    ui.links.place_notices()
+    page.run()
+else:
+    with ui.frame():
+        page.run()

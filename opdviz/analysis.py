@@ -200,6 +200,7 @@ def start_manifest(comparison: Comparison, store: Store) -> dict:
         "pairs": len(matching.pairs),
         "parameters": matching.parameters,
         "dtypes": sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs}),
+        "heads": pairing.head_counts(matching.base.config),
         "notes": matching.base.notes + matching.tuned.notes,
         "same": comparison.prints["base"] == comparison.prints["tuned"],
         "compacted": sorted(kept),
@@ -309,7 +310,9 @@ def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:
 def compact(comparison: Comparison, store: Store, manifest: dict) -> dict:
     """Turn every complete measure's parts into Parquet, note it in the manifest, and only then delete the parts."""
     folder = store.folder(comparison.key)
-    names = [p.name for p in comparison.matching.pairs]
+    names = sorted(
+        p.name for p in comparison.matching.pairs
+    )  # one tensor's rows lie together, where a reader can find them
     spent = []
     for m in MEASURES:
         paths = [part_path(folder, name, m.NAME, m.VERSION) for name in names]

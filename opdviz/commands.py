@@ -60,7 +60,7 @@ def check(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    from opdviz import analysis, pairing, progress, protocols, workers
+    from opdviz import analysis, pairing, progress, protocols, summaries, workers
     from opdviz.store import checked_name
 
     store = store_of(options)
@@ -80,6 +80,7 @@ def compare(options: argparse.Namespace) -> None:
             manifest = analysis.compare(
                 comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
             )
+        summaries.write_all(store, comparison.key)
     rows = protocols.headline(store, comparison.key)
     values = {row["quantity"]: row["value"] for row in rows}
     result = {"key": manifest["key"], "name": manifest["name"], "pairs": manifest["pairs"]}

@@ -228,6 +228,20 @@ def head_size(config: dict) -> int | None:
     return hidden // heads if type(hidden) is int and type(heads) is int and heads else None
 
 
+def head_counts(config: dict) -> dict[str, int]:
+    """How attention is split by the model's configuration: heads of the query, of key and value, and their width.
+
+    >>> head_counts({"hidden_size": 384, "num_attention_heads": 12})
+    {'query': 12, 'key_value': 12, 'size': 32}
+    """
+    size, config = head_size(config), config.get("text_config", config)
+    query = config.get("num_attention_heads")
+    shared = config.get("num_key_value_heads", query)
+    if not (size and type(query) is int and type(shared) is int):
+        return {}
+    return {"query": query, "key_value": shared, "size": size}
+
+
 def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     """The kind of a tensor and the shape it is analysed in.
 

@@ -197,9 +197,9 @@ GROUPED = (
     count("tensors_moved", "tensors moved", "Tensors of the group in which anything moved."),
     count("left_out", "left out", "Tensors of the group with NaN or Inf, in no sum."),
     share("parameter_share", "parameter share", "Share of the parameters that the group holds."),
-    share("sparsity_absolute", "unchanged, |D| <= 1e-5", "Share unchanged by the absolute probe, as bf16.", source=f"{A}, {D}"),
-    share("sparsity_relative", "unchanged, relative", "Share unchanged by the relative probe 1e-3, as bf16.", source=f"{B}, {C}"),
-    share("sparsity_exact", "unchanged, exactly", "Share of coordinates with D = 0, as bf16."),
+    share("sparsity_absolute", "unchanged at 1e-5", "Share unchanged by the absolute probe, as bf16.", source=f"{A}, {D}"),
+    share("sparsity_relative", "unchanged relative", "Share unchanged by the relative probe 1e-3, as bf16.", source=f"{B}, {C}"),
+    share("sparsity_exact", "unchanged exactly", "Share of coordinates with D = 0, as bf16."),
     share("top16_energy", "energy of the top 16", "Energy in the 16 leading directions; median in groups.", source=A,
           chance="A Gaussian matrix of the shape.", pitfall="16 of 128 is not 16 of 1,536: compare with the chance."),
     share("coverage_principal", "moved on principal weights", "Coverage of the 10 % principal mask at 1e-5, median.", source=A),
@@ -208,6 +208,35 @@ GROUPED = (
     share("projection_joint", "joint projection", "Energy inside the leading 10 % of both sides, median.", source=A,
           chance="k^2 / (m n)", pitfall="Below 1 % at 10 % is chance for a square matrix: only the ratio says anything."),
 )  # fmt: skip
+BY_TENSOR = (
+    *(share(f"projection_{side}", f"{side} projection", f"Energy inside the base's leading 10 % of {what} directions.", source=A,
+            chance=f"k / {length}")
+      for side, what, length in (("left", "left (output)", "m"), ("right", "right (input)", "n"))),
+    *(Quantity(f"rotation_{side}", f"{side} rotation", f"Rms sine of the leading 10 % of {what} directions.", "1",
+               "sqrt(mean sin^2)", low=0, high=1, log=True,
+               chance="First-order perturbation by a Gaussian of the same norm; missing above 0.3.")
+      for side, what in (("left", "left (output)"), ("right", "right (input)"))),
+    share("principal_coverage", "on principal weights", "Share of coordinates moved by more than 1e-5 that lie in the 10 % "
+          "principal mask, as bf16.", source=A, chance="The mask's density.", pitfall="Look at the null band."),
+    share("low_magnitude_coverage", "on small weights", "Share of coordinates moved by more than 1e-5 that lie on the 10 % "
+          "smallest weights, as bf16.", source=A, chance="The mask's density.",
+          pitfall="Small weights have a finer grid, so blind updates show there more often: look at the null band."),
+)  # fmt: skip
+MAPPED = (
+    "relative_norm", "sparsity_absolute", "sparsity_relative", "sparsity_exact", "stable_rank", "entropy_rank",
+    "top16_energy", "projection_joint", "projection_left", "projection_right", "rotation_left", "rotation_right", "nss",
+    "principal_coverage", "low_magnitude_coverage", "cosine", "shrink", "delta_norm", "delta_rms", "delta_max",
+    "delta_mean_abs", "base_norm", "base_rms", "numel",
+)  # fmt: skip
+CHANCE_OF = {
+    "stable_rank": "stable_rank_chance",
+    "top16_energy": "top16_chance",
+    "nss": "nss_chance",
+    "principal_coverage": "principal_chance",
+    "low_magnitude_coverage": "low_magnitude_chance",
+    **{f"projection_{side}": f"projection_{side}_chance" for side in ("joint", "left", "right")},
+    **{f"rotation_{side}": f"rotation_{side}_chance" for side in ("left", "right")},
+}
 RUNS = (
     word("tensor", "tensor", "Name of the base's tensor, as stored."),
     word("run_a", "run a", "The first of two runs on one base."),
@@ -255,7 +284,19 @@ LAB = (
 )  # fmt: skip
 QUANTITIES = {
     q.name: q
-    for q in (*PLACES, *MAGNITUDE, *SPARSITY, *CONCENTRATION, *SPECTRUM, *GEOMETRY, *COORDINATES, *GROUPED, *RUNS, *LAB)
+    for q in (
+        *PLACES,
+        *MAGNITUDE,
+        *SPARSITY,
+        *CONCENTRATION,
+        *SPECTRUM,
+        *GEOMETRY,
+        *COORDINATES,
+        *GROUPED,
+        *BY_TENSOR,
+        *RUNS,
+        *LAB,
+    )
 }
 
 

@@ -32,6 +32,7 @@ from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 FORMAT = 1
 TEMPORARY = ".tmp"
 LONGEST_NAME = 200
+ROW_GROUP = 1 << 15  # rows of one tensor stand in one or two groups: reading it skips the rest
 KEY = re.compile(r"^[0-9a-f]{16}$")
 TEXT = {
     "name", "tuned_name", "tower", "block", "module", "shape", "base_dtype", "tuned_dtype", "kind", "precision", "probe",
@@ -230,31 +231,35 @@ def compact_table(table: str, columns: tuple[str, ...], rows: list[dict]) -> byt
     schema = pa.schema([(c, column_type(table, c)) for c in columns])
     arrays = [pa.array([row.get(c) for row in rows], type=schema.field(c).type) for c in columns]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue().to_pybytes()
 
 
-def read(store: Store, key: str, table: str) -> pa.Table:
+def read(store: Store, key: str, table: str, *, where: pc.Expression | None = None) -> pa.Table:
     """One stored table of a comparison: compacted files, and the parts of what is still running, by written order.
 
-    An empty table (no columns) where nothing of it is stored yet.
+    `where` keeps the rows that fit; compacted files are read only where such rows can be. An empty table (no columns) where
+    nothing of it is stored yet.
     """
     folder = store.folder(key)
-    found = [read_compacted(folder, key, name) for name in compacted_names(store, key, table)]
-    rows: list[dict] = []
-    compacted = set(store.manifest(key).get("compacted", {}))
-    for path in sorted((folder / "parts").glob("*.json")):
-        measure, version = path.name.split(".")[1:3]
-        if f"{measure}@{version}" in compacted:
-            continue
-        part = decode_part(path)
-        rows += part["tables"].get(table, []) if part else []
+    found = [read_compacted(folder, key, name, where) for name in compacted_names(store, key, table)]
+    rows = [row for part in parts(store, key) for row in part["tables"].get(table, [])]
     if rows:
         columns = tuple(dict.fromkeys(c for row in rows for c in row))
-        found.append(pa.Table.from_pylist(rows, schema=pa.schema([(c, column_type(table, c)) for c in columns])))
+        live = pa.Table.from_pylist(rows, schema=pa.schema([(c, column_type(table, c)) for c in columns]))
+        found.append(live if where is None else live.filter(where))
     if not found:
         return pa.table({})
     return pa.concat_tables(found, promote_options="default")
+
+
+def parts(store: Store, key: str) -> Iterator[dict]:
+    """The sound parts of a comparison that are not compacted yet."""
+    compacted = set(store.manifest(key).get("compacted", {}))
+    for path in sorted((store.folder(key) / "parts").glob("*.json")):
+        measure, version = path.name.split(".")[1:3]
+        if f"{measure}@{version}" not in compacted and (part := decode_part(path)):
+            yield part
 
 
 def compacted_names(store: Store, key: str, table: str) -> list[str]:
@@ -262,14 +267,14 @@ def compacted_names(store: Store, key: str, table: str) -> list[str]:
     return sorted(name for name in store.manifest(key).get("tables", {}) if name.startswith(f"{table}."))
 
 
-def read_compacted(folder: Path, key: str, name: str) -> pa.Table:
-    """One compacted file.
+def read_compacted(folder: Path, key: str, name: str, where: pc.Expression | None = None) -> pa.Table:
+    """One compacted file, or its rows that fit.
 
     Raises
         CheckFailed: it is missing or damaged.
     """
     try:
-        return pq.read_table(folder / "tables" / name)
+        return pq.read_table(folder / "tables" / name, filters=where)
     except (OSError, pa.ArrowException):
         raise CheckFailed(
             f"{key}: tables/{name} is missing or damaged; compare the pair again, which recomputes it."

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from opdviz import store as stores
 from opdviz.errors import RequestError, one_line
@@ -23,8 +24,8 @@ HEADLINE_K = 16
 TAIL_FACTOR = 1.5
 
 
-def table(store: Store, key: str, name: str) -> pd.DataFrame:
-    """One tidy table of a comparison; an empty frame where nothing of it is there yet.
+def table(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
+    """One tidy table of a comparison; an empty frame where nothing of it is there yet. `where` keeps rows of a stored one.
 
     Raises
         RequestError: no such table.
@@ -35,7 +36,12 @@ def table(store: Store, key: str, name: str) -> pd.DataFrame:
         return tensors(store, key)
     if name not in STORED:
         raise RequestError(f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}.")
-    return frame(stores.sorted_rows(stores.read(store, key, name)))
+    return frame(stores.sorted_rows(stores.read(store, key, name, where=where)))
+
+
+def of_tensor(store: Store, key: str, name: str, tensor: str) -> pd.DataFrame:
+    """The rows of a stored table that speak of one tensor; a large store is not read as a whole for them."""
+    return table(store, key, name, where=pc.field("name") == tensor)
 
 
 def frame(rows: pa.Table) -> pd.DataFrame:
@@ -50,11 +56,11 @@ def tensors(store: Store, key: str) -> pd.DataFrame:
     found = frame(stores.sorted_rows(stores.read(store, key, "tensors")))
     if found.empty:
         return found
-    summary = table(store, key, "spectrum_summary")
+    summary = table(store, key, "spectrum_summary", where=pc.field("matrix") == "delta")
     ranks = ["stable_rank", "entropy_rank"]
     if summary.empty:
         return found.assign(**dict.fromkeys(ranks, float("nan")))
-    return found.merge(summary.loc[summary["matrix"] == "delta", ["name", *ranks]], on="name", how="left")
+    return found.merge(summary[["name", *ranks]], on="name", how="left")
 
 
 def counted(rows: pd.DataFrame) -> pd.DataFrame:
@@ -93,39 +99,37 @@ def quantities_by_tensor(store: Store, key: str) -> pd.DataFrame:
 def spectral_columns(store: Store, key: str) -> dict[str, pd.DataFrame]:
     """Headline quantities of the second pass by name: columns to join on `name`."""
     found = {}
-    if not (top := table(store, key, "top_energy")).empty:
-        top = top[(top["matrix"] == "delta") & (top["k"] == HEADLINE_K)]
+    delta, gaussian = pc.field("matrix") == "delta", pc.field("matrix") == "gaussian"
+    headline = pc.field("share") == HEADLINE_SHARE
+    if not (top := table(store, key, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))).empty:
         found["top"] = top[["name", "energy", "chance"]].set_axis(["name", "top16_energy", "top16_chance"], axis=1)
-    if not (summary := table(store, key, "spectrum_summary")).empty:
-        gaussian = summary[summary["matrix"] == "gaussian"]
-        found["gaussian"] = gaussian[["name", "stable_rank"]].set_axis(["name", "stable_rank_chance"], axis=1)
-    if not (projection := table(store, key, "projection")).empty:
+    if not (summary := table(store, key, "spectrum_summary", where=gaussian)).empty:
+        found["gaussian"] = summary[["name", "stable_rank"]].set_axis(["name", "stable_rank_chance"], axis=1)
+    if not (projection := table(store, key, "projection", where=headline)).empty:
         for side in ("joint", "left", "right"):
-            part = projection[(projection["side"] == side) & (projection["share"] == HEADLINE_SHARE)]
+            part = projection[projection["side"] == side]
             columns = ["name", f"projection_{side}", f"projection_{side}_chance"]
             found[side] = part[["name", "energy", "chance"]].set_axis(columns, axis=1)
-    if not (rotation := table(store, key, "rotation")).empty:
+    if not (rotation := table(store, key, "rotation", where=headline)).empty:
         for side in ("left", "right"):
-            part = rotation[(rotation["side"] == side) & (rotation["share"] == HEADLINE_SHARE)]
+            part = rotation[rotation["side"] == side]
             columns = ["name", f"rotation_{side}", f"rotation_{side}_chance"]
             found[f"rotation_{side}"] = part[["name", "rms_sine", "chance"]].set_axis(columns, axis=1)
     if not (drift := table(store, key, "drift")).empty:
         found["drift"] = drift[["name", "nss", "chance"]].set_axis(["name", "nss", "nss_chance"], axis=1)
-    if not (coverage := table(store, key, "coverage")).empty:
+    at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == HEADLINE_THRESHOLD)
+    if not (coverage := table(store, key, "coverage", where=at)).empty:
         found |= coverage_columns(at_headline_precision(coverage))
     return found
 
 
 def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Coverage of the 10 % masks at |D| > 1e-5 by tensor."""
-    at = coverage[
-        (coverage["share"] == HEADLINE_SHARE)
-        & (coverage["probe"] == "absolute")
-        & (coverage["threshold"] == HEADLINE_THRESHOLD)
-    ]
+    """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe and threshold."""
     kept = ["coverage", "chance", "lowest", "highest", "null_low", "null_high"]
     return {
-        mask: at.loc[at["mask"] == mask, ["name", *kept]].set_axis(["name", *(f"{mask}_{c}" for c in kept)], axis=1)
+        mask: coverage.loc[coverage["mask"] == mask, ["name", *kept]].set_axis(
+            ["name", *(f"{mask}_{c}" for c in kept)], axis=1
+        )
         for mask in ("principal", "low_magnitude")
     }
 
@@ -192,10 +196,10 @@ def tail_ratios(store: Store, key: str) -> pd.Series:
 
     Within TAIL_FACTOR of one, the tail cannot be told from what storing a rank-16 update would leave.
     """
-    spectrum = table(store, key, "spectrum")
-    if spectrum.empty:
+    beyond = pc.field("matrix").isin(["delta", "rounding_null"]) & (pc.field("index") > 32)
+    tail = table(store, key, "spectrum", where=beyond)
+    if tail.empty:
         return pd.Series(dtype=float)
-    tail = spectrum[spectrum["matrix"].isin(["delta", "rounding_null"]) & (spectrum["index"] > 32)]
     norms = tail.assign(square=tail["sigma"] ** 2).pivot_table(
         index="name", columns="matrix", values="square", aggfunc="sum"
     )
@@ -206,13 +210,11 @@ def tail_ratios(store: Store, key: str) -> pd.Series:
 
 def moved_given_size(store: Store, key: str, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
     """Bins of |W| with count, moved and null_moved, as bf16 where that was counted: of one tensor or of all summed."""
-    rows = table(store, key, "histogram")
+    where = (pc.field("of") == "base") & (pc.field("threshold") == threshold)
+    rows = table(store, key, "histogram", where=where if name is None else where & (pc.field("name") == name))
     if rows.empty:
         return rows
-    rows = at_headline_precision(rows[(rows["of"] == "base") & (rows["threshold"] == threshold)])
-    if name is not None:
-        rows = rows[rows["name"] == name]
-    return rows.groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]].sum()
+    return at_headline_precision(rows).groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]].sum()
 
 
 def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.DataFrame:

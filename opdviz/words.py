@@ -4,6 +4,8 @@ import re
 
 from opdviz.errors import one_line
 
+MARKUP = re.compile(r"([\\`!\[\]<>$:&|~])")
+QUOTE = re.compile(r"^(\s*)\\>", re.MULTILINE)
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])")
 
 
@@ -55,3 +57,13 @@ def plain(text: object, *, limit: int = 300) -> str:
     """Text from data as Markdown that shows it literally: no markup, no HTML, no images, one line."""
     line = one_line("".join(c for c in str(text) if c.isprintable()), limit=limit)
     return SPECIAL.sub(r"\\\1", line)
+
+
+def markdown(text: str) -> str:
+    """What somebody wrote as Markdown, without what could fetch, run or pretend: emphasis, lists, headings and quotes stay.
+
+    >>> markdown("**b** ![x](http://e.x/y.png) <img>")
+    '**b** \\\\!\\\\[x\\\\](http\\\\://e.x/y.png) \\\\<img\\\\>'
+    """
+    kept = "".join(c for c in text.replace("\r", "").expandtabs(4) if c.isprintable() or c == "\n")
+    return QUOTE.sub(r"\1>", MARKUP.sub(r"\\\1", kept))

@@ -14,22 +14,24 @@ STEPS = (
     ("linalg", "pairing"),
     ("measures.visibility", "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
-    ("store", "masks", "overlap", "tables", "protocols", "published"),
-    ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "lab.recipes",
+    ("store", "masks", "overlap", "tables", "protocols", "published", "summaries", "board"),
+    ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "choosing", "parts", "lab.recipes",
      "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.results", "lab.claims", "lab.subnetwork", "lab.callbacks",
      "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
-     "figures.directions", "figures.coordinates", "figures.tensor", "figures.lab", "figures", "sentences", "progress"),
-    ("serve", "ui", "commands", "lab_commands", "cli", "__main__"),
+     "figures.scatter", "figures.directions", "figures.coordinates", "figures.parts", "figures.tensor", "figures.lab", "figures",
+     "sentences", "progress", "views.view", "views.run", "views.tensor", "views"),
+    ("serve", "ui.links", "ui.chosen", "ui.sharing", "ui.show", "ui.boards", "ui.frame", "ui", "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
+UI = {f"opdviz/ui/{name}.py" for name in ("links", "chosen", "sharing", "show", "boards", "frame")}
 BORDERS = {
     "torch": {"opdviz/checkpoint/torch_file.py", *LAB_TRAINS},
     "transformers": LAB_TRAINS,
     "trl": {"opdviz/lab/train.py"},
     "datasets": {"opdviz/lab/train.py"},
-    "streamlit": {"opdviz/ui.py", "opdviz/serve.py", "app.py"},
-    "plotly": {"opdviz/ui.py"},
+    "streamlit": {*UI, "opdviz/serve.py", "app.py"},
+    "plotly": UI,
 }
 SOURCES = [p for p in ROOT.glob("**/*.py") if p.relative_to(ROOT).parts[0] in ("opdviz", "pages", "app.py")]
 
@@ -70,7 +72,9 @@ def test_big_dependencies_stand_at_their_borders(path):
     for name in imports(path):
         top = name.split(".")[0]
         if top in BORDERS and not (here in BORDERS[top] or (top == "streamlit" and here.startswith("pages/"))):
-            assert top == "plotly" and here.startswith("opdviz/figures/"), f"{here} imports {name}"
+            assert top == "plotly" and here.startswith(("opdviz/figures/", "opdviz/views/view")), (
+                f"{here} imports {name}"
+            )
 
 
 def test_pages_stand_in_subfolders_and_are_listed_by_the_app():

@@ -16,6 +16,7 @@ def stable_rank_strip(tensors: pd.DataFrame) -> go.Figure:
     """x: stable rank over a Gaussian's of the same shape (log); y: module; colour: block; one dot a matrix."""
     rows = tensors.dropna(subset=["stable_rank", "stable_rank_chance"])
     rows = rows[rows["stable_rank_chance"] > 0]
+    rows = theme.thinned(rows, rows["stable_rank"] / rows["stable_rank_chance"], "module")
     ratio = rows["stable_rank"] / rows["stable_rank_chance"]
     told = [f"{number(a)} of {number(b)}" for a, b in zip(rows["stable_rank"], rows["stable_rank_chance"])]
     modules = module_order(rows)
@@ -65,6 +66,9 @@ def block_dots(
 def projection_dots(tensors: pd.DataFrame) -> go.Figure:
     """x: log2 of projection over chance, clipped at 3; facets joint, left, right; y: module."""
     rows = tensors.dropna(subset=["projection_joint"])
+    rows = theme.thinned(
+        rows, rows["projection_joint"] / rows["projection_joint_chance"], "module", theme.MOST_MARKS // 3
+    )
     modules = module_order(rows)
     sides = ("joint", "left", "right")
     titles = ["joint: both sides", "left: outputs", "right: inputs"]
@@ -91,6 +95,9 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
     traces = []
     for side, symbol, color in (("left", "circle", theme.TUNED), ("right", "diamond", theme.DELTA)):
         rows = tensors.dropna(subset=[f"rotation_{side}", f"rotation_{side}_chance"])
+        rows = theme.thinned(
+            rows, rows[f"rotation_{side}"] / rows[f"rotation_{side}_chance"], "module", theme.MOST_MARKS // 2
+        )
         told = [
             f"layer {number(x)} · {theme.literal(m)}"
             for x, m in zip(rows["layer"].astype("Float64").astype(float), rows["module"])

@@ -59,8 +59,11 @@ def spectra(spectrum: pd.DataFrame, r: int) -> go.Figure:
     return made.update_layout(margin=dict(t=50))
 
 
-def angles(rows: pd.DataFrame, r: int) -> go.Figure:
-    """x: position, y: principal angle in degrees, left and right."""
+def angles(rows: pd.DataFrame, r: int, turned: pd.DataFrame) -> go.Figure:
+    """x: position, y: principal angle in degrees, left and right; dashed: the chance of their rms sine, as an angle.
+
+    `turned` has a row a side with the column chance.
+    """
     made = theme.figure(
         height=HEIGHT, alt="Principal angles between the leading subspaces of base and tuned, left and right."
     )
@@ -73,6 +76,11 @@ def angles(rows: pd.DataFrame, r: int) -> go.Figure:
         made.add_trace(go.Scatter(x=part["index"], y=part["degrees"], mode="lines+markers" if k < 12 else "lines", name=name,
                                   line=dict(color=color, width=2.5, dash=dash),
                                   hovertemplate="%{y:.3g} degrees<extra>" + name + "</extra>"))  # fmt: skip
+        chance = float(turned["chance"].get(side, np.nan)) if len(turned) else np.nan
+        if np.isfinite(chance) and len(part):
+            made.add_trace(go.Scatter(x=[1, part["index"].max()], y=[np.degrees(np.arcsin(min(chance, 1.0)))] * 2, mode="lines",
+                                      name=f"chance, {side}", hoverinfo="skip",
+                                      line=dict(color=color, dash="dot", width=1.5)))  # fmt: skip
     made.update_xaxes(title=f"principal angle, smallest first (k = {k} of {r:,})")
     made.update_yaxes(title="degrees", rangemode="tozero")
     return made.update_layout(margin=dict(t=34))
@@ -97,33 +105,6 @@ def magnitudes(bins: pd.DataFrame) -> go.Figure:
     made.update_xaxes(title="zero", showticklabels=False, row=1, col=1)
     made.update_yaxes(tickformat=".0%", row=1, col=1, title="share of coordinates")
     return made
-
-
-def profile(rows: pd.DataFrame, quantity: str, *, wide: bool) -> go.Figure:
-    """Bands of rows and of columns: share moved or share of energy against an even spread."""
-    made = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["by row (output)", "by column (input)"]
-    )
-    for at, axis in enumerate(("row", "column"), start=1):
-        part = rows[rows["axis"] == axis].sort_values("bin")
-        if quantity == "energy":
-            y = part["energy"]
-            even = (part["high"] - part["low"]) / (part["high"].max() if len(part) else 1)
-            line = dict(color=theme.CHANCE, dash="dash", shape="hv")
-            made.add_trace(go.Scatter(x=part["low"], y=even, mode="lines", name="even spread", showlegend=at == 1, line=line,
-                                      hoverinfo="skip"), row=1, col=at)  # fmt: skip
-        else:
-            y = part["moved_bfloat16"] if wide else part["moved"]
-        made.add_trace(go.Scatter(x=part["low"], y=y, mode="lines", name=quantity, showlegend=False,
-                                  line=dict(color=theme.DELTA, width=2, shape="hv"), customdata=part[["low", "high"]].to_numpy(),
-                                  hovertemplate="%{customdata[0]:.0f} to %{customdata[1]:.0f}: %{y:.2%}<extra></extra>"),
-                       row=1, col=at)  # fmt: skip
-        made.update_xaxes(title=axis, row=1, col=at)
-    made.update_yaxes(tickformat=".1%", rangemode="tozero")
-    made.update_yaxes(title="share of ||D||²" if quantity == "energy" else "share that moved", col=1)
-    return theme.dressed(
-        made, height=300, alt=f"Profile of {quantity} by bands of rows and columns.", margin=dict(t=44)
-    )
 
 
 def pixels(block: pd.DataFrame) -> go.Figure:

@@ -1,5 +1,7 @@
 """One look for every figure, in the app and exported: one template, one colour a meaning, words on the axes."""
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from opdviz.words import number
@@ -25,6 +27,9 @@ BLOCKS = {
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
 CLIP = 3.0
 LONGEST_LABEL = 28
+LONGEST_TITLE = 110
+TITLE = 30
+MOST_MARKS = 1_500
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
 
@@ -59,6 +64,54 @@ def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
     made.update_yaxes(tickfont=dict(size=SIZE - 1), title_font=size)
     made.update_annotations(font=size)
     return made.update_layout(**layout)
+
+
+def titled(made: go.Figure, title: str) -> go.Figure:
+    """The same figure under a title of its own, so that it still says what it is once it has left the page."""
+    room = made.layout.margin.t if made.layout.margin.t is not None else TEMPLATE.layout.margin.t
+    height = made.layout.height + TITLE
+    text = dict(text=literal(shortened(title, LONGEST_TITLE)), x=0.0, xref="container", y=1 - 4 / height, yanchor="top", yref="container",
+                font=dict(size=SIZE + 1, weight=600))  # fmt: skip
+    return made.update_layout(title=text, margin=dict(t=room + TITLE), height=height)
+
+
+def enlarged(made: go.Figure, factor: float, height: int) -> go.Figure:
+    """The same figure for a projector: every font larger, and as high as the screen allows."""
+    fonts = [made.layout.font, made.layout.legend.font, made.layout.title.font]
+    fonts += [f for axis in (*made.select_xaxes(), *made.select_yaxes()) for f in (axis.tickfont, axis.title.font)]
+    fonts += [note.font for note in made.layout.annotations]
+    fonts += [t.textfont for t in made.data if "textfont" in t and getattr(t, "mode", "text") and t.textfont.size]
+    for font in fonts:
+        font.size = round((font.size or SIZE) * factor)
+    margin = made.layout.margin
+    grown = {side: round(value * factor) for side in "lrtb" if (value := getattr(margin, side)) is not None}
+    for trace in made.select_traces("scatter"):
+        if trace.line.width:
+            trace.line.width = trace.line.width * factor
+    return made.update_layout(height=height, margin=grown)
+
+
+def thinned(rows: pd.DataFrame, value: pd.Series, by: str, most: int = MOST_MARKS) -> pd.DataFrame:
+    """At most about `most` rows for one mark each: of every group both ends and, in order of the value, every n-th between."""
+    if len(rows) <= most:
+        return rows
+    kept = []
+    for _, part in value.groupby(rows[by]):
+        ordered = part.sort_values(kind="stable").index
+        places = np.unique(
+            np.linspace(0, len(ordered) - 1, min(len(ordered), max(8, most // rows[by].nunique()))).round().astype(int)
+        )
+        kept += list(ordered[places])
+    return rows.loc[sorted(kept)]
+
+
+def shortened(text: str, most: int) -> str:
+    """A text with its middle left out where it is longer than `most`; the ends tell most.
+
+    >>> shortened("abcdefghij", 5)
+    'ab…ij'
+    """
+    return text if len(text) <= most else f"{text[: (most - 1) // 2]}…{text[len(text) - most // 2 :]}"
 
 
 def alt(made: go.Figure) -> str:

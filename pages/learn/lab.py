@@ -39,7 +39,7 @@ if main.empty or before is None:
     st.stop()
 alike = main[main["optimizer"] == "AdamW"]  # SGD has a learning rate of its own, and stands with the ablation below
 ui.reading(f"**{lab.summary(alike)}** {claims.beats_random(claims.Runs(found))[1]}")
-ui.show(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))
+ui.figure(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))
 
 st.subheader("What the papers claim, and what shows here", anchor=False)
 verdicts = claims.verdicts(found)
@@ -83,17 +83,17 @@ ui.reading(
     "keep their bf16 bits, as in the papers. How sparse an update is follows from the learning rate and the steps first. "
     f"Every width has a base of its own, and gains from there: {results.starts(found)}."
 )
-ui.show(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
+ui.figure(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
 
 ablation = results.of_group(found, "curve", "ablation")
 if len(ablation):
     st.subheader("AdamW against SGD, both tuned", anchor=False)
     first = ablation[ablation["seed"] == ablation["seed"].min()]
     ui.reading(claims.behind(claims.Runs(found))[1])
-    ui.show(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
+    ui.figure(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
     moments = claims.at_best_rates(found, "diagnostics")
     ui.reading(
         "What each optimizer saw at its best learning rate: how unequal the sizes of the gradient's coordinates are, which AdamW "
         "evens out, and how steady its direction is."
     )
-    ui.show(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))
+    ui.figure(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))

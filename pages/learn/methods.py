@@ -11,7 +11,7 @@ st.markdown(
     "independent Gaussian entries of the same norm. Coordinates are counted as stored and, where storage is wider, after "
     "rounding both sides to bf16; spectra and geometry are exact, in float64."
 )
-word = st.text_input("Search", key="search", bind="query-params", placeholder="rank, coverage, arXiv 2606.13657")
+word = ui.links.text(st, "Search", "search", placeholder="rank, coverage, arXiv 2606.13657")
 rows = [q for q in QUANTITIES.values() if q.formula or q.chance or q.pitfall or q.source]
 if word:
     every = (" ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance, q.formula)).lower() for q in rows)

@@ -11,11 +11,14 @@ st.header("What did training do to the weights?", anchor=False)
 store = ui.store()
 rows = tables.listing(store)
 ui.open_the_lab_s_first(rows)
-if not rows:
+with st.expander("New here? The geometry of an update in five sentences", expanded=not rows):
     st.markdown(
-        "Name two checkpoints, a base and what training made of it. opdviz pairs their tensors, measures the update between "
-        "them, and shows where it lies, how sparse it is and in which directions, always beside what chance or the number "
-        "format alone would give."
+        "A checkpoint is a few hundred matrices of numbers, and training takes one checkpoint, the *base*, to another, the "
+        "*tuned*. Their difference, the *update*, has a size, which may be a thousandth of the weights', and a place: some "
+        "layers and modules take more of it than others. It has a sparsity: stored in 16 bits, many weights come out with the "
+        "very bits that they went in with. And it has directions: a few may hold most of it, and they may or may not be those "
+        "that mattered in the base. Each of these has a level that chance, or the number format alone, would give, and opdviz "
+        "draws that level beside every number; without it none of them says anything about the training."
     )
 ready = {} if ui.read_only() else ui.ready_made({row["name"] for row in rows})
 if ready:

@@ -1,58 +1,87 @@
-"""Where it moved: any quantity by layer and module; a cell or a row opens its tensor."""
-
-import fnmatch
+"""Where it moved: any quantity by layer and module, any two against each other, every tensor in a table."""
 
 import streamlit as st
 
-from opdviz import sentences, ui
+from opdviz import choosing, ui
 from opdviz.figures import layers
-from opdviz.quantities import QUANTITIES
+from opdviz.quantities import CHANCE_OF, QUANTITIES
+from opdviz.ui import links
+from opdviz.views import run
 
-CHOICES = ("relative_norm", "sparsity_absolute", "sparsity_relative", "stable_rank", "entropy_rank", "top16_energy",
-           "projection_joint", "nss", "cosine", "shrink", "delta_rms", "base_rms")  # fmt: skip
-LIMITS = ("2nd to 98th percentile", "all values")
+
+def label(quantity: str) -> str:
+    """What a quantity is called."""
+    return QUANTITIES[quantity].label
+
+
+def ranges(text: str) -> bool:
+    """Whether a text names ranges of numbers."""
+    return choosing.numbers(text) is not None
+
+
+def open_cell(data: list) -> None:
+    """In a callback: the tensor of a cell; of a cell that holds several, the map of these."""
+    name, layer, _, module, *_ = data
+    if name:
+        ui.open_tensor(name)
+    else:
+        st.session_state.update({"module": module, "layers": str(layer)})
+
+
+def open_mark(data: list) -> None:
+    """In a callback: the tensor of a mark."""
+    ui.open_tensor(data[0])
+
 
 chosen = ui.need_comparison()
-ui.heading("Where it moved", chosen)
-tensors = ui.need_rows(ui.table(chosen, "by_tensor"), "measurement")
-there = [q for q in CHOICES if q in tensors and tensors[q].notna().any()]
-towers = sorted(tensors["tower"].unique())
-first, second, fourth, *third = st.columns([3, 3, 4, 2] if len(towers) > 1 else [3, 3, 4])
-quantity = first.selectbox(
-    "Quantity", there, key="quantity", bind="query-params", format_func=lambda q: QUANTITIES[q].label
-)
-limits = second.selectbox("Colour limits", LIMITS, key="limits", bind="query-params")
-tower = third[0].selectbox("Tower", towers, key="tower", bind="query-params") if third else towers[0]
-pattern = fourth.text_input("Tensors", key="tensors", bind="query-params", placeholder="*.layer.*.dense.weight")
-kinds = st.segmented_control(
-    "Kind",
-    ["matrices", "norms and biases"],
-    default="matrices",
-    key="kinds",
-    bind="query-params",
-    label_visibility="collapsed",
-)
-rows = tensors[tensors["tower"] == tower]
-small = rows["kind"].isin(["vector", "scalar"])
-rows = rows[small] if kinds == "norms and biases" else rows[~small]
-if pattern:
-    rows = rows[[fnmatch.fnmatchcase(name, pattern) for name in rows["name"]]]
-ui.need_rows(rows, "tensor that fits these filters")
-log = QUANTITIES[quantity].log
-inside = rows[rows["layer"].notna()]
-if len(inside) and inside[quantity].notna().any():
-    ui.reading(sentences.layers(rows, QUANTITIES[quantity].label, quantity))
-    wide = layers.whole_range(inside, quantity, log=log) if limits == LIMITS[1] else None
-    figure = layers.heatmap(inside, quantity, log=log, limits=wide)
-    columns = ["name", "layer", "module", quantity]
-    if name := ui.picked(ui.show(figure, "layers", inside[columns], (quantity,), on_select="rerun")):
-        ui.open_tensor(name)
-outside = rows[rows["layer"].isna()]
-if len(outside):
-    st.subheader("Tensors without a layer", anchor=False)
-    ui.show(layers.strip(outside, quantity, log=log), "strip", outside[["name", quantity]], (quantity,))
-st.subheader("All of them", anchor=False)
-st.caption("Sort by a column's head; choose a row to open its tensor.")
-listed = ("relative_norm", "moved", "sparsity_absolute", "stable_rank", "cosine")
+ui.heading("Where it moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
+tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
+there = run.there(tensors)
+first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
+quantity = links.choose(first, "Quantity", there, "quantity", format_func=label)
+links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.layers.*.down_proj.*")
+limits = links.choose(third, "Colour limits", run.LIMITS, "limits")
+with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
+    for key in ("tower", "block", "module"):
+        options = [choosing.ANY, *sorted(tensors[key].dropna().unique())]
+        if len(options) > 2:
+            links.choose(st, key.capitalize(), options, key)
+    links.text(st, "Layers", "layers", fits=ranges, expected="numbers like 3-7 or 0, 5-8", placeholder="3-7, 12")
+    if tensors["expert"].notna().any():
+        links.text(st, "Experts", "expert", fits=ranges, expected="numbers like 3-7", placeholder="0-15")
+    links.choose(st, "Kind", choosing.KINDS, "kinds")
+if quantity in CHANCE_OF:
+    links.flag(st, "Show over chance", "over", help="log2 of the value over what a blind update would give")
+if limits == run.LIMITS[2]:
+    low, high = layers.whole_range(choosing.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
+    left, right, _ = st.columns([3, 3, 6])
+    links.number(left, "From", "low", low=-1e30, high=1e30, default=float(f"{low:.3g}"), format="%.3g")
+    links.number(right, "To", "high", low=-1e30, high=1e30, default=float(f"{high:.3g}"), format="%.3g")
+state = links.state()
+rows = choosing.fitting(tensors, state)
+if rows.empty:
+    st.info("No tensor fits these filters. Take one off, or search for a shorter piece of a name.")
+    st.stop()
+if said := choosing.described(state):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {ui.plain(said)}")
+        st.button("Show all", key="clear", type="tertiary", on_click=links.clear,
+                  args=(("tower", "block", "module", "layers", "expert", "kinds", "tensors"),))  # fmt: skip
+if rows["layer"].notna().any():
+    ui.show("layers", chosen, on_click=open_cell)
+if rows["layer"].isna().any():
+    ui.show("strip", chosen, on_click=open_mark)
+ui.notes(chosen, rows)
+
+st.subheader("Two quantities against each other", anchor=False)
+first, second, _ = st.columns([3, 3, 6])
+links.choose(first, "Across", there, "x", format_func=label)
+upward = sorted(there, key=lambda q: q != "stable_rank")
+links.choose(second, "Upward", upward, "y", format_func=label)
+ui.show("scatter", chosen, on_click=open_mark)
+
+st.subheader("Every tensor", anchor=False)
+listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
 columns = ["name", "layer", "module", "block", quantity, "shape", *(c for c in listed if c in rows and c != quantity)]
-ui.tensor_table(rows, columns, "tensor_rows")
+ui.tensor_table(rows, columns, [quantity, *(q for q in there if q != quantity), "name"], "tensor_rows")
+links.remember("layers")

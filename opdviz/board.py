@@ -1,0 +1,156 @@
+"""The board of a comparison: figures that somebody pinned, with captions, and notes on its tensors. Kept beside its tables.
+
+    comparisons/<key>/board.json   {"pins": [{id, view, state, caption}], "notes": [{id, tensor, text, who, time}]}
+
+Two people may write at once, so every change is made under a lock of its own.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+
+from opdviz.errors import CheckFailed, RequestError, one_line
+from opdviz.store import Store, write
+
+LONGEST_CAPTION = 4_000
+LONGEST_NOTE = 2_000
+LONGEST_WHO = 60
+MOST = 500
+EMPTY = {"pins": [], "notes": []}
+FIELDS = {"pins": {"id": str, "view": str, "state": dict, "caption": str},
+          "notes": {"id": str, "tensor": str, "text": str, "who": str, "time": (int, float)}}  # fmt: skip
+
+
+def read(store: Store, key: str) -> dict:
+    """The pins and notes of a comparison, in their order.
+
+    Raises
+        CheckFailed: the file is damaged; it is left as it is.
+    """
+    path = store.folder(key) / "board.json"
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {name: [] for name in EMPTY}
+    except (OSError, ValueError):
+        found = None
+    if not sound(found):
+        raise CheckFailed(f"{key}: board.json is damaged; mend it, or move it away to start an empty board.")
+    return found
+
+
+def sound(found: object) -> bool:
+    """Whether a board has what pages rely on."""
+    if not isinstance(found, dict):
+        return False
+    lists = [(found.get(name), fields) for name, fields in FIELDS.items()]
+    return all(
+        isinstance(rows, list) and all(isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in fields.items()) for row in rows)
+        for rows, fields in lists
+    )  # fmt: skip
+
+
+def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
+    """Read the board, change it and write it, while nobody else does.
+
+    Raises
+        CheckFailed: the board is damaged.
+        MachineError: it cannot be written.
+        RequestError: the comparison is gone.
+    """
+    folder = store.folder(key)
+    if not folder.is_dir():
+        raise RequestError(f"board({key[:12]}): this comparison is gone from the cache.")
+    with open(folder / "board.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = read(store, key)
+        how(found)
+        write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
+
+
+def new_id() -> str:
+    """An id that no other pin or note has."""
+    return os.urandom(6).hex()
+
+
+def shortened(text: str, longest: int, what: str) -> str:
+    """A text that is not too long.
+
+    Raises
+        RequestError: it is.
+    """
+    if len(text) > longest:
+        raise RequestError(f"{what} of {len(text):,} characters: at most {longest:,} are kept.")
+    return text
+
+
+def pin(store: Store, key: str, view: str, state: dict, caption: str) -> str:
+    """Add a figure in one state, with a caption; its id.
+
+    Raises
+        RequestError: the caption is too long, or the board is full.
+    """
+    made = {"id": new_id(), "view": view, "state": state, "caption": shortened(caption, LONGEST_CAPTION, "caption")}
+    change(store, key, lambda found: add(found["pins"], made))
+    return made["id"]
+
+
+def note(store: Store, key: str, tensor: str, text: str, who: str) -> str:
+    """Add a note on a tensor: what was found, and by whom; its id.
+
+    Raises
+        RequestError: nothing was written, or too much.
+    """
+    if not text.strip():
+        raise RequestError("note: found no text; expected what was seen in this tensor.")
+    made = {"id": new_id(), "tensor": tensor, "text": shortened(text, LONGEST_NOTE, "note")}
+    made |= {"who": one_line(shortened(who, LONGEST_WHO, "name")), "time": time.time()}
+    change(store, key, lambda found: add(found["notes"], made))
+    return made["id"]
+
+
+def add(rows: list[dict], made: dict) -> None:
+    """Append, unless there are too many.
+
+    Raises
+        RequestError: there are.
+    """
+    if len(rows) >= MOST:
+        raise RequestError(f"board: it holds {MOST} already; take some off first.")
+    rows.append(made)
+
+
+def caption(store: Store, key: str, id_: str, text: str) -> None:
+    """Write another caption under a pin."""
+    shortened(text, LONGEST_CAPTION, "caption")
+
+    def set_(found: dict) -> None:
+        for row in found["pins"]:
+            if row["id"] == id_:
+                row["caption"] = text
+
+    change(store, key, set_)
+
+
+def move(store: Store, key: str, id_: str, by: int) -> None:
+    """Move a pin by some places, at most to an end."""
+
+    def shift(found: dict) -> None:
+        at = next((i for i, row in enumerate(found["pins"]) if row["id"] == id_), None)
+        if at is not None:
+            row = found["pins"].pop(at)
+            found["pins"].insert(max(0, at + by), row)
+
+    change(store, key, shift)
+
+
+def remove(store: Store, key: str, id_: str) -> None:
+    """Take a pin or a note off."""
+
+    def drop(found: dict) -> None:
+        for name in FIELDS:
+            found[name] = [row for row in found[name] if row["id"] != id_]
+
+    change(store, key, drop)

@@ -1,0 +1,82 @@
+"""Which tensors a view speaks of: search, filters, order and pages, from the plain values that a link carries."""
+
+import fnmatch
+import re
+
+import pandas as pd
+
+PAGE = 100
+KINDS = ("matrices", "norms and biases", "all kinds")
+ANY = "any"
+RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
+
+
+def numbers(text: str) -> list[tuple[int, int]] | None:
+    """Ranges like `3`, `3-7` or `0-2, 9`, both ends included; `None` where the text is none.
+
+    >>> numbers("0-2, 9"), numbers("x"), numbers("")
+    ([(0, 2), (9, 9)], None, [])
+    """
+    found = []
+    for piece in filter(None, (p.strip() for p in text.split(","))):
+        match = RANGE.match(piece)
+        if not match:
+            return None
+        first = int(match[1])
+        found.append((first, int(match[2] or first)))
+    return found
+
+
+def named(names: pd.Series, pattern: str) -> pd.Series:
+    """Which names fit: with `*`, `?` or `[` a wildcard pattern of the whole name, otherwise a piece of it.
+
+    >>> named(pd.Series(["a.q.weight", "a.k.weight"]), "*.q.*").tolist(), named(pd.Series(["Ab"]), "b").tolist()
+    ([True, False], [True])
+    """
+    if set(pattern) & set("*?["):
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return pd.Series([matches(n) is not None for n in names], index=names.index, dtype=bool)
+    return pd.Series([pattern.lower() in n.lower() for n in names], index=names.index, dtype=bool)
+
+
+def fitting(rows: pd.DataFrame, state: dict) -> pd.DataFrame:
+    """The tensors that the filters of a view leave.
+
+    `state` may hold tower, block, module (a value, or `any`), tensors (a pattern), layers and expert (ranges), kinds.
+    """
+    for key in ("tower", "block", "module"):
+        if state.get(key, ANY) != ANY:
+            rows = rows[rows[key] == state[key]]
+    for key, column in (("layers", "layer"), ("expert", "expert")):
+        if ranges := numbers(state.get(key) or ""):
+            inside = [rows[column].between(low, high) for low, high in ranges]
+            rows = rows[pd.concat(inside, axis=1).any(axis=1).fillna(False).astype(bool)]
+    kinds = state.get("kinds") or KINDS[0]
+    if kinds != KINDS[2]:
+        small = rows["kind"].isin(["vector", "scalar"])
+        rows = rows[small] if kinds == KINDS[1] else rows[~small]
+    if pattern := state.get("tensors"):
+        rows = rows[named(rows["name"], pattern)]
+    return rows
+
+
+def described(state: dict) -> str:
+    """The filters in words; empty without any.
+
+    >>> described({"block": "ffn", "layers": "3-7", "tower": "any"})
+    'block ffn, layers 3-7'
+    """
+    words = [f"{key} {state[key]}" for key in ("tower", "block", "module") if state.get(key, ANY) != ANY]
+    words += [f"{key} {state[key]}" for key in ("layers", "expert", "tensors") if state.get(key)]
+    words += [state["kinds"]] if state.get("kinds", KINDS[0]) != KINDS[0] else []
+    return ", ".join(words)
+
+
+def page_of(rows: pd.DataFrame, sort: str, number: int, *, ascending: bool = False) -> tuple[pd.DataFrame, int]:
+    """One page of the rows in the order of a column, missing values last, and how many pages there are."""
+    pages = max(1, -(-len(rows) // PAGE))
+    ordered = rows.sort_values(
+        [sort, "name"] if sort != "name" else "name", ascending=ascending, na_position="last", kind="stable"
+    )
+    first = (min(max(number, 1), pages) - 1) * PAGE
+    return ordered.iloc[first : first + PAGE], pages

@@ -1,0 +1,104 @@
+"""The board: pins as a grid that can be edited, and as a presentation, one to a screen."""
+
+import streamlit as st
+
+from opdviz import board, views
+from opdviz.figures import theme
+from opdviz.ui import links, show
+from opdviz.ui.chosen import Chosen, read_only
+from opdviz.ui.sharing import done
+from opdviz.words import markdown, plain
+
+A_PAGE = 8
+LARGER = 1.45
+HEIGHTS = {"720": 500, "1080": 830}
+
+
+def grid(chosen: Chosen, pins: list[dict]) -> None:
+    """The pins, two in a row, a few to a page."""
+    pages = -(-len(pins) // A_PAGE)
+    first = 0
+    if pages > 1:
+        first = (st.pagination(pages, key="rows", bind="query-params") - 1) * A_PAGE
+    shown = pins[first : first + A_PAGE]
+    for at in range(0, len(shown), 2):
+        for column, number in zip(st.columns(2), range(at, min(at + 2, len(shown)))):
+            with column.container(border=True):
+                pinned(chosen, shown[number], first + number, len(pins))
+
+
+def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
+    """One pin: the caption as its claim, the figure, and what can be done with it."""
+    if pin["caption"].strip():
+        st.markdown(markdown(pin["caption"]))
+    draw(chosen, pin)
+    page = views.page_of(pin["view"])
+    with st.container(horizontal=True, gap="small"):
+        if page:
+            state = views.clean(pin["state"])
+            st.button(
+                "Open",
+                key=f"open_{pin['id']}",
+                type="tertiary",
+                on_click=links.goto,
+                args=(page, state),
+                help="On its page, in this state",
+            )
+        st.link_button("Present", links.link("board", present=str(at + 1)), type="tertiary")
+        if read_only():
+            return
+        for by, sign, off, words in ((-1, "←", at == 0, "earlier"), (1, "→", at == total - 1, "later")):
+            st.button(sign, key=f"move_{by}_{pin['id']}", type="tertiary", disabled=off, help=f"Move it {words}", on_click=done,
+                      args=(board.move, chosen, pin["id"], by))  # fmt: skip
+        with st.popover("Caption", type="tertiary"):
+            text = st.text_area("Caption", pin["caption"], key=f"caption_{pin['id']}", label_visibility="collapsed")
+            st.button("Keep", key=f"keep_{pin['id']}", on_click=done, args=(board.caption, chosen, pin["id"], text))
+        st.button(
+            "Delete", key=f"delete_{pin['id']}", type="tertiary", on_click=done, args=(board.remove, chosen, pin["id"])
+        )
+
+
+def draw(chosen: Chosen, pin: dict, *, height: int | None = None) -> None:
+    """A pin's figure, live; for a screen `height` high, with type to match."""
+    view = views.draw(pin["view"], chosen.run, views.clean(pin["state"]))
+    if view.figure is None:
+        st.info(f"**{plain(view.title)}**  \n{view.reading}")
+        return
+    st.markdown(view.reading)
+    figure = theme.enlarged(view.figure, LARGER, height) if height else view.figure
+    show.chart(figure, f"pin_{pin['id']}")
+
+
+def step(to: int) -> None:
+    """In a callback: go to another pin."""
+    st.query_params["present"] = str(to)
+
+
+def present(chosen: Chosen, pins: list[dict]) -> None:
+    """One pin to a screen, by buttons or arrow keys."""
+    asked = st.query_params.get("present", "1")
+    at = int(asked) if asked.isdecimal() and len(asked) < 6 else 0
+    if not 1 <= at <= max(1, len(pins)):
+        links.notice(
+            f"The link asks for pin {plain(asked, limit=20)}; there are {len(pins)}. Shown instead: the first."
+        )
+        at = 1
+    if not pins:
+        st.header("Nothing is pinned yet", anchor=False)
+        st.link_button("Back to the board", links.link("board"))
+        return
+    pin = pins[at - 1]
+    st.title(markdown(pin["caption"].split("\n")[0]) or plain(chosen.manifest["name"]), anchor=False)
+    if rest := pin["caption"].partition("\n")[2].strip():
+        st.markdown(markdown(rest))
+    screen = st.session_state.get("screen") or "720"
+    draw(chosen, pin, height=HEIGHTS.get(screen, HEIGHTS["720"]))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("←", key="before", shortcut="Left", disabled=at == 1, on_click=step, args=(at - 1,))
+        st.button("→", key="after", shortcut="Right", disabled=at == len(pins), on_click=step, args=(at + 1,))
+        st.caption(f"{at} of {len(pins)} · {plain(chosen.manifest['name'])}")
+        st.space("stretch")
+        st.segmented_control(
+            "Screen", list(HEIGHTS), default="720", key="screen", required=True, label_visibility="collapsed"
+        )
+        st.link_button("Leave", links.link("board"), type="tertiary")

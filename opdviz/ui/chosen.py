@@ -1,0 +1,215 @@
+"""The comparison that a page shows: found, cached, introduced; and what a page says where there is none."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from opdviz import board, demo, jobs, roots, summaries, tables
+from opdviz.errors import OpdvizError
+from opdviz.lab import shipped
+from opdviz.store import Store, block_path, part_count
+from opdviz.ui import links
+from opdviz.views import Run
+from opdviz.words import count, plain
+
+POLL = "1s"
+PARTS_POLL = "4s"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The comparison that a page shows."""
+
+    store: Store
+    key: str
+    manifest: dict
+    state: str
+
+    @property
+    def stamp(self) -> tuple:
+        """What changes when more of the comparison is on disk: the key of everything cached."""
+        try:
+            written = (self.store.folder(self.key) / "manifest.json").stat().st_mtime_ns
+        except OSError:
+            written = 0
+        return written, part_count(self.store, self.key)
+
+    @property
+    def board(self) -> dict:
+        """Its pins and notes; empty where they cannot be read, which the board's own page says."""
+        try:
+            return board.read(self.store, self.key)
+        except OpdvizError:
+            return board.EMPTY
+
+    @property
+    def run(self) -> Run:
+        """What views are drawn from."""
+        where = (str(self.store.root), self.key, self.stamp)
+        noted = frozenset(note["tensor"] for note in self.board["notes"])
+        return Run(self.manifest, lambda name: cached_summary(*where, name), lambda t, name: cached_rows(*where, t, name),
+                   lambda *at: read_block(self, *at), noted)  # fmt: skip
+
+
+@st.cache_resource(max_entries=200, show_spinner=False)
+def cached_summary(root: str, key: str, stamp: tuple, name: str) -> pd.DataFrame:
+    """A summary by what it depends on: one frame for all sessions, which nobody changes."""
+    return summaries.summary(Store(Path(root)), key, name)
+
+
+@st.cache_resource(max_entries=1_000, show_spinner=False)
+def cached_rows(root: str, key: str, stamp: tuple, table: str, tensor: str) -> pd.DataFrame:
+    """One tensor's rows of a table, the same way; `moved_given_size` is its histogram of the base, summed over precisions."""
+    if table == "moved_given_size":
+        return tables.moved_given_size(Store(Path(root)), key, name=tensor)
+    return tables.of_tensor(Store(Path(root)), key, table, tensor)
+
+
+@st.cache_resource(max_entries=200, show_spinner=False)
+def cached_table(root: str, key: str, stamp: tuple, name: str) -> pd.DataFrame:
+    """A whole table, the same way."""
+    return tables.table(Store(Path(root)), key, name)
+
+
+def store() -> Store:
+    """The store of this server."""
+    return Store(Path(os.environ.get("OPDVIZ_CACHE") or "cache").resolve())
+
+
+def read_only() -> bool:
+    """Whether nothing can be started or written from the pages."""
+    return os.environ.get("OPDVIZ_READ_ONLY") == "1"
+
+
+def need_comparison() -> Chosen:
+    """The chosen comparison; without one the page says what to do and stops. While it runs, the page follows it."""
+    key = st.session_state.get("comparison")
+    keys = store().keys()
+    if key not in keys:
+        if not keys and any(job.state == "running" for job in jobs.all_jobs(store())):
+            st.header("The first comparison is on its way", anchor=False)
+            st.fragment(wait_for_first, run_every=POLL)()
+            st.stop()
+        if not keys:
+            st.header("Nothing to show yet", anchor=False)
+            st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
+            st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
+            st.stop()
+        key = keys[0]
+    made = store()
+    chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
+    if chosen.state == "running":
+        st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)
+    if chosen.state in ("partial", "failed"):
+        share = tables.done_share(made, key)
+        st.warning(
+            f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on."
+        )
+    return chosen
+
+
+def follow(chosen: Chosen, drawn: tuple) -> None:
+    """While a comparison runs: draw the page again when more of it is there."""
+    if chosen.stamp != drawn:
+        st.rerun()
+
+
+def wait_for_first() -> None:
+    """Until a comparison has its first files: say what is going on; then draw the page."""
+    if store().keys():
+        st.rerun()
+    st.info("The checkpoints are being read. The page opens by itself.")
+
+
+def summary(chosen: Chosen, name: str) -> pd.DataFrame:
+    """One summary of the chosen comparison."""
+    return cached_summary(str(chosen.store.root), chosen.key, chosen.stamp, name)
+
+
+def table(chosen: Chosen, name: str) -> pd.DataFrame:
+    """One tidy table of the chosen comparison."""
+    return cached_table(str(chosen.store.root), chosen.key, chosen.stamp, name)
+
+
+def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Rows that a page cannot do without; while they are not there it says so and stops."""
+    if rows.empty:
+        st.info(f"No {what} yet. It appears here as soon as it is computed.")
+        st.stop()
+    return rows
+
+
+def gone(chosen: Chosen) -> bool:
+    """Whether the checkpoints are no longer where they were compared."""
+    return not all(Path(chosen.manifest[side]["path"]).exists() for side in ("base", "tuned"))
+
+
+def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
+    """Base and tuned values of a block that was read before (row, column, base, tuned)."""
+    path = block_path(chosen.store.folder(chosen.key), tensor, row, column, size)
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> None:
+    """Have a short process read a block from the checkpoints and keep it.
+
+    Raises
+        RequestError: the checkpoints are gone, changed, or outside the allowed folders.
+    """
+    for side in ("base", "tuned"):
+        roots.allowed(chosen.manifest[side]["path"])
+    where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(chosen.store.root)]
+    roots.told("block", *where, "--", chosen.key, tensor)
+
+
+def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str, dict], ...] = ()) -> None:
+    """A page's title, the way back to it, and one line that says what is compared and how much of it is in.
+
+    `trail` is a list of (label, page, state) from the whole to here.
+    """
+    if trail:
+        with st.container(horizontal=True, gap="xxsmall", vertical_alignment="center"):
+            for at, (label, page, state) in enumerate(trail):
+                st.button(
+                    f"{plain(label, limit=60)} ›",
+                    key=f"trail_{at}",
+                    type="tertiary",
+                    on_click=links.goto,
+                    args=(page, state),
+                )
+    st.header(title, anchor=False)
+    manifest = chosen.manifest
+    parts = more or [
+        f"{plain(manifest['base']['label'])} → {plain(manifest['tuned']['label'])}",
+        f"{manifest['pairs']:,} tensors",
+        f"{manifest['parameters'] / 1e6:,.1f} M parameters",
+        "exact, float64",
+    ]
+    if chosen.state != "done":
+        parts = [*parts, f"**{tables.done_share(chosen.store, chosen.key):.0%} computed so far**"]
+    first = ""
+    if demo.is_demo(manifest):
+        first = "A small demonstration model, a sentence encoder, not an OPD run.  \n"
+    elif shipped.is_of_base(manifest):
+        first = "A small model of the lab's, 2.4 M parameters, trained on a laptop to add: see Learn, Lab.  \n"
+    st.caption(first + " · ".join(parts))
+
+
+def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
+    """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
+    if chosen.manifest.get("same"):
+        st.warning("Base and tuned are the same files: nothing moved.")
+    clean = tables.counted(tensors)
+    broken = tensors[~tensors["name"].isin(clean["name"])]
+    if len(broken):
+        names = plain(", ".join(broken["name"]))
+        st.warning(
+            f"{count(len(broken), 'tensor')} with NaN, Inf or values too large to sum; no total counts these: {names}"
+        )
+    base, tuned = (float((clean[c] ** 2).sum()) ** 0.5 for c in ("base_norm", "tuned_norm"))
+    inner = (base**2 + tuned**2 - float((clean["delta_norm"] ** 2).sum())) / 2
+    if base and tuned and inner / base / tuned < 0.9:
+        st.warning(f"Cosine of base and tuned is {inner / base / tuned:.2f}. Is this the right base?")

@@ -1,0 +1,174 @@
+"""What a link carries: every choice on a page is a widget bound to a parameter of the address.
+
+The words in the address are those on the page (`quantity=stable+rank`), Streamlit keeps both alike, also when somebody goes
+back. What is added here: a notice where an address asks for what is not there, the link to copy, the state to pin, and
+going to a page in a state.
+"""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from opdviz.words import plain
+
+DRAWN, ASKED, QUERY, GOTO, NOTICES = "_drawn", "_asked", "_query", "_goto", "_notices"
+FRAME = ("comparison",)
+
+
+def begin() -> None:
+    """First of all in a run: go where a click led, and note what the address asks for."""
+    if GOTO in st.session_state:
+        page, state = st.session_state.pop(GOTO)
+        for key, value in state.items():
+            if value is None:
+                st.session_state.pop(key, None)
+            else:
+                st.session_state[key] = value
+        st.switch_page(page)
+    st.session_state[DRAWN] = {}
+    query = st.query_params.to_dict()
+    if query != st.session_state.get(QUERY):
+        st.session_state[QUERY], st.session_state[ASKED] = query, dict(query)
+
+
+def place_notices() -> None:
+    """Where notices of this run stand: above the page."""
+    st.session_state[NOTICES] = st.container()
+
+
+def notice(text: str) -> None:
+    """Say above the page what a link asked for in vain."""
+    st.session_state[NOTICES].info(text)
+
+
+def record(key: str, value: object, text: str | None) -> None:
+    """Note a choice of this run: its value, and its text in a link, `None` for the default."""
+    st.session_state[DRAWN][key] = (value, text)
+
+
+def refuse(key: str, label: str, shown: str, fits: Callable[[str], bool]) -> None:
+    """Say so where the address asks for a value that is not there; once."""
+    asked = st.session_state[ASKED].pop(key, None)
+    if asked is not None and not fits(asked):
+        notice(
+            f"The link asks for {label.lower()} “{plain(asked, limit=80)}”, which is not there. Shown instead: {plain(shown, limit=80)}."
+        )
+
+
+def choose(where, label: str, options: Sequence, key: str, *, format_func: Callable = str, **more):
+    """A choice out of a list; the first is the default, which links leave out."""
+    if st.session_state.get(key, options[0]) not in options:
+        del st.session_state[key]
+    value = where.selectbox(
+        label, options, key=key, bind="query-params", format_func=format_func, required=True, **more
+    )
+    record(key, value, None if value == options[0] else format_func(value))
+    refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
+    return value
+
+
+def choose_named(where, label: str, options: Sequence, key: str, default, *, format_func: Callable = str, **more):
+    """A choice that links always name: what is first today may not be so on another server."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = default
+    value = where.selectbox(
+        label, options, index=None, key=key, bind="query-params", format_func=format_func, required=True, **more
+    )
+    record(key, value, format_func(value))
+    refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
+    return value
+
+
+def switch(where, label: str, options: Sequence[str], key: str, **more) -> str:
+    """A choice out of a few words side by side; the first is the default."""
+    value = where.segmented_control(
+        label, options, default=options[0], key=key, bind="query-params", required=True, **more
+    )
+    record(key, value, None if value == options[0] else value)
+    refuse(key, label, str(value), set(options).__contains__)
+    return value
+
+
+def flag(where, label: str, key: str, **more) -> bool:
+    """A yes or no; no is the default."""
+    value = where.toggle(label, key=key, bind="query-params", **more)
+    record(key, value, "true" if value else None)
+    refuse(key, label, "no", lambda asked: asked.lower() in ("true", "false"))
+    return value
+
+
+def text(
+    where, label: str, key: str, *, fits: Callable[[str], bool] = lambda _: True, expected: str = "", **more
+) -> str:
+    """A text; one that does not fit counts as none, and the page says so."""
+    value = where.text_input(label, key=key, bind="query-params", max_chars=500, **more) or ""
+    st.session_state[ASKED].pop(key, None)
+    record(key, value if fits(value) else "", value or None)
+    if not fits(value):
+        notice(f"{label} “{plain(value, limit=80)}” is not understood; expected {expected}. Nothing is filtered by it.")
+        return ""
+    return value
+
+
+def number(where, label: str, key: str, *, low, high, default, **more):
+    """A number within bounds."""
+    if not low <= st.session_state.get(key, default) <= high:
+        st.session_state[key] = min(max(st.session_state[key], low), high)
+    value = where.number_input(label, low, high, default, key=key, bind="query-params", **more)
+    record(key, value, None if value == default else str(value))
+
+    def fits(asked: str) -> bool:
+        try:
+            return low <= type(default)(asked) <= high
+        except ValueError:
+            return False
+
+    refuse(key, label, str(value), fits)
+    return value
+
+
+def state() -> dict:
+    """The choices drawn so far in this run, without the frame's: plain values that JSON can carry."""
+    return {key: value for key, (value, _) in st.session_state[DRAWN].items() if key not in FRAME}
+
+
+def link(page: str | None = None, **more: str) -> str:
+    """The address of what is shown, or of another page of the same comparison with other parameters."""
+    drawn = st.session_state[DRAWN]
+    address = st.context.url.split("?")[0].split("#")[0]
+    if page is None:
+        parameters = {key: text_ for key, (_, text_) in drawn.items() if text_ is not None}
+    else:
+        address = f"{address.rsplit('/', 1)[0]}/{page}"
+        parameters = {key: text_ for key, (_, text_) in drawn.items() if key in FRAME and text_ is not None}
+    parameters = {**parameters, **more}
+    return address + (f"?{urlencode(parameters)}" if parameters else "")
+
+
+def remember(page: str) -> None:
+    """Keep this page's choices for whoever comes back by a trail."""
+    st.session_state[f"_left_{page}"] = state()
+
+
+def remembered(page: str) -> dict:
+    """The choices with which a page was left."""
+    return st.session_state.get(f"_left_{page}", {})
+
+
+def clear(keys: tuple[str, ...]) -> None:
+    """In a callback: put choices back to their defaults."""
+    for key in keys:
+        st.session_state.pop(key, None)
+
+
+def goto(page: str, state_: dict) -> None:
+    """In a callback: open a page in a state when the callback is done."""
+    st.session_state[GOTO] = (page, state_)
+
+
+def copy_link() -> None:
+    """The link to this view, to be copied."""
+    with st.popover("Copy link", icon=":material/link:", type="tertiary", help="This view, on this server"):
+        st.code(link(), language=None, wrap_lines=True)
+        st.caption("Whoever opens it sees this page with these choices.")

@@ -1,0 +1,70 @@
+"""Every figure of a comparison by name, drawn from what is stored and from the plain values that a link carries.
+
+Pages, the board and the presentation draw the same views: `draw("layers", run, {"quantity": "stable_rank"})`.
+"""
+
+import math
+
+from opdviz import choosing
+from opdviz.views import run, tensor
+from opdviz.views.view import Run, View
+
+VIEWS = {
+    "headline": (run.headline, "overview"),
+    "layers": (run.layers, "layers"),
+    "strip": (run.strip, "layers"),
+    "scatter": (run.scatter, "layers"),
+    "stable_rank": (run.stable_rank, "directions"),
+    "projection": (run.projection, "directions"),
+    "rotation": (run.rotation, "directions"),
+    "moved_given_size": (run.moved_given_size, "coordinates"),
+    "coverage": (run.coverage, "coordinates"),
+    "sparsity": (run.sparsity, "coordinates"),
+    "steps": (run.steps, "coordinates"),
+    "energy": (tensor.energy, "tensor"),
+    "moved": (tensor.moved, "tensor"),
+    "angles": (tensor.angles, "tensor"),
+    "spectra": (tensor.spectra, "tensor"),
+    "magnitudes": (tensor.magnitudes, "tensor"),
+    "heads": (tensor.heads, "tensor"),
+    "bands": (tensor.bands, "tensor"),
+    "vocabulary": (tensor.vocabulary, "tensor"),
+    "pixels": (tensor.pixels, "part"),
+}
+
+
+WORDS = ("quantity", "limits", "tower", "block", "module", "tensors", "layers", "expert", "kinds", "x", "y", "above", "tensor",
+         "part", "profile")  # fmt: skip
+WHOLE = ("row", "column", "size")
+REAL = ("low", "high")
+CHOICES = {"above": ("0", "1e-5"), "profile": ("energy", "moved"), "limits": run.LIMITS, "kinds": choosing.KINDS}
+
+
+def draw(name: str, of: Run, state: dict) -> View:
+    """One view of a comparison in one state; keys of the state that the view does not know are left alone.
+
+    A view that is not there, or of a tensor that is not there, says so.
+    """
+    if name not in VIEWS:
+        return View("This figure", "This version of opdviz does not draw it.")
+    make, page = VIEWS[name]
+    if page in ("tensor", "part") and tensor.facts(of, state) is None:
+        return View("This figure", "Its tensor is not in this comparison, or not measured yet.")
+    return make(of, state)
+
+
+def page_of(name: str) -> str | None:
+    """The page on which a view stands."""
+    return f"pages/run/{VIEWS[name][1]}.py" if name in VIEWS else None
+
+
+def clean(state: dict) -> dict:
+    """What of a kept state has the right type and a value that is allowed: a board may have been written by hand."""
+    kept = {k: v for k, v in state.items() if k in WORDS and isinstance(v, str) and v in CHOICES.get(k, (v,))}
+    kept |= {k: v for k, v in state.items() if k in WHOLE and type(v) is int and 0 <= v < 2**53}
+    kept |= {k: float(v) for k, v in state.items() if k in REAL and type(v) in (int, float) and math.isfinite(v)}
+    kept |= {"over": True} if state.get("over") is True else {}
+    return {k: v for k, v in kept.items() if k not in ("layers", "expert") or choosing.numbers(v) is not None}
+
+
+__all__ = ["VIEWS", "Run", "View", "clean", "draw", "page_of"]

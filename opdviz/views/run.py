@@ -1,0 +1,236 @@
+"""Views of a whole run: the headline, the map of layers, any two quantities, directions, coordinates."""
+
+import numpy as np
+import pandas as pd
+
+from opdviz import choosing, published, sentences
+from opdviz.figures import coordinates, directions, overview, theme
+from opdviz.figures import layers as maps
+from opdviz.figures import scatter as scatters
+from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
+from opdviz.views.view import Run, View, view
+from opdviz.words import number, percent
+
+LIMITS = ("2nd to 98th percentile", "all values", "fixed")
+FARTHEST = 10.0
+
+
+def headline(run: Run, state: dict) -> View:
+    """Six headline quantities beside the published pairs and chance."""
+    rows = run.summary("headline").replace({np.nan: None}).to_dict("records")
+    paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
+    reading = sentences.overview(rows, published.numbers()) + " Ticks are the paper's published pairs, by recipe."
+    terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
+    title = f"Six headline quantities beside published pairs: {run.name}"
+    return view(title, reading, overview.strips(rows, paper), run.summary("headline"), terms)
+
+
+def there(tensors: pd.DataFrame) -> list[str]:
+    """The quantities that can be mapped and that some tensor has."""
+    return [q for q in MAPPED if q in tensors and tensors[q].notna().any()]
+
+
+def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> str:
+    """The quantity that a state names, or the default where it is not there."""
+    known = there(tensors)
+    wanted = state.get(key) or default
+    return wanted if wanted in known else known[0]
+
+
+def chosen(run: Run, state: dict) -> tuple[pd.DataFrame, str, bool]:
+    """The tensors that fit, the quantity, and whether it is shown over chance (then there is a column `over_chance`: log2)."""
+    tensors = run.summary("by_tensor")
+    quantity = quantity_of(tensors, state, "quantity", "relative_norm")
+    rows = choosing.fitting(tensors, state)
+    over = bool(state.get("over")) and CHANCE_OF.get(quantity) in rows
+    if over:
+        ratio = rows[quantity].astype(float) / rows[CHANCE_OF[quantity]].astype(float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows = rows.assign(over_chance=np.log2(ratio).clip(-FARTHEST, FARTHEST))
+    return rows, quantity, over
+
+
+def layers(run: Run, state: dict) -> View:
+    """Any quantity by layer and module, or by expert and module of one layer."""
+    rows, quantity, over = chosen(run, state)
+    label = QUANTITIES[quantity].label
+    inside = rows[rows["layer"].notna()]
+    title = f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {run.name}"
+    if filters := choosing.described(state):
+        title += f" ({filters})"
+    if inside.empty or not inside[quantity].notna().any():
+        return View(title, "No tensor of a layer fits these filters, or none has this quantity.")
+    limits = {
+        LIMITS[1]: maps.whole_range(inside, quantity),
+        LIMITS[2]: (state.get("low") or 0.0, state.get("high") or 1.0),
+    }
+    figure = maps.heatmap(
+        inside, quantity, limits=limits.get(state.get("limits")), over_chance=over, noted=run.noted,
+        clickable=inside["layer"].nunique() * inside["module"].nunique() <= maps.MOST_CLICKS,
+    )  # fmt: skip
+    columns = ["name", "layer", "module", "expert", quantity, *filter(None, [CHANCE_OF.get(quantity)])]
+    reading = sentences.layers(inside, label, "over_chance" if over else quantity)
+    if not over and (chance := CHANCE_OF.get(quantity)):
+        middle, by_chance = (inside[c].astype(float).median() for c in (quantity, chance))
+        reading += f" Median {maps.label(middle, quantity)}; chance {maps.label(by_chance, quantity)}."
+    return view(title, reading, figure, inside[columns], (quantity,))
+
+
+def strip(run: Run, state: dict) -> View:
+    """The tensors that stand in no layer."""
+    rows, quantity, _ = chosen(run, state)
+    outside = rows[rows["layer"].isna()]
+    title = f"{QUANTITIES[quantity].label.capitalize()} of tensors without a layer: {run.name}"
+    if outside.empty:
+        return View(title, "Every tensor that fits stands in a layer.")
+    shown = outside.dropna(subset=[quantity]).nlargest(MOST_LINES, quantity) if len(outside) > MOST_LINES else outside
+    largest = outside.loc[outside[quantity].astype(float).idxmax()] if outside[quantity].notna().any() else None
+    reading = "None of them has this quantity."
+    if largest is not None:
+        reading = f"Largest in {sentences.plain(largest['module'])}: {maps.label(float(largest[quantity]), quantity)}."
+    return view(
+        title,
+        reading,
+        maps.strip(shown, quantity, log=QUANTITIES[quantity].log),
+        outside[["name", quantity]],
+        (quantity,),
+    )
+
+
+MOST_LINES = 24
+
+
+def scatter(run: Run, state: dict) -> View:
+    """Two quantities against each other."""
+    rows, quantity, _ = chosen(run, state)
+    known = run.summary("by_tensor")
+    x = quantity_of(known, state, "x", "relative_norm")
+    y = quantity_of(known, state, "y", "stable_rank")
+    title = f"{QUANTITIES[y].label.capitalize()} against {QUANTITIES[x].label}: {run.name}"
+    both = rows.dropna(subset=[x, y])
+    if both.empty:
+        return View(title, "No tensor that fits has both quantities.")
+    rank = float(both[x].astype(float).corr(both[y].astype(float), method="spearman")) if len(both) > 2 else np.nan
+    reading = f"{len(both):,} tensors; rank correlation {number(rank, 2)}. Dashed: median chance, where there is one."
+    if len(both) > theme.MOST_MARKS:
+        reading += " Colour counts tensors; those that stand alone are marks. Click a mark to open its tensor."
+    else:
+        reading += " Click a mark to open its tensor."
+    columns = list(dict.fromkeys(["name", "block", x, y, *filter(None, (CHANCE_OF.get(q) for q in (x, y)))]))
+    return view(title, reading, scatters.scatter(both, x, y), both[columns], tuple(dict.fromkeys((x, y))))
+
+
+def matrices(run: Run) -> pd.DataFrame:
+    """The tensors that have directions."""
+    rows = run.summary("by_tensor")
+    return rows[~rows["kind"].isin(["vector", "scalar"])]
+
+
+def known(rows: pd.DataFrame, column: str) -> bool:
+    """Whether any row has a value in a column."""
+    return column in rows and bool(rows[column].notna().any())
+
+
+def thinning(count: int) -> str:
+    """What is said where not every matrix gets a mark."""
+    if count <= theme.MOST_MARKS:
+        return ""
+    return f" Of {count:,} matrices the ends of each module and every n-th between them are drawn; the sentence speaks of all."
+
+
+def stable_rank(run: Run, state: dict) -> View:
+    """Stable rank over that of a random update, a dot a matrix."""
+    rows = matrices(run)
+    title = f"Stable rank beside a random update's: {run.name}"
+    if not known(rows, "stable_rank_chance"):
+        return View(title, "No spectrum yet. It appears here as soon as it is computed.")
+    columns = ["name", "module", "block", "layer", "stable_rank", "stable_rank_chance"]
+    reading = f"{sentences.directions(rows)} Every dot is a matrix; click one to open it.{thinning(len(rows))}"
+    return view(title, reading, directions.stable_rank_strip(rows), rows[columns], ("stable_rank",))
+
+
+def projection(run: Run, state: dict) -> View:
+    """Energy inside the base's leading directions over chance."""
+    rows = matrices(run)
+    title = f"Energy inside the base's leading 10 % of directions, over chance: {run.name}"
+    if not known(rows, "projection_joint"):
+        return View(title, "Projections appear as soon as they are computed.")
+    columns = ["name", *(f"projection_{s}{c}" for s in ("joint", "left", "right") for c in ("", "_chance"))]
+    ratio = (rows["projection_joint"] / rows["projection_joint_chance"]).dropna()
+    reading = (
+        f"In {percent(float((ratio > 1).mean()))} of the matrices more of the update lies there than a blind one would put "
+        f"(median {number(float(ratio.median()), 2)} times chance). Medians hide single layers.{thinning(3 * len(rows))}"
+    )
+    return view(title, reading, directions.projection_dots(rows), rows[columns], ("projection_joint", "energy"))
+
+
+def rotation(run: Run, state: dict) -> View:
+    """How far the base's leading directions turned, against a blind update's."""
+    rows = matrices(run)
+    title = f"Rotation of the base's leading directions against chance: {run.name}"
+    if not known(rows, "rotation_left"):
+        return View(title, "Angles appear as soon as they are computed.")
+    columns = ["name", *(f"rotation_{s}{c}" for s in ("left", "right") for c in ("", "_chance"))]
+    sides = [rows[f"rotation_{s}"] / rows[f"rotation_{s}_chance"] for s in ("left", "right")]
+    ratio = pd.concat(sides).dropna()
+    reading = (
+        f"Median {number(float(ratio.median()), 2)} times a blind update of the same norm; above the diagonal it turned "
+        f"further. Missing where the chance is not small.{thinning(2 * len(rows))}"
+    )
+    return view(title, reading, directions.rotation_scatter(rows), rows[columns], ("rms_sine", "gap"))
+
+
+def moved_given_size(run: Run, state: dict) -> View:
+    """Which coordinates moved, given the size of the weight."""
+    threshold = float(state.get("above") or 0)
+    rows = run.summary("moved_bins")
+    title = f"Share that moved (|D| > {threshold:g}) by size of the weight: {run.name}"
+    if rows.empty or rows[rows["threshold"] == threshold].empty:
+        return View(title, "No histogram yet. It appears here as soon as it is computed.")
+    bins = rows[rows["threshold"] == threshold]
+    reading = f"**{sentences.coordinates(bins)}** Summed over all tensors, as bf16."
+    return view(title, reading, coordinates.moved_given_size(bins), bins, ("moved", "null_moved"))
+
+
+def coverage(run: Run, state: dict) -> View:
+    """On which weights the moves fall, by module."""
+    rows = run.summary("by_tensor")
+    title = f"Where coordinates moved by more than 1e-5 lie, median by module: {run.name}"
+    if not known(rows, "principal_coverage"):
+        return View(title, "Coverage appears as soon as it is computed.")
+    moved = rows.dropna(subset=["principal_coverage"])
+    inside = [
+        moved[f"{m}_coverage"].between(moved[f"{m}_null_low"], moved[f"{m}_null_high"]).mean()
+        for m in ("principal", "low_magnitude")
+    ]
+    reading = (
+        f"{percent(float(inside[0]))} of the matrices lie inside the violet band of blind updates on principal weights, "
+        f"{percent(float(inside[1]))} on the smallest. A grey dot has nowhere else to be; dashed is chance."
+    )
+    columns = ["name", *(c for c in rows if c.startswith(("principal_", "low_magnitude_")))]
+    return view(title, reading, coordinates.dumbbells(rows), rows[columns], ("coverage", "null_low", "lowest"))
+
+
+def sparsity(run: Run, state: dict) -> View:
+    """How many coordinates did not change, by probe and precision."""
+    rows = run.summary("sparsity_shares")
+    title = f"Share unchanged by probe: {run.name}"
+    if rows.empty:
+        return View(title, "No counts yet. They appear here as soon as they are computed.")
+    exact = rows[rows["probe"] == "exact"].set_index("precision")["share"]
+    coarse = exact.get("bfloat16", exact.get("stored"))
+    reading = f"{percent(float(exact['stored']))} kept their stored bits, {percent(float(coarse))} as bf16: unchanged is not never updated."
+    return view(title, reading, coordinates.sparsity_bars(rows), rows, ("probe", "precision", "share"))
+
+
+def steps(run: Run, state: dict) -> View:
+    """By how many grid steps coordinates moved."""
+    rows = run.summary("step_shares")
+    title = f"Grid steps moved: {run.name}"
+    if rows.empty:
+        return View(title, "No counts yet. They appear here as soon as they are computed.")
+    coarse = rows[rows["precision"] == ("bfloat16" if (rows["precision"] == "bfloat16").any() else "stored")]
+    one = float(coarse.loc[coarse["steps"] == "1", "share"].sum())
+    moved = 1.0 - float(coarse.loc[coarse["steps"] == "0", "share"].sum())
+    reading = f"Of the coordinates that moved, {percent(one / moved) if moved else '–'} moved by a single step of bf16."
+    return view(title, reading, coordinates.step_bars(rows), rows, ("steps",))

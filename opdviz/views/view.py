@@ -1,0 +1,48 @@
+"""What a view is drawn from, and what it gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from opdviz.figures import theme
+
+
+@dataclass(frozen=True)
+class Run:
+    """One comparison as views see it: its manifest, its summaries, the rows of one tensor, and the tensors with notes.
+
+    `summary(name)` and `of(table, tensor)` give frames; `block(tensor, row, column, size)` gives values that were read
+    before, or `None`.
+    """
+
+    manifest: dict
+    summary: Callable[[str], pd.DataFrame]
+    of: Callable[[str, str], pd.DataFrame]
+    block: Callable[[str, int, int, int], pd.DataFrame | None]
+    noted: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The comparison's name."""
+        return self.manifest["name"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A figure with what is said about it: its title, one sentence that reads it, its data, the quantities it speaks of.
+
+    `figure` is `None` where there is nothing to draw; `reading` then says why.
+    """
+
+    title: str
+    reading: str
+    figure: go.Figure | None = None
+    data: pd.DataFrame = field(default_factory=pd.DataFrame)
+    terms: tuple[str, ...] = ()
+
+
+def view(title: str, reading: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...]) -> View:
+    """A view whose figure carries its title."""
+    return View(title, reading, theme.titled(figure, title), data, terms)

@@ -1,0 +1,77 @@
+"""A part of a tensor - a head, a band, a row - and the values themselves, a pixel a number."""
+
+import streamlit as st
+
+from opdviz import parts, ui
+from opdviz.errors import OpdvizError
+from opdviz.ui import links
+from opdviz.views import tensor
+from opdviz.words import number, percent, plain
+
+SIZES = (128, 64, 256, 512)
+
+chosen = ui.need_comparison()
+tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement").sort_values("name")
+heading = st.container()
+first, second = st.columns([3, 2], vertical_alignment="bottom")
+row = ui.choose_tensor(first, tensors)
+name, run = row["name"], chosen.run
+shape = (int(row["rows"]), int(row["columns"])) if row.notna()["rows"] else (1, int(row["numel"]))
+heads = tensor.heads_of(run, {"tensor": name})
+examples = "head 3, rows 0-63, column 7" if heads else "rows 0-63, column 7, row 1234"
+text = links.text(
+    second, "Part", "part", placeholder=examples, fits=lambda t: not t or parts.parse(t, shape, heads) is not None,
+    expected=f"a part like {examples}, inside {shape[0]:,} x {shape[1]:,}", on_change=links.clear, args=(("row", "column"),),
+)  # fmt: skip
+part = parts.parse(text, shape, heads) if text else None
+title = f"{plain(part.label)} of {plain(name)}" if part else plain(name)
+with heading:
+    ui.heading(title, chosen, row["shape"], row["base_dtype"], trail=ui.trail(tensor=name))
+if part:
+    found = parts.measured(run.of("profile", name), part) if len(run.of("profile", name)) else None
+    rows = run.of("rows", name)
+    known = (
+        rows[rows["row"] == part.low]
+        if len(rows) and part.axis == "row" and part.high - part.low == 1
+        else rows.iloc[:0]
+    )
+    if found and found["energy"] is not None:
+        moved = found["moved"] if found["moved_bfloat16"] is None else found["moved_bfloat16"]
+        ui.reading(
+            f"**It holds {percent(found['energy'])} of the tensor's update; an even spread {percent(found['even'])}.** "
+            f"{percent(moved)} of it moved, as bf16."
+        )
+    elif len(known):
+        one = known.iloc[0]
+        token = f" (token {plain(repr(one['token']))})" if one.notna()["token"] else ""
+        ui.reading(
+            f"**This row{token} moved by {percent(one['relative_norm'])} of its size; the whole tensor by "
+            f"{percent(row['relative_norm'])}.** Cosine of change and row {number(one['cosine'])}: below 0 it shrank."
+        )
+    else:
+        ui.reading(
+            "Shares are kept for whole bands and heads, and rows for the most moved ones. Its values can be read."
+        )
+first, second, third, fourth = st.columns([2, 2, 2, 4], vertical_alignment="bottom")
+size = links.choose(third, "Size", SIZES, "size")
+start = {part.axis: part.low} if part else {}
+at = [
+    links.number(where, label, key, low=0, high=shape[axis] - 1, default=start.get(key, 0), step=size)
+    for where, label, key, axis in ((first, "First row", "row", 0), (second, "First column", "column", 1))
+]
+if run.block(name, *at, size) is None:
+    if ui.gone(chosen):
+        st.info("The values cannot be read: the checkpoints are not on this machine. Everything else is kept here.")
+    elif ui.read_only():
+        st.info("This server is read-only: values that nobody read before are not read.")
+    elif fourth.button("Read the values", key="read_block", type="primary"):
+        try:
+            with st.spinner("Reading from the files"):
+                ui.fetch_block(chosen, name, *at, size)
+        except OpdvizError as error:
+            st.info(plain(error, limit=600))
+    else:
+        st.caption("The values are read from the files by a short job, and kept.")
+if run.block(name, *at, size) is not None:
+    ui.show("pixels", chosen)
+ui.part_table(chosen, name)
