@@ -197,12 +197,12 @@ def tail_ratios(store: Store, key: str) -> pd.Series:
     Within TAIL_FACTOR of one, the tail cannot be told from what storing a rank-16 update would leave.
     """
     beyond = pc.field("matrix").isin(["delta", "rounding_null"]) & (pc.field("index") > 32)
-    tail = table(store, key, "spectrum", where=beyond)
-    if tail.empty:
+    tail = stores.read(store, key, "spectrum", where=beyond)
+    if not tail.num_rows:
         return pd.Series(dtype=float)
-    norms = tail.assign(square=tail["sigma"] ** 2).pivot_table(
-        index="name", columns="matrix", values="square", aggfunc="sum"
-    )
+    squares = tail.append_column("square", pc.power(tail["sigma"], 2)).select(["name", "matrix", "square"])
+    sums = squares.group_by(["name", "matrix"]).aggregate([("square", "sum")]).to_pandas()
+    norms = sums.pivot(index="name", columns="matrix", values="square_sum").sort_index()
     if "rounding_null" not in norms:
         return pd.Series(dtype=float)
     return ((norms["delta"] / norms["rounding_null"]) ** 0.5).dropna()

@@ -20,7 +20,7 @@ STEPS = (
      "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
      "figures.scatter", "figures.directions", "figures.coordinates", "figures.parts", "figures.tensor", "figures.lab", "figures",
      "sentences", "progress", "views.view", "views.run", "views.tensor", "views"),
-    ("serve", "ui.links", "ui.chosen", "ui.sharing", "ui.show", "ui.boards", "ui.frame", "ui", "commands", "lab_commands", "cli", "__main__"),
+    ("ui.links", "ui.chosen", "ui.sharing", "ui.show", "ui.boards", "ui.frame", "ui", "serve", "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
+from opdviz.words import number
 
 CURVES = {
     "base": ("base", theme.BASE, "solid"),
@@ -118,17 +119,20 @@ def pixels(block: pd.DataFrame) -> go.Figure:
     reach["tuned"] = reach["base"]
     for at, (title, rows) in enumerate(grids.items(), start=1):
         grid = rows.pivot(index="row", columns="column", values="v")
+        ends = [-reach[title], 0, reach[title]]
+        bar = dict(orientation="h", len=0.3, thickness=9, x=(0.15, 0.68, 0.0)[at - 1], xanchor="center", y=-0.2, yanchor="top", outlinewidth=0,
+                   tickvals=ends, ticktext=[f"≤{number(ends[0], 2)}", "0", f"≥{number(ends[2], 2)}"])  # fmt: skip
         made.add_trace(
             go.Heatmap(z=grid.to_numpy(), x=grid.columns, y=grid.index, zmin=-reach[title], zmax=reach[title], zmid=0,
-                       colorscale=theme.SIGNED, showscale=at < 3,
-                       colorbar=dict(orientation="h", len=0.3, thickness=9, x=0.15 + 0.35 * (at - 1), y=-0.22, nticks=3),
+                       colorscale=theme.SIGNED, showscale=at < 3, colorbar=bar,
                        hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra>" + title + "</extra>"),
             row=1, col=at,
         )  # fmt: skip
     made.update_yaxes(autorange="reversed", showgrid=False)
-    made.update_xaxes(showgrid=False)
+    made.update_yaxes(title="row", col=1)
+    made.update_xaxes(showgrid=False, title=dict(text="column", standoff=4))
     sentence = "Values of the update, the base and the tuned matrix, one pixel a coordinate."
-    return theme.dressed(made, height=420, alt=sentence, margin=dict(l=50, r=10, t=40, b=80))
+    return theme.dressed(made, height=460, alt=sentence, margin=dict(l=60, r=10, t=40, b=100), dragmode=False)
 
 
 def robust_reach(values: pd.Series) -> float:

@@ -13,6 +13,7 @@ from opdviz.ui.chosen import (
     store,
     summary,
     table,
+    warm,
     warnings,
 )
 from opdviz.ui.frame import (

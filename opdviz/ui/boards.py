@@ -1,5 +1,6 @@
 """The board: pins as a grid that can be edited, and as a presentation, one to a screen."""
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from opdviz import board, views
@@ -11,20 +12,18 @@ from opdviz.words import markdown, plain
 
 A_PAGE = 8
 LARGER = 1.45
-HEIGHTS = {"720": 500, "1080": 830}
+HEIGHTS = {"720": 470, "1080": 800}
 
 
 def grid(chosen: Chosen, pins: list[dict]) -> None:
-    """The pins, two in a row, a few to a page."""
+    """The pins one below the other, a few to a page."""
     pages = -(-len(pins) // A_PAGE)
     first = 0
     if pages > 1:
         first = (st.pagination(pages, key="rows", bind="query-params") - 1) * A_PAGE
-    shown = pins[first : first + A_PAGE]
-    for at in range(0, len(shown), 2):
-        for column, number in zip(st.columns(2), range(at, min(at + 2, len(shown)))):
-            with column.container(border=True):
-                pinned(chosen, shown[number], first + number, len(pins))
+    for at, pin in enumerate(pins[first : first + A_PAGE], start=first):
+        with st.container(border=True):
+            pinned(chosen, pin, at, len(pins))
 
 
 def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
@@ -44,10 +43,10 @@ def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
                 args=(page, state),
                 help="On its page, in this state",
             )
-        st.link_button("Present", links.link("board", present=str(at + 1)), type="tertiary")
+        st.link_button("Present", links.link("board", present=str(at + 1), embed="true"), type="tertiary")
         if read_only():
             return
-        for by, sign, off, words in ((-1, "←", at == 0, "earlier"), (1, "→", at == total - 1, "later")):
+        for by, sign, off, words in ((-1, "↑", at == 0, "up"), (1, "↓", at == total - 1, "down")):
             st.button(sign, key=f"move_{by}_{pin['id']}", type="tertiary", disabled=off, help=f"Move it {words}", on_click=done,
                       args=(board.move, chosen, pin["id"], by))  # fmt: skip
         with st.popover("Caption", type="tertiary"):
@@ -60,12 +59,12 @@ def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
 
 def draw(chosen: Chosen, pin: dict, *, height: int | None = None) -> None:
     """A pin's figure, live; for a screen `height` high, with type to match."""
-    view = views.draw(pin["view"], chosen.run, views.clean(pin["state"]))
+    view = chosen.view(pin["view"], views.clean(pin["state"]))
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
-    st.markdown(view.reading)
-    figure = theme.enlarged(view.figure, LARGER, height) if height else view.figure
+    st.subheader(view.reading, anchor=False) if height else st.markdown(view.reading)
+    figure = theme.enlarged(go.Figure(view.figure), LARGER, height) if height else view.figure
     show.chart(figure, f"pin_{pin['id']}")
 
 

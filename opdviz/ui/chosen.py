@@ -1,6 +1,8 @@
 """The comparison that a page shows: found, cached, introduced; and what a page says where there is none."""
 
+import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.store import Store, block_path, part_count
 from opdviz.ui import links
-from opdviz.views import Run
+from opdviz.views import Run, View, draw
 from opdviz.words import count, plain
 
 POLL = "1s"
@@ -46,12 +48,29 @@ class Chosen:
             return board.EMPTY
 
     @property
+    def noted(self) -> frozenset[str]:
+        """The tensors that somebody wrote a note on."""
+        return frozenset(note["tensor"] for note in self.board["notes"])
+
+    @property
     def run(self) -> Run:
         """What views are drawn from."""
         where = (str(self.store.root), self.key, self.stamp)
-        noted = frozenset(note["tensor"] for note in self.board["notes"])
         return Run(self.manifest, lambda name: cached_summary(*where, name), lambda t, name: cached_rows(*where, t, name),
-                   lambda *at: read_block(self, *at), noted)  # fmt: skip
+                   lambda *at: read_block(self, *at), self.noted)  # fmt: skip
+
+    def view(self, name: str, state: dict) -> View:
+        """A view in a state, drawn once for all sessions; nobody changes it. A block of values may be read in between."""
+        if name == "pixels":
+            return draw(name, self.run, state)
+        known = json.dumps(state, sort_keys=True)
+        return cached_view(str(self.store.root), self.key, (*self.stamp, self.noted), name, known, self.run)
+
+
+@st.cache_resource(max_entries=300, show_spinner=False)
+def cached_view(root: str, key: str, stamp: tuple, name: str, state: str, _run: Run) -> View:
+    """A view by what it depends on."""
+    return draw(name, _run, json.loads(state))
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)
@@ -109,6 +128,16 @@ def need_comparison() -> Chosen:
             f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on."
         )
     return chosen
+
+
+def warm() -> None:
+    """Draw what a first visitor sees of the newest comparison, before there is one: libraries load and caches fill."""
+    for key in store().keys()[:1]:
+        chosen = Chosen(store(), key, store().manifest(key), tables.state(store(), key))
+        with suppress(OpdvizError):  # the page will say it
+            if chosen.state == "done":
+                chosen.view("headline", {}).figure.to_json()
+                chosen.view("layers", {}).figure.to_json()
 
 
 def follow(chosen: Chosen, drawn: tuple) -> None:
@@ -170,17 +199,11 @@ def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str,
 
     `trail` is a list of (label, page, state) from the whole to here.
     """
-    if trail:
-        with st.container(horizontal=True, gap="xxsmall", vertical_alignment="center"):
-            for at, (label, page, state) in enumerate(trail):
-                st.button(
-                    f"{plain(label, limit=60)} ›",
-                    key=f"trail_{at}",
-                    type="tertiary",
-                    on_click=links.goto,
-                    args=(page, state),
-                )
-    st.header(title, anchor=False)
+    with st.container(horizontal=True, gap="xxsmall", vertical_alignment="center"):
+        for at, (label, page, state) in enumerate(trail):
+            words = f"{plain(label, limit=60)} ›"
+            st.button(words, key=f"trail_{at}", type="tertiary", on_click=links.goto, args=(page, state))
+        st.header(title, anchor=False, width="content")
     manifest = chosen.manifest
     parts = more or [
         f"{plain(manifest['base']['label'])} → {plain(manifest['tuned']['label'])}",

@@ -6,30 +6,50 @@ going to a page in a state.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from urllib.parse import urlencode
 
 import streamlit as st
 
+from opdviz.quantities import QUANTITIES
 from opdviz.words import plain
 
 DRAWN, ASKED, QUERY, GOTO, NOTICES = "_drawn", "_asked", "_query", "_goto", "_notices"
 FRAME = ("comparison",)
+QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
 
 def begin() -> None:
     """First of all in a run: go where a click led, and note what the address asks for."""
     if GOTO in st.session_state:
-        page, state = st.session_state.pop(GOTO)
-        for key, value in state.items():
-            if value is None:
-                st.session_state.pop(key, None)
-            else:
-                st.session_state[key] = value
-        st.switch_page(page)
+        follow(*st.session_state.pop(GOTO))
     st.session_state[DRAWN] = {}
     query = st.query_params.to_dict()
     if query != st.session_state.get(QUERY):
         st.session_state[QUERY], st.session_state[ASKED] = query, dict(query)
+
+
+def follow(page: str, state_: dict) -> None:
+    """Open a page in a state, so that the address says it too.
+
+    Streamlit takes a parameter from the address where its widget is new, and from the session where the page that is left
+    has a widget of that name.
+    """
+    parameters = {}
+    for key, value in state_.items():
+        if value is not None and key in st.session_state.get(DRAWN, {}):
+            st.session_state[key] = value
+        else:
+            st.session_state.pop(key, None)
+            parameters |= {} if value in (None, "") else {key: text_of(key, value)}
+    st.switch_page(page, query_params=parameters)
+
+
+def text_of(key: str, value: object) -> str:
+    """A choice as a link and its widget spell it."""
+    if key in QUANTITY_KEYS:
+        return QUANTITIES[value].label
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def place_notices() -> None:
@@ -56,8 +76,9 @@ def refuse(key: str, label: str, shown: str, fits: Callable[[str], bool]) -> Non
         )
 
 
-def choose(where, label: str, options: Sequence, key: str, *, format_func: Callable = str, **more):
+def choose(where, label: str, options: Sequence, key: str, **more):
     """A choice out of a list; the first is the default, which links leave out."""
+    format_func = partial(text_of, key)
     if st.session_state.get(key, options[0]) not in options:
         del st.session_state[key]
     value = where.selectbox(
@@ -72,9 +93,8 @@ def choose_named(where, label: str, options: Sequence, key: str, default, *, for
     """A choice that links always name: what is first today may not be so on another server."""
     if st.session_state.get(key) not in options:
         st.session_state[key] = default
-    value = where.selectbox(
-        label, options, index=None, key=key, bind="query-params", format_func=format_func, required=True, **more
-    )
+    value = where.selectbox(label, options, index=None, key=key, bind="query-params", format_func=format_func, **more)
+    value = default if value is None else value  # the widget's own cross was used
     record(key, value, format_func(value))
     refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
     return value
@@ -112,10 +132,9 @@ def text(
 
 
 def number(where, label: str, key: str, *, low, high, default, **more):
-    """A number within bounds."""
-    if not low <= st.session_state.get(key, default) <= high:
-        st.session_state[key] = min(max(st.session_state[key], low), high)
-    value = where.number_input(label, low, high, default, key=key, bind="query-params", **more)
+    """A number within bounds; its default may depend on other choices, so it comes by the session, not by the widget."""
+    st.session_state[key] = min(max(st.session_state.get(key, default), low), high)
+    value = where.number_input(label, low, high, key=key, bind="query-params", **more)
     record(key, value, None if value == default else str(value))
 
     def fits(asked: str) -> bool:
@@ -136,13 +155,13 @@ def state() -> dict:
 def link(page: str | None = None, **more: str) -> str:
     """The address of what is shown, or of another page of the same comparison with other parameters."""
     drawn = st.session_state[DRAWN]
-    address = st.context.url.split("?")[0].split("#")[0]
+    address = (st.context.url or "").split("?")[0].split("#")[0]
     if page is None:
         parameters = {key: text_ for key, (_, text_) in drawn.items() if text_ is not None}
     else:
         address = f"{address.rsplit('/', 1)[0]}/{page}"
         parameters = {key: text_ for key, (_, text_) in drawn.items() if key in FRAME and text_ is not None}
-    parameters = {**parameters, **more}
+    parameters = {**parameters, **more}  # `embed` is Streamlit's own word for a page without its frame and padding
     return address + (f"?{urlencode(parameters)}" if parameters else "")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz import choosing, views
+from opdviz import choosing
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
 from opdviz.ui import links, sharing
@@ -29,7 +29,7 @@ def show(
 ) -> None:
     """A view of the chosen comparison in the page's state; a click on a mark hands its custom data to `on_click`."""
     state = links.state() if state is None else state
-    view = views.draw(name, chosen.run, state)
+    view = chosen.view(name, state)
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
@@ -175,7 +175,7 @@ def part_table(chosen: Chosen, tensor: str) -> None:
 def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: str) -> None:
     """Tensors in pages, sorted by any quantity before they are cut; a row opens its tensor."""
     first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
-    sort = links.choose(first, "Sort by", sorts, "sort", format_func=lambda c: QUANTITIES[c].label)
+    sort = links.choose(first, "Sort by", sorts, "sort")
     order = links.switch(second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed")
     pages = max(1, -(-len(rows) // choosing.PAGE))
     number = 1

@@ -4,14 +4,9 @@ import streamlit as st
 
 from opdviz import choosing, ui
 from opdviz.figures import layers
-from opdviz.quantities import CHANCE_OF, QUANTITIES
+from opdviz.quantities import CHANCE_OF
 from opdviz.ui import links
 from opdviz.views import run
-
-
-def label(quantity: str) -> str:
-    """What a quantity is called."""
-    return QUANTITIES[quantity].label
 
 
 def ranges(text: str) -> bool:
@@ -38,7 +33,7 @@ ui.heading("Where it moved", chosen, trail=(("Overview", "pages/run/overview.py"
 tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
 there = run.there(tensors)
 first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
-quantity = links.choose(first, "Quantity", there, "quantity", format_func=label)
+quantity = links.choose(first, "Quantity", there, "quantity")
 links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.layers.*.down_proj.*")
 limits = links.choose(third, "Colour limits", run.LIMITS, "limits")
 with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
@@ -75,9 +70,9 @@ ui.notes(chosen, rows)
 
 st.subheader("Two quantities against each other", anchor=False)
 first, second, _ = st.columns([3, 3, 6])
-links.choose(first, "Across", there, "x", format_func=label)
+links.choose(first, "Across", there, "x")
 upward = sorted(there, key=lambda q: q != "stable_rank")
-links.choose(second, "Upward", upward, "y", format_func=label)
+links.choose(second, "Upward", upward, "y")
 ui.show("scatter", chosen, on_click=open_mark)
 
 st.subheader("Every tensor", anchor=False)

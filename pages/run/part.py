@@ -24,7 +24,7 @@ text = links.text(
     expected=f"a part like {examples}, inside {shape[0]:,} x {shape[1]:,}", on_change=links.clear, args=(("row", "column"),),
 )  # fmt: skip
 part = parts.parse(text, shape, heads) if text else None
-title = f"{plain(part.label)} of {plain(name)}" if part else plain(name)
+title = plain(part.label) if part else "Values"
 with heading:
     ui.heading(title, chosen, row["shape"], row["base_dtype"], trail=ui.trail(tensor=name))
 if part:

@@ -26,7 +26,7 @@ if not pins:
 else:
     with st.container(horizontal=True, vertical_alignment="center"):
         ui.reading(f"{count(len(pins), 'pin')}, in the order of the presentation.")
-        st.link_button("Present", ui.links.link("board", present="1"), type="primary", icon=":material/slideshow:",
+        st.link_button("Present", ui.links.link("board", present="1", embed="true"), type="primary", icon=":material/slideshow:",
                        help="Full width in a new tab; arrow keys go from pin to pin")  # fmt: skip
     ui.boards.grid(chosen, pins)
 if notes:

@@ -1,0 +1,105 @@
+"""Stores as large as those of real models, made from the rows of a small real comparison: only names and noise are new.
+
+python -m tests.bench.stores FOLDER TENSORS     writes a cache with one comparison of about so many tensors
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from opdviz import analysis, checkpoint, fingerprint, measures, pairing, summaries
+from opdviz.naming import parse
+from opdviz.store import ROW_GROUP, Store, compact_table, read, read_compacted
+from opdviz.workers import pool
+from tests.conftest import GOLDEN
+
+EXPERTS = 128
+MATRICES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+            "mlp.down_proj")  # fmt: skip
+VECTORS = ("input_layernorm", "post_attention_layernorm")
+SHARES = {"energy", "coverage", "rms_sine", "cosine"}
+NOISY = SHARES | {"relative_norm", "delta_norm", "delta_rms", "delta_max", "stable_rank", "entropy_rank", "nss"}
+OUTSIDE = ("model.embed_tokens.weight", "lm_head.weight", "model.norm.weight")
+
+
+def names(tensors: int) -> list[str]:
+    """Names of a dense model, or beyond a thousand tensors of a mixture of experts, with about so many tensors."""
+    sparse = tensors > 1_000
+    inner = MATRICES[:4] if sparse else MATRICES
+    a_layer = [f"{m}.weight" for m in (*inner, *VECTORS)]
+    if sparse:
+        a_layer += ["mlp.gate.weight"] + [f"mlp.experts.{e}.{p}_proj.weight" for e in range(EXPERTS) for p in ("gate", "up", "down")]
+    layers = max(1, round((tensors - len(OUTSIDE)) / len(a_layer)))
+    return [f"model.layers.{i}.{name}" for i in range(layers) for name in a_layer] + list(OUTSIDE)
+
+
+def template(name: str) -> str:
+    """The tensor of the small comparison whose rows a name gets."""
+    if name in OUTSIDE:
+        return name
+    layer, tail = int(name.split(".")[2]), name.split(".", 3)[3]
+    tail = "mlp." + tail.split(".")[-2] + ".weight" if ".experts." in tail else tail.replace("mlp.gate.", "mlp.gate_proj.")
+    return f"model.layers.{layer % 3}.{tail}"
+
+
+def spread(rows: pa.Table, wanted: list[str]) -> pa.Table:
+    """Rows of the small comparison for every wanted name: its template's, with the name's own place and a noise of its own."""
+    own = rows["name"].to_numpy(zero_copy_only=False)
+    at = {name: np.flatnonzero(own == name) for name in set(own)}
+    pieces = [at.get(template(name), np.zeros(0, dtype=np.int64)) for name in wanted]
+    lengths = [len(piece) for piece in pieces]
+    made = rows.take(pa.array(np.concatenate(pieces).astype(np.int64)))
+    noise = np.exp(np.random.default_rng(0).normal(0.0, 0.4, len(wanted)))
+    places = [parse(name) for name in wanted]
+    fresh = {"name": wanted} | {f: [getattr(p, f) for p in places] for f in ("layer", "block", "module", "tower", "expert")}
+    for column, field in [(c, made.schema.field(c)) for c in made.column_names]:
+        if column in fresh:
+            values = np.repeat(np.array(fresh[column], dtype=object), lengths)
+            made = made.set_column(made.column_names.index(column), field, pa.array(values, type=field.type))
+        elif column in NOISY and field.type == pa.float64():
+            values = made[column].to_numpy() * np.repeat(noise, lengths)
+            values = np.minimum(values, 1.0) if column in SHARES else values
+            made = made.set_column(made.column_names.index(column), field, pa.array(values, from_pandas=True))
+    return made
+
+
+def keep(store: Store, manifest: dict, name: str, rows: pa.Table) -> None:
+    """Write one table as `analysis` does."""
+    path = store.folder(manifest["key"]) / "tables" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP)
+    manifest["tables"][name] = fingerprint.of_file(path)
+
+
+def build(root: Path, tensors: int, name: str = "large") -> str:
+    """Write a cache with one finished comparison of about so many tensors; its key."""
+    with tempfile.TemporaryDirectory() as small:
+        little = Store(Path(small))
+        base, tuned = (checkpoint.open(GOLDEN / side) for side in ("base", "tuned_b"))
+        comparison = analysis.prepare(base, tuned, little, "small", lambda _: None)
+        with pool(1) as executor:
+            analysis.compare(comparison, little, executor, listener=lambda _: None)
+        store, wanted = Store(root), sorted(names(tensors))
+        manifest = little.manifest(comparison.key) | {"name": name, "pairs": len(wanted), "tables": {}}
+        manifest["key"] = key = fingerprint.of_bytes(name, str(tensors))[:16]
+        tables = [f"{table}.{made.NAME}" for made in measures.MEASURES for table in made.TABLES]
+        for name_ in tables:
+            rows = read_compacted(little.folder(comparison.key), comparison.key, f"{name_}.parquet")
+            keep(store, manifest, f"{name_}.parquet", spread(rows, wanted))
+        for table, columns in analysis.PAIRING_TABLES.items():
+            analysis.keep_table(store, manifest, f"{table}.pairing.parquet", compact_table(table, columns, []))
+    store.write_manifest(key, manifest)
+    manifest["parameters"] = int(pc.sum(read(store, key, "tensors")["numel"]).as_py())
+    store.write_manifest(key, manifest)
+    (root / "lab").mkdir(exist_ok=True)
+    summaries.write_all(store, key)
+    return key
+
+
+if __name__ == "__main__":
+    print(build(Path(sys.argv[1]), int(sys.argv[2])))
