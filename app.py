@@ -31,7 +31,6 @@ presenting = "present" in st.query_params
 page = st.navigation(pages, position="hidden" if presenting else "sidebar")
 if presenting:
     ui.comparison_of_link()
-    ui.links.place_notices()
     page.run()
 else:
     with ui.frame():

@@ -12,6 +12,7 @@ QUERY = ("q_proj", "query", "wq", "q")
 KEY_VALUE = ("k_proj", "v_proj", "key", "value", "wk", "wv", "k", "v")
 OUTPUT = ("o_proj", "attention.output.dense", "wo", "o", "c_proj")
 FUSED = ("qkv_proj", "c_attn")
+TRANSPOSED = ("c_attn", "c_proj")  # GPT-2 stores inputs by outputs
 SPAN = re.compile(r"^(rows|columns|row|column) (\d+)(?:-(\d+))?$")
 
 
@@ -49,11 +50,10 @@ def heads(module: str, shape: tuple[int, int], counts: dict) -> list[Part]:
     else:
         return []
     names = [f"{word} {i}" for word, count in groups for i in range(count)]
-    axes = ("column", "row") if leaf in OUTPUT or leaf == "c_attn" else ("row", "column")
-    for axis in axes:
-        if shape[axis == "column"] == len(names) * size:
-            return [Part(name, axis, i * size, (i + 1) * size) for i, name in enumerate(names)]
-    return []
+    axis = "column" if (leaf in OUTPUT) != (leaf in TRANSPOSED) else "row"
+    if shape[axis == "column"] != len(names) * size:
+        return []
+    return [Part(name, axis, i * size, (i + 1) * size) for i, name in enumerate(names)]
 
 
 def parse(text: str, shape: tuple[int, int], known: list[Part]) -> Part | None:

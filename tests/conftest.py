@@ -1,5 +1,7 @@
 """Shared fixtures: the golden family, checkpoints written from arrays, and measures run without a store."""
 
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from opdviz import checkpoint, pairing
 from opdviz.analysis import finite
 from opdviz.linalg import Work
 from opdviz.measures import MEASURES, measure
+from opdviz.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -51,3 +54,21 @@ def measured_arrays(folder: Path, base: np.ndarray, tuned: np.ndarray, dtype: st
 def golden(request) -> tuple[str, dict[str, pd.DataFrame]]:
     """The golden family's update a or b, measured."""
     return request.param, measured(GOLDEN / "base", GOLDEN / f"tuned_{request.param}")
+
+
+@pytest.fixture(scope="session")
+def golden_store(tmp_path_factory) -> Store:
+    """A cache with the golden update b, compared as a user would; nobody writes into it."""
+    cache = tmp_path_factory.mktemp("golden")
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "compare",
+        str(GOLDEN / "base"),
+        str(GOLDEN / "tuned_b"),
+        "--name",
+        "golden",
+    ]
+    subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
+    return Store(cache)

@@ -89,11 +89,11 @@ def test_every_page_has_an_empty_state(page, tmp_path):
 def test_every_page_shows_a_finished_comparison(page, cache):
     key = Store(cache).resolve("a")
     cold, warm = drawn(page, cache, {"comparison": key})
-    assert cold["charts"]
+    assert cold["charts"] or "read_block" in cold["buttons"]  # a part shows its values once somebody asked for them
     assert [json.loads(c)["data"] for c in cold["charts"]] == [json.loads(c)["data"] for c in warm["charts"]]
     assert not cold["errors"]
     assert not cold["warnings"]
-    assert any("30 tensors" in t or "relative norm" in t for t in cold["text"])
+    assert any("30 tensors" in t or "relative norm" in t or "bfloat16" in t or "float32" in t for t in cold["text"])
 
 
 @pytest.mark.parametrize("page", RUN_PAGES)
@@ -106,7 +106,7 @@ def test_every_page_shows_what_is_there_of_a_partial_one(page, cache):
         assert any("headline waits" in i for i in cold["info"])
         assert not cold["charts"]
     else:
-        assert cold["charts"]
+        assert cold["charts"] or "read_block" in cold["buttons"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -19,10 +19,10 @@ def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
     told = np.stack([bins["count"], bins["moved"]], axis=1) if len(bins) else None
     traces = [
         go.Bar(x=x, y=count / count.max() if len(count) else [], width=0.25, marker_color=theme.GREY_AREA,
-               name="weights in the bin", customdata=told, hovertemplate="2^%{x:.2f}: %{customdata[0]:,} weights<extra></extra>"),
+               name="weights", customdata=told, hovertemplate="2^%{x:.2f}: %{customdata[0]:,} weights<extra></extra>"),
         go.Scatter(x=x[dense], y=(bins["moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="moved",
                    line=dict(color=theme.DELTA, width=3), hovertemplate="2^%{x:.2f}: %{y:.1%} moved<extra></extra>"),
-        go.Scatter(x=x[dense], y=(bins["null_moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="blind update (null)",
+        go.Scatter(x=x[dense], y=(bins["null_moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="blind-update null",
                    line=dict(color=theme.NULL, width=2, dash="dot"), hovertemplate="null %{y:.1%}<extra></extra>"),
     ]  # fmt: skip
     made = theme.figure(

@@ -12,8 +12,8 @@ CURVES = {
     "base": ("base", theme.BASE, "solid"),
     "tuned": ("tuned", theme.TUNED, "solid"),
     "delta": ("update", theme.DELTA, "solid"),
-    "gaussian": ("random (chance)", theme.CHANCE, "dash"),
-    "rounding_null": ("rank 16, rounded (null)", theme.NULL, "dot"),
+    "gaussian": ("chance", theme.CHANCE, "dash"),
+    "rounding_null": ("rank-16 null", theme.NULL, "dot"),
 }
 HEIGHT = 340
 
@@ -70,8 +70,8 @@ def angles(rows: pd.DataFrame, r: int, turned: pd.DataFrame) -> go.Figure:
     )
     k = int(rows["k"].max()) if len(rows) else 0
     for side, name, color, dash in (
-        ("left", "left (outputs)", theme.TUNED, "solid"),
-        ("right", "right (inputs)", theme.DELTA, "dash"),
+        ("left", "left", theme.TUNED, "solid"),
+        ("right", "right", theme.DELTA, "dash"),
     ):
         part = rows[(rows["side"] == side) & (rows["k"] == k)].sort_values("index")
         made.add_trace(go.Scatter(x=part["index"], y=part["degrees"], mode="lines+markers" if k < 12 else "lines", name=name,

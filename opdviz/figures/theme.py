@@ -27,8 +27,8 @@ BLOCKS = {
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
 CLIP = 3.0
 LONGEST_LABEL = 28
-LONGEST_TITLE = 110
-TITLE = 30
+LONGEST_TITLE = 64
+TITLE = 44
 MOST_MARKS = 1_500
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
@@ -66,13 +66,15 @@ def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
     return made.update_layout(**layout)
 
 
-def titled(made: go.Figure, title: str) -> go.Figure:
-    """The same figure under a title of its own, so that it still says what it is once it has left the page."""
+def titled(made: go.Figure, title: str, of: str = "") -> go.Figure:
+    """The same figure under a title of its own and, smaller, what it is of: so that it still says so once it has left the page."""
     room = made.layout.margin.t if made.layout.margin.t is not None else TEMPLATE.layout.margin.t
     height = made.layout.height + TITLE
-    text = dict(text=literal(shortened(title, LONGEST_TITLE)), x=0.0, xref="container", y=1 - 4 / height, yanchor="top", yref="container",
-                font=dict(size=SIZE + 1, weight=600))  # fmt: skip
-    return made.update_layout(title=text, margin=dict(t=room + TITLE), height=height)
+    text = f"<b>{literal(title)}</b><br><span style='font-size:0.85em;font-weight:400'>{literal(shortened(of, LONGEST_TITLE))}</span>"
+    place = dict(
+        text=text, x=0.0, xref="container", y=1 - 18 / height, yanchor="top", yref="container", font=dict(size=SIZE)
+    )
+    return made.update_layout(title=place, margin=dict(t=room + TITLE), height=height)
 
 
 def enlarged(made: go.Figure, factor: float, height: int) -> go.Figure:

@@ -25,7 +25,6 @@ def frame() -> Iterator[None]:
         choose_comparison()
         job_line()
         foot = st.container()
-    links.place_notices()
     try:
         yield
     finally:  # also where the page stopped early

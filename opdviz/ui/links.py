@@ -27,6 +27,7 @@ def begin() -> None:
     query = st.query_params.to_dict()
     if query != st.session_state.get(QUERY):
         st.session_state[QUERY], st.session_state[ASKED] = query, dict(query)
+    st.session_state[NOTICES] = st.container()
 
 
 def follow(page: str, state_: dict) -> None:
@@ -50,11 +51,6 @@ def text_of(key: str, value: object) -> str:
     if key in QUANTITY_KEYS:
         return QUANTITIES[value].label
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def place_notices() -> None:
-    """Where notices of this run stand: above the page."""
-    st.session_state[NOTICES] = st.container()
 
 
 def notice(text: str) -> None:
@@ -81,9 +77,7 @@ def choose(where, label: str, options: Sequence, key: str, **more):
     format_func = partial(text_of, key)
     if st.session_state.get(key, options[0]) not in options:
         del st.session_state[key]
-    value = where.selectbox(
-        label, options, key=key, bind="query-params", format_func=format_func, required=True, **more
-    )
+    value = where.selectbox(label, options, key=key, bind="query-params", format_func=format_func, **more)
     record(key, value, None if value == options[0] else format_func(value))
     refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
     return value
@@ -163,16 +157,6 @@ def link(page: str | None = None, **more: str) -> str:
         parameters = {key: text_ for key, (_, text_) in drawn.items() if key in FRAME and text_ is not None}
     parameters = {**parameters, **more}  # `embed` is Streamlit's own word for a page without its frame and padding
     return address + (f"?{urlencode(parameters)}" if parameters else "")
-
-
-def remember(page: str) -> None:
-    """Keep this page's choices for whoever comes back by a trail."""
-    st.session_state[f"_left_{page}"] = state()
-
-
-def remembered(page: str) -> dict:
-    """The choices with which a page was left."""
-    return st.session_state.get(f"_left_{page}", {})
 
 
 def clear(keys: tuple[str, ...]) -> None:

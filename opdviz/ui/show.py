@@ -54,7 +54,7 @@ def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None =
     st.plotly_chart(
         figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore", selection_mode="points",
         alt=theme.alt(figure),
-        config={"displaylogo": False, "displayModeBar": True, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+        config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
                 "toImageButtonOptions": {"format": picture, "filename": f"opdviz_{key}", "scale": 2 if picture == "png" else 1}},
     )  # fmt: skip
 
@@ -122,8 +122,8 @@ def open_part(tensor: str, part: str) -> None:
 
 
 def trail(*, tensor: str | None = None) -> tuple[tuple[str, str, dict], ...]:
-    """The way from the whole to a tensor or, with `tensor`, to a part of it; the map is as it was left."""
-    way = (("Overview", "pages/run/overview.py", {}), ("Layers", "pages/run/layers.py", links.remembered("layers")))
+    """The way from the whole to a tensor or, with `tensor`, to a part of it; the map is as it was left, as Streamlit keeps bound choices."""
+    way = (("Overview", "pages/run/overview.py", {}), ("Layers", "pages/run/layers.py", {}))
     return way if tensor is None else (*way, (tensor, "pages/run/tensor.py", {"tensor": tensor}))
 
 

@@ -131,9 +131,9 @@ def known(rows: pd.DataFrame, column: str) -> bool:
     return column in rows and bool(rows[column].notna().any())
 
 
-def thinning(count: int) -> str:
-    """What is said where not every matrix gets a mark."""
-    if count <= theme.MOST_MARKS:
+def thinning(count: int, facets: int = 1) -> str:
+    """What is said where not every matrix gets a mark in each of some facets."""
+    if facets * count <= theme.MOST_MARKS:
         return ""
     return f" Of {count:,} matrices the ends of each module and every n-th between them are drawn; the sentence speaks of all."
 
@@ -159,7 +159,7 @@ def projection(run: Run, state: dict) -> View:
     ratio = (rows["projection_joint"] / rows["projection_joint_chance"]).dropna()
     reading = (
         f"In {percent(float((ratio > 1).mean()))} of the matrices more of the update lies there than a blind one would put "
-        f"(median {number(float(ratio.median()), 2)} times chance). Medians hide single layers.{thinning(3 * len(rows))}"
+        f"(median {number(float(ratio.median()), 2)} times chance). Medians hide single layers.{thinning(len(rows), 3)}"
     )
     return view(title, reading, directions.projection_dots(rows), rows[columns], ("projection_joint", "energy"))
 
@@ -175,7 +175,7 @@ def rotation(run: Run, state: dict) -> View:
     ratio = pd.concat(sides).dropna()
     reading = (
         f"Median {number(float(ratio.median()), 2)} times a blind update of the same norm; above the diagonal it turned "
-        f"further. Missing where the chance is not small.{thinning(2 * len(rows))}"
+        f"further. Missing where the chance is not small.{thinning(len(rows), 2)}"
     )
     return view(title, reading, directions.rotation_scatter(rows), rows[columns], ("rms_sine", "gap"))
 

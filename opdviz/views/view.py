@@ -44,5 +44,5 @@ class View:
 
 
 def view(title: str, reading: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...]) -> View:
-    """A view whose figure carries its title."""
-    return View(title, reading, theme.titled(figure, title), data, terms)
+    """A view whose figure carries its title: what it shows, and after a colon of what."""
+    return View(title, reading, theme.titled(figure, *title.split(": ", 1)), data, terms)

@@ -79,4 +79,3 @@ st.subheader("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
 columns = ["name", "layer", "module", "block", quantity, "shape", *(c for c in listed if c in rows and c != quantity)]
 ui.tensor_table(rows, columns, [quantity, *(q for q in there if q != quantity), "name"], "tensor_rows")
-links.remember("layers")

@@ -61,16 +61,19 @@ def one_session(browser, cache: Path) -> dict:
     for _ in range(TURNS):
         for name, title in MAIN.items():
             if name != "Overview" or changes:
-                changes.append(timed(page, lambda name=name: page.get_by_role("link", name=name, exact=True).click(), title))
+                changes.append(
+                    timed(page, lambda name=name: page.get_by_role("link", name=name, exact=True).click(), title)
+                )
                 settle(page)
         page.get_by_role("link", name="Layers", exact=True).click()
         page.wait_for_function(DRAWN, arg=MAIN["Layers"])
         settle(page)
-        if sparse := page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.yaxis.ticktext.some(t => t.includes('experts'))"):
-            rows = page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.yaxis.ticktext.length")
-            drills.append(timed(page, lambda r=rows: press(page, 3, r - 1), "layers 3)"))
+        modules = page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.yaxis.ticktext")
+        experts = next((j for j, module in enumerate(modules) if "experts" in module), None)
+        if experts is not None:
+            drills.append(timed(page, lambda j=experts: press(page, 3, j), "layers 3"))
             settle(page)
-        clicks.append(timed(page, lambda s=sparse: press(page, 5 if s else 1, 0 if s else 1), MAIN["Tensor"]))
+        clicks.append(timed(page, lambda e=experts: press(page, 5, 0 if e else 1), MAIN["Tensor"]))
         settle(page)
     server.stop()
     found |= {"page change": statistics.median(changes), "page change, slowest": max(changes)}
@@ -142,7 +145,9 @@ def main() -> None:
                 found = one_session(browser, Path(folder))
                 browser.close()
             found["ten sessions"] = asyncio.run(ten_sessions(Path(folder)))
-        told = {k: {a: round(b, 3) for a, b in v.items()} if isinstance(v, dict) else round(v, 3) for k, v in found.items()}
+        told = {
+            k: {a: round(b, 3) for a, b in v.items()} if isinstance(v, dict) else round(v, 3) for k, v in found.items()
+        }
         print(json.dumps({"tensors": tensors} | told, indent=1), flush=True)
 
 

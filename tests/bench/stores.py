@@ -33,7 +33,9 @@ def names(tensors: int) -> list[str]:
     inner = MATRICES[:4] if sparse else MATRICES
     a_layer = [f"{m}.weight" for m in (*inner, *VECTORS)]
     if sparse:
-        a_layer += ["mlp.gate.weight"] + [f"mlp.experts.{e}.{p}_proj.weight" for e in range(EXPERTS) for p in ("gate", "up", "down")]
+        a_layer += ["mlp.gate.weight"] + [
+            f"mlp.experts.{e}.{p}_proj.weight" for e in range(EXPERTS) for p in ("gate", "up", "down")
+        ]
     layers = max(1, round((tensors - len(OUTSIDE)) / len(a_layer)))
     return [f"model.layers.{i}.{name}" for i in range(layers) for name in a_layer] + list(OUTSIDE)
 
@@ -43,7 +45,9 @@ def template(name: str) -> str:
     if name in OUTSIDE:
         return name
     layer, tail = int(name.split(".")[2]), name.split(".", 3)[3]
-    tail = "mlp." + tail.split(".")[-2] + ".weight" if ".experts." in tail else tail.replace("mlp.gate.", "mlp.gate_proj.")
+    tail = (
+        "mlp." + tail.split(".")[-2] + ".weight" if ".experts." in tail else tail.replace("mlp.gate.", "mlp.gate_proj.")
+    )
     return f"model.layers.{layer % 3}.{tail}"
 
 
@@ -56,7 +60,9 @@ def spread(rows: pa.Table, wanted: list[str]) -> pa.Table:
     made = rows.take(pa.array(np.concatenate(pieces).astype(np.int64)))
     noise = np.exp(np.random.default_rng(0).normal(0.0, 0.4, len(wanted)))
     places = [parse(name) for name in wanted]
-    fresh = {"name": wanted} | {f: [getattr(p, f) for p in places] for f in ("layer", "block", "module", "tower", "expert")}
+    fresh = {"name": wanted} | {
+        f: [getattr(p, f) for p in places] for f in ("layer", "block", "module", "tower", "expert")
+    }
     for column, field in [(c, made.schema.field(c)) for c in made.column_names]:
         if column in fresh:
             values = np.repeat(np.array(fresh[column], dtype=object), lengths)

@@ -1,7 +1,10 @@
 """A real server on a free port and a real Chromium; a page that saw an error, a traceback or a foreign request fails."""
 
 import contextlib
+import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import GOLDEN
 
@@ -21,6 +24,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
+CONFIG = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16}
 PROBED = (
     "/_stcore/health",
     "/_stcore/host-config",
@@ -37,8 +41,10 @@ def free_port() -> int:
 class Server:
     """`opdviz app` on a cache of its own; one that is not `fresh` has been opened before."""
 
-    def __init__(self, cache: Path, roots: Path, *, fresh: bool = False):
-        self.cache, self.roots, self.port = cache, roots, free_port()
+    def __init__(self, cache: Path, roots: Path, *, fresh: bool = False, path: str = "", read_only: bool = False):
+        self.cache, self.roots, self.port, self.path = cache, roots, free_port(), path
+        self.options = [*(["--read-only"] if read_only else []), "--", "--server.port", str(self.port)]
+        self.options += ["--server.baseUrlPath", path] if path else []
         if not fresh:
             (cache / "lab").mkdir(parents=True, exist_ok=True)
         self.process = None
@@ -47,13 +53,13 @@ class Server:
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" + (f"/{self.path}" if self.path else "")
 
     def start(self) -> None:
         """Start it and wait until it is healthy."""
         command = [sys.executable, "-m", "opdviz", "app", "--cache", str(self.cache), "--roots", str(self.roots)]
         self.process = subprocess.Popen(
-            [*command, "--", "--server.port", str(self.port)],
+            [*command, *self.options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
             env=os.environ | {"OPDVIZ_CACHE": ""},
         )  # fmt: skip
@@ -88,8 +94,8 @@ def start_server():
     """Start servers of a test's own; name it before `visit`, so that they outlive the pages."""
     started: list[Server] = []
 
-    def start(cache: Path, *, fresh: bool = False) -> Server:
-        started.append(Server(cache, GOLDEN, fresh=fresh))
+    def start(cache: Path, roots: Path = GOLDEN, **how) -> Server:
+        started.append(Server(cache, roots, **how))
         return started[-1]
 
     yield start
@@ -134,20 +140,64 @@ def visit(browser):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Server:
-    """A server whose cache holds the golden pair b."""
+def pair(tmp_path_factory) -> tuple[Path, Path]:
+    """The golden pair b, whose base also tells its heads and its tokens."""
+    folder = tmp_path_factory.mktemp("pair")
+    for side in ("base", "tuned_b"):
+        shutil.copytree(GOLDEN / side, folder / side)
+    (folder / "base" / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "base" / "vocab.txt").write_text("\n".join(f"word{i}" for i in range(160)))
+    return folder / "base", folder / "tuned_b"
+
+
+def compared(pair: tuple[Path, Path], cache: Path, name: str = "golden") -> str:
+    """Compare a pair as a user would; the key."""
+    command = [sys.executable, "-m", "opdviz", "compare", *map(str, pair), "--name", name, "--cache", str(cache), "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["key"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, pair) -> Server:
+    """A server whose cache holds the golden pair b; tests that write use one of their own."""
     cache = tmp_path_factory.mktemp("browser")
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "compare",
-        str(GOLDEN / "base"),
-        str(GOLDEN / "tuned_b"),
-        "--name",
-        "golden",
-    ]
-    subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
-    made = Server(cache, GOLDEN)
+    compared(pair, cache)
+    made = Server(cache, pair[0].parent)
     yield made
     made.stop()
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has run and everything in sight is drawn."""
+    page.wait_for_function(
+        "!document.querySelector('[data-testid=stStatusWidget]') && !document.querySelector('[data-testid=stSkeleton]')", timeout=30_000
+    )
+    page.wait_for_timeout(300)
+
+
+def figure(page: Page, title: str):
+    """The figure whose title holds some words."""
+    found = page.locator(".js-plotly-plot", has=page.locator(".gtitle", has_text=title)).first
+    expect(found).to_be_visible(timeout=15_000)
+    return found
+
+
+def press(page: Page, title: str, x: float, y: float, axis: str = "") -> None:
+    """Click a figure at a place of its axes, as a user does: the mouse comes first."""
+    made = figure(page, title)
+    made.scroll_into_view_if_needed()
+    settled(page)
+    at = made.evaluate(
+        """(d, [x, y, axis]) => { const l = d._fullLayout, b = d.getBoundingClientRect(), h = l['xaxis' + axis], v = l['yaxis' + axis];
+        return [b.left + h._offset + h.d2p(x), b.top + v._offset + v.d2p(y)]; }""",
+        [x, y, axis],
+    )
+    page.mouse.move(*at)
+    page.wait_for_timeout(400)
+    page.mouse.click(*at)
+
+
+def opened(page: Page, name: str) -> None:
+    """Go to a page by the sidebar."""
+    page.get_by_role("link", name=name, exact=True).click()
+    page.wait_for_url(re.compile(f"/{name.lower()}"), timeout=15_000)
+    settled(page)

@@ -8,18 +8,12 @@ from playwright.sync_api import expect
 
 from opdviz import jobs
 from opdviz.store import Store
-from tests.browser.conftest import ROOT
+from tests.browser.conftest import ROOT, settled
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
-PAGES = ("", "overview", "layers", "directions", "coordinates", "tensor", "methods", "lab")
-
-
-def settled(page) -> None:
-    """Wait until the script has run and the figures are drawn."""
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=20_000)
-    page.wait_for_timeout(300)
+PAGES = ("", "overview", "layers", "directions", "coordinates", "tensor", "part", "board", "methods", "lab")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -31,53 +25,14 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=15_000)
         top = page.locator(".js-plotly-plot").first.bounding_box()["y"]
         assert top < 420, "the main figure starts below the first screen's middle"
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    for size in ({"width": 1280, "height": 720}, {"width": 1920, "height": 1080}):
+        page.set_viewport_size(size)
+        settled(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.evaluate("[...document.querySelectorAll('[data-testid=stMain]')].every(m => m.scrollWidth <= m.clientWidth)")
     expect(page.get_by_text("Page not found")).to_have_count(0)
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / f"{name or 'comparisons'}_{scheme}.png")
-
-
-def test_a_click_on_a_cell_opens_its_tensor_and_the_link_is_the_view(server, visit):
-    page = visit(f"{server.address}/layers")
-    plot = page.locator(".js-plotly-plot").first
-    expect(plot).to_be_visible(timeout=15_000)
-    settled(page)
-    x, y = page.evaluate(
-        """() => { const d = document.querySelector('.js-plotly-plot'), l = d._fullLayout, b = d.getBoundingClientRect();
-        return [b.left + l._size.l + l.xaxis.d2p(1), b.top + l._size.t + l.yaxis.d2p(2)]; }"""
-    )
-    module = page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.yaxis.ticktext[2]")
-    page.mouse.move(x, y)
-    page.wait_for_timeout(400)
-    page.mouse.click(x, y)
-    page.wait_for_url(re.compile("/tensor"), timeout=15_000)
-    heading = page.get_by_role("heading", name=re.compile(rf"model\.layers\.1\..*{re.escape(module)}"))
-    expect(heading).to_be_visible(timeout=15_000)
-    assert f"{module}" in page.url
-    shown = heading.inner_text()
-    other = visit(page.url)
-    expect(other.get_by_role("heading", name=shown)).to_be_visible(timeout=15_000)
-
-
-def test_a_row_of_the_table_opens_its_tensor(server, visit):
-    page = visit(f"{server.address}/layers", height=2200)
-    table = page.locator("[data-testid=stDataFrame]").first
-    expect(table).to_be_visible(timeout=15_000)
-    settled(page)
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
-    page.wait_for_url(re.compile("/tensor"), timeout=15_000)
-
-
-def test_a_deep_link_on_a_fresh_server_gives_its_page_and_a_broken_one_falls_back(server, start_server, visit):
-    key = Store(server.cache).resolve("golden")
-    fresh = start_server(server.cache)
-    name = "model.layers.2.mlp.up_proj.weight"
-    page = visit(f"{fresh.address}/tensor?comparison={key}&tensor={name}")
-    expect(page.get_by_role("heading", name=name)).to_be_visible(timeout=15_000)
-    expect(page.get_by_text("Page not found")).to_have_count(0)
-    broken = visit(f"{fresh.address}/layers?comparison=%3Cscript%3E&quantity=nonsense&limits=1&tensors=%5B%5B")
-    expect(broken.get_by_text("No tensor that fits these filters")).to_be_visible(timeout=15_000)
 
 
 def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(tmp_path, start_server, visit):

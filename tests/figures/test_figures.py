@@ -2,10 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from opdviz import published
-from opdviz.figures import coordinates, directions, layers, overview, tensor, theme
+from opdviz.figures import coordinates, directions, layers, overview, scatter, tensor, theme
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def tensors() -> pd.DataFrame:
             "module": ["q_proj", "down_proj", "q_proj", "down_proj", "lm_head"],
             "block": ["attention", "ffn", "attention", "ffn", "head"],
             "tower": "language",
+            "expert": pd.array([None] * 5, dtype="Int64"),
             "relative_norm": [0.01, 0.02, 0.0, 0.04, 0.5],
             "stable_rank": [2.0, 4.0, np.nan, 8.0, 16.0],
             "stable_rank_chance": [20.0, 20.0, np.nan, 20.0, 20.0],
@@ -52,22 +54,120 @@ def test_the_strips_show_the_run_beside_published_pairs_and_chance():
 
 
 def test_the_heatmap_has_a_cell_a_tensor_and_a_mark_to_click(tensors):
-    figure = layers.heatmap(tensors, "relative_norm", log=True)
+    figure = layers.heatmap(tensors, "relative_norm")
     heat, *_, clicks = figure.data
     np.testing.assert_allclose(heat.z[0], [-2, np.nan])
     np.testing.assert_allclose(heat.z[1], np.log10([0.02, 0.04]))
     assert list(figure.layout.yaxis.ticktext) == ["q_proj", "down_proj"]
-    assert [d[0] for d in clicks.customdata] == ["l0.q", "l1.q", "l0.down", "l1.down"]
-    assert clicks.customdata[1][3] == "0 %"
+    assert [d[0] for d in clicks.customdata] == ["l0.down", "l1.down", "l0.q", "l1.q"]
+    assert list(zip(clicks.x, clicks.y)) == [(0, 1), (1, 1), (0, 0), (1, 0)]
+    assert clicks.customdata[3][5] == "0 %"
     assert tuple(figure.layout.xaxis.range) == (-0.5, 1.5)
 
 
 def test_colour_limits_are_robust_or_given_and_clipped_cells_are_marked(tensors):
-    given = layers.heatmap(tensors, "relative_norm", log=False, limits=(0.0, 0.03))
-    assert (given.data[0].zmin, given.data[0].zmax) == (0.0, 0.03)
+    given = layers.heatmap(tensors, "relative_norm", limits=(0.001, 0.03))
+    np.testing.assert_allclose((given.data[0].zmin, given.data[0].zmax), np.log10([0.001, 0.03]))
     (mark,) = traces(given, "beyond the colour limits")
-    assert len(mark.x) == 1
-    assert layers.whole_range(tensors.dropna(subset=["layer"]), "relative_norm", log=False) == (0.0, 0.04)
+    assert (list(mark.x), list(mark.y)) == ([1.4], [0.7])
+    assert layers.whole_range(tensors, "relative_norm") == (0.01, 0.04)
+    assert layers.whole_range(tensors.iloc[:1], "relative_norm") is None
+
+
+def test_a_cell_of_several_experts_is_their_mean_and_leads_to_them():
+    many = pd.DataFrame(
+        {
+            "name": [f"l{i}.e{e}" for i in (0, 1) for e in range(3)],
+            "layer": pd.array([0, 0, 0, 1, 1, 1], dtype="Int64"),
+            "expert": pd.array([0, 1, 2] * 2, dtype="Int64"),
+            "module": "experts.up_proj",
+            "block": "ffn",
+            "cosine": [0.1, 0.2, 0.6, 0.5, 0.5, 0.5],
+        }
+    )
+    whole = layers.heatmap(many, "cosine")
+    np.testing.assert_allclose(whole.data[0].z, [[0.3, 0.5]])
+    (clicks,) = traces(whole, "cells")
+    assert clicks.customdata[0][:4] == ["", 0, "experts.up_proj", "experts.up_proj"]
+    assert "mean of 3" in clicks.customdata[0][4]
+    one = layers.heatmap(many[many["layer"] == 0], "cosine")
+    np.testing.assert_allclose(one.data[0].z, [[0.1, 0.2, 0.6]])
+    assert one.layout.xaxis.title.text == "expert"
+    assert [d[0] for d in traces(one, "cells")[0].customdata] == ["l0.e0", "l0.e1", "l0.e2"]
+
+
+def test_notes_are_flags_on_the_cells_of_their_tensors(tensors):
+    assert not traces(layers.heatmap(tensors, "relative_norm"), "notes")
+    noted = layers.heatmap(tensors, "relative_norm", noted=frozenset({"l1.down", "gone"}))
+    (flags,) = traces(noted, "notes")
+    assert [(round(x), round(y)) for x, y in zip(flags.x, flags.y)] == [(1, 1)]
+
+
+def test_over_chance_is_signed_and_clipped(tensors):
+    rows = tensors.assign(over_chance=[-5.0, 1.0, 0.0, 9.0, 2.0])
+    figure = layers.heatmap(rows, "stable_rank", over_chance=True)
+    np.testing.assert_allclose(figure.data[0].z, [[-3, 0], [1, 3]])
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-3, 3)
+
+
+def test_a_scatter_of_many_tensors_is_a_density_whose_lone_tensors_can_be_clicked():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {
+            "name": [f"t{i}" for i in range(20_000)],
+            "block": "ffn",
+            "cosine": rng.normal(0, 0.1, 20_000),
+            "shrink": rng.normal(0, 1, 20_000),
+        }
+    )
+    rows.loc[7, ["cosine", "shrink"]] = 0.9, 9.0
+    figure = scatter.scatter(rows, "cosine", "shrink")
+    density, marks = figure.data
+    assert density.type == "heatmap" and len(marks.x) <= theme.MOST_MARKS
+    assert "t7" in {d[0] for d in marks.customdata}
+    assert np.nansum(density.customdata) == 20_000
+    few = scatter.scatter(rows.iloc[:50], "cosine", "shrink")
+    assert [len(t.x) for t in few.data] == [50]
+
+
+def test_thinning_keeps_the_ends_of_every_group():
+    rng = np.random.default_rng(1)
+    rows = pd.DataFrame({"module": np.repeat(["a", "b"], [5000, 20]), "value": rng.normal(size=5020)})
+    kept = theme.thinned(rows, rows["value"], "module", most=400)
+    assert len(kept) <= 420
+    for module, part in rows.groupby("module"):
+        inside = kept[kept["module"] == module]["value"]
+        assert (inside.min(), inside.max()) == (part["value"].min(), part["value"].max())
+    assert (kept["module"] == "b").sum() == 20
+    assert theme.thinned(rows, rows["value"], "module", most=6000) is rows
+
+
+def test_a_title_is_no_markup_and_grows_the_figure():
+    bare = theme.figure(height=300, alt="x.", margin=dict(t=30))
+    named = theme.titled(bare, "Energy", "<img src=x>" + "a" * 200)
+    assert named.layout.height == 300 + theme.TITLE
+    assert named.layout.margin.t == 30 + theme.TITLE
+    assert "<img" not in named.layout.title.text and "&lt;img" in named.layout.title.text
+    assert len(named.layout.title.text) < 300
+
+
+def test_for_a_projector_every_font_grows(tensors):
+    plain = theme.titled(layers.heatmap(tensors, "relative_norm"), "Where", "here")
+    sizes = (
+        plain.layout.font.size,
+        plain.layout.xaxis.tickfont.size,
+        plain.layout.title.font.size,
+        plain.data[0].textfont.size,
+    )
+    large = theme.enlarged(go.Figure(plain), 1.5, 700)
+    assert (
+        large.layout.font.size,
+        large.layout.xaxis.tickfont.size,
+        large.layout.title.font.size,
+        large.data[0].textfont.size,
+    ) == tuple(round(size * 1.5) for size in sizes)
+    assert large.layout.height == 700
+    assert plain.layout.font.size == sizes[0]
 
 
 def test_tensors_without_a_layer_stand_in_their_own_strip(tensors):
@@ -142,7 +242,7 @@ def test_pixels_share_one_scale_for_base_and_tuned():
 
 
 def test_every_figure_has_our_template_and_a_sentence_for_those_who_cannot_see_it(tensors):
-    figures = [layers.heatmap(tensors, "relative_norm", log=True), layers.strip(tensors, "relative_norm", log=True)]
+    figures = [layers.heatmap(tensors, "relative_norm"), layers.strip(tensors, "relative_norm", log=True)]
     figures += [
         directions.stable_rank_strip(tensors),
         directions.projection_dots(tensors),
@@ -167,12 +267,12 @@ def test_empty_tables_draw_empty_figures(tensors):
 
 def test_names_are_no_markup_in_figures_and_stay_themselves_where_they_are_clicked(tensors):
     nasty = tensors.assign(module=tensors["module"] + "<b>x</b>", name=tensors["name"] + "<i>y</i>")
-    heat = layers.heatmap(nasty, "relative_norm", log=True)
+    heat = layers.heatmap(nasty, "relative_norm")
     strip = directions.stable_rank_strip(nasty)
     for figure in (heat, strip, directions.projection_dots(nasty), coordinates.dumbbells(nasty)):
         labels = [t for axis in figure.select_yaxes() for t in axis.ticktext or ()]
         assert labels
         assert not any("<" in label for label in labels)
-    assert heat.data[-1].customdata[0][0] == "l0.q<i>y</i>"
+    assert {d[0] for d in heat.data[-1].customdata} == {f"{n}<i>y</i>" for n in ("l0.q", "l0.down", "l1.q", "l1.down")}
     assert strip.data[0].customdata[0][0] == "l0.q<i>y</i>"
     assert "<" not in strip.data[0].customdata[0][2]

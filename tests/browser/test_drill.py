@@ -1,0 +1,169 @@
+"""From the whole to one weight and back, by click and by keyboard; every view is a link; what is gone is said."""
+
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import compared, figure, opened, press, settled
+from tests.conftest import GOLDEN
+
+pytestmark = pytest.mark.browser
+
+
+def copied_link(page) -> str:
+    """What 'Copy link' offers."""
+    page.get_by_role("button", name="Copy link").click()
+    code = page.locator("[data-testid=stCode]").first
+    expect(code).to_be_visible()
+    link = code.inner_text().strip()
+    page.keyboard.press("Escape")
+    return link
+
+
+def shown(page, title: str) -> dict:
+    """What a figure shows: title, axes, colours' limits, values."""
+    return figure(page, title).evaluate(
+        "d => ({title: d._fullLayout.title.text, ticks: d._fullLayout.yaxis.ticktext, z: d.data[0].z, low: d.data[0].zmin})"
+    )
+
+
+def test_from_the_map_to_a_tensor_to_a_head_to_its_values_and_back(server, visit):
+    page = visit(f"{server.address}/layers?block=attention&kinds=matrices")
+    module = figure(page, "by layer and module").evaluate("d => d._fullLayout.yaxis.ticktext[0]")
+    press(page, "by layer and module", 1, 0)
+    page.wait_for_url(re.compile("/tensor"), timeout=15_000)
+    heading = page.get_by_role("heading", name=re.compile(rf"model\.layers\.1\..*{re.escape(module)}"))
+    expect(heading).to_be_visible(timeout=15_000)
+    name = heading.inner_text()
+    assert f"tensor={name}" in page.url
+    press(page, "by attention head", 2, 0.02)
+    page.wait_for_url(re.compile("/part"), timeout=15_000)
+    expect(page.get_by_role("heading", name="head 2")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("an even spread 12.5 %")).to_be_visible()
+    page.get_by_role("button", name="Read the values").click()
+    values = figure(page, "Update, base and tuned from row 32")
+    assert values.evaluate("d => d.data.length") == 3
+    other = visit(page.url)
+    expect(other.get_by_role("heading", name="head 2")).to_be_visible(timeout=15_000)
+    figure(other, "Update, base and tuned from row 32")
+    page.get_by_role("button", name=f"{name} ›").click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible(timeout=15_000)
+    page.get_by_role("button", name="Layers ›").click()
+    page.wait_for_url(re.compile(r"/layers\?.*block=attention"), timeout=15_000)
+    settled(page)
+    page.get_by_role("button", name="Overview ›").click()
+    page.wait_for_url(re.compile("/overview"), timeout=15_000)
+
+
+def test_a_band_of_columns_and_a_word_of_the_vocabulary_are_a_click_away(server, visit):
+    page = visit(f"{server.address}/tensor?tensor=model.embed_tokens.weight")
+    top = figure(page, "The most moved rows").evaluate("d => d.data[0].customdata[0][1]")
+    assert re.fullmatch(r"\d+ word\d+", top)
+    press(page, "The most moved rows", 0, 0.001)
+    page.wait_for_url(re.compile("/part"), timeout=15_000)
+    expect(page.get_by_text(re.compile(f"This row \\(token .*{top.split()[1]}"))).to_be_visible(timeout=15_000)
+    band = visit(f"{server.address}/tensor?tensor=model.layers.0.mlp.up_proj.weight")
+    middle, height = figure(band, "Energy by rows and columns").evaluate("d => [d._fullData[2].x[4], d._fullData[2].y[4] / 2]")
+    press(band, "Energy by rows and columns", middle, height, "2")
+    band.wait_for_url(re.compile("/part.*column"), timeout=15_000)
+
+
+def test_by_keyboard_from_the_tables(server, visit):
+    page = visit(f"{server.address}/layers", height=2600)
+    table = page.locator("[data-testid=stDataFrame]").last
+    expect(table).to_be_visible(timeout=15_000)
+    settled(page)
+    table.locator("canvas").first.focus()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "Space"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(150)
+    if "/tensor" not in page.url:
+        box = table.bounding_box()
+        page.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
+    page.wait_for_url(re.compile("/tensor"), timeout=15_000)
+    settled(page)
+    page.get_by_text("Choose a part from a table").click()
+    parts = page.locator("[data-testid=stDataFrame]").first
+    expect(parts).to_be_visible(timeout=15_000)
+    settled(page)
+    box = parts.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
+    page.wait_for_url(re.compile("/part"), timeout=15_000)
+
+
+def test_a_view_is_a_link_that_gives_the_same_view_on_a_fresh_server(server, start_server, visit):
+    fresh = start_server(server.cache, server.roots)
+    page = visit(f"{server.address}/layers?quantity=energy+of+the+top+16&limits=all+values&layers=1-2&y=cosine&sort=stable+rank")
+    first = shown(page, "by layer and module")
+    assert "Energy of the top 16" in first["title"] and "layers 1-2" in first["title"]
+    link = copied_link(page)
+    assert "comparison=golden" in link and len(link) < 250
+    again = visit(link.replace(server.address, fresh.address))
+    assert shown(again, "by layer and module") == first
+    figure(again, "Cosine against relative norm")
+    opened(again, "Overview")
+    opened(again, "Layers")
+    assert shown(again, "by layer and module") == first, "choices stay while one looks elsewhere"
+
+
+def test_colour_limits_can_be_fixed_and_shared(server, visit):
+    page = visit(f"{server.address}/layers?limits=fixed&low=0.001&high=0.5")
+    low = shown(page, "by layer and module")["low"]
+    assert low == pytest.approx(-3.0)
+    box = page.get_by_label("From", exact=True)
+    box.fill("0.01")
+    box.press("Enter")
+    page.wait_for_function("document.querySelector('.js-plotly-plot').data[0].zmin > -2.01", timeout=15_000)
+    other = visit(copied_link(page))
+    assert shown(other, "by layer and module")["low"] == pytest.approx(-2.0)
+
+
+def test_broken_values_fall_back_with_a_notice_and_nothing_runs(server, visit):
+    nasty = "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
+    page = visit(f"{server.address}/layers?comparison={nasty}&quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none")
+    figure(page, "Relative norm by layer and module")
+    for said in ("for comparison", "quantity “nonsense”", "colour limits “1”", "block “none”", "Layers “a-b” is not understood"):
+        expect(page.get_by_text(said)).to_be_visible(timeout=15_000)
+    assert page.locator("img[src=x]").count() == 0
+    tensor = visit(f"{server.address}/part?tensor=../../etc/passwd&part=head+99&row=-5&size=7")
+    expect(tensor.get_by_text("for tensor “../../etc/passwd”")).to_be_visible(timeout=15_000)
+    expect(tensor.get_by_text("Part “head 99” is not understood")).to_be_visible()
+    empty = visit(f"{server.address}/layers?tensors=%5B%5B")
+    expect(empty.get_by_text("No tensor fits these filters")).to_be_visible(timeout=15_000)
+
+
+def test_checkpoints_that_are_gone_are_said_and_all_else_stays(pair, tmp_path, start_server, visit):
+    moved = [shutil.copytree(side, tmp_path / "roots" / side.name) for side in pair]
+    compared(moved, tmp_path / "cache")
+    own = start_server(tmp_path / "cache", tmp_path / "roots")
+    shutil.rmtree(tmp_path / "roots")
+    page = visit(f"{own.address}/part?tensor=model.layers.0.mlp.up_proj.weight")
+    expect(page.get_by_text("the checkpoints are not on this machine")).to_be_visible(timeout=15_000)
+    assert page.get_by_role("button", name="Read the values").count() == 0
+    opened(page, "Tensor")
+    figure(page, "Energy of the leading directions")
+
+
+def test_behind_a_proxy_under_a_sub_path(server, start_server, visit):
+    below = start_server(server.cache, server.roots, path="team/geometry")
+    page = visit(f"{below.address}/layers?quantity=cosine")
+    figure(page, "Cosine by layer and module")
+    assert copied_link(page).startswith(f"{below.address}/layers?")
+    press(page, "by layer and module", 1, 2)
+    page.wait_for_url(re.compile("/team/geometry/tensor"), timeout=15_000)
+    opened(page, "Overview")
+    assert "/team/geometry/overview" in page.url
+    figure(page, "Six headline quantities")
+
+
+def test_two_servers_two_comparisons_and_the_address_says_which(pair, tmp_path, start_server, visit):
+    compared(pair, tmp_path / "cache", "older")
+    compared((GOLDEN / "base", GOLDEN / "tuned_a"), tmp_path / "cache", "newer")
+    own = start_server(tmp_path / "cache")
+    page = visit(f"{own.address}/overview?comparison=older")
+    expect(page.locator(".gtitle", has_text="older")).to_be_visible(timeout=15_000)
+    opened(page, "Directions")
+    expect(page.locator(".gtitle", has_text="older").first).to_be_visible(timeout=15_000)
+    assert "comparison=older" in copied_link(page)

@@ -1,0 +1,70 @@
+"""Search, filters, order and pages of tensors, from the plain values of a link."""
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opdviz import choosing
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """Two layers of a mixture of experts, a norm and an embedding."""
+    return pd.DataFrame(
+        {
+            "name": ["l0.q", "l0.e0.up", "l0.e1.up", "l1.q", "l1.norm", "embed"],
+            "layer": pd.array([0, 0, 0, 1, 1, None], dtype="Int64"),
+            "expert": pd.array([None, 0, 1, None, None, None], dtype="Int64"),
+            "block": ["attention", "ffn", "ffn", "attention", "norm", "embedding"],
+            "module": ["q", "experts.up", "experts.up", "q", "norm", "embed"],
+            "tower": "language",
+            "kind": ["matrix"] * 4 + ["vector", "matrix"],
+            "size": [3.0, 1.0, None, 2.0, 5.0, 4.0],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        ({}, ["l0.q", "l0.e0.up", "l0.e1.up", "l1.q", "embed"]),
+        ({"kinds": "all kinds"}, ["l0.q", "l0.e0.up", "l0.e1.up", "l1.q", "l1.norm", "embed"]),
+        ({"kinds": "norms and biases"}, ["l1.norm"]),
+        ({"layers": "1-9"}, ["l1.q"]),
+        ({"layers": "0, 1", "block": "attention"}, ["l0.q", "l1.q"]),
+        ({"expert": "1"}, ["l0.e1.up"]),
+        ({"tensors": "E0"}, ["l0.e0.up"]),
+        ({"tensors": "*.up"}, ["l0.e0.up", "l0.e1.up"]),
+        ({"tensors": "up", "module": "q"}, []),
+        (
+            {"block": "any", "tower": "language", "layers": "", "expert": None},
+            ["l0.q", "l0.e0.up", "l0.e1.up", "l1.q", "embed"],
+        ),
+    ],
+)
+def test_filters_keep_what_fits(rows, state, kept):
+    assert choosing.fitting(rows, state)["name"].tolist() == kept
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_ranges_or_none(text):
+    found = choosing.numbers(text)
+    assert found is None or all(isinstance(low, int) and isinstance(high, int) for low, high in found)
+
+
+@given(st.text(max_size=30))
+def test_any_pattern_can_be_searched_for(pattern):
+    names = pd.Series(["a.b", "[x]", "é"])
+    assert choosing.named(names, pattern).dtype == bool
+
+
+def test_pages_are_cut_after_sorting_and_missing_values_come_last(rows, monkeypatch):
+    monkeypatch.setattr(choosing, "PAGE", 4)
+    first, pages = choosing.page_of(rows, "size", 1)
+    assert (first["name"].tolist(), pages) == (["l1.norm", "embed", "l0.q", "l1.q"], 2)
+    second, _ = choosing.page_of(rows, "size", 2)
+    assert second["name"].tolist() == ["l0.e0.up", "l0.e1.up"]
+    assert choosing.page_of(rows, "size", 99)[0]["name"].tolist() == second["name"].tolist()
+    assert choosing.page_of(rows, "name", 1, ascending=True)[0]["name"].iloc[0] == "embed"
+    assert choosing.page_of(rows.iloc[:0], "size", 1)[1] == 1
