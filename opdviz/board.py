@@ -41,13 +41,23 @@ def read(store: Store, key: str) -> dict:
     return found
 
 
+def check(store: Store, key: str) -> list[str]:
+    """What is wrong with a comparison's board."""
+    try:
+        read(store, key)
+    except CheckFailed as fault:
+        return [str(fault)]
+    return []
+
+
 def sound(found: object) -> bool:
     """Whether a board has what pages rely on."""
     if not isinstance(found, dict):
         return False
     lists = [(found.get(name), fields) for name, fields in FIELDS.items()]
     return all(
-        isinstance(rows, list) and all(isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in fields.items()) for row in rows)
+        isinstance(rows, list)
+        and all(isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in fields.items()) for row in rows)
         for rows, fields in lists
     )  # fmt: skip
 

@@ -183,12 +183,13 @@ def headline(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """`opdviz verify`."""
+    from opdviz import board
     from opdviz import store as stores
     from opdviz.fingerprint import of_file
 
     store = store_of(options)
     keys = [store.resolve(options.key)] if options.key else store.folders()
-    faults = [fault for key in keys for fault in stores.check(store, key)]
+    faults = [fault for key in keys for fault in (*stores.check(store, key), *board.check(store, key))]
     if options.content:
         from opdviz import checkpoint
 

@@ -6,6 +6,8 @@ Layout under the cache folder:
     comparisons/<key>/parts/<pair>.<measure>.<v>.json  one pair under one measure, with a digest of its own bytes
     comparisons/<key>/tables/<table>.<measure>.parquet compacted rows; their digests stand in the manifest
     comparisons/<key>/blocks/<pair>.<row>.<column>.<size>.parquet   values that someone asked to see
+    comparisons/<key>/summaries/<name>.<digest>.parquet what pages ask of the whole, made from these tables
+    comparisons/<key>/board.json                       pins and notes
     comparisons/<key>/lock                             held by the process that writes; dies with it
     fingerprints.json, jobs/
 

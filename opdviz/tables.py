@@ -63,9 +63,14 @@ def tensors(store: Store, key: str) -> pd.DataFrame:
     return found.merge(summary[["name", *ranks]], on="name", how="left")
 
 
+def countable(rows: pd.DataFrame) -> pd.Series:
+    """Which tensors enter totals: all coordinates finite and every norm known, so that all sums are over the same ones."""
+    return (rows["nonfinite"] == 0) & rows["base_norm"].notna() & rows["delta_norm"].notna()
+
+
 def counted(rows: pd.DataFrame) -> pd.DataFrame:
-    """The tensors that enter totals: all coordinates finite and every norm known, so that all sums are over the same ones."""
-    return rows[(rows["nonfinite"] == 0) & rows["base_norm"].notna() & rows["delta_norm"].notna()]
+    """The tensors that enter totals."""
+    return rows[countable(rows)]
 
 
 def headline_precision(rows: pd.DataFrame) -> str:

@@ -86,6 +86,9 @@ def test_a_damaged_board_is_said_and_left_as_it_is(store, text):
         with pytest.raises(CheckFailed, match=r"board\.json is damaged"):
             call()
     assert path.read_bytes() == text.encode("latin-1")
+    assert len(board.check(store, KEY)) == 1
+    path.unlink()
+    assert board.check(store, KEY) == []
 
 
 def test_many_at_once_lose_nothing(store):

@@ -34,7 +34,8 @@ def test_heads_lie_where_the_configuration_puts_them(module, shape, counts, firs
     [
         ("q_proj", (128, 96), {}),
         ("q_proj", (100, 96), COUNTS),
-        ("gate_proj", (128, 96), COUNTS), ("q_proj", (96, 128), COUNTS),
+        ("gate_proj", (128, 96), COUNTS),
+        ("q_proj", (96, 128), COUNTS),
         ("output.dense", (96, 128), COUNTS),
     ],
 )

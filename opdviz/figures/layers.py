@@ -61,7 +61,7 @@ def heatmap(
     marks = [*clip_marks(shown, low, high), *note_marks(tensors, grid, x, noted)]
     title = QUANTITIES[quantity].label + (" over chance" if over_chance else "")
     sentence = f"Heatmap of {title} by {x} and module, {len(modules)} modules by {len(at)} {x}s."
-    made = theme.figure(cells, *marks, *clicks, height=120 + max(9, len(modules)) * 30, alt=sentence)
+    made = theme.figure(cells, *marks, *clicks, height=120 + max(6, len(modules)) * 30, alt=sentence)
     made.update_layout(
         hovermode="closest", hoverdistance=-1, dragmode=False, showlegend=False, margin=dict(l=230, r=10, t=8, b=46),
         xaxis=dict(title=x, tickvals=spaced(at), ticktext=[str(at[i]) for i in spaced(at)],
@@ -153,7 +153,7 @@ def label(value: float, quantity: str) -> str:
 def click_marks(
     tensors: pd.DataFrame, grid: pd.DataFrame, x: str, quantity: str, over_chance: bool
 ) -> list[go.Scatter]:
-    """Invisible squares over the cells that can be clicked and say what they are."""
+    """Invisible points in the middle of the cells: the nearest takes a click, so larger ones would take their neighbours'."""
     across = {v: i for i, v in enumerate(grid.columns)}
     down = {m: j for j, m in enumerate(grid.index)}
     placed = tensors.dropna(subset=["layer", x])
@@ -168,7 +168,7 @@ def click_marks(
     return [
         go.Scatter(
             x=[across[a] for _, a in cells.index], y=[down[m] for m, _ in cells.index], mode="markers", customdata=data,
-            marker=dict(symbol="square", size=22, opacity=0), name="cells",
+            marker=dict(size=1, opacity=0), name="cells",
             selected=dict(marker=dict(opacity=0)), unselected=dict(marker=dict(opacity=0)),
             hovertemplate=hover.replace("%{x}", "%{text}"), text=[str(a) for _, a in cells.index],
         )

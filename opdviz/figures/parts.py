@@ -19,7 +19,8 @@ def bars(heads: pd.DataFrame) -> go.Figure:
     moved = heads["moved_bfloat16"].where(heads["moved_bfloat16"].notna(), heads["moved"])
     told = list(zip(heads["part"], [percent(v) for v in moved]))
     made = theme.figure(
-        go.Bar(x=list(range(len(heads))), y=heads["energy"], marker_color=theme.DELTA, customdata=told, name="energy", showlegend=False,
+        go.Bar(x=list(range(len(heads))), y=heads["energy"], marker_color=theme.DELTA, customdata=told,
+               name="energy", showlegend=False,
                hovertemplate="%{customdata[0]}: %{y:.2%} of the energy, %{customdata[1]} moved<extra></extra>"),
         go.Scatter(x=[-0.5, len(heads) - 0.5], y=[heads["even"].iloc[0]] * 2, mode="lines", name="even spread", hoverinfo="skip",
                    line=dict(color=theme.CHANCE, dash="dash", width=1.8)),
@@ -43,8 +44,8 @@ def profile(rows: pd.DataFrame, column: str) -> go.Figure:
         told = [[parts.band(axis, int(a), int(b))] for a, b in zip(part["low"], part["high"])]
         middle, width = (part["low"] + part["high"]) / 2, part["high"] - part["low"]
         made.add_trace(
-            go.Bar(x=middle, y=part[column], width=width, marker=dict(color=theme.DELTA, line=dict(width=0)), customdata=told, name=column,
-                   showlegend=False, hovertemplate="%{customdata[0]}: %{y:.3~%}<extra></extra>"),
+            go.Bar(x=middle, y=part[column], width=width, marker=dict(color=theme.DELTA, line=dict(width=0)), customdata=told,
+                   name=column,                   showlegend=False, hovertemplate="%{customdata[0]}: %{y:.3~%}<extra></extra>"),
             row=1, col=at,
         )  # fmt: skip
         if column == "energy" and len(part):
@@ -66,7 +67,8 @@ def vocabulary(rows: pd.DataFrame, whole: float) -> go.Figure:
              for row, token in zip(rows["row"], rows["token"])]  # fmt: skip
     told = [[parts.band("row", int(r), int(r) + 1), theme.literal(n)] for r, n in zip(rows["row"], names)]
     made = theme.figure(
-        go.Bar(x=list(range(len(rows))), y=rows["relative_norm"], marker_color=theme.DELTA, customdata=told, name="row", showlegend=False,
+        go.Bar(x=list(range(len(rows))), y=rows["relative_norm"], marker_color=theme.DELTA, customdata=told,
+               name="row", showlegend=False,
                hovertemplate="%{customdata[1]}: %{y:.3~%}<extra></extra>"),
         go.Scatter(x=[-0.5, len(rows) - 0.5], y=[whole, whole], mode="lines", name="whole tensor", hoverinfo="skip",
                    line=dict(color=theme.CHANCE, dash="dash", width=1.8)),

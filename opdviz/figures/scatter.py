@@ -83,8 +83,8 @@ def marks(rows: pd.DataFrame, x: str, y: str) -> list[go.Scatter]:
             x=part[x], y=part[y], mode="markers", name=block, marker=dict(size=8, color=theme.BLOCKS[block], opacity=0.75),
             customdata=np.stack([part["name"], part["name"].map(theme.literal), [label(v, x) for v in part[x]],
                                  [label(v, y) for v in part[y]]], axis=1),
-            hovertemplate=f"%{{customdata[1]}}<br>{QUANTITIES[x].label} %{{customdata[2]}}<br>{QUANTITIES[y].label} %{{customdata[3]}}"
-            "<extra></extra>",
+            hovertemplate=f"%{{customdata[1]}}<br>{QUANTITIES[x].label} %{{customdata[2]}}<br>"
+            f"{QUANTITIES[y].label} %{{customdata[3]}}<extra></extra>",
         )
         for block, part in rows.groupby("block")
     ]  # fmt: skip

@@ -120,8 +120,10 @@ def pixels(block: pd.DataFrame) -> go.Figure:
     for at, (title, rows) in enumerate(grids.items(), start=1):
         grid = rows.pivot(index="row", columns="column", values="v")
         ends = [-reach[title], 0, reach[title]]
-        bar = dict(orientation="h", len=0.3, thickness=9, x=(0.15, 0.68, 0.0)[at - 1], xanchor="center", y=-0.2, yanchor="top", outlinewidth=0,
-                   tickvals=ends, ticktext=[f"≤{number(ends[0], 2)}", "0", f"≥{number(ends[2], 2)}"])  # fmt: skip
+        bar = dict(
+            orientation="h", len=0.3, thickness=9, x=(0.15, 0.68, 0.0)[at - 1], xanchor="center", y=-0.2, yanchor="top",
+            outlinewidth=0, tickvals=ends, ticktext=[f"≤{number(ends[0], 2)}", "0", f"≥{number(ends[2], 2)}"],
+        )  # fmt: skip
         made.add_trace(
             go.Heatmap(z=grid.to_numpy(), x=grid.columns, y=grid.index, zmin=-reach[title], zmax=reach[title], zmid=0,
                        colorscale=theme.SIGNED, showscale=at < 3, colorbar=bar,

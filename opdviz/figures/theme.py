@@ -67,10 +67,11 @@ def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
 
 
 def titled(made: go.Figure, title: str, of: str = "") -> go.Figure:
-    """The same figure under a title of its own and, smaller, what it is of: so that it still says so once it has left the page."""
+    """The same figure under a title of its own and, smaller, what it is of: it says so also where it left the page."""
     room = made.layout.margin.t if made.layout.margin.t is not None else TEMPLATE.layout.margin.t
     height = made.layout.height + TITLE
-    text = f"<b>{literal(title)}</b><br><span style='font-size:0.85em;font-weight:400'>{literal(shortened(of, LONGEST_TITLE))}</span>"
+    second = literal(shortened(of, LONGEST_TITLE))
+    text = f"<b>{literal(title)}</b><br><span style='font-size:0.85em;font-weight:400'>{second}</span>"
     place = dict(
         text=text, x=0.0, xref="container", y=1 - 18 / height, yanchor="top", yref="container", font=dict(size=SIZE)
     )

@@ -16,7 +16,8 @@ from opdviz.ui.chosen import (
     warm,
     warnings,
 )
-from opdviz.ui.frame import (
+from opdviz.ui.sharing import draw_note, notes
+from opdviz.ui.shell import (
     comparison_of_link,
     draw_job,
     first_start,
@@ -25,21 +26,58 @@ from opdviz.ui.frame import (
     ready_made,
     start_job,
 )
-from opdviz.ui.sharing import draw_note, notes
-from opdviz.ui.show import (
+from opdviz.ui.shown import (
     choose_tensor,
     column,
     definition,
     figure,
     open_part,
     open_tensor,
-    reading,
     part_table,
+    reading,
     show,
     tensor_table,
     trail,
 )
-from opdviz.ui.show import table as rows_table
+from opdviz.ui.shown import table as rows_table
 from opdviz.words import plain
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ = [
+    "Chosen",
+    "POLL",
+    "boards",
+    "choose_tensor",
+    "column",
+    "comparison_of_link",
+    "definition",
+    "draw_job",
+    "draw_note",
+    "fetch_block",
+    "figure",
+    "first_start",
+    "frame",
+    "gone",
+    "heading",
+    "links",
+    "need_comparison",
+    "need_rows",
+    "notes",
+    "open_part",
+    "open_tensor",
+    "open_the_lab_s_first",
+    "part_table",
+    "plain",
+    "read_only",
+    "reading",
+    "ready_made",
+    "rows_table",
+    "show",
+    "start_job",
+    "store",
+    "summary",
+    "table",
+    "tensor_table",
+    "trail",
+    "warm",
+    "warnings",
+]

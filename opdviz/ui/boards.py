@@ -5,9 +5,10 @@ import streamlit as st
 
 from opdviz import board, views
 from opdviz.figures import theme
-from opdviz.ui import links, show
+from opdviz.ui import links
 from opdviz.ui.chosen import Chosen, read_only
 from opdviz.ui.sharing import done
+from opdviz.ui.shown import chart
 from opdviz.words import markdown, plain
 
 A_PAGE = 8
@@ -65,7 +66,7 @@ def draw(chosen: Chosen, pin: dict, *, height: int | None = None) -> None:
         return
     st.subheader(view.reading, anchor=False) if height else st.markdown(view.reading)
     figure = theme.enlarged(go.Figure(view.figure), LARGER, height) if height else view.figure
-    show.chart(figure, f"pin_{pin['id']}")
+    chart(figure, f"pin_{pin['id']}")
 
 
 def step(to: int) -> None:

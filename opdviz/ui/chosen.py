@@ -225,10 +225,10 @@ def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
     """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
     if chosen.manifest.get("same"):
         st.warning("Base and tuned are the same files: nothing moved.")
-    clean = tables.counted(tensors)
-    broken = tensors[~tensors["name"].isin(clean["name"])]
+    sound = tables.countable(tensors)
+    clean, broken = tensors[sound], tensors[~sound]
     if len(broken):
-        names = plain(", ".join(broken["name"]))
+        names = plain(", ".join(broken["name"].head(20)))
         st.warning(
             f"{count(len(broken), 'tensor')} with NaN, Inf or values too large to sum; no total counts these: {names}"
         )

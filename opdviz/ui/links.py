@@ -14,7 +14,7 @@ import streamlit as st
 from opdviz.quantities import QUANTITIES
 from opdviz.words import plain
 
-DRAWN, ASKED, QUERY, GOTO, NOTICES = "_drawn", "_asked", "_query", "_goto", "_notices"
+DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = "_drawn", "_asked", "_query", "_goto", "_notices", "_cleared"
 FRAME = ("comparison",)
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
@@ -38,11 +38,13 @@ def follow(page: str, state_: dict) -> None:
     """
     parameters = {}
     for key, value in state_.items():
-        if value is not None and key in st.session_state.get(DRAWN, {}):
+        if value is None:
+            clear((key,))
+        elif key in st.session_state.get(DRAWN, {}):
             st.session_state[key] = value
         else:
             st.session_state.pop(key, None)
-            parameters |= {} if value in (None, "") else {key: text_of(key, value)}
+            parameters |= {} if value == "" else {key: text_of(key, value)}
     st.switch_page(page, query_params=parameters)
 
 
@@ -68,13 +70,15 @@ def refuse(key: str, label: str, shown: str, fits: Callable[[str], bool]) -> Non
     asked = st.session_state[ASKED].pop(key, None)
     if asked is not None and not fits(asked):
         notice(
-            f"The link asks for {label.lower()} “{plain(asked, limit=80)}”, which is not there. Shown instead: {plain(shown, limit=80)}."
+            f"The link asks for {label.lower()} “{plain(asked, limit=80)}”, which is not there. "
+            f"Shown instead: {plain(shown, limit=80)}."
         )
 
 
 def choose(where, label: str, options: Sequence, key: str, **more):
     """A choice out of a list; the first is the default, which links leave out."""
     format_func = partial(text_of, key)
+    settle(key, options[0])
     if st.session_state.get(key, options[0]) not in options:
         del st.session_state[key]
     value = where.selectbox(label, options, key=key, bind="query-params", format_func=format_func, **more)
@@ -116,6 +120,7 @@ def text(
     where, label: str, key: str, *, fits: Callable[[str], bool] = lambda _: True, expected: str = "", **more
 ) -> str:
     """A text; one that does not fit counts as none, and the page says so."""
+    settle(key, "")
     value = where.text_input(label, key=key, bind="query-params", max_chars=500, **more) or ""
     st.session_state[ASKED].pop(key, None)
     record(key, value if fits(value) else "", value or None)
@@ -127,6 +132,7 @@ def text(
 
 def number(where, label: str, key: str, *, low, high, default, **more):
     """A number within bounds; its default may depend on other choices, so it comes by the session, not by the widget."""
+    settle(key, default)
     st.session_state[key] = min(max(st.session_state.get(key, default), low), high)
     value = where.number_input(label, low, high, key=key, bind="query-params", **more)
     record(key, value, None if value == default else str(value))
@@ -160,9 +166,16 @@ def link(page: str | None = None, **more: str) -> str:
 
 
 def clear(keys: tuple[str, ...]) -> None:
-    """In a callback: put choices back to their defaults."""
-    for key in keys:
-        st.session_state.pop(key, None)
+    """In a callback: put choices back to their defaults, which their widgets know."""
+    st.session_state.setdefault(CLEARED, set()).update(keys)
+
+
+def settle(key: str, default: object) -> None:
+    """Before a widget is drawn: its default, where somebody asked for that."""
+    cleared = st.session_state.get(CLEARED, set())
+    if key in cleared:
+        cleared.discard(key)
+        st.session_state[key] = default
 
 
 def goto(page: str, state_: dict) -> None:

@@ -34,7 +34,9 @@ def done(change, chosen: Chosen, *arguments) -> bool:
 
 def notes(chosen: Chosen, rows: pd.DataFrame, *, of: str | None = None) -> None:
     """The notes on some tensors; on one tensor's own page (`of`) also the place to write one."""
-    found = [note for note in chosen.board["notes"] if note["tensor"] in set(rows["name"])]
+    written = chosen.board["notes"]
+    names = set(rows["name"]) if written else ()
+    found = [note for note in written if note["tensor"] in names]
     if of is None and not found:
         return
     with st.expander(

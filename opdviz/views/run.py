@@ -30,6 +30,11 @@ def there(tensors: pd.DataFrame) -> list[str]:
     return [q for q in MAPPED if q in tensors and tensors[q].notna().any()]
 
 
+def towers(tensors: pd.DataFrame) -> list[str]:
+    """The model's towers, the largest first: layer 3 of one is not layer 3 of another, so a map shows one of them."""
+    return tensors["tower"].value_counts().index.tolist() if len(tensors) else [choosing.ANY]
+
+
 def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> str:
     """The quantity that a state names, or the default where it is not there."""
     known = there(tensors)
@@ -41,7 +46,7 @@ def chosen(run: Run, state: dict) -> tuple[pd.DataFrame, str, bool]:
     """The tensors that fit, the quantity, and whether it is shown over chance (then there is a column `over_chance`: log2)."""
     tensors = run.summary("by_tensor")
     quantity = quantity_of(tensors, state, "quantity", "relative_norm")
-    rows = choosing.fitting(tensors, state)
+    rows = choosing.fitting(tensors, {"tower": towers(tensors)[0]} | state)
     over = bool(state.get("over")) and CHANCE_OF.get(quantity) in rows
     if over:
         ratio = rows[quantity].astype(float) / rows[CHANCE_OF[quantity]].astype(float)
@@ -110,7 +115,9 @@ def scatter(run: Run, state: dict) -> View:
     both = rows.dropna(subset=[x, y])
     if both.empty:
         return View(title, "No tensor that fits has both quantities.")
-    rank = float(both[x].astype(float).corr(both[y].astype(float), method="spearman")) if len(both) > 2 else np.nan
+    rank = (
+        float(both[x].rank().corr(both[y].rank())) if len(both) > 2 else np.nan
+    )  # Spearman's, without loading scipy for it
     reading = f"{len(both):,} tensors; rank correlation {number(rank, 2)}. Dashed: median chance, where there is one."
     if len(both) > theme.MOST_MARKS:
         reading += " Colour counts tensors; those that stand alone are marks. Click a mark to open its tensor."
@@ -219,7 +226,7 @@ def sparsity(run: Run, state: dict) -> View:
         return View(title, "No counts yet. They appear here as soon as they are computed.")
     exact = rows[rows["probe"] == "exact"].set_index("precision")["share"]
     coarse = exact.get("bfloat16", exact.get("stored"))
-    reading = f"{percent(float(exact['stored']))} kept their stored bits, {percent(float(coarse))} as bf16: unchanged is not never updated."
+    reading = f"{percent(float(exact['stored']))} kept their stored bits, {percent(float(coarse))} as bf16."
     return view(title, reading, coordinates.sparsity_bars(rows), rows, ("probe", "precision", "share"))
 
 

@@ -154,7 +154,8 @@ def vocabulary(run: Run, state: dict) -> View:
         return View(title, "Rows are kept for embeddings and heads alone.")
     row = facts(run, state)
     reading = (
-        f"{int(row['untouched_rows']):,} of {int(row['rows']):,} rows are unchanged as stored, {int(row['decayed_rows']):,} only shrank. "
+        f"{int(row['untouched_rows']):,} of {int(row['rows']):,} rows are unchanged as stored, "
+        f"{int(row['decayed_rows']):,} only shrank. "
         f"Dashed: the whole tensor. Click a row to see it."
     )
     figure = part_figures.vocabulary(rows.head(MOST_ROWS), float(row["relative_norm"]))

@@ -37,7 +37,9 @@ quantity = links.choose(first, "Quantity", there, "quantity")
 links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.layers.*.down_proj.*")
 limits = links.choose(third, "Colour limits", run.LIMITS, "limits")
 with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
-    for key in ("tower", "block", "module"):
+    if len(towers := run.towers(tensors)) > 1:
+        links.choose(st, "Tower", towers, "tower")
+    for key in ("block", "module"):
         options = [choosing.ANY, *sorted(tensors[key].dropna().unique())]
         if len(options) > 2:
             links.choose(st, key.capitalize(), options, key)

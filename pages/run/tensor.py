@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from opdviz import choosing, tables, ui
+from opdviz import tables, ui
 from opdviz.ui import links
 from opdviz.views import tensor
 from opdviz.words import percent, plain
@@ -67,4 +67,4 @@ if row.notna()["rows"]:
     ui.part_table(chosen, name)
 st.subheader("Sizes of weights and changes", anchor=False)
 ui.show("magnitudes", chosen)
-ui.notes(chosen, choosing.fitting(tensors, {"tensors": name, "kinds": choosing.KINDS[2]}), of=name)
+ui.notes(chosen, tensors[tensors["name"] == name], of=name)

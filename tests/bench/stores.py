@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from opdviz import analysis, checkpoint, fingerprint, measures, pairing, summaries
+from opdviz import analysis, checkpoint, fingerprint, measures, summaries
 from opdviz.naming import parse
 from opdviz.store import ROW_GROUP, Store, compact_table, read, read_compacted
 from opdviz.workers import pool

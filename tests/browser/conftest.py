@@ -152,7 +152,18 @@ def pair(tmp_path_factory) -> tuple[Path, Path]:
 
 def compared(pair: tuple[Path, Path], cache: Path, name: str = "golden") -> str:
     """Compare a pair as a user would; the key."""
-    command = [sys.executable, "-m", "opdviz", "compare", *map(str, pair), "--name", name, "--cache", str(cache), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "compare",
+        *map(str, pair),
+        "--name",
+        name,
+        "--cache",
+        str(cache),
+        "--json",
+    ]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["key"]
 
 
@@ -169,7 +180,8 @@ def server(tmp_path_factory, pair) -> Server:
 def settled(page: Page) -> None:
     """Wait until the script has run and everything in sight is drawn."""
     page.wait_for_function(
-        "!document.querySelector('[data-testid=stStatusWidget]') && !document.querySelector('[data-testid=stSkeleton]')", timeout=30_000
+        "!document.querySelector('[data-testid=stStatusWidget]') && !document.querySelector('[data-testid=stSkeleton]')",
+        timeout=30_000,
     )
     page.wait_for_timeout(300)
 
@@ -187,7 +199,8 @@ def press(page: Page, title: str, x: float, y: float, axis: str = "") -> None:
     made.scroll_into_view_if_needed()
     settled(page)
     at = made.evaluate(
-        """(d, [x, y, axis]) => { const l = d._fullLayout, b = d.getBoundingClientRect(), h = l['xaxis' + axis], v = l['yaxis' + axis];
+        """(d, [x, y, axis]) => { const l = d._fullLayout, b = d.getBoundingClientRect(), 
+        h = l['xaxis' + axis], v = l['yaxis' + axis];
         return [b.left + h._offset + h.d2p(x), b.top + v._offset + v.d2p(y)]; }""",
         [x, y, axis],
     )

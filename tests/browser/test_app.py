@@ -29,7 +29,9 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server
         page.set_viewport_size(size)
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        assert page.evaluate("[...document.querySelectorAll('[data-testid=stMain]')].every(m => m.scrollWidth <= m.clientWidth)")
+        assert page.evaluate(
+            "[...document.querySelectorAll('[data-testid=stMain]')].every(m => m.scrollWidth <= m.clientWidth)"
+        )
     expect(page.get_by_text("Page not found")).to_have_count(0)
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / f"{name or 'comparisons'}_{scheme}.png")

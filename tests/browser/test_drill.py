@@ -65,7 +65,9 @@ def test_a_band_of_columns_and_a_word_of_the_vocabulary_are_a_click_away(server,
     page.wait_for_url(re.compile("/part"), timeout=15_000)
     expect(page.get_by_text(re.compile(f"This row \\(token .*{top.split()[1]}"))).to_be_visible(timeout=15_000)
     band = visit(f"{server.address}/tensor?tensor=model.layers.0.mlp.up_proj.weight")
-    middle, height = figure(band, "Energy by rows and columns").evaluate("d => [d._fullData[2].x[4], d._fullData[2].y[4] / 2]")
+    middle, height = figure(band, "Energy by rows and columns").evaluate(
+        "d => [d._fullData[2].x[4], d._fullData[2].y[4] / 2]"
+    )
     press(band, "Energy by rows and columns", middle, height, "2")
     band.wait_for_url(re.compile("/part.*column"), timeout=15_000)
 
@@ -95,7 +97,9 @@ def test_by_keyboard_from_the_tables(server, visit):
 
 def test_a_view_is_a_link_that_gives_the_same_view_on_a_fresh_server(server, start_server, visit):
     fresh = start_server(server.cache, server.roots)
-    page = visit(f"{server.address}/layers?quantity=energy+of+the+top+16&limits=all+values&layers=1-2&y=cosine&sort=stable+rank")
+    page = visit(
+        f"{server.address}/layers?quantity=energy+of+the+top+16&limits=all+values&layers=1-2&y=cosine&sort=stable+rank"
+    )
     first = shown(page, "by layer and module")
     assert "Energy of the top 16" in first["title"] and "layers 1-2" in first["title"]
     link = copied_link(page)
@@ -122,9 +126,17 @@ def test_colour_limits_can_be_fixed_and_shared(server, visit):
 
 def test_broken_values_fall_back_with_a_notice_and_nothing_runs(server, visit):
     nasty = "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
-    page = visit(f"{server.address}/layers?comparison={nasty}&quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none")
+    page = visit(
+        f"{server.address}/layers?comparison={nasty}&quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none"
+    )
     figure(page, "Relative norm by layer and module")
-    for said in ("for comparison", "quantity “nonsense”", "colour limits “1”", "block “none”", "Layers “a-b” is not understood"):
+    for said in (
+        "for comparison",
+        "quantity “nonsense”",
+        "colour limits “1”",
+        "block “none”",
+        "Layers “a-b” is not understood",
+    ):
         expect(page.get_by_text(said)).to_be_visible(timeout=15_000)
     assert page.locator("img[src=x]").count() == 0
     tensor = visit(f"{server.address}/part?tensor=../../etc/passwd&part=head+99&row=-5&size=7")

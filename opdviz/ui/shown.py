@@ -122,7 +122,7 @@ def open_part(tensor: str, part: str) -> None:
 
 
 def trail(*, tensor: str | None = None) -> tuple[tuple[str, str, dict], ...]:
-    """The way from the whole to a tensor or, with `tensor`, to a part of it; the map is as it was left, as Streamlit keeps bound choices."""
+    """The way from the whole to a tensor or, with `tensor`, to a part of it; Streamlit keeps the choices made there."""
     way = (("Overview", "pages/run/overview.py", {}), ("Layers", "pages/run/layers.py", {}))
     return way if tensor is None else (*way, (tensor, "pages/run/tensor.py", {"tensor": tensor}))
 

@@ -12,7 +12,7 @@ from opdviz.lab.places import Places
 from opdviz.lab.recipes import MAIN
 from opdviz.ui import links
 from opdviz.ui.chosen import POLL, read_only, store
-from opdviz.ui.show import choose_picture
+from opdviz.ui.shown import choose_picture
 from opdviz.words import duration, plain
 
 LAB_NAME = "lab opd"
@@ -145,6 +145,9 @@ def draw_job_line(was_running: set[str]) -> None:
         else:
             st.markdown(f":orange-badge[{job.state}] {name}")
         with st.popover("Log and more", type="tertiary", key=f"job_{job.id}"):
+            if job.state == "failed":
+                st.error(plain(job.message, limit=600))
+            st.code(job.log() or "nothing yet", language=None, height=200)
             job_actions(job, "line")
             if job.state != "running" and st.button("Dismiss", key=f"line_dismiss_{job.id}"):
                 known.discard(job.id)
@@ -159,10 +162,7 @@ def label_of(path: object) -> str:
 
 
 def job_actions(job: jobs.Job, where: str) -> None:
-    """What a job said, and what can be done about it."""
-    if job.state == "failed":
-        st.error(plain(job.message, limit=600))
-    st.code(job.log() or "nothing yet", language=None, height=200)
+    """What can be done about a job."""
     if read_only():
         return
     if job.state == "running" and st.button("Cancel", key=f"{where}_cancel_{job.id}"):
@@ -181,10 +181,13 @@ def draw_job(job: jobs.Job) -> None:
         st.markdown(f"{plain(job.request.get('base'))} → {plain(job.request.get('tuned'))}")
         if job.state == "running":
             st.progress(min(1.0, job.share), text=f"{job.status.get('phase', 'starting')} · {progress_text(job)}")
+        elif job.state == "failed":
+            st.error(plain(job.message, limit=600))
         else:
             st.caption(job.state)
-        with st.expander("Log and more", expanded=job.state == "failed", key=f"page_job_{job.id}"):
-            job_actions(job, "page")
+        job_actions(job, "page")
+        with st.expander("Log"):
+            st.code(job.log() or "nothing yet", language=None, height=200)
 
 
 def progress_text(job: jobs.Job) -> str:

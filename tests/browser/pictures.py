@@ -1,0 +1,58 @@
+"""The README's pictures, made again: `python -m tests.browser.pictures` writes docs/*.png from the lab's own run.
+
+It opens the app as a user does, in an empty cache, and waits for the comparison that the first start makes.
+"""
+
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from opdviz import board
+from opdviz.store import Store
+from tests.browser.conftest import CHROMIUM, FLAGS, ROOT, Server, figure, settled
+from tests.conftest import GOLDEN
+
+SCREEN = {"width": 1280, "height": 800}
+TENSOR = "model.layers.1.mlp.down_proj.weight"
+PICTURES = {
+    "overview": ("overview", "Six headline"),
+    "layers": ("layers?quantity=energy+of+the+top+16", "by layer and module"),
+    "tensor": (f"tensor?tensor={TENSOR}", "Energy of the leading"),
+    "present": ("board?present=1&embed=true", "Stable rank against"),
+    "lab": ("lab", ""),
+}
+PIN = "**Most of an update lies in a few directions**, and more so where it is larger"
+
+
+def take(page: Page, address: str, name: str) -> None:
+    """One picture."""
+    where, title = PICTURES[name]
+    page.goto(f"{address}/{where}")
+    if title:
+        figure(page, title)
+    else:
+        page.wait_for_selector(".js-plotly-plot .main-svg")
+    settled(page)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=ROOT / "docs" / f"{name}.png")
+
+
+def main() -> None:
+    """Start the app on a fresh cache and take every picture."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        server = Server(Path(folder) / "cache", GOLDEN, fresh=True)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_context(viewport=SCREEN, color_scheme="light").new_page()
+        page.goto(server.address)
+        page.wait_for_selector("text=Relative norm", timeout=90_000)
+        store = Store(server.cache)
+        board.pin(store, store.resolve("lab opd"), "scatter", {"x": "relative_norm", "y": "stable_rank"}, PIN)
+        for name in PICTURES:
+            take(page, server.address, name)
+        browser.close()
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Pins, notes and the presentation, as a user makes them; and two who look at one board."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from opdviz import board
+from opdviz.store import Store
+from tests.browser.conftest import compared, figure, opened, press, settled
+
+pytestmark = pytest.mark.browser
+NASTY = (
+    "<script>window.owned=1</script> ![x](http://invalid.invalid/x.png) <img src=x onerror='window.owned=1'> \u202egnp"
+)
+
+
+@pytest.fixture
+def own(pair, tmp_path, start_server):
+    """A server of the test's own, with one comparison, and its store and key."""
+    key = compared(pair, tmp_path / "cache")
+    server = start_server(tmp_path / "cache", pair[0].parent)
+    server.store, server.key = Store(tmp_path / "cache"), key
+    return server
+
+
+def pin(page, title: str, caption: str) -> None:
+    """Pin a figure as a user does."""
+    settled(page)
+    at = (
+        page.locator(".gtitle")
+        .all_text_contents()
+        .index(next(t for t in page.locator(".gtitle").all_text_contents() if title in t))
+    )
+    page.get_by_role("button", name="Pin", exact=True).nth(at).click()
+    box = page.get_by_role("textbox", name="Caption")
+    box.fill(caption)
+    box.press("Tab")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Pin", exact=True).click()
+    expect(dialog).to_have_count(0, timeout=15_000)
+
+
+def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(own, visit):
+    page = visit(f"{own.address}/layers?quantity=cosine&layers=1-2", height=1400)
+    pin(page, "Cosine by layer", "**Cosine** stays high\n\n- in every layer")
+    opened(page, "Coordinates")
+    pin(page, "Share that moved", "Small weights move first")
+    opened(page, "Board")
+    expect(page.get_by_text("2 pins")).to_be_visible(timeout=15_000)
+    figure(page, "Share that moved")
+    assert page.locator(".gtitle").all_text_contents()[0].startswith("Cosine by layer")
+    expect(page.locator("strong", has_text="Cosine")).to_be_visible()
+    page.get_by_role("button", name="↓").first.click()
+    page.wait_for_function(
+        "document.querySelector('.gtitle').textContent.startsWith('Share that moved')", timeout=15_000
+    )
+    page.reload()
+    figure(page, "Cosine by layer")
+    assert page.locator(".gtitle").all_text_contents()[0].startswith("Share that moved")
+    present = page.get_by_role("link", name="Present", exact=True).first.get_attribute("href")
+    show = visit(present)
+    expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(timeout=15_000)
+    assert show.locator("[data-testid=stSidebar]").count() == 0
+    assert float(figure(show, "Share that moved").evaluate("d => d._fullLayout.font.size")) > 18
+    expect(show.get_by_text("1 of 2")).to_be_visible()
+    show.keyboard.press("ArrowRight")
+    expect(show.get_by_role("heading", name="Cosine stays high")).to_be_visible(timeout=15_000)
+    assert "present=2" in show.url
+    other = visit(show.url)
+    expect(other.get_by_role("heading", name="Cosine stays high")).to_be_visible(timeout=15_000)
+    figure(other, "Cosine by layer")
+    show.keyboard.press("ArrowLeft")
+    expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(timeout=15_000)
+    beyond = visit(re.sub(r"present=\d+", "present=99", present))
+    expect(beyond.get_by_text("there are 2")).to_be_visible(timeout=15_000)
+    page.get_by_role("button", name="Open", exact=True).last.click()
+    page.wait_for_url(re.compile(r"/layers\?.*quantity=cosine"), timeout=15_000)
+    assert "layers 1-2" in figure(page, "Cosine by layer").evaluate("d => d._fullLayout.title.text")
+    opened(page, "Board")
+    page.get_by_role("button", name="Delete").first.click()
+    expect(page.get_by_text("1 pin, in")).to_be_visible(timeout=15_000)
+    assert [p["view"] for p in board.read(own.store, own.key)["pins"]] == ["layers"]
+
+
+def test_a_note_is_a_flag_on_the_map_and_stands_in_lists(own, visit):
+    name = "model.layers.1.self_attn.o_proj.weight"
+    page = visit(f"{own.address}/tensor?tensor={name}", height=3600)
+    page.get_by_text("Notes: none yet").click()
+    page.get_by_role("textbox", name="What did you find here?").fill("turned *less* than chance")
+    page.get_by_role("textbox", name="Who").fill("Ada")
+    page.get_by_role("button", name="Keep the note").click()
+    expect(page.get_by_text("1 note")).to_be_visible(timeout=15_000)
+    opened(page, "Layers")
+    flags = figure(page, "by layer and module").evaluate(
+        "d => d.data.filter(t => t.name == 'notes').map(t => t.x.length)"
+    )
+    assert flags == [1]
+    page.get_by_text("1 note").click()
+    expect(page.get_by_text("turned less than chance")).to_be_visible()
+    opened(page, "Board")
+    expect(page.get_by_text(re.compile("Ada, 20"))).to_be_visible(timeout=15_000)
+    page.get_by_role("button", name=name).click()
+    page.wait_for_url(re.compile(f"/tensor.*{re.escape(name)}"), timeout=15_000)
+
+
+def test_hostile_captions_notes_and_names_are_shown_and_do_nothing(own, visit):
+    name = "model.layers.1.self_attn.o_proj.weight"
+    board.pin(own.store, own.key, "layers", {"tensors": "<img src=x>", "quantity": "nonsense", "row": -1}, NASTY)
+    board.pin(own.store, own.key, "energy", {"tensor": NASTY}, NASTY + "\n" + "a" * 3_000)
+    board.pin(own.store, own.key, NASTY, {}, "an unknown figure")
+    board.pin(own.store, own.key, "layers", {}, NASTY)
+    board.note(own.store, own.key, name, NASTY, NASTY[:50])
+    board.note(own.store, own.key, NASTY, "of no tensor", "")
+    manifest = own.store.manifest(own.key)
+    own.store.write_manifest(own.key, manifest | {"name": NASTY[:190]})
+    for where in (
+        "board",
+        "board?present=1",
+        "board?present=2",
+        "board?present=4",
+        f"tensor?tensor={name}",
+        "layers",
+        "overview",
+        "",
+    ):
+        page = visit(f"{own.address}/{where}", height=2400)
+        settled(page)
+        page.wait_for_timeout(500)
+        assert page.evaluate("window.owned") is None
+        assert page.locator("img[src=x], img[src*=invalid]").count() == 0
+        assert page.locator("script:not([src])", has_text="owned").count() == 0
+    shown = visit(f"{own.address}/board", height=2400)
+    expect(shown.get_by_text("<script>window.owned=1</script>").first).to_be_visible(timeout=15_000)
+    expect(shown.get_by_text("does not draw it")).to_be_visible()
+
+
+def test_a_read_only_server_shows_the_board_and_changes_nothing(own, start_server, visit):
+    board.pin(own.store, own.key, "layers", {}, "kept")
+    reading = start_server(own.cache, own.roots, read_only=True)
+    page = visit(f"{reading.address}/board")
+    expect(page.get_by_text("1 pin, in")).to_be_visible(timeout=15_000)
+    for name in ("Delete", "↓", "Caption"):
+        assert page.get_by_role("button", name=name).count() == 0
+    opened(page, "Layers")
+    figure(page, "by layer and module")
+    assert page.get_by_role("button", name="Pin", exact=True).count() == 0
+
+
+def test_a_damaged_board_is_one_line(own, visit):
+    (own.store.folder(own.key) / "board.json").write_text("{")
+    page = visit(f"{own.address}/board")
+    expect(page.get_by_text("board.json is damaged")).to_be_visible(timeout=15_000)
+    opened(page, "Layers")
+    figure(page, "by layer and module")
+    press(page, "by layer and module", 1, 1)
+    page.wait_for_url(re.compile("/tensor"), timeout=15_000)
