@@ -4,7 +4,6 @@ A fresh server that sees a folder `pages/` beside `app.py` takes the app for one
 once, and greets whoever opens a deep link first with "Page not found". Streamlit has no setting for this.
 """
 
-import gc
 import sys
 
 from streamlit.runtime.pages_manager import PagesManager
@@ -14,7 +13,8 @@ from opdviz import ui
 
 if __name__ == "__main__":
     PagesManager.uses_pages_directory = False
+    sys.setswitchinterval(
+        0.0005
+    )  # the loop that answers everybody waits for one slice of every page that is being drawn
     ui.warm()
-    gc.collect()
-    gc.freeze()  # Streamlit collects all garbage after every run; what is loaded by now stays, and need not be looked at
     sys.exit(main(prog_name="streamlit"))

@@ -13,12 +13,11 @@ rows = tables.listing(store)
 ui.open_the_lab_s_first(rows)
 with st.expander("New here? The geometry of an update in five sentences", expanded=not rows):
     st.markdown(
-        "A checkpoint is a few hundred matrices of numbers, and training takes one checkpoint, the *base*, to another, the "
-        "*tuned*. Their difference, the *update*, has a size, which may be a thousandth of the weights', and a place: some "
-        "layers and modules take more of it than others. It has a sparsity: stored in 16 bits, many weights come out with the "
-        "very bits that they went in with. And it has directions: a few may hold most of it, and they may or may not be those "
-        "that mattered in the base. Each of these has a level that chance, or the number format alone, would give, and opdviz "
-        "draws that level beside every number; without it none of them says anything about the training."
+        "Training takes one checkpoint, the *base*, to another, the *tuned*: their difference is the *update*. It has a size, "
+        "often a thousandth of the weights', and a place: some layers and modules take more of it than others. It has a "
+        "sparsity: stored in 16 bits, many weights come out with the bits they went in with. And it has directions: a few may "
+        "hold most of it, and these may or may not be the ones that mattered in the base. Chance, or the number format alone, "
+        "would give a level of each of these, so opdviz draws that level beside every number."
     )
 ready = {} if ui.read_only() else ui.ready_made({row["name"] for row in rows})
 if ready:

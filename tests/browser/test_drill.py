@@ -2,14 +2,16 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import compared, figure, opened, press, settled
+from tests.browser.conftest import ROOT, compared, figure, opened, press, settled
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
+SHOTS = ROOT / "tests" / "browser" / "shots"
 
 
 def copied_link(page) -> str:
@@ -122,6 +124,49 @@ def test_colour_limits_can_be_fixed_and_shared(server, visit):
     page.wait_for_function("document.querySelector('.js-plotly-plot').data[0].zmin > -2.01", timeout=15_000)
     other = visit(copied_link(page))
     assert shown(other, "by layer and module")["low"] == pytest.approx(-2.0)
+
+
+def test_choices_are_taken_back_and_a_new_part_starts_at_its_own_rows(server, visit):
+    page = visit(f"{server.address}/layers?layers=1&block=ffn&tensors=proj")
+    assert "layers 1" in shown(page, "by layer and module")["title"]
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_function("!document.querySelector('.gtitle').textContent.includes('layers 1')", timeout=15_000)
+    settled(page)
+    assert not {"layers=", "block=", "tensors="} & {
+        piece.split("=")[0] + "=" for piece in page.url.split("?")[-1].split("&")
+    }
+    part = visit(f"{server.address}/part?tensor=model.layers.1.self_attn.q_proj.weight&part=head+3&row=7")
+    expect(part.get_by_label("First row")).to_have_value("7", timeout=15_000)
+    box = part.get_by_role("textbox", name="Part")
+    box.fill("rows 40-50")
+    box.press("Enter")
+    expect(part.get_by_label("First row")).to_have_value("40", timeout=15_000)
+    expect(part.get_by_role("heading", name="rows 40-50")).to_be_visible()
+
+
+def test_a_figure_is_saved_as_svg_and_png_and_its_data_as_csv_and_parquet(server, visit):
+    page = visit(f"{server.address}/directions", scheme="dark")
+    saved = {}
+    SHOTS.mkdir(exist_ok=True)
+    for kind in ("SVG", "PNG"):
+        page.locator("[data-testid=stSidebar]").get_by_role("radio", name=kind).click()
+        settled(page)
+        made = figure(page, "Stable rank beside")
+        made.hover()
+        with page.expect_download() as got:
+            made.locator("[data-title*='Download plot']").click()
+        saved[kind] = Path(got.value.path()).read_bytes()
+        assert got.value.suggested_filename == f"opdviz_stable_rank.{kind.lower()}"
+    svg = saved["SVG"].decode()
+    assert "Stable rank beside a random update" in svg and "http://127" not in svg
+    assert saved["PNG"].startswith(b"\x89PNG")
+    (SHOTS / "saved_dark.svg").write_text(svg)
+    (SHOTS / "saved_dark.png").write_bytes(saved["PNG"])
+    page.get_by_role("button", name="Save").first.click()
+    for kind, check in (("CSV", lambda b: b.startswith(b"name,module")), ("Parquet", lambda b: b.startswith(b"PAR1"))):
+        with page.expect_download() as got:
+            page.get_by_role("button", name=kind).click()
+        assert check(Path(got.value.path()).read_bytes())
 
 
 def test_broken_values_fall_back_with_a_notice_and_nothing_runs(server, visit):
