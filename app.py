@@ -29,9 +29,5 @@ pages = {
 }
 presenting = "present" in st.query_params
 page = st.navigation(pages, position="hidden" if presenting else "sidebar")
-if presenting:
-    ui.comparison_of_link()
+with ui.no_frame() if presenting else ui.frame():
     page.run()
-else:
-    with ui.frame():
-        page.run()

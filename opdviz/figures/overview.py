@@ -68,9 +68,9 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
     sentence = "Strip plot of six headline quantities of this run beside published pairs and chance."
     return theme.dressed(
         made,
-        height=410,
+        height=420,
         alt=sentence,
-        margin=dict(l=270, r=100, t=34, b=26),
+        margin=dict(l=270, r=100, t=50, b=26),
         legend=dict(y=1.03, x=0, itemsizing="constant"),
     )
 

@@ -142,12 +142,20 @@ def axis_label(text: object) -> str:
 
 
 def powers(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Tick positions (log10) and labels at 1, 2, 5 times powers of ten, thinned to powers on long axes.
+    """Tick positions and labels at 1, 2, 5 times powers of ten, more on short axes, thinned to powers on long ones.
 
     >>> powers(-1, 1)[1]
     ['0.1', '0.2', '0.5', '1', '2', '5', '10']
     """
-    steps = (1, 2, 5) if high - low <= 2.2 else (1, 3) if high - low <= 3 else (1,)
+    steps = (
+        (1, 1.5, 2, 3, 4, 5, 6, 8)
+        if high - low <= 0.8
+        else (1, 2, 5)
+        if high - low <= 2.2
+        else (1, 3)
+        if high - low <= 3
+        else (1,)
+    )
     places, labels = [], []
     for exponent in range(int(low) - 2, int(high) + 3):
         for step in steps:

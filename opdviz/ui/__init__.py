@@ -16,12 +16,13 @@ from opdviz.ui.chosen import (
     warm,
     warnings,
 )
+from opdviz.ui.links import end
 from opdviz.ui.sharing import draw_note, notes
 from opdviz.ui.shell import (
-    comparison_of_link,
     draw_job,
     first_start,
     frame,
+    no_frame,
     open_the_lab_s_first,
     ready_made,
     start_job,
@@ -48,14 +49,15 @@ __all__ = [
     "boards",
     "choose_tensor",
     "column",
-    "comparison_of_link",
     "definition",
     "draw_job",
     "draw_note",
     "fetch_block",
     "figure",
     "first_start",
+    "end",
     "frame",
+    "no_frame",
     "gone",
     "heading",
     "links",

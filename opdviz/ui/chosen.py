@@ -111,12 +111,12 @@ def need_comparison() -> Chosen:
         if not keys and any(job.state == "running" for job in jobs.all_jobs(store())):
             st.header("The first comparison is on its way", anchor=False)
             st.fragment(wait_for_first, run_every=POLL)()
-            st.stop()
+            links.end()
         if not keys:
             st.header("Nothing to show yet", anchor=False)
             st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
             st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
-            st.stop()
+            links.end()
         key = keys[0]
     made = store()
     chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
@@ -167,7 +167,7 @@ def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     """Rows that a page cannot do without; while they are not there it says so and stops."""
     if rows.empty:
         st.info(f"No {what} yet. It appears here as soon as it is computed.")
-        st.stop()
+        links.end()
     return rows
 
 

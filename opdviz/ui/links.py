@@ -7,6 +7,7 @@ going to a page in a state.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -17,6 +18,15 @@ from opdviz.words import plain
 DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = "_drawn", "_asked", "_query", "_goto", "_notices", "_cleared"
 FRAME = ("comparison",)
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
+
+
+class PageEnd(Exception):
+    """A page has said all there is to say; the frame around it goes on. `st.stop` would end the frame as well."""
+
+
+def end() -> NoReturn:
+    """End the page here."""
+    raise PageEnd
 
 
 def begin() -> None:

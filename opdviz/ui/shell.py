@@ -1,7 +1,7 @@
 """The frame around every page: the first start, the choice of comparison, the line on what runs."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import streamlit as st
 
@@ -25,12 +25,19 @@ def frame() -> Iterator[None]:
         choose_comparison()
         job_line()
         foot = st.container()
-    try:
+    with suppress(links.PageEnd):
         yield
-    finally:  # also where the page stopped early
-        with foot:
-            links.copy_link()
-            choose_picture()
+    with foot:
+        links.copy_link()
+        choose_picture()
+
+
+@contextmanager
+def no_frame() -> Iterator[None]:
+    """A presentation: the page alone, of the comparison that the address names."""
+    comparison_of_link()
+    with suppress(links.PageEnd):
+        yield
 
 
 def first_start() -> None:
@@ -111,7 +118,7 @@ def start_job(base: str, tuned: str, *, name: str | None = None) -> None:
         jobs.start(store(), base, tuned, name=name)
     except OpdvizError as error:
         st.error(plain(error))
-        st.stop()
+        links.end()
 
 
 def job_line() -> None:

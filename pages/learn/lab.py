@@ -31,12 +31,12 @@ try:
     found = results.read(ui.store().root / "lab")
 except OpdvizError as error:
     st.error(words.plain(error))
-    st.stop()
+    ui.end()
 main = results.of_group(found, "runs", "main")
 before = claims.Runs(found).before
 if main.empty or before is None:
     st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")
-    st.stop()
+    ui.end()
 alike = main[main["optimizer"] == "AdamW"]  # SGD has a learning rate of its own, and stands with the ablation below
 ui.reading(f"**{lab.summary(alike)}** {claims.beats_random(claims.Runs(found))[1]}")
 ui.figure(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))

@@ -18,7 +18,7 @@ if word:
     rows = [q for q, text in zip(rows, list(every)) if word.lower() in text]
 if not rows:
     st.info("No quantity fits. Try a shorter word.")
-    st.stop()
+    ui.end()
 st.caption(f"{len(rows)} quantities. The name in brackets is the column in tables and exports.")
 columns = st.columns(2)
 for at, q in enumerate(rows):

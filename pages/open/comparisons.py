@@ -65,7 +65,7 @@ st.fragment(draw_jobs, run_every=ui.POLL if running else None)()
 
 if ui.read_only():
     st.caption("This server is read-only: comparisons are started on the command line.")
-    st.stop()
+    ui.end()
 st.subheader("New comparison", anchor=False)
 folders = roots.checkpoint_folders()
 left, right = st.columns(2)
@@ -79,13 +79,13 @@ st.caption(
     "Folders below: " + ", ".join(plain(r) for r in roots.roots()[:3]) + ". `opdviz app --roots DIR` allows others."
 )
 if not (base and tuned):
-    st.stop()
+    ui.end()
 try:
     with st.spinner("Reading the headers"):
         facts = roots.check(roots.allowed(base), roots.allowed(tuned))
 except OpdvizError as error:
     st.error(plain(error, limit=600))
-    st.stop()
+    ui.end()
 leftover = len(facts["unmatched"])
 ui.reading(
     f"**{facts['pairs']:,} pairs, {leftover} left over, {facts['parameters']:,} parameters; about {duration(facts['seconds'])}.**"

@@ -58,7 +58,7 @@ state = links.state()
 rows = choosing.fitting(tensors, state)
 if rows.empty:
     st.info("No tensor fits these filters. Take one off, or search for a shorter piece of a name.")
-    st.stop()
+    ui.end()
 if said := choosing.described(state):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {ui.plain(said)}")

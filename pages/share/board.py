@@ -14,11 +14,11 @@ try:
     found = board.read(chosen.store, chosen.key)
 except OpdvizError as error:
     st.error(plain(error))
-    st.stop()
+    ui.end()
 pins, notes = found["pins"], found["notes"]
 if presenting:
     ui.boards.present(chosen, pins)
-    st.stop()
+    ui.end()
 if not pins:
     st.info(
         "Nothing is pinned yet. Every figure of a run has a Pin below it: it keeps the figure, as you see it, with a caption."

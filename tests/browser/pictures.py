@@ -19,10 +19,10 @@ PICTURES = {
     "overview": ("overview", "Six headline"),
     "layers": ("layers?quantity=energy+of+the+top+16", "by layer and module"),
     "tensor": (f"tensor?tensor={TENSOR}", "Energy of the leading"),
-    "present": ("board?present=1&embed=true", "Stable rank against"),
+    "present": ("board?present=1&embed=true", "Energy of the leading"),
     "lab": ("lab", ""),
 }
-PIN = "**Most of an update lies in a few directions**, and more so where it is larger"
+PIN = "A few directions hold most of this update, far more than chance would give them"
 
 
 def take(page: Page, address: str, name: str) -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         page.goto(server.address)
         page.wait_for_selector("text=Relative norm", timeout=90_000)
         store = Store(server.cache)
-        board.pin(store, store.resolve("lab opd"), "scatter", {"x": "relative_norm", "y": "stable_rank"}, PIN)
+        board.pin(store, store.resolve("lab opd"), "energy", {"tensor": TENSOR}, PIN)
         for name in PICTURES:
             take(page, server.address, name)
         browser.close()

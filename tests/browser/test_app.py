@@ -33,6 +33,7 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server
             "[...document.querySelectorAll('[data-testid=stMain]')].every(m => m.scrollWidth <= m.clientWidth)"
         )
     expect(page.get_by_text("Page not found")).to_have_count(0)
+    expect(page.get_by_role("button", name="Copy link")).to_be_visible(timeout=15_000)
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / f"{name or 'comparisons'}_{scheme}.png")
 
