@@ -126,6 +126,20 @@ def test_every_page_can_be_drawn_while_a_job_runs(page, tmp_path):
             jobs.cancel(job)
 
 
+def test_a_run_in_too_many_pieces_is_not_drawn_and_says_so(cache, tmp_path):
+    import shutil
+
+    shutil.copytree(cache, tmp_path / "cache")
+    key = Store(tmp_path / "cache").resolve("b")
+    folder = Store(tmp_path / "cache").folder(key) / "parts"
+    (part, *_) = folder.glob("*.json")
+    for i in range(6_001):
+        (folder / f"{i:020x}.{part.name.split('.', 1)[1]}").hardlink_to(part)
+    cold, _ = drawn("pages/run/layers.py", tmp_path / "cache", {"comparison": key})
+    assert any("pieces. Its pages open when it is done" in text for text in cold["info"])
+    assert not cold["charts"]
+
+
 def test_a_broken_link_falls_back(cache):
     cold, _ = drawn(
         "pages/run/tensor.py", cache, {"comparison": "<script>", "tensor": "../../etc/passwd", "quantity": "nonsense"}

@@ -18,6 +18,7 @@ OPTIMIZERS = {"AdamW": "#d0641c", "SGD": "#0072b2"}
 WIDTHS = ("circle", "square", "diamond", "triangle-up")
 RATES = ("#e8a25c", "#d97c64", "#c25a78", "#9c4a94", "#7a5ab8", "#5468c4")
 ROW = 34
+OF = "small models of the lab"
 
 
 def accuracy(runs: pd.DataFrame, before: float) -> go.Figure:
@@ -50,7 +51,8 @@ def accuracy(runs: pd.DataFrame, before: float) -> go.Figure:
     made.update_xaxes(title="accuracy on 2,000 test problems", tickformat=".0%")
     made.update_yaxes(categoryorder="array", categoryarray=list(order))
     alt = f"Test accuracy of {len(order)} recipes, one dot a seed, beside the base's {percent(before)}."
-    return theme.dressed(made, height=110 + ROW * len(order), alt=alt, margin=dict(l=170, r=20, t=30, b=48))
+    made = theme.dressed(made, height=110 + ROW * len(order), alt=alt, margin=dict(l=170, r=20, t=30, b=48))
+    return theme.titled(made, "Test accuracy by recipe, a dot a seed", OF)
 
 
 def sweep(curve: pd.DataFrame, chosen: str = "opd") -> go.Figure:
@@ -78,7 +80,8 @@ def sweep(curve: pd.DataFrame, chosen: str = "opd") -> go.Figure:
     made.update_yaxes(title="gain in accuracy on validation problems", tickformat="+.0%")
     alt = f"Gain in accuracy against unchanged coordinates along {len(made.data)} OPD runs of {len(widths)} widths."
     legend = dict(orientation="v", x=1.01, y=1, xanchor="left", yanchor="top", title="width, learning rate")
-    return theme.dressed(made, height=430, alt=alt, legend=legend, margin=dict(l=70, r=20, t=16, b=48))
+    made = theme.dressed(made, height=430, alt=alt, legend=legend, margin=dict(l=70, r=20, t=16, b=48))
+    return theme.titled(made, "Sparsity against gain along training", OF)
 
 
 def ablation(curve: pd.DataFrame) -> go.Figure:
@@ -110,7 +113,8 @@ def ablation(curve: pd.DataFrame) -> go.Figure:
     made.update_xaxes(title="unchanged as bf16, exactly", tickformat=".0%", range=[1.02, -0.02], row=1, col=3)
     made.update_yaxes(title="accuracy on validation problems", tickformat=".0%", row=1, col=1)
     alt = "Validation accuracy of AdamW and SGD over their learning rates: at the end, along training, and against sparsity."
-    return theme.dressed(made, height=400, alt=alt, legend=dict(y=1.12), margin=dict(l=70, r=20, t=56, b=48))
+    made = theme.dressed(made, height=400, alt=alt, legend=dict(y=1.12), margin=dict(l=70, r=20, t=56, b=48))
+    return theme.titled(made, "AdamW against SGD over their learning rates", OF)
 
 
 def moments(rows: pd.DataFrame) -> go.Figure:
@@ -131,7 +135,8 @@ def moments(rows: pd.DataFrame) -> go.Figure:
     made.update_yaxes(title="coefficient of variation", rangemode="tozero", row=1, col=1)
     made.update_yaxes(title="cosine", row=1, col=2)
     alt = "Coefficient of variation of the second moment's root, and cosine of momentum and gradient, along training."
-    return theme.dressed(made, height=340, alt=alt, legend=dict(y=1.14), margin=dict(l=70, r=20, t=60, b=48))
+    made = theme.dressed(made, height=340, alt=alt, legend=dict(y=1.14), margin=dict(l=70, r=20, t=60, b=48))
+    return theme.titled(made, "What each optimizer saw of the gradient", OF)
 
 
 def summary(runs: pd.DataFrame) -> str:

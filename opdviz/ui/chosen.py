@@ -19,6 +19,7 @@ from opdviz.words import count, plain
 
 POLL = "1s"
 PARTS_POLL = "4s"
+MOST_PARTS = 6_000  # read one by one for every table: beyond these a page would take longer than anybody waits
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Chosen:
             written = (self.store.folder(self.key) / "manifest.json").stat().st_mtime_ns
         except OSError:
             written = 0
-        return written, part_count(self.store, self.key)
+        return written, coarse(part_count(self.store, self.key))
 
     @property
     def board(self) -> dict:
@@ -65,6 +66,16 @@ class Chosen:
             return draw(name, self.run, state)
         known = json.dumps(state, sort_keys=True)
         return cached_view(str(self.store.root), self.key, (*self.stamp, self.noted), name, known, self.run)
+
+
+def coarse(count: int) -> int:
+    """A count to two digits, downwards: a page follows the first parts closely, and a long run now and then.
+
+    >>> coarse(7), coarse(99), coarse(1234)
+    (7, 99, 1200)
+    """
+    step = 10 ** max(0, len(str(count)) - 2)
+    return count // step * step
 
 
 @st.cache_resource(max_entries=300, show_spinner=False)
@@ -122,6 +133,13 @@ def need_comparison() -> Chosen:
     chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
     if chosen.state == "running":
         st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)
+    if (parts := part_count(made, key)) > MOST_PARTS:
+        st.header("Too much to draw while it is in pieces", anchor=False)
+        st.info(
+            f"{tables.done_share(made, key):.0%} of this comparison is there, in {parts:,} pieces. Its pages open when it is "
+            "done; what is there is kept. `opdviz compare` goes on where it stopped."
+        )
+        links.end()
     if chosen.state in ("partial", "failed"):
         share = tables.done_share(made, key)
         st.warning(

@@ -80,7 +80,7 @@ def open_the_lab_s_first(rows: list[dict]) -> None:
         job.request.get("name") == LAB_NAME and job.state == "running" for job in jobs.all_jobs(store())
     )
     if st.session_state["first_view"] and (alone or coming):
-        st.switch_page("pages/run/overview.py")
+        links.follow("pages/run/overview.py", {})
 
 
 def choose_comparison() -> None:
@@ -189,7 +189,7 @@ def draw_job(job: jobs.Job) -> None:
         if job.state == "running":
             st.progress(min(1.0, job.share), text=f"{job.status.get('phase', 'starting')} · {progress_text(job)}")
         elif job.state == "failed":
-            st.error(plain(job.message, limit=600))
+            st.error(f"Failed: {plain(job.message, limit=600)}")
         else:
             st.caption(job.state)
         job_actions(job, "page")

@@ -29,17 +29,17 @@ if ready:
 
 
 def choose() -> None:
-    """Before the page is drawn again: make the clicked row the frame's comparison."""
+    """In a callback: open the clicked row's comparison."""
     picked = st.session_state["comparisons"]["selection"]["rows"]
     if picked:
-        st.session_state["comparison"] = rows[picked[0]]["key"]
+        ui.links.goto("pages/run/overview.py", {"comparison": rows[picked[0]]["key"]})
 
 
 if rows:
     frame = pd.DataFrame(rows)
     count = len(frame)
     ui.reading(f"{count} comparison{'s' if count > 1 else ''} in the cache. Choose a row to open it.")
-    event = st.dataframe(
+    st.dataframe(
         frame[["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]],
         hide_index=True, key="comparisons", on_select=choose, selection_mode="single-row",
         column_config={
@@ -49,8 +49,6 @@ if rows:
             "bytes": st.column_config.NumberColumn("size", format="bytes"),
         },
     )  # fmt: skip
-    if event["selection"]["rows"]:
-        st.switch_page("pages/run/overview.py")
 
 
 def draw_jobs() -> None:

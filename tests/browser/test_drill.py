@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import ROOT, compared, figure, opened, press, settled
-from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
@@ -213,14 +212,3 @@ def test_behind_a_proxy_under_a_sub_path(server, start_server, visit):
     opened(page, "Overview")
     assert "/team/geometry/overview" in page.url
     figure(page, "Six headline quantities")
-
-
-def test_two_servers_two_comparisons_and_the_address_says_which(pair, tmp_path, start_server, visit):
-    compared(pair, tmp_path / "cache", "older")
-    compared((GOLDEN / "base", GOLDEN / "tuned_a"), tmp_path / "cache", "newer")
-    own = start_server(tmp_path / "cache")
-    page = visit(f"{own.address}/overview?comparison=older")
-    expect(page.locator(".gtitle", has_text="older")).to_be_visible(timeout=15_000)
-    opened(page, "Directions")
-    expect(page.locator(".gtitle", has_text="older").first).to_be_visible(timeout=15_000)
-    assert "comparison=older" in copied_link(page)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from opdviz import summaries, tables, views
 from opdviz.figures import theme
 from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
+from opdviz.words import plain as plain_text
 
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
 BLOCK = "model.layers.1.mlp.up_proj.weight"
@@ -129,3 +130,15 @@ def test_a_state_survives_its_cleaning(run):
     }
     assert views.clean(json.loads(json.dumps(state))) == state
     assert views.clean({"layers": "x", "row": -1, "above": "2", "low": float("nan"), "over": "true", "size": 1e3}) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["![x](http://invalid/x)", ":red[x]", "`code`", "[link](http://invalid/)", "$x^2$", "<img src=x>"]
+)
+def test_names_from_data_are_text_in_every_sentence(run, text):
+    rows = run.summary("by_tensor")
+    nasty = rows.assign(module=text, name=rows["name"] + text)
+    seen = views.Run(run.manifest, lambda name: nasty if name == "by_tensor" else run.summary(name), run.of, run.block)
+    for name in ("layers", "strip", "stable_rank"):
+        reading = views.draw(name, seen, {}).reading
+        assert plain_text(text) in reading and text not in reading
