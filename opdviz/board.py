@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable
 
-from opdviz.errors import CheckFailed, RequestError, one_line
+from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.store import Store, write
 
 LONGEST_CAPTION = 4_000
 LONGEST_NOTE = 2_000
 LONGEST_WHO = 60
 MOST = 500
+LATEST = 2.0**35  # seconds: a thousand years on; beyond that a calendar gives up
 EMPTY = {"pins": [], "notes": []}
 FIELDS = {"pins": {"id": str, "view": str, "state": dict, "caption": str},
           "notes": {"id": str, "tensor": str, "text": str, "who": str, "time": (int, float)}}  # fmt: skip
@@ -55,11 +56,14 @@ def sound(found: object) -> bool:
     if not isinstance(found, dict):
         return False
     lists = [(found.get(name), fields) for name, fields in FIELDS.items()]
-    return all(
+    if not all(
         isinstance(rows, list)
         and all(isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in fields.items()) for row in rows)
         for rows, fields in lists
-    )  # fmt: skip
+    ):
+        return False
+    ids = [row["id"] for rows, _ in lists for row in rows]
+    return len(set(ids)) == len(ids) and all(0 <= note["time"] < LATEST for note in found["notes"])
 
 
 def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
@@ -73,11 +77,16 @@ def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
     folder = store.folder(key)
     if not folder.is_dir():
         raise RequestError(f"board({key[:12]}): this comparison is gone from the cache.")
-    with open(folder / "board.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = read(store, key)
-        how(found)
-        write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
+    try:
+        with open(folder / "board.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = read(store, key)
+            how(found)
+            write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise MachineError(
+            f"board({key[:12]}): {error.strerror}; nothing was changed. Make the cache writable."
+        ) from None
 
 
 def new_id() -> str:

@@ -72,11 +72,18 @@ def described(state: dict) -> str:
     return ", ".join(words)
 
 
-def page_of(rows: pd.DataFrame, sort: str, number: int, *, ascending: bool = False) -> tuple[pd.DataFrame, int]:
-    """One page of the rows in the order of a column, missing values last, and how many pages there are."""
-    pages = max(1, -(-len(rows) // PAGE))
-    ordered = rows.sort_values(
-        [sort, "name"] if sort != "name" else "name", ascending=ascending, na_position="last", kind="stable"
-    )
-    first = (min(max(number, 1), pages) - 1) * PAGE
-    return ordered.iloc[first : first + PAGE], pages
+def pages(count: int, a_page: int) -> int:
+    """How many pages so many things take; nothing takes one.
+
+    >>> pages(0, 100), pages(100, 100), pages(101, 100)
+    (1, 1, 2)
+    """
+    return max(1, -(-count // a_page))
+
+
+def page_of(rows: pd.DataFrame, sort: str, number: int, *, ascending: bool = False) -> pd.DataFrame:
+    """One page of the rows in the order of a column, missing values last; the last page where there are fewer."""
+    by = [sort, "name"] if sort != "name" else ["name"]
+    ordered = rows.sort_values(by, ascending=ascending, na_position="last", kind="stable")
+    first = (min(max(number, 1), pages(len(rows), PAGE)) - 1) * PAGE
+    return ordered.iloc[first : first + PAGE]

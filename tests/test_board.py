@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opdviz import board
-from opdviz.errors import CheckFailed, RequestError
+from opdviz.errors import CheckFailed, MachineError, RequestError
 from opdviz.store import Store
 
 KEY = "aa" * 8
+PIN = '{"id": "a", "view": "layers", "state": {}, "caption": ""}'
+TWICE = f'{{"pins": [{PIN}, {PIN}], "notes": []}}'
+LATE = '{"pins": [], "notes": [{"id": "a", "tensor": "t", "text": "x", "who": "", "time": 1e300}]}'
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def test_a_full_board_takes_no_more(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"pins": [], "notes": [{"id": 1}]}', '{"pins": {}, "notes": []}', "\xff"]
+    "text", ["", "[]", "{", '{"pins": [], "notes": [{"id": 1}]}', '{"pins": {}, "notes": []}', "\xff", TWICE, LATE]
 )
 def test_a_damaged_board_is_said_and_left_as_it_is(store, text):
     path = store.folder(KEY) / "board.json"
@@ -89,6 +92,12 @@ def test_a_damaged_board_is_said_and_left_as_it_is(store, text):
     assert len(board.check(store, KEY)) == 1
     path.unlink()
     assert board.check(store, KEY) == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(store):
+    (store.folder(KEY) / "board.lock").mkdir()
+    with pytest.raises(MachineError, match="nothing was changed"):
+        board.pin(store, KEY, "layers", {}, "")
 
 
 def test_many_at_once_lose_nothing(store):

@@ -110,6 +110,7 @@ def colour_ticks(low: float, high: float, quantity: str, *, log: bool, over_chan
         return {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
     if log:
         places, _ = theme.powers(low, high)
+        places = places if len(places) > 1 else [10.0**low, 10.0**high]
         return (
             {"tickvals": np.log10(places).tolist(), "ticktext": [label(v, quantity) for v in places]} if places else {}
         )

@@ -1,9 +1,9 @@
-"""The board: pins as a grid that can be edited, and as a presentation, one to a screen."""
+"""The board: pins in their order, to be edited, and as a presentation, one to a screen."""
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz import board, views
+from opdviz import board, choosing, views
 from opdviz.figures import theme
 from opdviz.ui import links
 from opdviz.ui.chosen import Chosen, read_only
@@ -16,12 +16,9 @@ LARGER = 1.45
 HEIGHTS = {"720": 470, "1080": 800}
 
 
-def grid(chosen: Chosen, pins: list[dict]) -> None:
+def listed(chosen: Chosen, pins: list[dict]) -> None:
     """The pins one below the other, a few to a page."""
-    pages = -(-len(pins) // A_PAGE)
-    first = 0
-    if pages > 1:
-        first = (st.pagination(pages, key="rows", bind="query-params") - 1) * A_PAGE
+    first = (links.turn(st, choosing.pages(len(pins), A_PAGE)) - 1) * A_PAGE
     for at, pin in enumerate(pins[first : first + A_PAGE], start=first):
         with st.container(border=True):
             pinned(chosen, pin, at, len(pins))
@@ -64,7 +61,10 @@ def draw(chosen: Chosen, pin: dict, *, height: int | None = None) -> None:
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
-    st.subheader(view.reading, anchor=False) if height else st.markdown(view.reading)
+    if height:
+        st.subheader(view.reading, anchor=False)
+    else:
+        st.markdown(view.reading)
     figure = theme.enlarged(go.Figure(view.figure), LARGER, height) if height else view.figure
     chart(figure, f"pin_{pin['id']}")
 

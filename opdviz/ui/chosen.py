@@ -4,9 +4,11 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from opdviz import board, demo, jobs, roots, summaries, tables
@@ -40,7 +42,7 @@ class Chosen:
             written = 0
         return written, coarse(part_count(self.store, self.key))
 
-    @property
+    @cached_property
     def board(self) -> dict:
         """Its pins and notes; empty where they cannot be read, which the board's own page says."""
         try:
@@ -48,24 +50,22 @@ class Chosen:
         except OpdvizError:
             return board.EMPTY
 
-    @property
-    def noted(self) -> frozenset[str]:
-        """The tensors that somebody wrote a note on."""
-        return frozenset(note["tensor"] for note in self.board["notes"])
-
-    @property
+    @cached_property
     def run(self) -> Run:
         """What views are drawn from."""
         where = (str(self.store.root), self.key, self.stamp)
+        noted = frozenset(note["tensor"] for note in self.board["notes"])
         return Run(self.manifest, lambda name: cached_summary(*where, name), lambda t, name: cached_rows(*where, t, name),
-                   lambda *at: read_block(self, *at), self.noted)  # fmt: skip
+                   lambda *at: read_block(self, *at), noted, self.state == "done")  # fmt: skip
 
     def view(self, name: str, state: dict) -> View:
         """A view in a state, drawn once for all sessions; nobody changes it. A block of values may be read in between."""
         if name == "pixels":
             return draw(name, self.run, state)
         known = json.dumps(state, sort_keys=True)
-        return cached_view(str(self.store.root), self.key, (*self.stamp, self.noted), name, known, self.run)
+        return cached_view(
+            str(self.store.root), self.key, (*self.stamp, self.run.noted, self.state), name, known, self.run
+        )
 
 
 def coarse(count: int) -> int:
@@ -132,7 +132,7 @@ def need_comparison() -> Chosen:
     made = store()
     chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
     if chosen.state == "running":
-        st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)
+        st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)  # one at work in a terminal, as well as a job
     if (parts := part_count(made, key)) > MOST_PARTS:
         st.header("Too much to draw while it is in pieces", anchor=False)
         st.info(
@@ -153,14 +153,14 @@ def warm() -> None:
     for key in store().keys()[:1]:
         chosen = Chosen(store(), key, store().manifest(key), tables.state(store(), key))
         with suppress(OpdvizError):  # the page will say it
-            if chosen.state == "done":
-                chosen.view("headline", {}).figure.to_json()
-                chosen.view("layers", {}).figure.to_json()
+            for name in ("headline", "layers") if chosen.state == "done" else ():
+                if figure := chosen.view(name, {}).figure:
+                    figure.to_json()
 
 
 def follow(chosen: Chosen, drawn: tuple) -> None:
     """While a comparison runs: draw the page again when more of it is there."""
-    if chosen.stamp != drawn:
+    if chosen.stamp != drawn or tables.state(chosen.store, chosen.key) != chosen.state:
         st.rerun()
 
 
@@ -197,7 +197,10 @@ def gone(chosen: Chosen) -> bool:
 def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
     """Base and tuned values of a block that was read before (row, column, base, tuned)."""
     path = block_path(chosen.store.folder(chosen.key), tensor, row, column, size)
-    return pd.read_parquet(path) if path.is_file() else None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException):  # not there, or damaged: it can be read from the checkpoints
+        return None
 
 
 def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> None:

@@ -157,6 +157,18 @@ def number(where, label: str, key: str, *, low, high, default, **more):
     return value
 
 
+def turn(where, pages: int) -> int:
+    """The page of something that is cut into pages; without a choice where there is only one."""
+    key = "rows"
+    if pages < 2:
+        return 1
+    st.session_state[key] = min(max(st.session_state.get(key, 1), 1), pages)
+    number_ = where.pagination(pages, key=key, bind="query-params")
+    record(key, number_, None if number_ == 1 else str(number_))
+    refuse(key, "page", str(number_), lambda asked: asked.isdecimal() and 1 <= int(asked) <= pages)
+    return number_
+
+
 def state() -> dict:
     """The choices drawn so far in this run, without the frame's: plain values that JSON can carry."""
     return {key: value for key, (value, _) in st.session_state[DRAWN].items() if key not in FRAME}

@@ -102,23 +102,23 @@ def labels(keys: list[str]) -> dict[str, str]:
 
 def comparison_of_link() -> None:
     """Without a frame: the comparison that the address names."""
-    keys = store().keys()
-    found = {name: key for key, name in labels(keys).items()}
+    names = labels(store().keys())
     asked = st.query_params.get("comparison")
-    key = found.get(asked) or next((k for k in keys if k == asked), keys[0] if keys else None)
-    if key:
+    if names:
+        key = next((k for k, name in names.items() if name == asked), next(iter(names)))
         st.session_state["comparison"] = key
-        links.record("comparison", key, labels(keys)[key])
-        links.refuse("comparison", "comparison", labels(keys)[key], {*found, *keys}.__contains__)
+        links.record("comparison", key, names[key])
+        links.refuse("comparison", "comparison", names[key], set(names.values()).__contains__)
 
 
-def start_job(base: str, tuned: str, *, name: str | None = None) -> None:
-    """Start a comparison, or say why not."""
+def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
+    """Start a comparison and give True, or say why not."""
     try:
         jobs.start(store(), base, tuned, name=name)
     except OpdvizError as error:
         st.error(plain(error))
-        links.end()
+        return False
+    return True
 
 
 def job_line() -> None:
@@ -177,8 +177,8 @@ def job_actions(job: jobs.Job, where: str) -> None:
             jobs.cancel(job)
         except OpdvizError as error:  # it ended in between
             st.caption(plain(error))
-    if job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}"):
-        start_job(job.request["base"], job.request["tuned"], name=job.request.get("name"))
+    again = job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}")
+    if again and start_job(job.request["base"], job.request["tuned"], name=job.request.get("name")):
         st.rerun()
 
 

@@ -24,18 +24,16 @@ def reading(sentence: str) -> None:
     st.markdown(sentence)
 
 
-def show(
-    name: str, chosen: Chosen, *, state: dict | None = None, on_click: Callable[[list], None] | None = None
-) -> None:
+def show(name: str, chosen: Chosen, *, on_click: Callable[[list], None] | None = None) -> None:
     """A view of the chosen comparison in the page's state; a click on a mark hands its custom data to `on_click`."""
-    state = links.state() if state is None else state
+    state = links.state()
     view = chosen.view(name, state)
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
     reading(view.reading)
     chart(view.figure, name, on_click)
-    with below(name, view.data, view.terms), st.container():
+    with below(name, view.data, view.terms):
         if not read_only() and st.button(
             "Pin", key=f"pin_{name}", type="tertiary", icon=":material/keep:", help="Keep it on the board"
         ):
@@ -149,7 +147,7 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
 
 
 def table(rows: pd.DataFrame, columns: list[str], key: str, on_row: Callable[[pd.Series], None]) -> None:
-    """A table whose rows open something, by mouse or by keyboard (arrows, then space)."""
+    """A table whose rows open something, by mouse or by keyboard (arrows, then Shift and Space)."""
 
     def chosen() -> None:
         picked = st.session_state[key]["selection"]["rows"]
@@ -169,6 +167,7 @@ def part_table(chosen: Chosen, tensor: str) -> None:
     if len(rows):
         with st.expander("Choose a part from a table"):
             columns = ["part", *(c for c in ("token", "energy", "even", "moved", "relative_norm") if c in rows)]
+            st.caption("A row opens its part: by its box, or by keyboard with arrows, then Shift and Space.")
             table(rows, columns, "parts", lambda row: open_part(tensor, row["part"]))
 
 
@@ -177,19 +176,13 @@ def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: 
     first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
     sort = links.choose(first, "Sort by", sorts, "sort")
     order = links.switch(second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed")
-    pages = max(1, -(-len(rows) // choosing.PAGE))
-    number = 1
-    if pages > 1:
-        with third:
-            if not 1 <= st.session_state.get("rows", 1) <= pages:
-                del st.session_state["rows"]
-            number = st.pagination(pages, key="rows", bind="query-params")
-            links.record("rows", number, None if number == 1 else str(number))
-    shown, _ = choosing.page_of(rows, sort, number, ascending=order != "largest first")
+    number = links.turn(third, choosing.pages(len(rows), choosing.PAGE))
+    shown = choosing.page_of(rows, sort, number, ascending=order != "largest first")
     shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))
     table(shown, shown_columns, key, lambda row: open_tensor(row["name"]))
     st.caption(
-        f"{len(shown):,} of {len(rows):,} tensors. Choose a row, by click or with the keyboard, to open its tensor."
+        f"{len(shown):,} of {len(rows):,} tensors. A row opens its tensor: by its box, or "
+        "by keyboard with arrows, then Shift and Space."
     )
 
 

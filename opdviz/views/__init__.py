@@ -6,6 +6,7 @@ Pages, the board and the presentation draw the same views: `draw("layers", run, 
 import math
 
 from opdviz import choosing
+from opdviz.quantities import MAPPED
 from opdviz.views import run, tensor
 from opdviz.views.view import Run, View
 
@@ -37,7 +38,13 @@ WORDS = ("quantity", "limits", "tower", "block", "module", "tensors", "layers", 
          "part", "profile")  # fmt: skip
 WHOLE = ("row", "column", "size")
 REAL = ("low", "high")
-CHOICES = {"above": ("0", "1e-5"), "profile": ("energy", "moved"), "limits": run.LIMITS, "kinds": choosing.KINDS}
+CHOICES = {
+    **dict.fromkeys(("quantity", "x", "y"), MAPPED),
+    "above": ("0", "1e-5"),
+    "profile": ("energy", "moved"),
+    "limits": run.LIMITS,
+    "kinds": choosing.KINDS,
+}
 
 
 def draw(name: str, of: Run, state: dict) -> View:
@@ -48,6 +55,8 @@ def draw(name: str, of: Run, state: dict) -> View:
     if name not in VIEWS:
         return View("This figure", "This version of opdviz does not draw it.")
     make, page = VIEWS[name]
+    if of.summary("by_tensor").empty:
+        return View("This figure", "No tensor is measured yet. It appears here as soon as one is.")
     if page in ("tensor", "part") and tensor.facts(of, state) is None:
         return View("This figure", "Its tensor is not in this comparison, or not measured yet.")
     return make(of, state)

@@ -13,15 +13,20 @@ from opdviz.words import number, percent
 
 LIMITS = ("2nd to 98th percentile", "all values", "fixed")
 FARTHEST = 10.0
+MOST_LINES = 24
 
 
 def headline(run: Run, state: dict) -> View:
     """Six headline quantities beside the published pairs and chance."""
+    title = f"Six headline quantities beside published pairs: {run.name}"
+    if not run.complete:
+        return View(
+            title, "The headline waits until every tensor is measured: partial results are biased by their order."
+        )
     rows = run.summary("headline").replace({np.nan: None}).to_dict("records")
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
     reading = sentences.overview(rows, published.numbers()) + " Ticks are the paper's published pairs, by recipe."
     terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
-    title = f"Six headline quantities beside published pairs: {run.name}"
     return view(title, reading, overview.strips(rows, paper), run.summary("headline"), terms)
 
 
@@ -100,9 +105,6 @@ def strip(run: Run, state: dict) -> View:
         outside[["name", quantity]],
         (quantity,),
     )
-
-
-MOST_LINES = 24
 
 
 def scatter(run: Run, state: dict) -> View:

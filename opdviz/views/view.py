@@ -14,7 +14,7 @@ class Run:
     """One comparison as views see it: its manifest, its summaries, the rows of one tensor, and the tensors with notes.
 
     `summary(name)` and `of(table, tensor)` give frames; `block(tensor, row, column, size)` gives values that were read
-    before, or `None`.
+    before, or `None`. `complete` says whether every tensor is measured.
     """
 
     manifest: dict
@@ -22,6 +22,7 @@ class Run:
     of: Callable[[str, str], pd.DataFrame]
     block: Callable[[str, int, int, int], pd.DataFrame | None]
     noted: frozenset[str] = frozenset()
+    complete: bool = True
 
     @property
     def name(self) -> str:

@@ -23,8 +23,7 @@ ready = {} if ui.read_only() else ui.ready_made({row["name"] for row in rows})
 if ready:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     name = left.selectbox("Ready to compare", ready, format_func=lambda n: f"{n}: {ready[n][2]}", key="ready")
-    if right.button("Compare it", key="start_ready", width="stretch"):
-        ui.start_job(*ready[name][:2], name=name)
+    if right.button("Compare it", key="start_ready", width="stretch") and ui.start_job(*ready[name][:2], name=name):
         st.rerun()
 
 
@@ -93,6 +92,5 @@ if facts["same"]:
 if leftover or facts["rewrites"]:
     with st.expander("Left over and rewritten names"):
         st.dataframe(pd.DataFrame(facts["unmatched"] or facts["rewrites"]), hide_index=True)
-if st.button("Compare", type="primary", key="start"):
-    ui.start_job(roots.allowed(base), roots.allowed(tuned))
+if st.button("Compare", type="primary", key="start") and ui.start_job(roots.allowed(base), roots.allowed(tuned)):
     st.rerun()

@@ -9,10 +9,7 @@ chosen = ui.need_comparison()
 ui.heading("What changed, and how much of it is more than chance", chosen)
 tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
 ui.warnings(chosen, tensors)
-if chosen.state == "done":
-    ui.show("headline", chosen)
-else:
-    st.info("The headline waits until every tensor is measured: partial results are biased by their order.")
+ui.show("headline", chosen)
 
 st.subheader("By block", anchor=False)
 blocks = ui.summary(chosen, "blocks")

@@ -33,20 +33,14 @@ if row["shrink"] == row["shrink"]:
     facts.append(f"shrink {percent(row['shrink'])}")
 with heading:
     ui.heading(plain(name), chosen, *facts, trail=ui.trail())
-left, right = st.columns(2)
-with left:
-    st.subheader("How concentrated is the update?", anchor=False)
-    ui.show("energy", chosen)
-with right:
-    st.subheader("Which weights moved?", anchor=False)
-    ui.show("moved", chosen)
-left, right = st.columns(2)
-with left:
-    st.subheader("How far did the leading subspace turn?", anchor=False)
-    ui.show("angles", chosen)
-with right:
-    st.subheader("Spectra", anchor=False)
-    ui.show("spectra", chosen)
+for pair in (
+    (("energy", "How concentrated is the update?"), ("moved", "Which weights moved?")),
+    (("angles", "How far did the leading subspace turn?"), ("spectra", "Spectra")),
+):
+    for side, (view, question) in zip(st.columns(2), pair):
+        with side:
+            st.subheader(question, anchor=False)
+            ui.show(view, chosen)
 
 
 def open_part(data: list) -> None:

@@ -28,7 +28,7 @@ else:
         ui.reading(f"{count(len(pins), 'pin')}, in the order of the presentation.")
         st.link_button("Present", ui.links.link("board", present="1", embed="true"), type="primary", icon=":material/slideshow:",
                        help="Full width in a new tab; arrow keys go from pin to pin")  # fmt: skip
-    ui.boards.grid(chosen, pins)
+    ui.boards.listed(chosen, pins)
 if notes:
     st.subheader(f"{count(len(notes), 'note')} on tensors", anchor=False)
     for note in notes:

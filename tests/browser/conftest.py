@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.conftest import GOLDEN
 
@@ -214,3 +214,36 @@ def opened(page: Page, name: str) -> None:
     page.get_by_role("link", name=name, exact=True).click()
     page.wait_for_url(re.compile(f"/{name.lower()}"), timeout=15_000)
     settled(page)
+
+
+def choose_pair(page: Page, base: Path | str, tuned: Path | str) -> None:
+    """Name two checkpoints on the page of comparisons, as a user types them."""
+    for label, folder in (("Base", base), ("Tuned", tuned)):
+        box = page.get_by_role("combobox", name=label)
+        box.click()
+        box.fill(str(folder))
+        page.keyboard.press("Enter")
+        settled(page)
+
+
+def press_row(page: Page, table: Locator, row: int = 0) -> None:
+    """Choose a row of a table by its box."""
+    expect(table).to_be_visible(timeout=15_000)
+    settled(page)
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 35 * (row + 1) + 17)
+
+
+def by_keyboard(page: Page, table: Locator, rows_down: int = 0) -> None:
+    """Choose a row of a table without a mouse: Tab until the table has the keys, arrows, then Shift and Space."""
+    expect(table).to_be_visible(timeout=15_000)
+    settled(page)
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if table.evaluate("t => t.contains(document.activeElement) && document.activeElement.tagName == 'CANVAS'"):
+            break
+    else:
+        raise AssertionError("sixty presses of Tab do not reach the table")
+    for key in ["ArrowDown"] * rows_down + ["Shift+Space"]:
+        page.keyboard.press(key)
+        page.wait_for_timeout(200)

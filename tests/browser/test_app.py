@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from opdviz import jobs
 from opdviz.store import Store
-from tests.browser.conftest import ROOT, settled
+from tests.browser.conftest import ROOT, choose_pair, press_row, settled
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
@@ -41,12 +41,7 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server
 def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(tmp_path, start_server, visit):
     own = start_server(tmp_path / "cache")
     page = visit(own.address)
-    for label, folder in (("Base", "base"), ("Tuned", "tuned_a")):
-        box = page.get_by_role("combobox", name=label)
-        box.click()
-        box.fill(str(GOLDEN / folder))
-        page.keyboard.press("Enter")
-        settled(page)
+    choose_pair(page, GOLDEN / "base", GOLDEN / "tuned_a")
     expect(page.get_by_text("30 pairs, 0 left over")).to_be_visible(timeout=20_000)
     page.get_by_role("button", name="Compare", exact=True).click()
     deadline = time.monotonic() + 20
@@ -70,22 +65,13 @@ def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(tm
 
 def test_a_path_outside_the_roots_is_refused_on_the_page(server, visit):
     page = visit(server.address)
-    for label, folder in (("Base", "/etc"), ("Tuned", str(GOLDEN / "tuned_a"))):
-        box = page.get_by_role("combobox", name=label)
-        box.click()
-        box.fill(folder)
-        page.keyboard.press("Enter")
-        settled(page)
+    choose_pair(page, "/etc", GOLDEN / "tuned_a")
     expect(page.get_by_text("lies outside the allowed folders")).to_be_visible(timeout=15_000)
 
 
 def test_a_row_of_the_comparisons_opens_it_and_next_goes_to_the_next_tensor(server, visit):
     page = visit(server.address)
-    table = page.locator("[data-testid=stDataFrame]").first
-    expect(table).to_be_visible(timeout=15_000)
-    settled(page)
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
+    press_row(page, page.locator("[data-testid=stDataFrame]").first)
     page.wait_for_url(re.compile("/overview"), timeout=15_000)
     tensor = visit(f"{server.address}/tensor?tensor=lm_head.weight")
     expect(tensor.get_by_role("heading", name="lm_head.weight")).to_be_visible(timeout=15_000)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT, compared, figure, opened, press, settled
+from tests.browser.conftest import ROOT, by_keyboard, compared, figure, opened, press, press_row, settled
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
@@ -75,25 +75,20 @@ def test_a_band_of_columns_and_a_word_of_the_vocabulary_are_a_click_away(server,
 
 def test_by_keyboard_from_the_tables(server, visit):
     page = visit(f"{server.address}/layers", height=2600)
-    table = page.locator("[data-testid=stDataFrame]").last
-    expect(table).to_be_visible(timeout=15_000)
-    settled(page)
-    table.locator("canvas").first.focus()
-    for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "Space"):
-        page.keyboard.press(key)
-        page.wait_for_timeout(150)
-    if "/tensor" not in page.url:
-        box = table.bounding_box()
-        page.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
+    page.get_by_role("combobox", name="Sort by").focus()
+    by_keyboard(page, page.locator("[data-testid=stDataFrame]").last, rows_down=1)
     page.wait_for_url(re.compile("/tensor"), timeout=15_000)
     settled(page)
+    page.get_by_text("Choose a part from a table").focus()
     page.get_by_text("Choose a part from a table").click()
-    parts = page.locator("[data-testid=stDataFrame]").first
-    expect(parts).to_be_visible(timeout=15_000)
-    settled(page)
-    box = parts.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
+    by_keyboard(page, page.locator("[data-testid=stDataFrame]").first)
     page.wait_for_url(re.compile("/part"), timeout=15_000)
+
+
+def test_a_row_s_box_opens_its_tensor(server, visit):
+    page = visit(f"{server.address}/layers", height=2600)
+    press_row(page, page.locator("[data-testid=stDataFrame]").last)
+    page.wait_for_url(re.compile("/tensor"), timeout=15_000)
 
 
 def test_a_view_is_a_link_that_gives_the_same_view_on_a_fresh_server(server, start_server, visit):

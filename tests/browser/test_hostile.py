@@ -20,7 +20,10 @@ NASTY = (
 )
 
 # without dots: a name is cut at its dots, and a module is the last piece
-UNDOTTED = ("![x](http://invalid/x)", "<img src=x onerror=alert(1)>")
+UNDOTTED = (
+    "![x](http://invalid/x) :red[x] `code` [link](http://invalid/) $x^2$ <img src=x onerror=alert(1)>",
+    "<img src=x onerror=alert(1)>",
+)
 SENTENCES = {"layers": "is largest in", "directions": "random update's stable rank"}
 
 
@@ -32,12 +35,12 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
     command = [sys.executable, "-m", "opdviz", "compare", str(tmp_path / "base"), str(tmp_path / "tuned")]
     subprocess.run([*command, "--name", NASTY[1], "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
     server = start_server(tmp_path / "cache")
-    for page_name in ("", "overview", "layers", "directions"):
+    for page_name in ("", "overview", "layers", "directions", "coordinates"):
         page = visit(f"{server.address}/{page_name}")
         page.wait_for_timeout(1500)
         assert page.evaluate("window.owned") is None
         assert page.locator("img[src='x']").count() == 0
-    for name in names[:2]:
+    for name in names[:4]:
         page = visit(f"{server.address}/tensor")
         box = page.get_by_role("combobox", name="Tensor")
         box.click()

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from opdviz import jobs
 from opdviz.store import Store
-from tests.browser.conftest import figure, opened, settled
+from tests.browser.conftest import choose_pair, figure, opened
 from tests.conftest import write_checkpoint
 
 pytestmark = pytest.mark.browser
@@ -33,12 +33,7 @@ def roots(tmp_path_factory):
 
 def start(page, roots) -> None:
     """Choose two folders and press Compare."""
-    for label, folder in (("Base", "base"), ("Tuned", "tuned")):
-        box = page.get_by_role("combobox", name=label)
-        box.click()
-        box.fill(str(roots / folder))
-        page.keyboard.press("Enter")
-        settled(page)
+    choose_pair(page, roots / "base", roots / "tuned")
     expect(page.get_by_text(f"{2 * LAYERS} pairs, 0 left over")).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Compare", exact=True).click()
 

@@ -79,6 +79,18 @@ def test_a_tensor_that_is_not_there_is_said(run):
     assert views.draw("no such view", run, {}).figure is None
 
 
+def test_partial_results_have_no_headline_wherever_it_is_drawn(run):
+    partial = views.Run(run.manifest, run.summary, run.of, run.block, complete=False)
+    view = views.draw("headline", partial, {})
+    assert view.figure is None and "waits until every tensor" in view.reading
+
+
+@pytest.mark.parametrize("name", views.VIEWS)
+def test_where_nothing_is_measured_every_view_says_so(run, name):
+    bare = views.Run(run.manifest, lambda _: run.summary("by_tensor").iloc[:0], run.of, run.block)
+    assert views.draw(name, bare, {"tensor": TENSOR}).figure is None
+
+
 def test_heads_hold_together_what_the_tensor_holds(run):
     view = views.draw("heads", run, {"tensor": TENSOR})
     assert len(view.data) == 8
@@ -129,6 +141,7 @@ def test_a_state_survives_its_cleaning(run):
         "above": "1e-5",
     }
     assert views.clean(json.loads(json.dumps(state))) == state
+    assert views.clean({"quantity": "nonsense", "x": "block", "y": "", "profile": "all"}) == {}
     assert views.clean({"layers": "x", "row": -1, "above": "2", "low": float("nan"), "over": "true", "size": 1e3}) == {}
 
 
