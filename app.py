@@ -29,5 +29,5 @@ pages = {
 }
 presenting = "present" in st.query_params
 page = st.navigation(pages, position="hidden" if presenting else "sidebar")
-with ui.no_frame() if presenting else ui.frame():
+with ui.turn(), ui.no_frame() if presenting else ui.frame():
     page.run()

@@ -26,6 +26,7 @@ from opdviz.ui.shell import (
     open_the_lab_s_first,
     ready_made,
     start_job,
+    turn,
 )
 from opdviz.ui.shown import (
     choose_tensor,
@@ -80,6 +81,7 @@ __all__ = [
     "table",
     "tensor_table",
     "trail",
+    "turn",
     "warm",
     "warnings",
 ]

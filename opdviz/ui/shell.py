@@ -1,5 +1,6 @@
 """The frame around every page: the first start, the choice of comparison, the line on what runs."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -16,6 +17,7 @@ from opdviz.ui.shown import choose_picture
 from opdviz.words import duration, plain
 
 LAB_NAME = "lab opd"
+TURN = threading.Lock()
 
 
 @contextmanager
@@ -30,6 +32,16 @@ def frame() -> Iterator[None]:
     with foot:
         links.copy_link()
         choose_picture()
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Pages are drawn one at a time.
+
+    Together they take as long, and the loop that answers everybody has each of them to wait for.
+    """
+    with TURN:
+        yield
 
 
 @contextmanager
