@@ -84,10 +84,13 @@ SPARSITY = (
     share(
         "share", "share", "A share: of coordinates, of directions or of a mask, as the table says.",
         formula="count / numel, or k / r", source=f"{A}, {B}, {D}",
+        chance="For shares unchanged none is drawn: how many coordinates a blind update leaves alone follows from the number "
+        "format. Given the size of the weight, P(moved) has its null.",
         pitfall="Sparsity depends on the number format: the same update is sparser as bf16 than as float32.",
     ),
     word("steps", "grid steps", "|D| in steps of the stored format at the base value (ulp)."),
-    count("count", "count", "Coordinates in the bin."),
+    count("count", "count", "Coordinates in the bin.",
+          chance="For sizes of weights and changes: a Gaussian of the same norm."),
 )  # fmt: skip
 CONCENTRATION = (
     share("top_share", "top share", "The share of coordinates, the most changed first."),

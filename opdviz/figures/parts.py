@@ -35,7 +35,7 @@ def bars(heads: pd.DataFrame) -> go.Figure:
 
 
 def profile(rows: pd.DataFrame, column: str) -> go.Figure:
-    """Bands of rows and of columns: share of energy beside an even spread, or share that moved. Columns: axis, low, high."""
+    """Bands of rows and of columns: share of energy or share that moved, beside an even spread. Columns: axis, low, high."""
     made = make_subplots(
         rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["by row (output)", "by column (input)"]
     )
@@ -45,12 +45,12 @@ def profile(rows: pd.DataFrame, column: str) -> go.Figure:
         middle, width = (part["low"] + part["high"]) / 2, part["high"] - part["low"]
         made.add_trace(
             go.Bar(x=middle, y=part[column], width=width, marker=dict(color=theme.DELTA, line=dict(width=0)), customdata=told,
-                   name=column,                   showlegend=False, hovertemplate="%{customdata[0]}: %{y:.3~%}<extra></extra>"),
+                   name=column, showlegend=False, hovertemplate="%{customdata[0]}: %{y:.3~%}<extra></extra>"),
             row=1, col=at,
         )  # fmt: skip
-        if column == "energy" and len(part):
+        if len(part):
             made.add_trace(
-                go.Scatter(x=middle, y=width / part["high"].max(), mode="lines", name="even spread", showlegend=at == 1,
+                go.Scatter(x=middle, y=even(part, column), mode="lines", name="even spread", showlegend=at == 1,
                            hoverinfo="skip", line=dict(color=theme.CHANCE, dash="dash", width=1.8)),
                 row=1, col=at,
             )  # fmt: skip
@@ -59,6 +59,12 @@ def profile(rows: pd.DataFrame, column: str) -> go.Figure:
     made.update_yaxes(title="share of ||D||²" if column == "energy" else "share that moved", col=1)
     theme.dressed(made, height=300, alt="Profile of the update by bands of rows and columns.")
     return selectable(made, margin=dict(t=44), bargap=0.0)
+
+
+def even(bands: pd.DataFrame, column: str) -> pd.Series:
+    """What each band of one axis would have if all coordinates were alike: its share of them, or the share that moved of all."""
+    size = (bands["high"] - bands["low"]) / bands["high"].max()
+    return size if column == "energy" else size * 0 + float((bands[column] * size).sum())
 
 
 def vocabulary(rows: pd.DataFrame, whole: float) -> go.Figure:

@@ -1,5 +1,7 @@
 """One tensor: cumulative energy, singular values, principal angles, magnitudes, profiles of rows and columns."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -87,25 +89,47 @@ def angles(rows: pd.DataFrame, r: int, turned: pd.DataFrame) -> go.Figure:
     return made.update_layout(margin=dict(t=34))
 
 
-def magnitudes(bins: pd.DataFrame) -> go.Figure:
-    """Histograms of |W| and |D| in quarter octaves on one axis; zeros as bars of their own at the left."""
+def magnitudes(bins: pd.DataFrame, sizes: dict[str, float]) -> go.Figure:
+    """Histograms of |W| and |D| in quarter octaves on one axis, beside Gaussians of the same norm; zeros apart at the left.
+
+    `sizes` has the root mean squares of `base` and `delta`.
+    """
     made = make_subplots(rows=1, cols=2, column_widths=[0.12, 0.88], horizontal_spacing=0.02, shared_yaxes=True)
     for of, name, color in (("base", "|base weight|", theme.BASE), ("delta", "|change|", theme.DELTA)):
-        rows = bins[bins["of"] == of]
-        total = float(rows["count"].sum()) or 1.0
-        zero = float(rows.loc[rows["high"] == 0, "count"].sum()) / total
-        rows = rows[rows["high"] > 0]
+        rows = beside_gaussian(bins, of, sizes[of])
+        zero = 1.0 - float(rows["share"].sum()) if len(rows) else 0.0
         made.add_trace(go.Bar(x=[name], y=[zero], marker_color=color, showlegend=False, opacity=0.75,
                               hovertemplate="exactly zero: %{y:.2%}<extra></extra>"), row=1, col=1)  # fmt: skip
-        made.add_trace(go.Scatter(x=np.log2(rows["low"].astype(float)) + 0.125, y=rows["count"] / total, mode="lines", name=name,
+        middle = np.log2(rows["low"].astype(float)) + 0.125
+        made.add_trace(go.Scatter(x=middle, y=rows["share"], mode="lines", name=name,
                                   line=dict(color=color, width=2.5, shape="hvh"), fill="tozeroy",
                                   hovertemplate="2^%{x:.2f}: %{y:.2%}<extra></extra>"), row=1, col=2)  # fmt: skip
-    theme.dressed(made, height=HEIGHT, alt="Histogram of the sizes of base weights and of changes; zeros apart.",
-                  margin=dict(t=34), barmode="group")  # fmt: skip
+        made.add_trace(go.Scatter(x=middle, y=rows["chance"], mode="lines", name=f"{name}, chance", hoverinfo="skip",
+                                  line=dict(color=color, width=1.5, dash="dash")), row=1, col=2)  # fmt: skip
+    sentence = "Histogram of the sizes of base weights and of changes, beside Gaussians of the same norm; zeros apart."
+    theme.dressed(made, height=HEIGHT, alt=sentence, margin=dict(t=34), barmode="group")
     made.update_xaxes(title="log2 size", row=1, col=2)
     made.update_xaxes(title="zero", showticklabels=False, row=1, col=1)
     made.update_yaxes(tickformat=".0%", row=1, col=1, title="share of coordinates")
     return made
+
+
+def beside_gaussian(bins: pd.DataFrame, of: str, size: float) -> pd.DataFrame:
+    """The bins of |W| or |D| above zero: low, high, `share` of all coordinates and `chance`, a Gaussian's of that rms."""
+    rows = bins[bins["of"] == of]
+    total = float(rows["count"].sum()) or 1.0
+    rows = rows[rows["high"] > 0].astype({"low": float, "high": float})
+    chance = [gaussian_above(low, size) - gaussian_above(high, size) for low, high in zip(rows["low"], rows["high"])]
+    return rows.assign(share=rows["count"] / total, chance=chance)[["low", "high", "share", "chance"]]
+
+
+def gaussian_above(value: float, size: float) -> float:
+    """P(|x| > value) for a Gaussian of root mean square `size`.
+
+    >>> round(gaussian_above(3.0, 1.0), 4)
+    0.0027
+    """
+    return math.erfc(value / (size * math.sqrt(2))) if size > 0 else 0.0
 
 
 def pixels(block: pd.DataFrame) -> go.Figure:

@@ -96,10 +96,17 @@ def magnitudes(run: Run, state: dict) -> View:
     rows = tables.at_headline_precision(rows)
     rows = rows[rows["threshold"] == 0.0]
     row = facts(run, state)
-    reading = f"Root mean square weight {number(row['base_rms'])}, change {number(row['delta_rms'])}."
-    return view(
-        f"Sizes of weights and changes: {state['tensor']}", reading, figures.magnitudes(rows), rows, ("of", "count")
-    )
+    sizes = {"base": float(row["base_rms"]), "delta": float(row["delta_rms"])}
+    told = figures.beside_gaussian(rows, "delta", sizes["delta"])
+    reading = f"Root mean square weight {number(sizes['base'])}, change {number(sizes['delta'])}."
+    large = told[told["low"] >= 3 * sizes["delta"]]
+    if len(large):
+        reading += (
+            f" {percent(large['share'].sum())} of the changes are larger than {number(float(large['low'].min()))}; of a Gaussian "
+            f"of the same norm {percent(figures.gaussian_above(float(large['low'].min()), sizes['delta']))} would be."
+        )
+    title = f"Sizes of weights and changes: {state['tensor']}"
+    return view(title, reading, figures.magnitudes(rows, sizes), rows, ("of", "count", "chance"))
 
 
 def heads_of(run: Run, state: dict) -> list[parts.Part]:
@@ -138,7 +145,8 @@ def bands(run: Run, state: dict) -> View:
     column = {"energy": "energy", "moved": "moved_bfloat16" if wide else "moved"}[quantity]
     top = rows.loc[rows[column].idxmax()]
     where = parts.band(top["axis"], int(top["low"]), int(top["high"]))
-    reading = f"Most in {where}: {percent(top[column])}. Click a bar to see the band."
+    alike = part_figures.even(rows[rows["axis"] == top["axis"]], column)[top.name]
+    reading = f"Most in {where}: {percent(top[column])}; an even spread {percent(alike)}. Click a bar to see the band."
     return view(title, reading, part_figures.profile(rows, column), rows, (quantity, "axis"))
 
 

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from opdviz import published
-from opdviz.figures import coordinates, directions, layers, overview, scatter, tensor, theme
+from opdviz.figures import coordinates, directions, layers, overview, parts, scatter, tensor, theme
 
 
 @pytest.fixture
@@ -227,8 +227,29 @@ def test_zeros_have_a_bar_of_their_own():
             "count": [1, 3, 3, 1],
         }
     )
-    figure = tensor.magnitudes(bins)
+    figure = tensor.magnitudes(bins, {"base": 1.0, "delta": 1.0})
     assert [t.y[0] for t in figure.data if t.type == "bar"] == [0.25, 0.75]
+    (chance,) = traces(figure, "|change|, chance")[:1]
+    assert chance.y[0] == pytest.approx(0.3173 - 0.2340, abs=1e-4)  # of a standard Gaussian's table
+
+
+def test_a_gaussian_s_own_sizes_lie_on_their_chance():
+    values = np.abs(np.random.default_rng(0).standard_normal(200_000)) * 3e-4
+    edges = 2.0 ** (np.arange(-120, 0) / 4)
+    counts = np.histogram(values, edges)[0]
+    bins = pd.DataFrame({"of": "delta", "low": edges[:-1], "high": edges[1:], "count": counts})
+    rows = tensor.beside_gaussian(bins, "delta", 3e-4)
+    assert (rows["share"] - rows["chance"]).abs().max() < 0.003
+    assert rows["chance"].sum() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_bands_stand_beside_an_even_spread():
+    bands = pd.DataFrame({"axis": "row", "low": [0, 10], "high": [10, 40], "energy": [0.5, 0.5], "moved": [0.4, 0.8]})
+    assert parts.even(bands, "energy").tolist() == [0.25, 0.75]
+    assert parts.even(bands, "moved").tolist() == pytest.approx([0.7, 0.7])
+    for column in ("energy", "moved"):
+        (line,) = traces(parts.profile(bands, column), "even spread")
+        assert list(line.y) == pytest.approx(parts.even(bands, column).tolist())
 
 
 def test_pixels_share_one_scale_for_base_and_tuned():
