@@ -9,13 +9,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from opdviz import checkpoint, fingerprint, pairing
+from opdviz import checkpoint, fingerprint, keeping, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.estimate import cost
@@ -25,14 +25,10 @@ from opdviz.pairing import Matching, Pair
 from opdviz.store import (
     FORMAT,
     Store,
-    check,
-    compact_table,
-    decode_part,
     encode_part,
     lock,
-    part_path,
     sweep,
-    write,
+    typed,
 )
 
 SETTINGS = {"seed": 0, "precision": "float64"}
@@ -164,10 +160,10 @@ def compare(
     pairs = chosen_pairs(comparison.matching.pairs, pattern)
     with lock(folder), failure_noted(comparison.key, store):
         sweep(folder)
-        manifest = start_manifest(comparison, store)
-        run(pairs, measures, executor, folder=folder, done=set(manifest["compacted"]), listener=listener)
+        keeper = keeping.Keeper(store, start_manifest(comparison, store))
+        run(pairs, measures, executor, keeper=keeper, listener=listener)
         listener(Progress("writing the tables", 1.0))
-        return compact(comparison, store, manifest)
+        return keeper.compact(p.name for p in comparison.matching.pairs)
 
 
 @contextmanager
@@ -182,13 +178,8 @@ def failure_noted(key: str, store: Store) -> Iterator[None]:
 
 
 def start_manifest(comparison: Comparison, store: Store) -> dict:
-    """The manifest to start from: what is compacted, current and undamaged stays, the rest is dropped."""
+    """The manifest to start from: what is kept, current and undamaged stays, the rest is deleted."""
     matching, key = comparison.matching, comparison.key
-    old = store.manifest(key)
-    current = {f"{m.NAME}@{m.VERSION}" for m in MEASURES}
-    damaged = {fault.split("tables/")[1].split(".")[1] for fault in check(store, key) if "tables/" in fault}
-    kept = {c for c in old.get("compacted", []) if c in current and c.split("@")[0] not in damaged}
-    measures = {c.split("@")[0] for c in kept}
     manifest = {
         "format": FORMAT,
         "key": key,
@@ -203,19 +194,12 @@ def start_manifest(comparison: Comparison, store: Store) -> dict:
         "heads": pairing.head_counts(matching.base.config),
         "notes": matching.base.notes + matching.tuned.notes,
         "same": comparison.prints["base"] == comparison.prints["tuned"],
-        "compacted": sorted(kept),
-        "tables": {t: d for t, d in old.get("tables", {}).items() if t.split(".")[1] in measures},
-    }
+    } | keeping.kept(store, key)
     for table, columns in PAIRING_TABLES.items():
-        keep_table(store, manifest, f"{table}.pairing.parquet", compact_table(table, columns, getattr(matching, table)))
+        rows = typed(table, columns, getattr(matching, table))
+        keeping.write_table(store, manifest, f"{table}.pairing.parquet", rows)
     store.write_manifest(key, manifest)
-    for path in (store.folder(key) / "tables").glob("*.parquet"):
-        if path.name not in manifest["tables"]:
-            path.unlink()
-    for part in (store.folder(key) / "parts").glob("*.json"):
-        _, name, version, _ = part.name.split(".")
-        if f"{name}@{version}" not in current or f"{name}@{version}" in kept:
-            part.unlink()
+    keeping.delete_others(store, manifest)
     return manifest
 
 
@@ -224,14 +208,7 @@ def side_facts(side: Checkpoint, prints: list[str]) -> dict:
     return {"path": str(side.path.resolve()), "label": label(side.path), "fingerprints": prints}
 
 
-def keep_table(store: Store, manifest: dict, name: str, data: bytes) -> None:
-    """Write one compacted table and note its digest."""
-    path = store.folder(manifest["key"]) / "tables" / name
-    write(path, data)
-    manifest["tables"][name] = fingerprint.of_file(path)
-
-
-def run(pairs, measures, executor: Executor, *, folder: Path, done: set[str], listener: Listener) -> None:
+def run(pairs, measures, executor: Executor, *, keeper: keeping.Keeper, listener: Listener) -> None:
     """Measure pairs on an executor and write each part as it comes: first pass for all, then the second.
 
     Raises
@@ -241,7 +218,7 @@ def run(pairs, measures, executor: Executor, *, folder: Path, done: set[str], li
         (pair, missing)
         for group in (FIRST_PASS, SECOND_PASS)
         for pair in sorted(pairs, key=lambda p: (-cost(p, group), p.name))
-        if (missing := missing_measures(pair, [m for m in group if m in measures], folder, done))
+        if (missing := keeper.missing(pair.name, [m for m in group if m in measures]))
     ]
     progress = Progress("measuring", sum(cost(p, m) for p, m in tasks), pairs=len(tasks))
     listener(progress)
@@ -250,12 +227,13 @@ def run(pairs, measures, executor: Executor, *, folder: Path, done: set[str], li
     try:
         while pending or flying:
             while pending and len(flying) < room:
-                pair, modules = pending.pop(looked_at(pending, folder))
+                pair, modules = pending.pop(looked_at(pending, keeper.folder))
                 flying[executor.submit(work_on, pair, [m.NAME for m in modules])] = (pair, modules)
             finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=1.0)
             for future in finished:
                 pair, modules = flying.pop(future)
-                keep_parts(future, pair, folder)
+                for m, data in zip(modules, future.result()):
+                    keeper.keep(pair.name, m, data)
                 progress.done += cost(pair, modules)
                 progress.pairs_done += 1
                 progress.current = pair.name
@@ -267,15 +245,6 @@ def run(pairs, measures, executor: Executor, *, folder: Path, done: set[str], li
         ) from None
 
 
-def missing_measures(pair: Pair, measures: list[ModuleType], folder: Path, done: set[str]) -> list[ModuleType]:
-    """The measures of a pair that are neither compacted nor on disk as a sound part."""
-    return [
-        m
-        for m in measures
-        if f"{m.NAME}@{m.VERSION}" not in done and decode_part(part_path(folder, pair.name, m.NAME, m.VERSION)) is None
-    ]
-
-
 def looked_at(pending: list, folder: Path) -> int:
     """The position of the pair that someone is looking at, named in the file `focus`; the first otherwise."""
     try:
@@ -285,17 +254,10 @@ def looked_at(pending: list, folder: Path) -> int:
     return next((i for i, (pair, _) in enumerate(pending) if pair.name == name), 0)
 
 
-def keep_parts(future: Future, pair: Pair, folder: Path) -> None:
-    """Write the parts that a worker returned."""
-    for name, version, data in future.result():
-        write(part_path(folder, pair.name, name, version), data)
-
-
-def work_on(pair: Pair, names: list[str]) -> list[tuple[str, int, bytes]]:
-    """In a worker: measure one pair, return each measure's part as bytes."""
-    work = Work(pair.base, pair.tuned)
-    chosen = [m for m in MEASURES if m.NAME in names]
-    return [(m.NAME, m.VERSION, encode_part(pair.name, finite(measure(pair, work, m)))) for m in chosen]
+def work_on(pair: Pair, names: list[str]) -> list[bytes]:
+    """In a worker: measure one pair, return the part of each measure named."""
+    work, known = Work(pair.base, pair.tuned), {m.NAME: m for m in MEASURES}
+    return [encode_part(pair.name, finite(measure(pair, work, known[name]))) for name in names]
 
 
 def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:
@@ -305,28 +267,3 @@ def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return {table: [{k: clean(v) for k, v in row.items()} for row in rows] for table, rows in tables.items()}
-
-
-def compact(comparison: Comparison, store: Store, manifest: dict) -> dict:
-    """Turn every complete measure's parts into Parquet, note it in the manifest, and only then delete the parts."""
-    folder = store.folder(comparison.key)
-    names = sorted(
-        p.name for p in comparison.matching.pairs
-    )  # one tensor's rows lie together, where a reader can find them
-    spent = []
-    for m in MEASURES:
-        paths = [part_path(folder, name, m.NAME, m.VERSION) for name in names]
-        if f"{m.NAME}@{m.VERSION}" in manifest["compacted"] or not all(p.is_file() for p in paths):
-            continue
-        parts = [decode_part(p) for p in paths]
-        if not all(parts):
-            continue
-        for table, columns in m.TABLES.items():
-            rows = [row for part in parts for row in part["tables"].get(table, [])]
-            keep_table(store, manifest, f"{table}.{m.NAME}.parquet", compact_table(table, columns, rows))
-        manifest["compacted"] = sorted([*manifest["compacted"], f"{m.NAME}@{m.VERSION}"])
-        spent += paths
-    store.write_manifest(comparison.key, manifest)
-    for path in spent:
-        path.unlink(missing_ok=True)
-    return manifest

@@ -1,10 +1,11 @@
-"""Where finished work is kept: JSON parts while a comparison runs, one Parquet a table and measure when it is done.
+"""Where finished work is kept: JSON parts and bundles of them while a comparison runs, one Parquet a table and measure then.
 
 Layout under the cache folder:
 
     comparisons/<key>/manifest.json                    what was compared, how, which measures at which version
     comparisons/<key>/parts/<pair>.<measure>.<v>.json  one pair under one measure, with a digest of its own bytes
     comparisons/<key>/tables/<table>.<measure>.parquet compacted rows; their digests stand in the manifest
+    comparisons/<key>/tables/<table>.<measure>.<n>.parquet the same of a bundle of pairs; the table `pairs` names them
     comparisons/<key>/blocks/<pair>.<row>.<column>.<size>.parquet   values that someone asked to see
     comparisons/<key>/summaries/<name>.<digest>.parquet what pages ask of the whole, made from these tables
     comparisons/<key>/board.json                       pins and notes
@@ -19,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 FORMAT = 1
 TEMPORARY = ".tmp"
 LONGEST_NAME = 200
+PAIRS = "pairs"  # the table of a bundle that says whose parts it holds
 ROW_GROUP = 1 << 15  # rows of one tensor stand in one or two groups: reading it skips the rest
 KEY = re.compile(r"^[0-9a-f]{16}$")
 TEXT = {
@@ -131,7 +133,14 @@ def sound(found: object) -> bool:
     """Whether a manifest has everything that commands and pages rely on; one that has not is damaged."""
     if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in KINDS.items()):
         return False
+    if not isinstance(bundled := found.get("bundled", {}), dict) or not all(map(counts_of_bundles, bundled.values())):
+        return False
     return all(isinstance(found[side].get(k), str) for side in ("base", "tuned") for k in ("path", "label"))
+
+
+def counts_of_bundles(found: object) -> bool:
+    """Whether this says how many pairs each numbered bundle has."""
+    return isinstance(found, dict) and all(n.isdecimal() and type(count) is int for n, count in found.items())
 
 
 def write(path: Path, data: bytes) -> None:
@@ -204,11 +213,13 @@ def encode_part(name: str, tables: dict[str, list[dict]]) -> bytes:
     return fingerprint.of_bytes(body).encode() + b"\n" + body
 
 
-def decode_part(path: Path) -> dict | None:
-    """A part, or `None` where it is missing or its bytes are not those that were written."""
+def decode_part(path: Path, *, holding: str = "") -> dict | None:
+    """A part, or `None` where it is missing, its bytes are not those that were written, or it has not the table `holding`."""
     try:
         digest, _, body = path.read_bytes().partition(b"\n")
     except OSError:
+        return None
+    if holding and f'"{holding}":'.encode() not in body:
         return None
     return json.loads(body) if digest.decode("ascii", "replace") == fingerprint.of_bytes(body) else None
 
@@ -228,12 +239,19 @@ def column_type(table: str, column: str) -> pa.DataType:
     return pa.float64()
 
 
-def compact_table(table: str, columns: tuple[str, ...], rows: list[dict]) -> bytes:
-    """Rows as the bytes of a Parquet file with every column typed."""
+def typed(table: str, columns: tuple[str, ...], rows: Iterable[dict]) -> pa.Table:
+    """Rows with every column typed."""
+    rows = list(rows)
     schema = pa.schema([(c, column_type(table, c)) for c in columns])
-    arrays = [pa.array([row.get(c) for row in rows], type=schema.field(c).type) for c in columns]
+    return pa.Table.from_arrays(
+        [pa.array([row.get(c) for row in rows], type=schema.field(c).type) for c in columns], schema=schema
+    )
+
+
+def encoded(rows: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd", row_group_size=ROW_GROUP)
+    pq.write_table(rows.combine_chunks(), sink, compression="zstd", row_group_size=ROW_GROUP)
     return sink.getvalue().to_pybytes()
 
 
@@ -243,25 +261,48 @@ def read(store: Store, key: str, table: str, *, where: pc.Expression | None = No
     `where` keeps the rows that fit; compacted files are read only where such rows can be. An empty table (no columns) where
     nothing of it is stored yet.
     """
-    folder = store.folder(key)
-    found = [read_compacted(folder, key, name, where) for name in compacted_names(store, key, table)]
-    rows = [row for part in parts(store, key) for row in part["tables"].get(table, [])]
+    folder, files = store.folder(key), compacted_names(store, key, table)
+    try:
+        found = [read_compacted(folder, key, name, where) for name in files]
+    except CheckFailed:
+        if compacted_names(store, key, table) == files:
+            raise
+        return read(store, key, table, where=where)  # bundles became one file in between
+    rows = [row for part in parts(store, key, table) for row in part["tables"].get(table, [])]
     if rows:
-        columns = tuple(dict.fromkeys(c for row in rows for c in row))
-        live = pa.Table.from_pylist(rows, schema=pa.schema([(c, column_type(table, c)) for c in columns]))
+        live = typed(table, tuple(dict.fromkeys(c for row in rows for c in row)), rows)
         found.append(live if where is None else live.filter(where))
     if not found:
         return pa.table({})
     return pa.concat_tables(found, promote_options="default")
 
 
-def parts(store: Store, key: str) -> Iterator[dict]:
-    """The sound parts of a comparison that are not compacted yet."""
-    compacted = set(store.manifest(key).get("compacted", {}))
+def parts(store: Store, key: str, table: str) -> Iterator[dict]:
+    """The sound parts with rows of a table that are neither compacted nor in a bundle yet."""
+    compacted, bundled = set(store.manifest(key).get("compacted", [])), {}
     for path in sorted((store.folder(key) / "parts").glob("*.json")):
-        measure, version = path.name.split(".")[1:3]
-        if f"{measure}@{version}" not in compacted and (part := decode_part(path)):
+        of = "@".join(path.name.split(".")[1:3])
+        if of in compacted or not (part := decode_part(path, holding=table)):
+            continue
+        if of not in bundled:
+            bundled[of] = bundled_pairs(store, key, of)
+        if part["name"] not in bundled[of]:
             yield part
+
+
+def bundled_pairs(store: Store, key: str, of: str) -> set[str]:
+    """The names of the pairs that are in the bundles of a measure and version."""
+    files = [f"{PAIRS}.{of.split('@')[0]}.{n}.parquet" for n in store.manifest(key).get("bundled", {}).get(of, {})]
+    return {name for f in files for name in read_compacted(store.folder(key), key, f)["name"].to_pylist()}
+
+
+def group_of(file: str) -> tuple[str, ...]:
+    """What a stored table belongs to: a measure, or a measure and the number of a bundle.
+
+    >>> group_of("spectrum.geometry.parquet"), group_of("spectrum.geometry.3.parquet")
+    (('geometry',), ('geometry', '3'))
+    """
+    return tuple(file.split(".")[1:-1])
 
 
 def compacted_names(store: Store, key: str, table: str) -> list[str]:
@@ -284,8 +325,9 @@ def read_compacted(folder: Path, key: str, name: str, where: pc.Expression | Non
 
 
 def part_count(store: Store, key: str) -> int:
-    """How many parts of a running comparison are on disk."""
-    return sum(1 for _ in (store.folder(key) / "parts").glob("*.json"))
+    """How many parts of a running comparison are on disk, loose or in bundles."""
+    bundled = sum(sum(counts.values()) for counts in store.manifest(key).get("bundled", {}).values())
+    return bundled + sum(1 for _ in (store.folder(key) / "parts").glob("*.json"))
 
 
 def check(store: Store, key: str) -> list[str]:

@@ -14,7 +14,7 @@ STEPS = (
     ("linalg", "pairing"),
     ("measures.visibility", "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
-    ("store", "masks", "overlap", "tables", "protocols", "published", "summaries", "board"),
+    ("store", "keeping", "masks", "overlap", "tables", "protocols", "published", "summaries", "board"),
     ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "choosing", "parts", "lab.recipes",
      "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.results", "lab.claims", "lab.subnetwork", "lab.callbacks",
      "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",

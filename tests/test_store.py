@@ -72,7 +72,7 @@ def test_a_leftover_temporary_is_swept_and_is_no_fault(store):
 
 def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
     rows = [{"name": "a", "rank": None, "coverage": None}]
-    (tmp_path / "t.parquet").write_bytes(stores.compact_table("coverage", ("name", "rank", "coverage"), rows))
+    (tmp_path / "t.parquet").write_bytes(stores.encoded(stores.typed("coverage", ("name", "rank", "coverage"), rows)))
     schema = pq.read_schema(tmp_path / "t.parquet")
     assert [str(schema.field(c).type) for c in schema.names] == ["string", "int64", "double"]
 

@@ -18,6 +18,11 @@ SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
 MEASURES = (*FIRST_PASS, *SECOND_PASS)
 
 
+def measure_id(module: ModuleType) -> str:
+    """A measure with its version, as the manifest names it."""
+    return f"{module.NAME}@{module.VERSION}"
+
+
 def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]:
     """One measure's rows of one pair, or the reason why it has none."""
     reason = refusal(pair, work, module)

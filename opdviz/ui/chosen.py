@@ -21,7 +21,6 @@ from opdviz.words import count, plain
 
 POLL = "1s"
 PARTS_POLL = "4s"
-MOST_PARTS = 6_000  # read one by one for every table: beyond these a page would take longer than anybody waits
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,6 @@ def need_comparison() -> Chosen:
     chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
     if chosen.state == "running":
         st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)  # one at work in a terminal, as well as a job
-    if (parts := part_count(made, key)) > MOST_PARTS:
-        st.header("Too much to draw while it is in pieces", anchor=False)
-        st.info(
-            f"{tables.done_share(made, key):.0%} of this comparison is there, in {parts:,} pieces. Its pages open when it is "
-            "done; what is there is kept. `opdviz compare` goes on where it stopped."
-        )
-        links.end()
     if chosen.state in ("partial", "failed"):
         share = tables.done_share(made, key)
         st.warning(

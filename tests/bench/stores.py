@@ -1,6 +1,7 @@
 """Stores as large as those of real models, made from the rows of a small real comparison: only names and noise are new.
 
-python -m tests.bench.stores FOLDER TENSORS     writes a cache with one comparison of about so many tensors
+python -m tests.bench.stores FOLDER TENSORS          writes a cache with one comparison of about so many tensors
+python -m tests.bench.stores FOLDER TENSORS --half   the same while it is computed: half of it is there, in bundles
 """
 
 import sys
@@ -12,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from opdviz import analysis, checkpoint, fingerprint, measures, summaries
+from opdviz import analysis, checkpoint, fingerprint, keeping, measures, summaries
 from opdviz.naming import parse
-from opdviz.store import ROW_GROUP, Store, compact_table, read, read_compacted
+from opdviz.store import PAIRS, ROW_GROUP, Store, read, read_compacted, typed
 from opdviz.workers import pool
 from tests.conftest import GOLDEN
 
@@ -98,7 +99,7 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
             rows = read_compacted(little.folder(comparison.key), comparison.key, f"{name_}.parquet")
             keep(store, manifest, f"{name_}.parquet", spread(rows, wanted))
         for table, columns in analysis.PAIRING_TABLES.items():
-            analysis.keep_table(store, manifest, f"{table}.pairing.parquet", compact_table(table, columns, []))
+            keeping.write_table(store, manifest, f"{table}.pairing.parquet", typed(table, columns, []))
     store.write_manifest(key, manifest)
     manifest["parameters"] = int(pc.sum(read(store, key, "tensors")["numel"]).as_py())
     store.write_manifest(key, manifest)
@@ -107,5 +108,36 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
     return key
 
 
+def unfinish(root: Path, key: str) -> None:
+    """Turn a finished comparison into one that is half computed, as a run leaves it: every table in bundles."""
+    store, manifest = Store(root), Store(root).manifest(key)
+    names = read(store, key, "tensors")["name"].take(
+        np.random.default_rng(0).permutation(manifest["pairs"])[: manifest["pairs"] // 2]
+    )
+    manifest |= {"compacted": [], "bundled": {}}
+    for m in measures.MEASURES:
+        noted = manifest["bundled"].setdefault(measures.measure_id(m), {})
+        whole = {t: manifest["tables"].pop(f"{t}.{m.NAME}.parquet") and store.folder(key) / "tables" / f"{t}.{m.NAME}.parquet"
+                 for t in m.TABLES}  # fmt: skip
+        rows = {table: pq.read_table(path) for table, path in whole.items()}
+        for number, low in enumerate(range(0, len(names), keeping.BUNDLE)):
+            some = names.slice(low, keeping.BUNDLE).combine_chunks()
+            for table in m.TABLES:
+                keep(
+                    store,
+                    manifest,
+                    f"{table}.{m.NAME}.{number}.parquet",
+                    rows[table].filter(pc.is_in(rows[table]["name"], some)),
+                )
+            keep(store, manifest, f"{PAIRS}.{m.NAME}.{number}.parquet", pa.table({"name": some}))
+            noted[str(number)] = len(some)
+        for path in whole.values():
+            path.unlink()
+    store.write_manifest(key, manifest)
+
+
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1]), int(sys.argv[2])))
+    made = build(Path(sys.argv[1]), int(sys.argv[2]))
+    if sys.argv[3:] == ["--half"]:
+        unfinish(Path(sys.argv[1]), made)
+    print(made)
