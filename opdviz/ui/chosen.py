@@ -34,12 +34,17 @@ class Chosen:
 
     @property
     def stamp(self) -> tuple:
-        """What changes when more of the comparison is on disk: the key of everything cached."""
+        """What changes when more of the comparison is on disk: the key of everything cached.
+
+        A run that makes bundles writes its manifest all the time; then the count says when there is enough more to draw.
+        """
+        count = coarse(part_count(self.store, self.key))
+        if bundled := self.manifest.get("bundled"):
+            return *self.manifest["compacted"], *sorted(bundled), count
         try:
-            written = (self.store.folder(self.key) / "manifest.json").stat().st_mtime_ns
+            return (self.store.folder(self.key) / "manifest.json").stat().st_mtime_ns, count
         except OSError:
-            written = 0
-        return written, coarse(part_count(self.store, self.key))
+            return 0, count
 
     @cached_property
     def board(self) -> dict:
