@@ -9,13 +9,13 @@ from opdviz.figures import theme
 from opdviz.words import number
 
 STRIPS = (
-    ("relative_norm", "relative norm of the update", "%", True),
-    ("sparsity_absolute_1e-5", "coordinates unchanged, |D| ≤ 1e-5", "%", False),
-    ("top16_energy", "energy of the top 16 directions, median", "%", False),
-    ("stable_rank", "stable rank, median", "", True),
-    ("coverage_principal_10pct", "moved on principal weights, median", "%", False),
-    ("coverage_low_magnitude_10pct", "moved on near-zero weights, median", "%", False),
-)
+    ("relative_norm", "relative norm of the update", "%", True, "relative_norm"),
+    ("sparsity_absolute_1e-5", "coordinates unchanged, |D| ≤ 1e-5", "%", False, "sparsity_absolute"),
+    ("top16_energy", "energy of the top 16 directions, median", "%", False, "top16_energy"),
+    ("stable_rank", "stable rank, median", "", True, "stable_rank"),
+    ("coverage_principal_10pct", "moved on principal weights, median", "%", False, "principal_coverage"),
+    ("coverage_low_magnitude_10pct", "moved on near-zero weights, median", "%", False, "low_magnitude_coverage"),
+)  # the last: the same of one tensor, to be mapped by layer
 
 
 def recipe_of(text: str) -> str:
@@ -32,11 +32,11 @@ def recipe_of(text: str) -> str:
 
 
 def strips(headline: list[dict], published: list[dict]) -> go.Figure:
-    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value."""
+    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value, which knows what to map."""
     mine = {row["quantity"]: row for row in headline}
     made = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
     shown: set[str] = set()
-    for at, (quantity, title, unit, log) in enumerate(STRIPS, start=1):
+    for at, (quantity, title, unit, log, mapped) in enumerate(STRIPS, start=1):
         rows = [row for row in published if row["quantity"] == quantity]
         for recipe in theme.RECIPES:
             part = [row for row in rows if recipe_of(row["recipe"]) == recipe]
@@ -49,7 +49,7 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
             shown.add("chance")
         if value is not None and (value > 0 or not log):  # zero has no place on a logarithmic axis; it stands in words
-            made.add_trace(diamond(value, unit, "this run" not in shown), row=at, col=1)
+            made.add_trace(diamond(value, unit, mapped, "this run" not in shown), row=at, col=1)
             shown.add("this run")
         values = [row["value"] for row in rows] + [x for x in (chance, value) if x is not None]
         made.update_xaxes(**strip_axis(values, log), row=at, col=1)
@@ -65,6 +65,7 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             text=told, xref="paper", x=1.01, xanchor="left", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="left",
         )  # fmt: skip
+    made.update_traces(unselected=dict(marker=dict(opacity=1)))  # a click opens something; nothing fades
     sentence = "Strip plot of six headline quantities of this run beside published pairs and chance."
     return theme.dressed(
         made,
@@ -72,6 +73,8 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
         alt=sentence,
         margin=dict(l=270, r=100, t=50, b=26),
         legend=dict(y=1.03, x=0, itemsizing="constant"),
+        hovermode="closest",
+        dragmode=False,
     )
 
 
@@ -87,11 +90,8 @@ def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
         name=recipe,
         legendgroup=recipe,
         showlegend=legend,
-        customdata=[[row["pair"], row["recipe"], row["aggregation"], row["paper"]] for row in rows],
-        hovertemplate="%{x} "
-        + unit
-        + " · %{customdata[1]}<br>%{customdata[0]}<br>%{customdata[2]}, arXiv %{customdata[3]}"
-        "<extra></extra>",
+        hovertext=[f"{row['recipe']}<br>{row['pair']}<br>{row['aggregation']}, arXiv {row['paper']}" for row in rows],
+        hovertemplate="%{x} " + unit + " · %{hovertext}<extra></extra>",
     )
 
 
@@ -104,12 +104,12 @@ def chance_mark(chance: float, unit: str, legend: bool) -> go.Scatter:
     )  # fmt: skip
 
 
-def diamond(value: float, unit: str, legend: bool) -> go.Scatter:
+def diamond(value: float, unit: str, mapped: str, legend: bool) -> go.Scatter:
     """This run's value."""
     return go.Scatter(
         x=[value], y=[0.3], mode="markers", marker=dict(symbol="diamond", size=15, color=theme.TUNED), cliponaxis=False,
-        name="this run", legendgroup="run", showlegend=legend,
-        hovertemplate="this run %{x:.4g} " + unit + "<extra></extra>",
+        name="this run", legendgroup="run", showlegend=legend, customdata=[[mapped]],
+        hovertemplate="this run %{x:.4g} " + unit + " · click to see it by layer<extra></extra>",
     )  # fmt: skip
 
 

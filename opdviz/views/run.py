@@ -25,7 +25,10 @@ def headline(run: Run, state: dict) -> View:
         )
     rows = run.summary("headline").replace({np.nan: None}).to_dict("records")
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    reading = sentences.overview(rows, published.numbers()) + " Ticks are the paper's published pairs, by recipe."
+    reading = (
+        sentences.overview(rows, published.numbers())
+        + " Ticks are the paper's published pairs, by recipe; a diamond opens its map."
+    )
     terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
     return view(title, reading, overview.strips(rows, paper), run.summary("headline"), terms)
 

@@ -5,11 +5,17 @@ import streamlit as st
 from opdviz import sentences, ui
 from opdviz.words import count
 
+
+def open_quantity(data: list) -> None:
+    """In a callback: the map of a diamond's quantity."""
+    ui.links.goto("pages/run/layers.py", {"quantity": data[0]})
+
+
 chosen = ui.need_comparison()
 ui.heading("What changed, and how much of it is more than chance", chosen)
 tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
 ui.warnings(chosen, tensors)
-ui.show("headline", chosen)
+ui.show("headline", chosen, on_click=open_quantity)
 
 st.subheader("By block", anchor=False)
 blocks = ui.summary(chosen, "blocks")

@@ -30,6 +30,16 @@ def shown(page, title: str) -> dict:
     )
 
 
+def test_a_diamond_of_the_overview_opens_its_map(server, visit):
+    page = visit(f"{server.address}/overview")
+    title = "Six headline quantities"
+    value = figure(page, title).evaluate("d => d.data.find(t => t.name == 'this run' && t.xaxis == 'x3').x[0]")
+    press(page, title, value, 0.3, "3")
+    page.wait_for_url(re.compile("/layers"), timeout=15_000)
+    figure(page, "Energy of the top 16 by layer and module")
+    assert "quantity=energy+of+the+top+16" in page.url
+
+
 def test_from_the_map_to_a_tensor_to_a_head_to_its_values_and_back(server, visit):
     page = visit(f"{server.address}/layers?block=attention&kinds=matrices")
     module = figure(page, "by layer and module").evaluate("d => d._fullLayout.yaxis.ticktext[0]")

@@ -7,6 +7,7 @@ import pytest
 
 from opdviz import published
 from opdviz.figures import coordinates, directions, layers, overview, parts, scatter, tensor, theme
+from opdviz.quantities import MAPPED
 
 
 @pytest.fixture
@@ -51,6 +52,12 @@ def test_the_strips_show_the_run_beside_published_pairs_and_chance():
     opd = [r["value"] for r in published.rows("relative_norm") if overview.recipe_of(r["recipe"]) == "OPD"]
     assert sorted(traces(figure, "OPD")[0].x) == sorted(opd)
     assert "chance 14.6" in " ".join(a.text for a in figure.layout.annotations)
+    assert [t.customdata[0][0] for t in traces(figure, "this run")] == ["relative_norm", "top16_energy"]
+    assert not any(len(t.customdata) for t in figure.data if t.name != "this run" and t.customdata is not None)
+
+
+def test_what_a_diamond_opens_can_be_mapped():
+    assert {mapped for *_, mapped in overview.STRIPS} <= set(MAPPED)
 
 
 def test_the_heatmap_has_a_cell_a_tensor_and_a_mark_to_click(tensors):
