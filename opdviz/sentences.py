@@ -66,7 +66,7 @@ def layers(rows: pd.DataFrame, quantity_label: str, quantity: str) -> str:
     at = sorted(int(x) for x in top.loc[top["module"] == module, "layer"])
     where = f"layer {at[0]}" if at[0] == at[-1] else f"layers {at[0]} to {at[-1]}"
     found = f"{quantity_label[0].upper()}{quantity_label[1:]} is largest in {plain(module)} of {where}."
-    return found + " Movement is not importance. Click a cell to open its tensor."
+    return found + " Movement is not importance."
 
 
 def directions(rows: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ MODULE_ORDER = ("qkv", "query", "q_proj", "key", "k_proj", "value", "v_proj", "o
 MOST_LABELS = 220
 MOST_COLUMNS = 16
 MOST_CLICKS = 2_500
-CLICK = {False: "click opens it", True: "mean of {} · click shows them"}
+HOLDS = {False: "one tensor", True: "mean of {} tensors"}
 
 
 class Cell(NamedTuple):
@@ -161,7 +161,7 @@ def click_marks(
     cells = placed.groupby(["module", x]).agg(name=("name", "first"), count=("name", "size"), layer=("layer", "first"))
     told = times if over_chance else (lambda v: label(v, quantity))
     data = [
-        ["" if row.count > 1 else row.name, int(row.layer), theme.literal(module), module, CLICK[row.count > 1].format(row.count),
+        ["" if row.count > 1 else row.name, int(row.layer), theme.literal(module), module, HOLDS[row.count > 1].format(row.count),
          told(grid.at[module, at]) or "did not move"]
         for module, at, row in ((m, a, Cell(*r)) for (m, a), r in zip(cells.index, cells.itertuples(index=False)))
     ]  # fmt: skip

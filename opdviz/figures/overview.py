@@ -109,7 +109,7 @@ def diamond(value: float, unit: str, mapped: str, legend: bool) -> go.Scatter:
     return go.Scatter(
         x=[value], y=[0.3], mode="markers", marker=dict(symbol="diamond", size=15, color=theme.TUNED), cliponaxis=False,
         name="this run", legendgroup="run", showlegend=legend, customdata=[[mapped]],
-        hovertemplate="this run %{x:.4g} " + unit + " · click to see it by layer<extra></extra>",
+        hovertemplate="this run %{x:.4g} " + unit + "<extra></extra>",
     )  # fmt: skip
 
 

@@ -24,14 +24,14 @@ def reading(sentence: str) -> None:
     st.markdown(sentence)
 
 
-def show(name: str, chosen: Chosen, *, on_click: Callable[[list], None] | None = None) -> None:
-    """A view of the chosen comparison in the page's state; a click on a mark hands its custom data to `on_click`."""
+def show(name: str, chosen: Chosen, *, on_click: Callable[[list], None] | None = None, hint: str = "") -> None:
+    """A view of the chosen comparison in the page's state; a click hands a mark's custom data to `on_click`, as `hint` says."""
     state = links.state()
     view = chosen.view(name, state)
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
-    reading(view.reading)
+    reading(f"{view.reading} {hint}".strip())
     chart(view.figure, name, on_click)
     with below(name, view.data, view.terms):
         if not read_only() and st.button(

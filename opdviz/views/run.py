@@ -25,10 +25,7 @@ def headline(run: Run, state: dict) -> View:
         )
     rows = run.summary("headline").replace({np.nan: None}).to_dict("records")
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    reading = (
-        sentences.overview(rows, published.numbers())
-        + " Ticks are the paper's published pairs, by recipe; a diamond opens its map."
-    )
+    reading = sentences.overview(rows, published.numbers()) + " Ticks are the paper's published pairs, by recipe."
     terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
     return view(title, reading, overview.strips(rows, paper), run.summary("headline"), terms)
 
@@ -125,9 +122,7 @@ def scatter(run: Run, state: dict) -> View:
     )  # Spearman's, without loading scipy for it
     reading = f"{len(both):,} tensors; rank correlation {number(rank, 2)}. Dashed: median chance, where there is one."
     if len(both) > theme.MOST_MARKS:
-        reading += " Colour counts tensors; those that stand alone are marks. Click a mark to open its tensor."
-    else:
-        reading += " Click a mark to open its tensor."
+        reading += " Colour counts tensors; those that stand alone are marks."
     columns = list(dict.fromkeys(["name", "block", x, y, *filter(None, (CHANCE_OF.get(q) for q in (x, y)))]))
     return view(title, reading, scatters.scatter(both, x, y), both[columns], tuple(dict.fromkeys((x, y))))
 
@@ -157,7 +152,7 @@ def stable_rank(run: Run, state: dict) -> View:
     if not known(rows, "stable_rank_chance"):
         return View(title, "No spectrum yet. It appears here as soon as it is computed.")
     columns = ["name", "module", "block", "layer", "stable_rank", "stable_rank_chance"]
-    reading = f"{sentences.directions(rows)} Every dot is a matrix; click one to open it.{thinning(len(rows))}"
+    reading = f"{sentences.directions(rows)} Every dot is a matrix.{thinning(len(rows))}"
     return view(title, reading, directions.stable_rank_strip(rows), rows[columns], ("stable_rank",))
 
 

@@ -129,9 +129,7 @@ def heads(run: Run, state: dict) -> View:
         return View(title, "This tensor has no attention heads that its configuration tells, or it did not move.")
     top = rows.loc[rows["energy"].idxmax()]
     reading = f"{top['part'].capitalize()} holds {percent(top['energy'])} of the update; an even spread {percent(top['even'])}."
-    return view(
-        title, f"{reading} Click a bar to see the head.", part_figures.bars(rows), rows, ("energy_share", "moved")
-    )
+    return view(title, reading, part_figures.bars(rows), rows, ("energy_share", "moved"))
 
 
 def bands(run: Run, state: dict) -> View:
@@ -146,7 +144,7 @@ def bands(run: Run, state: dict) -> View:
     top = rows.loc[rows[column].idxmax()]
     where = parts.band(top["axis"], int(top["low"]), int(top["high"]))
     alike = part_figures.even(rows[rows["axis"] == top["axis"]], column)[top.name]
-    reading = f"Most in {where}: {percent(top[column])}; an even spread {percent(alike)}. Click a bar to see the band."
+    reading = f"Most in {where}: {percent(top[column])}; an even spread {percent(alike)}."
     return view(title, reading, part_figures.profile(rows, column), rows, (quantity, "axis"))
 
 
@@ -164,7 +162,7 @@ def vocabulary(run: Run, state: dict) -> View:
     reading = (
         f"{int(row['untouched_rows']):,} of {int(row['rows']):,} rows are unchanged as stored, "
         f"{int(row['decayed_rows']):,} only shrank. "
-        f"Dashed: the whole tensor. Click a row to see it."
+        f"Dashed: the whole tensor."
     )
     figure = part_figures.vocabulary(rows.head(MOST_ROWS), float(row["relative_norm"]))
     return view(title, reading, figure, rows, ("relative_norm", "shrink", "token"))

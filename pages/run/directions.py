@@ -13,10 +13,10 @@ def open_mark(data: list) -> None:
 chosen = ui.need_comparison()
 ui.heading("In which directions", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
 ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
-ui.show("stable_rank", chosen, on_click=open_mark)
+ui.show("stable_rank", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
 tails = ui.summary(chosen, "tails").set_index("name")["ratio"]
 st.markdown(sentences.rounding(tails, ", ".join(chosen.manifest["dtypes"])))
 st.subheader("Does it lie in the base's leading directions?", anchor=False)
-ui.show("projection", chosen, on_click=open_mark)
+ui.show("projection", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
 st.subheader("How far did the base's leading directions turn?", anchor=False)
-ui.show("rotation", chosen, on_click=open_mark)
+ui.show("rotation", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")

@@ -65,9 +65,9 @@ if said := choosing.described(state):
         st.button("Show all", key="clear", type="tertiary", on_click=links.clear,
                   args=(("tower", "block", "module", "layers", "expert", "kinds", "tensors"),))  # fmt: skip
 if rows["layer"].notna().any():
-    ui.show("layers", chosen, on_click=open_cell)
+    ui.show("layers", chosen, on_click=open_cell, hint="Click a cell to open it.")
 if rows["layer"].isna().any():
-    ui.show("strip", chosen, on_click=open_mark)
+    ui.show("strip", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
 ui.notes(chosen, rows)
 
 st.subheader("Two quantities against each other", anchor=False)
@@ -75,7 +75,7 @@ first, second, _ = st.columns([3, 3, 6])
 links.choose(first, "Across", there, "x")
 upward = sorted(there, key=lambda q: q != "stable_rank")
 links.choose(second, "Upward", upward, "y")
-ui.show("scatter", chosen, on_click=open_mark)
+ui.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
 
 st.subheader("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")

@@ -15,7 +15,7 @@ chosen = ui.need_comparison()
 ui.heading("What changed, and how much of it is more than chance", chosen)
 tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
 ui.warnings(chosen, tensors)
-ui.show("headline", chosen, on_click=open_quantity)
+ui.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to see it by layer.")
 
 st.subheader("By block", anchor=False)
 blocks = ui.summary(chosen, "blocks")

@@ -50,14 +50,14 @@ def open_part(data: list) -> None:
 
 if heads := tensor.heads_of(chosen.run, {"tensor": name}):
     st.subheader(f"Its {len(heads)} heads", anchor=False)
-    ui.show("heads", chosen, on_click=open_part)
+    ui.show("heads", chosen, on_click=open_part, hint="Click a bar to see the head.")
 if row["block"] in ("embedding", "head") and row.notna()["rows"]:
     st.subheader("The most moved rows", anchor=False)
-    ui.show("vocabulary", chosen, on_click=open_part)
+    ui.show("vocabulary", chosen, on_click=open_part, hint="Click a bar to see the row.")
 if row.notna()["rows"]:
     st.subheader("Rows and columns", anchor=False)
     links.switch(st, "Profile of", ("energy", "moved"), "profile")
-    ui.show("bands", chosen, on_click=open_part)
+    ui.show("bands", chosen, on_click=open_part, hint="Click a bar to see the band.")
     ui.part_table(chosen, name)
 st.subheader("Sizes of weights and changes", anchor=False)
 ui.show("magnitudes", chosen)

@@ -42,6 +42,9 @@ def test_every_view_says_what_it_shows_reads_itself_and_hands_out_its_data(run, 
     assert theme.literal(view.title.split(": ", 1)[0]) in told
     assert (tensor if views.VIEWS[name][1] == "tensor" else run.name) in told
     assert any(c.isdigit() for c in view.reading), view.reading
+    assert "click" not in f"{view.reading} {view.figure.to_json()}".lower().replace("clickmode", ""), (
+        "pins take no clicks"
+    )
     assert theme.alt(view.figure).endswith(".")
     assert len(view.data)
     assert view.terms and set(view.terms) <= set(QUANTITIES)
