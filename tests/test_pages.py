@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -172,3 +173,13 @@ def test_damaged_results_are_one_line_on_the_lab_s_page(tmp_path):
     (tmp_path / "lab" / "results" / "runs.parquet").write_bytes(b"no parquet")
     cold, _ = drawn("pages/learn/lab.py", tmp_path)
     assert len(cold["errors"]) == 1 and "lab evaluate" in cold["errors"][0]
+
+
+@pytest.mark.parametrize("page", [p for p in RUN_PAGES if "part" not in p])
+def test_a_damaged_table_is_one_line_on_every_page(page, cache, tmp_path):
+    shutil.copytree(cache, tmp_path / "damaged")
+    (file,) = (f for f in (tmp_path / "damaged").rglob("tables/tensors.magnitude.0.parquet"))
+    file.write_bytes(file.read_bytes()[:300])
+    for turn in drawn(page, tmp_path / "damaged", {"comparison": Store(cache).resolve("b")}):
+        assert any("missing or damaged; compare the pair again" in told for told in turn["errors"]), turn["errors"]
+        assert len(turn["errors"]) == 1

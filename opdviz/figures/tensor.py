@@ -86,7 +86,7 @@ def angles(rows: pd.DataFrame, r: int, turned: pd.DataFrame) -> go.Figure:
                                       line=dict(color=color, dash="dot", width=1.5)))  # fmt: skip
     made.update_xaxes(title=f"principal angle, smallest first (k = {k} of {r:,})")
     made.update_yaxes(title="degrees", rangemode="tozero")
-    return made.update_layout(margin=dict(t=34))
+    return made.update_layout(margin=dict(t=50))
 
 
 def magnitudes(bins: pd.DataFrame, sizes: dict[str, float]) -> go.Figure:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -27,7 +27,7 @@ def frame() -> Iterator[None]:
         choose_comparison()
         job_line()
         foot = st.container()
-    with suppress(links.PageEnd):
+    with said():
         yield
     with foot:
         links.copy_link()
@@ -48,8 +48,20 @@ def turn() -> Iterator[None]:
 def no_frame() -> Iterator[None]:
     """A presentation: the page alone, of the comparison that the address names."""
     comparison_of_link()
-    with suppress(links.PageEnd):
+    with said():
         yield
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """A page that ends early, or says in one line what it cannot do: a table is damaged, the disk is full."""
+    try:
+        yield
+    except links.PageEnd:
+        pass
+    except OpdvizError as error:
+        st.header("This page stops here", anchor=False)
+        st.error(plain(error, limit=600))
 
 
 def first_start() -> None:
