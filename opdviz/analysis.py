@@ -5,13 +5,14 @@ the parts on disk are whole and the next run takes them up.
 """
 
 import fnmatch
+import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -19,14 +20,16 @@ from opdviz import checkpoint, fingerprint, keeping, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.estimate import cost
-from opdviz.linalg import Work
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
+from opdviz.measures.sides import work_of
 from opdviz.pairing import Matching, Pair
 from opdviz.store import (
     FORMAT,
     Store,
     encode_part,
     lock,
+    outdated,
+    running,
     sweep,
     typed,
 )
@@ -82,14 +85,14 @@ class Comparison:
     """Two matched checkpoints under the key of their contents."""
 
     key: str
-    name: str
+    name: str | None  # as somebody asked for it
     matching: Matching
     prints: dict[str, list[str]]
 
 
 def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener) -> Comparison:
     """Match the checkpoints and read their files once for the fingerprints that make the key."""
-    matching = pairing.match(base, tuned)
+    matching = pairing.match(base, tuned, look=True)
     memory_ = fingerprint.Memory(store.root / "fingerprints.json")
     files = [*base.files, *tuned.files]
     progress = Progress("reading the files", sum(f.stat().st_size for f in files))
@@ -107,8 +110,30 @@ def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None,
     except OSError as error:
         raise MachineError(f"write({memory_.path.name}): {error.strerror}; make room and run it again.") from None
     settings = [f"{k}={v}" for k, v in sorted(SETTINGS.items())]
-    key = fingerprint.of_bytes(*prints["base"], "to", *prints["tuned"], *settings)[:16]
-    return Comparison(key, name or f"{label(base.path)}..{label(tuned.path)}", matching, prints)
+    key = fingerprint.of_bytes(*prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching))[:16]
+    adopt(store, key, prints)
+    return Comparison(key, name, matching, prints)
+
+
+def pairing_digest(matching: Matching) -> str:
+    """What decides the numbers besides the weights: which tensors pair, how each is cut and named, the sizes of heads.
+
+    A configuration that ties a head or splits attention otherwise gives another comparison, and so do other rules.
+    """
+    pairs = [(p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *astuple(p.place)) for p in matching.pairs]
+    return fingerprint.of_bytes(json.dumps([pairs, pairing.head_counts(matching.base.config)], sort_keys=True))
+
+
+def adopt(store: Store, key: str, prints: dict[str, list[str]]) -> None:
+    """Take over what an earlier version kept of these files: its name, board and notes; its tables are measured again."""
+    if store.folder(key).exists():
+        return
+    for old in store.keys():
+        manifest = store.manifest(old)
+        same = all(manifest[side].get("fingerprints") == prints[side] for side in ("base", "tuned"))
+        if same and outdated(manifest) and not running(store.folder(old)):
+            store.folder(old).rename(store.folder(key))
+            return
 
 
 def label(path: Path) -> str:
@@ -180,10 +205,11 @@ def failure_noted(key: str, store: Store) -> Iterator[None]:
 def start_manifest(comparison: Comparison, store: Store) -> dict:
     """The manifest to start from: what is kept, current and undamaged stays, the rest is deleted."""
     matching, key = comparison.matching, comparison.key
+    known = store.manifest(key).get("name")  # given by somebody, here or by `rename`
     manifest = {
         "format": FORMAT,
         "key": key,
-        "name": comparison.name,
+        "name": comparison.name or known or f"{label(matching.base.path)}..{label(matching.tuned.path)}",
         "base": side_facts(matching.base, comparison.prints["base"]),
         "tuned": side_facts(matching.tuned, comparison.prints["tuned"]),
         "settings": SETTINGS,
@@ -192,7 +218,7 @@ def start_manifest(comparison: Comparison, store: Store) -> dict:
         "parameters": matching.parameters,
         "dtypes": sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs}),
         "heads": pairing.head_counts(matching.base.config),
-        "notes": matching.base.notes + matching.tuned.notes,
+        "notes": matching.base.notes + matching.tuned.notes + matching.contradictions,
         "same": comparison.prints["base"] == comparison.prints["tuned"],
     } | keeping.kept(store, key)
     for table, columns in PAIRING_TABLES.items():
@@ -256,7 +282,7 @@ def looked_at(pending: list, folder: Path) -> int:
 
 def work_on(pair: Pair, names: list[str]) -> list[bytes]:
     """In a worker: measure one pair, return the part of each measure named."""
-    work, known = Work(pair.base, pair.tuned), {m.NAME: m for m in MEASURES}
+    work, known = work_of(pair), {m.NAME: m for m in MEASURES}
     return [encode_part(pair.name, finite(measure(pair, work, known[name]))) for name in names]
 
 

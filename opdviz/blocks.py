@@ -22,7 +22,7 @@ def keep_block(store: Store, key: str, name: str, row: int, column: int, size: i
     """
     manifest = store.manifest(key)
     sides = [checkpoint.open(unchanged(store, manifest, side)) for side in ("base", "tuned")]
-    pair = next((p for p in pairing.match(*sides).pairs if p.name == name), None)
+    pair = next((p for p in pairing.match(*sides, look=True).pairs if p.name == name), None)
     if pair is None:
         raise RequestError(f"block({one_line(name, limit=80)}): no such tensor in this comparison.")
     rows, columns = pair.shape if len(pair.shape) == 2 else (1, pair.numel)

@@ -213,11 +213,13 @@ def verify(options: argparse.Namespace) -> None:
 
 def rename(options: argparse.Namespace) -> None:
     """`opdviz rename`."""
-    from opdviz.store import checked_name
+    from opdviz.store import checked_name, lock
 
     store = store_of(options)
     key = store.resolve(options.key)
-    store.write_manifest(key, store.manifest(key) | {"name": checked_name(options.name)})
+    name = checked_name(options.name)
+    with lock(store.folder(key)):  # a run that goes on would write its own manifest over this one
+        store.write_manifest(key, store.manifest(key) | {"name": name})
 
 
 def forget(options: argparse.Namespace) -> None:

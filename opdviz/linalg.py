@@ -16,6 +16,7 @@ from opdviz.checkpoint.formats import round_bfloat16
 
 SHARES = (0.01, 0.05, 0.1, 0.2)
 FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
+RESOLVED = 16 * FLOOR  # of the largest singular value: what stands above it is no rounding of a Gram matrix
 BLOCK = 1 << 18
 FIXED_K = 512
 LONG_R = 1024
@@ -53,6 +54,16 @@ def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
     return Spectrum(roots(values), np.ascontiguousarray(vectors[:, ::-1][:, :k]))
 
 
+@dataclass(frozen=True, slots=True)
+class Products:
+    """A'A, A'D and D'D of the tall base A and delta D, each (r, r), and the energy of each of D's long-side rows."""
+
+    aa: Float[np.ndarray, "r r"]
+    ad: Float[np.ndarray, "r r"]
+    dd: Float[np.ndarray, "r r"]
+    long_energy: Float[np.ndarray, " long"]
+
+
 def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
     """Falling square roots of rising eigenvalues; what rounding made negative is zero."""
     return np.sqrt(np.maximum(values[::-1], 0.0))
@@ -63,10 +74,21 @@ class Work:
 
     `base` and `tuned` are float32 or float64, a matrix (m, n) for everything but `elements`. `short` names the
     paper's side of the r-dimensional space: right where m >= n, left otherwise.
+
+    `form` is the format whose grid the tuned's values lie on. Where the base was stored finer, `base` holds its values
+    rounded to that grid and `origin` those of the file: what storing alone moves is no update.
     """
 
-    def __init__(self, base: Float[np.ndarray, "..."], tuned: Float[np.ndarray, "..."]):
-        self.base, self.tuned = base, tuned
+    def __init__(
+        self,
+        base: Float[np.ndarray, "..."],
+        tuned: Float[np.ndarray, "..."],
+        *,
+        form: str = "float32",
+        origin: Float[np.ndarray, "..."] | None = None,
+    ):
+        self.base, self.tuned, self.form = base, tuned, form
+        self.origin = base if origin is None else origin
         self.memo: dict[tuple, object] = {}
         self.m, self.n = base.shape if base.ndim == 2 else (base.size, 1)
         self.r = min(self.m, self.n)
@@ -83,22 +105,36 @@ class Work:
     @cached_property
     def nonfinite(self) -> int:
         """How many coordinates are NaN or infinite on either side."""
-        flat = zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned))
+        flat = zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned), strict=True)
         return sum(a.size - int(np.count_nonzero(np.isfinite(a) & np.isfinite(b))) for a, b in flat)
+
+    @cached_property
+    def off_grid(self) -> int:
+        """How many base values the tuned's format cannot hold: storing alone moves them."""
+        return 0 if self.origin is self.base else int(np.count_nonzero(self.origin != self.base))
+
+    def grid(self, precision: str) -> str:
+        """The format whose grid the update is seen through: the tuned's as stored, or bfloat16."""
+        return "bfloat16" if precision == "bfloat16" else self.form
 
     def flat_blocks(self, x: np.ndarray):
         """A tensor's elements in order, a few hundred thousand at a time."""
         flat = x.reshape(-1)
         return (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))
 
-    def elements(self, precision: str):
-        """(base, delta) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides first."""
-        for w, t in zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned)):
+    def sides(self, precision: str):
+        """(base, tuned) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides first."""
+        for w, t in zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned), strict=True):
             if self.nonfinite:
                 finite = np.isfinite(w) & np.isfinite(t)
                 w, t = w[finite], t[finite]
             if precision == "bfloat16":
                 w, t = round_bfloat16(w), round_bfloat16(t)
+            yield w, t
+
+    def elements(self, precision: str):
+        """(base, delta) of all finite coordinates, flat and in blocks."""
+        for w, t in self.sides(precision):
             yield w, difference(w, t)
 
     def blocks(self):
@@ -113,47 +149,67 @@ class Work:
             yield rows, a, d
 
     @cached_property
-    def products(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A'A, A'D and D'D of the tall base A and delta D, each (r, r)."""
+    def products(self) -> Products:
+        """The three products and the energy of D's long-side rows, in one pass over blocks of rows."""
         aa, ad, dd = (np.zeros((self.r, self.r)) for _ in range(3))
-        for _, a, d in self.blocks():
+        long_energy = np.empty(self.long)
+        for rows, a, d in self.blocks():
             aa += a.T @ a
             ad += a.T @ d
             dd += d.T @ d
-        return aa, ad, dd
+            long_energy[rows] = np.einsum("ij,ij->i", d, d)
+        return Products(aa, ad, dd, long_energy)
 
     @cached_property
     def base_spectrum(self) -> Spectrum:
         """The base's singular values and all its short-side vectors."""
-        return spectrum_of_gram(self.products[0], self.r)
+        return self.resolved(spectrum_of_gram(self.products.aa, self.r), lambda a, d: a)
 
     @cached_property
     def tuned_spectrum(self) -> Spectrum:
         """The tuned matrix's singular values and its leading short-side vectors."""
-        aa, ad, dd = self.products
-        return spectrum_of_gram(aa + ad + ad.T + dd, self.k)
+        p = self.products
+        gram = p.aa + p.ad + p.ad.T + p.dd
+        spectrum = spectrum_of_gram(gram, self.k)
+        if 0 < resolved_count(spectrum.s) < self.r:  # the small values need the vectors that belong to them
+            spectrum = self.resolved(spectrum_of_gram(gram, self.r), lambda a, d: a + d)
+        return Spectrum(spectrum.s, spectrum.v[:, : self.k])
+
+    def resolved(self, spectrum: Spectrum, side) -> Spectrum:
+        """A spectrum whose small values are those of X V_rest itself: below the floor a Gram matrix holds rounding alone.
+
+        `side` gives the rows of X from those of base and delta. Values then stand down to eps * sigma_1.
+        """
+        clear = resolved_count(spectrum.s)
+        if clear in (0, self.r):  # a zero matrix has nothing to resolve
+            return spectrum
+        rest = spectrum.v[:, clear:]
+        gram = np.zeros((self.r - clear, self.r - clear))
+        for _, a, d in self.blocks():
+            turned = side(a, d) @ rest
+            gram += turned.T @ turned
+        return Spectrum(np.concatenate([spectrum.s[:clear], spectrum_of_gram(gram, 0).s]), spectrum.v)
 
     @cached_property
     def delta_spectrum(self) -> Spectrum:
         """The delta's singular values and its leading short-side vectors (those of the rounding null)."""
-        return spectrum_of_gram(self.products[2], min(NULL_RANK, self.r) if self.r > 2 * NULL_RANK else 0)
+        return spectrum_of_gram(self.products.dd, min(NULL_RANK, self.r) if self.r > 2 * NULL_RANK else 0)
 
     @cached_property
     def delta_energy(self) -> float:
         """||D||_F^2."""
-        return float(np.trace(self.products[2]))
+        return float(np.trace(self.products.dd))
 
     @cached_property
     def usable(self) -> int:
         """How many of the base's directions stand above the resolution floor."""
-        s = self.base_spectrum.s
-        return int(np.count_nonzero(s > 16 * FLOOR * s[0])) if s[0] > 0 else 0
+        return resolved_count(self.base_spectrum.s)
 
     @cached_property
     def far_rows(self) -> Float[np.ndarray, "r r"]:
         """U' D for all the base's long-side vectors, in the short-side basis V: (U' D V), zero beyond `usable`."""
         s, v = self.base_spectrum.s, self.base_spectrum.v
-        turned = v.T @ self.products[1] @ v
+        turned = v.T @ self.products.ad @ v
         inverse = np.zeros(self.r)
         inverse[: self.usable] = 1.0 / s[: self.usable]
         return inverse[:, None] * turned
@@ -162,7 +218,7 @@ class Work:
     def short_energy(self) -> Float[np.ndarray, " r"]:
         """||D v_i||^2 for each short-side vector of the base."""
         v = self.base_spectrum.v
-        return np.einsum("ij,ij->j", v, self.products[2] @ v)
+        return np.einsum("ij,ij->j", v, self.products.dd @ v)
 
     @cached_property
     def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +230,16 @@ class Work:
             a += d
             tuned[rows] = a @ vt
         return orthonormal(base, self.base_spectrum.s), orthonormal(tuned, self.tuned_spectrum.s)
+
+    def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
+        """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or input (right) carries."""
+        leading = self.base_spectrum.v if side == self.short else self.long_vectors[0]
+        return np.einsum("ij,ij->i", leading[:, :k], leading[:, :k])
+
+    def energy_profile(self, side: str) -> Float[np.ndarray, " rows"]:
+        """The share of ||D||^2 in each output row (left) or input column (right)."""
+        energy = np.diag(self.products.dd) if side == self.short else self.products.long_energy
+        return energy / self.delta_energy
 
     def sines(self, side: str, k: int) -> Float[np.ndarray, " k"]:
         """Sines of the principal angles between the leading k-dimensional subspaces of base and tuned, falling.
@@ -189,6 +255,11 @@ class Work:
         """By side: the Gram matrix of the part of U' outside span(U), and U_k' U'_k."""
         near = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
         return {self.short: turn(*near), self.far: turn(*self.long_vectors)}
+
+
+def resolved_count(s: Float[np.ndarray, " r"]) -> int:
+    """How many singular values from a Gram matrix stand above its rounding."""
+    return int(np.count_nonzero(s > RESOLVED * s[0])) if s[0] > 0 else 0
 
 
 def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:

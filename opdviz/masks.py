@@ -168,7 +168,7 @@ def fits(tensor: MaskedTensor) -> bool:
 
 def matching_of(base: str | Path, tuned: str | Path) -> Matching:
     """Two checkpoints by path, matched."""
-    return pairing.match(checkpoint.open(base), checkpoint.open(tuned))
+    return pairing.match(checkpoint.open(base), checkpoint.open(tuned), look=True)
 
 
 def matching_of_comparison(store: Store, key: str) -> Matching:

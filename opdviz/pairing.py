@@ -15,6 +15,7 @@ from opdviz.checkpoint.records import TensorInfo
 from opdviz.errors import RequestError, one_line
 from opdviz.naming import WRAPPERS, Place, parse
 
+BLOCK = 1 << 22  # elements of two tensors that are held against each other at a time
 PREFIXES = ("base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone")
 
 
@@ -43,16 +44,10 @@ class Pair:
         wide = {"float32", "float64"} & {self.base_dtype, self.tuned_dtype}
         return ("stored", "bfloat16") if wide else ("stored",)
 
-    def grid(self, precision: str) -> str:
-        """The format whose grid the update is seen through: the tuned side's as stored, or bfloat16."""
-        return "bfloat16" if precision == "bfloat16" else self.tuned_dtype
-
-    def has_nulls(self, precision: str) -> bool:
-        """Whether blind updates can be worked out: not for float8, nor where storing alone moves the base's values."""
-        base, tuned = FORMATS[self.base_dtype], FORMATS[self.grid(precision)]
-        if "float8" in (base.kind, tuned.kind):
-            return False
-        return precision == "bfloat16" or base.mantissa <= tuned.mantissa
+    @property
+    def float8(self) -> bool:
+        """Whether a side is stored in float8, whose grid differs by scale block: no blind update can be worked out."""
+        return "float8" in (FORMATS[self.base_dtype].kind, FORMATS[self.tuned_dtype].kind)
 
     @property
     def numel(self) -> int:
@@ -99,6 +94,7 @@ class Matching:
     tensors: int = 0
     unmatched: list[dict] = field(default_factory=list)
     rewrites: list[dict] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
 
     @property
     def parameters(self) -> int:
@@ -112,16 +108,29 @@ def opened(path: Path) -> Checkpoint:
     return checkpoint.open(path)
 
 
-def match(base: Checkpoint, tuned: Checkpoint) -> Matching:
+def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matching:
     """Pair the tensors of two checkpoints: exact names first, then names without their prefixes.
 
-    A prefix rule holds only where it maps one to one and the shapes agree.
+    A prefix rule holds only where it maps one to one and the shapes agree. An output head that a configuration calls tied
+    to the embedding is counted once; with `look` only if it repeats the embedding on both sides, for which both are read.
 
     Raises
         RequestError: no tensor in common.
     """
     matching = Matching(base, tuned)
-    left, right = candidates(base, "base", matching), candidates(tuned, "tuned", matching)
+    ties = [tied_heads(side) for side in (base, tuned)]
+    untied = [{head for head, rest in tied.items() if look and differ(side, head, rest)}
+              for side, tied in zip((base, tuned), ties, strict=True)]  # fmt: skip
+    kept = untied[0] | untied[1]  # a head of its own on one side is compared with the other's
+    left, right = (
+        candidates(side, label, matching, {head: rest for head, rest in tied.items() if head not in kept})
+        for side, label, tied in zip((base, tuned), ("base", "tuned"), ties, strict=True)
+    )
+    for label, heads, tied in zip(("base", "tuned"), untied, ties, strict=True):
+        matching.contradictions += [
+            f"The {label}'s configuration calls {head} tied to {tied[head]}, but their values differ: it is counted."
+            for head in sorted(heads)
+        ]
     found = [(name, name) for name in left if name in right and left[name].shape == right[name].shape]
     for name in [n for n in left if n in right and left[n].shape != right[n].shape]:
         reason = f"shapes differ: base {shape_text(left[name].shape)}, tuned {shape_text(right[name].shape)}"
@@ -147,8 +156,9 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Matching:
     return matching
 
 
-def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, TensorInfo]:
-    """The tensors of one side that can be paired; tied heads, scales and bare float8 codes are taken out and listed."""
+def candidates(side: Checkpoint, label: str, matching: Matching, ties: dict[str, str]) -> dict[str, TensorInfo]:
+    """The tensors of one side that can be paired; tied heads (`ties`: head to embedding), scales and bare float8 codes are
+    taken out and listed."""
     scales = {side.scale_name(n) for n, i in side.tensors.items() if FORMATS[i.dtype].kind == "float8"}
     kept = {}
     for name, info in side.tensors.items():
@@ -156,9 +166,9 @@ def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, Te
             continue
         if FORMATS[info.dtype].kind == "float8" and side.scale_name(name) is None:
             list_unmatched(matching, label, info, "float8 without a scale tensor: its codes say nothing")
-        elif tied := tied_to(name, info, side):
+        elif name in ties:
             matching.rewrites.append(
-                {"name": name, "tuned_name": tied, "rule": "tie", "detail": f"{label}: counted once"}
+                {"name": name, "tuned_name": ties[name], "rule": "tie", "detail": f"{label}: counted once"}
             )
         else:
             kept[name] = info
@@ -167,14 +177,29 @@ def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, Te
     return kept
 
 
-def tied_to(name: str, info: TensorInfo, side: Checkpoint) -> str | None:
-    """The embedding that a tied output head repeats, by the model's own configuration."""
-    if not side.config.get("tie_word_embeddings") or parse(name).module not in ("lm_head", "embed_out"):
-        return None
-    for other, its in side.tensors.items():
-        if parse(other).module in ("embed_tokens", "wte", "embed_in") and its.shape == info.shape:
-            return other
-    return None
+def tied_heads(side: Checkpoint) -> dict[str, str]:
+    """The output heads that the model's own configuration calls tied, each with the embedding of its shape."""
+    if not side.config.get("tie_word_embeddings"):
+        return {}
+    modules = {name: parse(name).module for name, info in side.tensors.items() if len(info.shape) == 2}
+    embeddings = [name for name, module in modules.items() if module in ("embed_tokens", "wte", "embed_in")]
+    ties = {}
+    for head in (name for name, module in modules.items() if module in ("lm_head", "embed_out")):
+        shape = side.tensors[head].shape
+        if rest := next((name for name in embeddings if side.tensors[name].shape == shape), None):
+            ties[head] = rest
+    return ties
+
+
+def differ(side: Checkpoint, first: str, second: str) -> bool:
+    """Whether two tensors of one shape hold different values; read by rows, up to the first difference."""
+    rows, columns = side.tensors[first].shape
+    step = max(1, BLOCK // max(1, columns))
+    for low in range(0, rows, step):
+        high = min(low + step, rows)
+        if not np.array_equal(side.read(first, low, high), side.read(second, low, high), equal_nan=True):
+            return True
+    return False
 
 
 def core(name: str) -> str:

@@ -5,9 +5,9 @@ import pandas as pd
 from opdviz import tables
 from opdviz.errors import RequestError, one_line
 from opdviz.store import Store
+from opdviz.words import format_name
 
-PROTOCOLS = ("A", "B", "C", "D")
-FIXED_K = 512
+LONG_R, FIXED_K = 1024, 512  # protocol B: beyond so many directions, so many leading ones
 
 
 def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
@@ -34,61 +34,80 @@ def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
     return [{"protocol": protocol} | r | {"aggregation": r["aggregation"] + left_out} for r in rows]
 
 
-def row(quantity: str, value: float | None, unit: str, aggregation: str, chance: float | None = None) -> dict:
-    """One headline number; percentages are given in percent."""
+def row(quantity: str, value: float | None, unit: str, aggregation: str, chance: float | None = None, **band) -> dict:
+    """One headline number; percentages are given in percent. `band` may hold `low` and `high`, the ends of its chance."""
     scale = 100.0 if unit == "%" else 1.0
-    value, chance = ((None if x is None or pd.isna(x) else float(x) * scale) for x in (value, chance))
-    return {"quantity": quantity, "value": value, "unit": unit, "aggregation": aggregation, "chance": chance}
+    value, chance, low, high = (
+        None if x is None or pd.isna(x) else float(x) * scale
+        for x in (value, chance, band.get("low"), band.get("high"))
+    )
+    return {"quantity": quantity, "value": value, "unit": unit, "aggregation": aggregation, "chance": chance,
+            "chance_low": low, "chance_high": high}  # fmt: skip
 
 
-def relative_norm(found: pd.DataFrame) -> float | None:
-    """sqrt(sum ||D||^2) / sqrt(sum ||W||^2)."""
-    base = float((found["base_norm"] ** 2).sum())
-    return (float((found["delta_norm"] ** 2).sum()) / base) ** 0.5 if base else None
+def of_all(rows: pd.DataFrame, column: str, what: str) -> str:
+    """How many of some tensors have a quantity, in words; empty where all have."""
+    known = int(rows[column].notna().sum()) if column in rows else 0
+    return f", {known} of {len(rows)} {what}" if known < len(rows) else ""
 
 
-def by_count(found: pd.DataFrame, probe: str) -> float | None:
-    """Share of all coordinates that a probe calls unchanged."""
-    column = f"unchanged_{probe}"
-    total = float(found["numel"].sum())
-    return float(found[column].sum()) / total if column in found and total else None
+def as_counted(rows: pd.DataFrame) -> str:
+    """The formats in which the coordinates are counted."""
+    return "as " + " and ".join(format_name(form) for form in sorted(rows["counted_as"].unique()))
 
 
-def median(found: pd.DataFrame, column: str) -> float | None:
-    """Median over the moved matrices."""
-    moved = found[found["moved"] > 0]
+def root_ratio(above: pd.Series, below: pd.Series) -> float | None:
+    """sqrt(sum above^2 / sum below^2); `None` where nothing is below."""
+    base = float((below**2).sum())
+    return (float((above**2).sum()) / base) ** 0.5 if base else None
+
+
+def by_count(found: pd.DataFrame, quantity: str, probe: str) -> dict:
+    """Share of all coordinates that a probe calls unchanged, over the tensors that it looked at."""
+    counted = of_all(found, f"unchanged_{probe}", "tensors")
+    return row(quantity, tables.share_unchanged(found, probe), "%", f"by element, {as_counted(found)}{counted}")
+
+
+def median_of(moved: pd.DataFrame, column: str | None) -> float | None:
+    """The median of a column, where it is there."""
     return moved[column].median() if column in moved else None
 
 
 MEDIANS = (
-    ("top16_energy", "top16_energy", "%", "top16_chance"),
-    ("stable_rank", "stable_rank", "1", "stable_rank_chance"),
-    ("coverage_principal_10pct", "principal_coverage", "%", "principal_chance"),
-    ("coverage_low_magnitude_10pct", "low_magnitude_coverage", "%", "low_magnitude_chance"),
-    ("projection_joint_10pct", "projection_joint", "%", "projection_joint_chance"),
+    ("top16_energy", "top16_energy", "%", "top16_chance", None),
+    ("stable_rank", "stable_rank", "1", "stable_rank_chance", None),
+    ("coverage_principal_10pct", "principal_coverage", "%", "principal_typical", "principal_null"),
+    ("coverage_low_magnitude_10pct", "low_magnitude_coverage", "%", "low_magnitude_typical", "low_magnitude_null"),
+    ("projection_joint_10pct", "projection_joint", "%", "projection_joint_chance", None),
 )
+AS_COUNTED = ("coverage_principal_10pct", "coverage_low_magnitude_10pct")
+AS_BFLOAT16 = "global, both sides rounded to bf16"
 
 
 def protocol_a(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
-    """arXiv 2606.13657: coordinates as bf16, medians over moved matrices, energy share by block."""
-    rows = [
-        row("relative_norm", relative_norm(found), "%", "global"),
-        row("sparsity_absolute_1e-5", by_count(found, "absolute"), "%", "by element"),
-    ]
-    for quantity, column, unit, chance in MEDIANS:
-        rows.append(row(quantity, median(found, column), unit, "median of moved matrices", median(found, chance)))
-    total, numel = float((found["delta_norm"] ** 2).sum()), float(found["numel"].sum())
+    """arXiv 2606.13657, whose script casts both sides to bf16 first: norms and counts so, spectra of the stored values.
+
+    Medians are over moved matrices, energy shares by block.
+    """
+    norm = root_ratio(found["delta_norm_bfloat16"], found["base_norm_bfloat16"])
+    rows = [row("relative_norm", norm, "%", AS_BFLOAT16), by_count(found, "sparsity_absolute_1e-5", "absolute")]
+    moved = tables.matrices(found[found["moved"] > 0])
+    for quantity, column, unit, chance, band in MEDIANS:
+        ends = {end: median_of(moved, f"{band}_{end}") for end in ("low", "high")} if band else {}
+        how = as_counted(found) if quantity in AS_COUNTED else "of the stored values"
+        aggregation = f"median of moved matrices, {how}{of_all(moved, column, 'matrices')}"
+        rows.append(row(quantity, median_of(moved, column), unit, aggregation, median_of(moved, chance), **ends))
+    energy, numel = found["delta_norm_bfloat16"] ** 2, float(found["numel"].sum())
     for block, part in found.groupby("block"):
-        share = float((part["delta_norm"] ** 2).sum()) / total if total else None
-        rows.append(
-            row(f"energy_share_{block}", share, "%", "global", float(part["numel"].sum()) / numel if numel else None)
-        )
+        share = float(energy[part.index].sum() / energy.sum()) if energy.sum() else None
+        parameters = float(part["numel"].sum()) / numel if numel else None
+        rows.append(row(f"energy_share_{block}", share, "%", AS_BFLOAT16, parameters))
     return rows
 
 
 def protocol_b(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
     """arXiv 2606.07082: relative probe, means over matrices of nss and angles, coverage with rank 64."""
-    return [*sparsity_and_geometry(store, key, found), *fixed_rank_coverage(store, key)]
+    return [*sparsity_and_geometry(store, key, found), *fixed_rank_coverage(store, key, found)]
 
 
 def protocol_c(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
@@ -96,43 +115,55 @@ def protocol_c(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
     return sparsity_and_geometry(store, key, found)
 
 
+def layer_matrices(found: pd.DataFrame) -> pd.DataFrame:
+    """The matrices that B and C average over: those of attention and ffn in a layer, where anything moved."""
+    inside = found[found["block"].isin(["attention", "ffn"]) & found["layer"].notna()]
+    return tables.matrices(inside[inside["moved"] > 0])
+
+
 def sparsity_and_geometry(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
     """The quantities that B and C share."""
-    rows = [row("sparsity_relative_1e-3", by_count(found, "relative"), "%", "by element")]
+    rows, used = [by_count(found, "sparsity_relative_1e-3", "relative")], layer_matrices(found)
     if "nss" in found:
-        rows.append(row("nss", found["nss"].mean(), "1", "mean of matrices", found["nss_chance"].mean()))
+        how = f"mean of {len(used)} moved layer matrices{of_all(used, 'nss', 'matrices')}"
+        rows.append(row("nss", used["nss"].mean(), "1", how, used["nss_chance"].mean()))
     angle = tables.table(store, key, "angle")
     if angle.empty:
         return rows
-    largest = angle.groupby("name")["k"].transform("max")
-    used = angle[(angle["k"] == largest) & angle["name"].isin(found["name"])]
-    fixed = used.loc[used["k"] == FIXED_K, "name"].nunique()
-    how = f"k = 512 in {fixed} matrices, 10 % of r in {used['name'].nunique() - fixed}"
-    for side, part in used.groupby("side"):
-        mean = part.groupby("name")["degrees"].mean().mean()
-        rows.append(row(f"mean_angle_{side}", mean, "degrees", f"mean of matrices, {how}"))
+    ranks = used.assign(r=used[["rows", "columns"]].min(axis=1).astype(int))[["name", "r"]]
+    angle = angle.merge(ranks, on="name")
+    long = angle["r"] > LONG_R
+    angle = angle[(angle["k"] == FIXED_K) & long | (angle["k"] == (angle["r"] * 0.1).astype(int).clip(lower=1)) & ~long]
+    fixed, every = angle.loc[angle["r"] > LONG_R, "name"].nunique(), angle["name"].nunique()
+    how = f"mean of {every} moved layer matrices, k = {FIXED_K} in {fixed}, 10 % of r in {every - fixed}"
+    for side, part in angle.groupby("side"):
+        rows.append(row(f"mean_angle_{side}", part.groupby("name")["degrees"].mean().mean(), "degrees", how))
     return rows
 
 
-def fixed_rank_coverage(store: Store, key: str) -> list[dict]:
+def fixed_rank_coverage(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
     """Coverage of rank-64 principal masks of 50 and 30 % by the relative probe, mean over matrices."""
     coverage = tables.table(store, key, "coverage")
     if coverage.empty:
         return []
-    coverage = tables.at_headline_precision(coverage)
+    used = layer_matrices(found)
+    coverage = tables.at_headline_precision(coverage[coverage["name"].isin(used["name"])])
+    coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
     coverage = coverage[(coverage["probe"] == "relative") & (coverage["mask"].isin(["principal", "low_magnitude"]))]
     rows = []
     for (mask, share), part in coverage[coverage["share"].isin([0.3, 0.5])].groupby(["mask", "share"]):
         name = f"coverage_{mask}_{round(share * 100)}pct" + ("_rank64" if mask == "principal" else "")
-        rows.append(row(name, part["coverage"].mean(), "%", "mean of matrices", part["chance"].mean()))
+        how = f"mean of {part['name'].nunique()} moved layer matrices, {as_counted(found)}"
+        ends = {end: part[f"null_{end}"].mean() for end in ("low", "high")}
+        rows.append(row(name, part["coverage"].mean(), "%", how, part["typical"].mean(), **ends))
     return rows
 
 
 def protocol_d(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
-    """arXiv 2505.11711: both sparsities over all parameters, mean rank share of the update."""
+    """arXiv 2505.11711: both sparsities over all parameters, mean rank share of the update over all matrices."""
     rows = [
-        row("sparsity_absolute_1e-5", by_count(found, "absolute"), "%", "by element"),
-        row("sparsity_exact", by_count(found, "exact"), "%", "by element"),
+        by_count(found, "sparsity_absolute_1e-5", "absolute"),
+        by_count(found, "sparsity_exact", "exact"),
     ]
     ranks = tables.table(store, key, "rank")
     if not ranks.empty:

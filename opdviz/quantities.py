@@ -49,6 +49,13 @@ MAGNITUDE = (
         "||D||_F / ||W||_F", low=0, source=A, log=True,
         pitfall="Movement is not importance; and runs of different length differ in it before they differ in kind.",
     ),
+    *(Quantity(f"{norm}_bfloat16", f"{label}, as bf16", f"{what} after both sides are rounded to bfloat16.", "1",
+               f"of bf16(W) and bf16(T): {formula}", low=0, source=A,
+               pitfall="Of a wide file the norm as stored is up to three times larger: rounding takes small changes away.")
+      for norm, label, what, formula in (("base_norm", "norm of the base", "Size of the base", "||W||_F"),
+                                         ("delta_norm", "norm of the update", "Size of the update", "||D||_F"))),
+    count("off_grid", "base values off the grid", "Base values that the tuned's format cannot hold: they enter rounded to it, so "
+          "that what storing alone moves is no update."),
     Quantity("delta_max", "largest change", "The largest change of one coordinate.", "1", "max |D|", low=0, log=True),
     Quantity("delta_mean_abs", "mean change", "The mean size of a coordinate's change.", "1", "mean |D|", low=0, log=True),
     Quantity("delta_rms", "rms change", "Root mean square change.", "1", "||D||_F / sqrt(numel)", low=0, log=True),
@@ -97,7 +104,8 @@ CONCENTRATION = (
     share(
         "energy_share", "energy share", "Share of the update's energy that a part holds.",
         formula="sum of D^2 in the part / sum of D^2",
-        chance="For the largest coordinates of a Gaussian: p + 2 q phi(q), q the 1 - p/2 quantile.",
+        chance="For the largest k of n coordinates of a Gaussian: p + 2 q phi(q), p = k / n, q the 1 - p/2 quantile; for k "
+        "below 20 the sum of the chi-square quantiles at (j - 1/2) / n.",
         pitfall="A ratio of norms is not a ratio of energies: square it.",
     ),
     Quantity("chance", "chance", "What a blind update would give: independent Gaussian entries of the same norm.", "1", low=0),
@@ -120,8 +128,15 @@ SPECTRUM = (
     *(count(f"rank_{p}", f"rank for {p} %", f"Smallest number of directions that holds {p} % of the energy.", source=E)
       for p in (50, 90, 99)),
     Quantity("norm", "norm", "Frobenius norm of the matrix.", "1", "sqrt(sum s^2)", low=0),
+    Quantity("position", "position of the tail", "Where the tail of the update's spectrum stands between what storing a rank-16 "
+             "update of this norm leaves (0) and noise (1).", "1", "(E32(null) - E32(D)) / (E32(null) - E32(gaussian)), E32 = "
+             "energy of the top 32", pitfall="Says nothing where fewer than 5 % of the coordinates moved."),
+    share("moved_share", "share moved", "Share of the coordinates that changed as stored."),
+    word("verdict", "verdict on the tail", "like rounding: position below 0.25 and more than 5 % moved; open: fewer moved, or "
+         "the top 32 are nearly all; spread: wider than rounding alone. Missing where there is no rounding null."),
     word("method", "method", "How the spectrum was computed; exact unless it says otherwise."),
-    Quantity("error_bound", "error bound", "No singular value below this is resolved.", "1", "1.5e-8 s_1", low=0),
+    Quantity("error_bound", "error bound", "About the least singular value that the Gram matrix resolves.", "1",
+             "1.5e-8 s_1 sqrt(max(1, r / 64))", low=0),
     Quantity("tolerance", "tolerance", "A singular value counts when it is above tolerance times the largest.", "1", low=0),
     count("rank", "rank", "Number of singular values above the tolerance; in coverage, the rank of the reconstruction.",
           pitfall="Rounding to bf16 makes any update numerically full rank: look at the energy instead."),
@@ -131,12 +146,19 @@ SPECTRUM = (
 )  # fmt: skip
 GEOMETRY = (
     word("side", "side", "left: output directions (U); right: input directions (V); joint: both. In unmatched: base or tuned."),
+    share("chance_sd", "spread of chance", "Standard deviation of the share for the update turned at random: claims need three.",
+          formula="moments of a random rotation, with P = sum s^4 / (sum s^2)^2 of D"),
+    share("chance_profile", "chance given profiles", "What an update that keeps its own row and column energies, and nothing "
+          "else, would put there.", formula="(sum_i ||U_k[i]||^2 rho_i) (sum_j ||V_k[j]||^2 kappa_j)"),
+    Quantity("pairs", "pairs that carry the chance", "How many pairs of singular values decide how far chance would turn the "
+             "subspace.", "1", "(sum t)^2 / sum t^2", low=0,
+             pitfall="Below 5 the k-th and the next value are nearly equal: the data do not define the subspace."),
     share("energy_without_shrink", "energy without shrink", "The same for D - shrink W.", formula="of D - shrink W"),
     Quantity("mean_sine", "mean sine", "Mean sine of the principal angles of the leading k directions.", "1",
              "mean s(U'_k - U_k U_k^T U'_k)", low=0, high=1, source=A,
              pitfall="sqrt(1 - cos^2) in float32 has a floor near 3e-4, above what small updates turn."),
     Quantity("rms_sine", "rms sine", "Root mean square sine of the principal angles.", "1", "sqrt(mean sin^2)", low=0, high=1,
-             chance="First-order perturbation by a Gaussian of the same norm; missing above 0.3.",
+             chance="Perturbation by a Gaussian of the same norm, near-ties mixing by half; missing above 0.3.",
              pitfall="An angle depends on the gap at k: compare it with its chance, never across matrices."),
     Quantity("max_degrees", "largest angle", "The largest principal angle.", "degrees", "max asin", low=0, high=90),
     Quantity("gap", "gap at k", "Distance of the k-th to the next singular value of the base.", "1", "s_k - s_{k+1}", low=0),
@@ -144,7 +166,9 @@ GEOMETRY = (
              source=B),
     Quantity("drift", "spectral drift", "Change of the singular values.", "1", "||s(T) - s(W)||_2", low=0, source=f"{B}, {C}"),
     Quantity("nss", "normalised spectral shift", "Spectral drift beside the base's spectrum.", "1",
-             "||s(T) - s(W)|| / ||s(W)||", low=0, source=f"{B}, {C}", chance="relative norm / sqrt(max(m, n))", log=True),
+             "||s(T) - s(W)|| / ||s(W)||", low=0, source=f"{B}, {C}", log=True,
+             chance="sqrt(sum tau^2 + b_i^2) / ||W||, b_i the rise of the i-th value under any noise; missing beyond three times "
+             "the first order relative norm / sqrt(max(m, n))."),
     Quantity("drift_per_delta", "drift per update", "Spectral drift beside the size of the update.", "1",
              "||s(T) - s(W)|| / ||D||_F", low=0, high=1 + 1e-9, source=A),
     word("row_bin", "row bin", "Bin of the base's left directions, in % of r; outside: in no left direction."),
@@ -162,9 +186,13 @@ COORDINATES = (
     share("lowest", "lowest possible", "The least that coverage can be with these densities.", formula="max(0, (d + a - 1) / d)"),
     share("highest", "highest possible", "The most that coverage can be with these densities.", formula="min(1, a / d)"),
     Quantity("enrichment", "enrichment", "Value over chance.", "1", "coverage / density of the mask, or share / share", low=0),
-    share("null_low", "null band, lower end",
+    share("null_low", "typical blind updates, lower end",
           "Lower end of what two blind updates give: the deltas permuted, and Gaussian noise, added and rounded."),
-    share("null_high", "null band, upper end", "Upper end of the same band, three standard errors included."),
+    share("null_high", "typical blind updates, upper end", "Upper end of the same band, three standard errors included."),
+    share("blind_low", "all blind updates, lower end", "The least that any blind update with as many visible coordinates covers.",
+          formula="lower convex hull of (visible, visible inside) over all sizes and signs, less three standard errors"),
+    share("blind_high", "all blind updates, upper end", "The most that any blind update with as many visible coordinates covers.",
+          pitfall="Claims are made only beyond it; where the two ends are more than 0.5 apart it has no power."),
     word("of", "of", "Whose magnitudes are binned: base or delta."),
     Quantity("low", "from", "Lower edge of the bin: a magnitude, or the first index.", "1", low=0),
     Quantity("high", "to", "Upper edge of the bin: a magnitude, or one past the last index.", "1", low=0),
@@ -200,9 +228,9 @@ GROUPED = (
     count("tensors_moved", "tensors moved", "Tensors of the group in which anything moved."),
     count("left_out", "left out", "Tensors of the group with NaN or Inf, in no sum."),
     share("parameter_share", "parameter share", "Share of the parameters that the group holds."),
-    share("sparsity_absolute", "unchanged at 1e-5", "Share unchanged by the absolute probe, as bf16.", source=f"{A}, {D}"),
-    share("sparsity_relative", "unchanged relative", "Share unchanged by the relative probe 1e-3, as bf16.", source=f"{B}, {C}"),
-    share("sparsity_exact", "unchanged exactly", "Share of coordinates with D = 0, as bf16."),
+    share("sparsity_absolute", "unchanged at 1e-5", "Share unchanged by the absolute probe, in the formats that are counted.", source=f"{A}, {D}"),
+    share("sparsity_relative", "unchanged relative", "Share unchanged by the relative probe 1e-3, counted so.", source=f"{B}, {C}"),
+    share("sparsity_exact", "unchanged exactly", "Share of coordinates with D = 0: as bf16 where a side is stored wider, as stored otherwise."),
     share("top16_energy", "energy of the top 16", "Energy in the 16 leading directions; median in groups.", source=A,
           chance="A Gaussian matrix of the shape.", pitfall="16 of 128 is not 16 of 1,536: compare with the chance."),
     share("coverage_principal", "moved on principal weights", "Coverage of the 10 % principal mask at 1e-5, median.", source=A),
@@ -220,10 +248,11 @@ BY_TENSOR = (
                chance="First-order perturbation by a Gaussian of the same norm; missing above 0.3.")
       for side, what in (("left", "left (output)"), ("right", "right (input)"))),
     share("principal_coverage", "on principal weights", "Share of coordinates moved by more than 1e-5 that lie in the 10 % "
-          "principal mask, as bf16.", source=A, chance="The mask's density.", pitfall="Look at the null band."),
+          "principal mask.", source=A, chance="The middle of what typical blind updates cover.",
+          pitfall="Claims are made only beyond the hull of all blind updates."),
     share("low_magnitude_coverage", "on small weights", "Share of coordinates moved by more than 1e-5 that lie on the 10 % "
-          "smallest weights, as bf16.", source=A, chance="The mask's density.",
-          pitfall="Small weights have a finer grid, so blind updates show there more often: look at the null band."),
+          "smallest weights.", source=A, chance="The middle of what typical blind updates cover.",
+          pitfall="Small weights have a finer grid, so blind updates show there more often than the mask's density."),
 )  # fmt: skip
 MAPPED = (
     "relative_norm", "sparsity_absolute", "sparsity_relative", "sparsity_exact", "stable_rank", "entropy_rank",
@@ -235,8 +264,8 @@ CHANCE_OF = {
     "stable_rank": "stable_rank_chance",
     "top16_energy": "top16_chance",
     "nss": "nss_chance",
-    "principal_coverage": "principal_chance",
-    "low_magnitude_coverage": "low_magnitude_chance",
+    "principal_coverage": "principal_typical",
+    "low_magnitude_coverage": "low_magnitude_typical",
     **{f"projection_{side}": f"projection_{side}_chance" for side in ("joint", "left", "right")},
     **{f"rotation_{side}": f"rotation_{side}_chance" for side in ("left", "right")},
 }

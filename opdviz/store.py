@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from opdviz import fingerprint
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 
-FORMAT = 1
+FORMAT = 2  # of what is stored: tables of an earlier one are computed again, names and boards stay
 TEMPORARY = ".tmp"
 LONGEST_NAME = 200
 PAIRS = "pairs"  # the table of a bundle that says whose parts it holds
@@ -41,10 +41,10 @@ KEY = re.compile(r"^[0-9a-f]{16}$")
 TEXT = {
     "name", "tuned_name", "tower", "block", "module", "shape", "base_dtype", "tuned_dtype", "kind", "precision", "probe",
     "steps", "matrix", "method", "side", "row_bin", "column_bin", "mask", "of", "axis", "token", "measure", "reason",
-    "rule", "detail",
+    "rule", "detail", "verdict",
 }  # fmt: skip
 WHOLE = {
-    "layer", "expert", "rows", "columns", "numel", "nonfinite", "untouched_rows", "decayed_rows", "unchanged",
+    "layer", "expert", "rows", "columns", "numel", "nonfinite", "untouched_rows", "decayed_rows", "unchanged", "off_grid",
     "count",
     "index", "rank", "rank_50", "rank_90", "rank_99", "k", "visible", "bin", "row",
 }  # fmt: skip
@@ -136,6 +136,11 @@ def sound(found: object) -> bool:
     if not isinstance(bundled := found.get("bundled", {}), dict) or not all(map(counts_of_bundles, bundled.values())):
         return False
     return all(isinstance(found[side].get(k), str) for side in ("base", "tuned") for k in ("path", "label"))
+
+
+def outdated(manifest: dict) -> bool:
+    """Whether a comparison was measured by an earlier version, whose tables mean other things."""
+    return bool(manifest) and manifest.get("format") != FORMAT
 
 
 def counts_of_bundles(found: object) -> bool:
@@ -260,7 +265,14 @@ def read(store: Store, key: str, table: str, *, where: pc.Expression | None = No
 
     `where` keeps the rows that fit; compacted files are read only where such rows can be. An empty table (no columns) where
     nothing of it is stored yet.
+
+    Raises
+        CheckFailed: a file is missing or damaged, or an earlier version wrote them.
     """
+    if outdated(store.manifest(key)):
+        raise CheckFailed(
+            f"{key}: measured by an earlier version; compare the pair again: its name, board and notes stay."
+        )
     folder, files = store.folder(key), compacted_names(store, key, table)
     try:
         found = [read_compacted(folder, key, name, where) for name in files]

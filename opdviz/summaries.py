@@ -16,7 +16,7 @@ from opdviz import fingerprint, protocols, tables
 from opdviz.errors import MachineError
 from opdviz.store import Store, write
 
-VERSION = 1
+VERSION = 2
 THRESHOLDS = (0.0, tables.HEADLINE_THRESHOLD)
 
 
@@ -43,9 +43,8 @@ def step_shares(store: Store, key: str) -> pd.DataFrame:
 
 
 def tails(store: Store, key: str) -> pd.DataFrame:
-    """The tail of each matrix's spectrum over its rounding null's. Columns: name, ratio."""
-    ratios = tables.tail_ratios(store, key)
-    return pd.DataFrame({"name": ratios.index.to_numpy(), "ratio": ratios.to_numpy()})
+    """The table of tails: where each matrix's spectrum stands between rounding and noise."""
+    return tables.table(store, key, "tail")
 
 
 def blocks(store: Store, key: str) -> pd.DataFrame:

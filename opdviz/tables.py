@@ -9,7 +9,7 @@ from opdviz.errors import RequestError, one_line
 from opdviz.store import Store
 
 STORED = (
-    "sparsity", "steps", "concentration", "spectrum", "spectrum_summary", "rank", "top_energy", "projection", "rotation",
+    "sparsity", "steps", "concentration", "spectrum", "spectrum_summary", "tail", "rank", "top_energy", "projection", "rotation",
     "angle", "drift", "basis_energy", "coverage", "histogram", "profile", "rows", "skipped", "unmatched", "rewrites",
 )  # fmt: skip
 GROUPS = {
@@ -21,7 +21,7 @@ TABLES = ("tensors", *GROUPS, *STORED)
 HEADLINE_THRESHOLD = 1e-5
 HEADLINE_SHARE = 0.1
 HEADLINE_K = 16
-TAIL_FACTOR = 1.5
+WIDE = ("float32", "float64")
 
 
 def table(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
@@ -73,68 +73,82 @@ def counted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[countable(rows)]
 
 
-def headline_precision(rows: pd.DataFrame) -> str:
-    """bfloat16 where coordinates were also counted so, `stored` otherwise (then stored is bf16 or narrower)."""
-    return "bfloat16" if (rows["precision"] == "bfloat16").any() else "stored"
-
-
 def at_headline_precision(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of each tensor as bf16: its bfloat16 rows, or its stored ones where it is stored no wider."""
     wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
     return rows[(rows["precision"] == "bfloat16") | ~rows["name"].isin(wide)]
 
 
+def counted_as(rows: pd.DataFrame) -> pd.Series:
+    """The format that each tensor's coordinates are counted in: bfloat16 where a side is stored wider, else the tuned's."""
+    wide = rows["base_dtype"].isin(WIDE) | rows["tuned_dtype"].isin(WIDE)
+    return rows["tuned_dtype"].where(~wide, "bfloat16")
+
+
 def quantities_by_tensor(store: Store, key: str) -> pd.DataFrame:
     """`tensors` with every headline quantity of a tensor as a column, beside its chance."""
-    found = tensors(store, key)
-    if found.empty:
-        return found
+    rows = tensors(store, key)
+    if rows.empty:
+        return rows
+    rows = rows.assign(counted_as=counted_as(rows))
     sparsity = table(store, key, "sparsity")
     if not sparsity.empty:
         sparsity = at_headline_precision(sparsity)
         for probe, threshold in (("absolute", HEADLINE_THRESHOLD), ("relative", 1e-3), ("exact", 0.0)):
             part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
             part = part.rename(columns={"unchanged": f"unchanged_{probe}", "share": f"sparsity_{probe}"})
-            found = found.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
-    for name, rows in spectral_columns(store, key).items():
-        found = found.merge(rows, on="name", how="left", suffixes=("", f"_{name}"))
-    return found
+            rows = rows.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
+    for name, columns in spectral_columns(store, key).items():
+        rows = rows.merge(columns, on="name", how="left", suffixes=("", f"_{name}"))
+    return rows
 
 
 def spectral_columns(store: Store, key: str) -> dict[str, pd.DataFrame]:
     """Headline quantities of the second pass by name: columns to join on `name`."""
-    found = {}
     delta, gaussian = pc.field("matrix") == "delta", pc.field("matrix") == "gaussian"
     headline = pc.field("share") == HEADLINE_SHARE
-    if not (top := table(store, key, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))).empty:
-        found["top"] = top[["name", "energy", "chance"]].set_axis(["name", "top16_energy", "top16_chance"], axis=1)
-    if not (summary := table(store, key, "spectrum_summary", where=gaussian)).empty:
-        found["gaussian"] = summary[["name", "stable_rank"]].set_axis(["name", "stable_rank_chance"], axis=1)
-    if not (projection := table(store, key, "projection", where=headline)).empty:
-        for side in ("joint", "left", "right"):
-            part = projection[projection["side"] == side]
-            columns = ["name", f"projection_{side}", f"projection_{side}_chance"]
-            found[side] = part[["name", "energy", "chance"]].set_axis(columns, axis=1)
-    if not (rotation := table(store, key, "rotation", where=headline)).empty:
-        for side in ("left", "right"):
-            part = rotation[rotation["side"] == side]
-            columns = ["name", f"rotation_{side}", f"rotation_{side}_chance"]
-            found[f"rotation_{side}"] = part[["name", "rms_sine", "chance"]].set_axis(columns, axis=1)
-    if not (drift := table(store, key, "drift")).empty:
-        found["drift"] = drift[["name", "nss", "chance"]].set_axis(["name", "nss", "nss_chance"], axis=1)
+    top = table(store, key, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))
+    noise = table(store, key, "spectrum_summary", where=gaussian)
+    joined = {
+        "top": renamed(top, {"energy": "top16_energy", "chance": "top16_chance"}),
+        "gaussian": renamed(noise, {"stable_rank": "stable_rank_chance"}),
+        "tail": renamed(table(store, key, "tail"), {"position": "position", "verdict": "verdict"}),
+        "drift": renamed(table(store, key, "drift"), {"nss": "nss", "chance": "nss_chance"}),
+    }
+    projection = table(store, key, "projection", where=headline)
+    extra = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
+    for side in ("joint", "left", "right") if len(projection) else ():
+        name = f"projection_{side}"
+        columns = {"energy": name} | {column: f"{name}_{end}" for column, end in extra.items()}
+        joined[name] = renamed(projection[projection["side"] == side], columns)
+    rotation = table(store, key, "rotation", where=headline)
+    for side in ("left", "right") if len(rotation) else ():
+        name = f"rotation_{side}"
+        columns = {"rms_sine": name, "chance": f"{name}_chance", "pairs": f"{name}_pairs"}
+        joined[name] = renamed(rotation[rotation["side"] == side], columns)
     at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == HEADLINE_THRESHOLD)
-    if not (coverage := table(store, key, "coverage", where=at)).empty:
-        found |= coverage_columns(at_headline_precision(coverage))
-    return found
+    coverage = table(store, key, "coverage", where=at)
+    if len(coverage):
+        joined |= coverage_columns(at_headline_precision(coverage))
+    return {name: columns for name, columns in joined.items() if len(columns)}
+
+
+def renamed(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """`name` and some columns under other names; empty where there are no rows."""
+    return rows[["name", *columns]].rename(columns=columns) if len(rows) else rows
 
 
 def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe and threshold."""
-    kept = ["coverage", "chance", "lowest", "highest", "null_low", "null_high"]
+    """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe and threshold.
+
+    `typical` is the middle of what typical blind updates cover: the level that a coverage stands beside.
+    """
+    coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
+    kept = (
+        "coverage", "chance", "typical", "lowest", "highest", "null_low", "null_high", "blind_low", "blind_high", "visible",
+    )  # fmt: skip
     return {
-        mask: coverage.loc[coverage["mask"] == mask, ["name", *kept]].set_axis(
-            ["name", *(f"{mask}_{c}" for c in kept)], axis=1
-        )
+        mask: renamed(coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in kept})
         for mask in ("principal", "low_magnitude")
     }
 
@@ -156,6 +170,19 @@ def groups(store: Store, key: str, name: str) -> pd.DataFrame:
     ]
     result = pd.DataFrame(rows)
     return result.astype({"layer": "Int64"}) if "layer" in by else result
+
+
+def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:
+    """Share of the coordinates that a probe calls unchanged, over the tensors that it looked at; `None` without any."""
+    column = f"unchanged_{probe}"
+    known = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
+    total = float(known["numel"].sum())
+    return float(known[column].sum()) / total if total else None
+
+
+def matrices(rows: pd.DataFrame) -> pd.DataFrame:
+    """The tensors that have directions: two axes, both longer than one."""
+    return rows[(rows["rows"] > 1).fillna(False).astype(bool) & (rows["columns"] > 1).fillna(False).astype(bool)]
 
 
 MEDIANS = {
@@ -186,31 +213,12 @@ def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
         "enrichment": energy / parameter if energy is not None and parameter else None,
     }
     for probe in ("absolute", "relative"):
-        column = f"unchanged_{probe}"
-        known = column in clean and numel
-        row[f"sparsity_{probe}"] = float(clean[column].sum()) / numel if known else None
+        row[f"sparsity_{probe}"] = share_unchanged(clean, probe)
     moved = clean[clean["moved"] > 0]
     for label, column in MEDIANS.items():
         value = moved[column].median() if column in moved else None
         row[label] = None if value is None or pd.isna(value) else float(value)
     return row
-
-
-def tail_ratios(store: Store, key: str) -> pd.Series:
-    """By tensor: norm of delta's spectrum beyond index 32 over that of its rounding null, at the stored indices.
-
-    Within TAIL_FACTOR of one, the tail cannot be told from what storing a rank-16 update would leave.
-    """
-    beyond = pc.field("matrix").isin(["delta", "rounding_null"]) & (pc.field("index") > 32)
-    tail = stores.read(store, key, "spectrum", where=beyond)
-    if not tail.num_rows:
-        return pd.Series(dtype=float)
-    squares = tail.append_column("square", pc.power(tail["sigma"], 2)).select(["name", "matrix", "square"])
-    sums = squares.group_by(["name", "matrix"]).aggregate([("square", "sum")]).to_pandas()
-    norms = sums.pivot(index="name", columns="matrix", values="square_sum").sort_index()
-    if "rounding_null" not in norms:
-        return pd.Series(dtype=float)
-    return ((norms["delta"] / norms["rounding_null"]) ** 0.5).dropna()
 
 
 def moved_given_size(store: Store, key: str, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
@@ -245,11 +253,6 @@ def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.
     return sums.sort_values("precision", ascending=False, kind="stable")
 
 
-def like_rounding(ratios: pd.Series) -> pd.Series:
-    """Which of `tail_ratios` cannot be told from rounding."""
-    return ratios.between(1 / TAIL_FACTOR, TAIL_FACTOR)
-
-
 def focus(store: Store, key: str, name: str) -> None:
     """While a comparison runs, ask for the tensor that someone looks at to go first."""
     if stores.running(store.folder(key)):
@@ -264,6 +267,8 @@ def records(frame: pd.DataFrame) -> list[dict]:
 def done_share(store: Store, key: str) -> float:
     """The share of a comparison's parts that are computed, between 0 and 1."""
     manifest = store.manifest(key)
+    if stores.outdated(manifest):
+        return 0.0
     compacted = len(manifest.get("compacted", [])) * manifest.get("pairs", 0)
     wanted = manifest.get("pairs", 0) * manifest.get("measures", 1)
     return min(1.0, (compacted + stores.part_count(store, key)) / wanted) if wanted else 0.0
@@ -274,6 +279,8 @@ def state(store: Store, key: str) -> str:
     manifest = store.manifest(key)
     if stores.running(store.folder(key)):
         return "running"
+    if stores.outdated(manifest):
+        return "partial"
     if len(manifest.get("compacted", [])) >= manifest.get("measures", 1):
         return "done"
     return "failed" if manifest.get("failure") else "partial"

@@ -23,12 +23,37 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None, digits: int = 3) -> str:
-    """A share as percent.
+    """A share as percent, never rounded to 0 or 100.
 
-    >>> percent(0.010073)
-    '1.01 %'
+    >>> percent(0.010073), percent(0.999996), percent(1.0), percent(3e-7)
+    ('1.01 %', 'over 99.99 %', '100 %', '3e-05 %')
     """
-    return "–" if value is None or value != value else f"{number(100 * value, digits)} %"
+    if value is None or value != value:
+        return "–"
+    if 0.9999 < value < 1:
+        return "over 99.99 %"
+    text = number(100 * value, digits)
+    return f"{number(100 * value, 4)} %" if text == "100" and value < 1 else f"{text} %"
+
+
+def listing(words: list[str], most: int = 3) -> str:
+    """Some words as a list; beyond `most` how many more there are.
+
+    >>> listing(["0"]), listing(["0", "39"]), listing(list("abcde"))
+    ('0', '0 and 39', 'a, b, c and 2 more')
+    """
+    if len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most} more"
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def format_name(dtype: str) -> str:
+    """A storage format as people call it.
+
+    >>> format_name("bfloat16"), format_name("float8_e4m3")
+    ('bf16', 'fp8 e4m3')
+    """
+    return {"bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype.replace("float", "fp").replace("_", " "))
 
 
 def duration(seconds: float) -> str:
@@ -44,13 +69,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def count(number_: int, thing: str) -> str:
+def count(total: int, thing: str, things: str = "") -> str:
     """A number of things.
 
-    >>> count(1, "tensor"), count(1200, "tensor")
-    ('1 tensor', '1,200 tensors')
+    >>> count(1, "tensor"), count(1200, "tensor"), count(2, "matrix", "matrices")
+    ('1 tensor', '1,200 tensors', '2 matrices')
     """
-    return f"{number_:,} {thing}{'' if number_ == 1 else 's'}"
+    return f"{total:,} {thing if total == 1 else things or thing + 's'}"
 
 
 def plain(text: object, *, limit: int = 300) -> str:

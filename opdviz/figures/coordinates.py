@@ -36,11 +36,14 @@ def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
 
 
 MASKS = (("principal", "on principal weights"), ("low_magnitude", "on the smallest weights"))
-COVERAGE = ("coverage", "chance", "lowest", "highest", "null_low", "null_high")
+COVERAGE = ("coverage", "typical", "lowest", "highest", "null_low", "null_high", "blind_low", "blind_high")
 
 
 def dumbbells(tensors: pd.DataFrame) -> go.Figure:
-    """Facets by mask, one line a module: median coverage, null band, feasible range; grey where that range is narrow."""
+    """Facets by mask, one line a module: median coverage, typical blind updates, all of them, what is possible at all.
+
+    Grey where hardly anything else is possible.
+    """
     rows = tensors.dropna(subset=["principal_coverage"])
     modules = module_order(rows)
     y = list(range(len(modules)))
@@ -55,25 +58,25 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
             .set_axis(COVERAGE, axis=1)
         )
         color = [theme.BASE if narrow else theme.DELTA for narrow in (at["highest"] - at["lowest"]) < 0.02]
-        told = [f"{theme.literal(m)}: {percent(v)}, null {percent(a)} to {percent(b)}"
-                for m, v, a, b in zip(modules, at["coverage"], at["null_low"], at["null_high"])]  # fmt: skip
+        ends = (at[c] for c in ("coverage", "null_low", "null_high", "blind_low", "blind_high"))
+        told = [
+            f"{theme.literal(m)}: {percent(v)}; blind updates {percent(a)} to {percent(b)}, all of them {percent(c)} to {percent(d)}"
+            for m, v, a, b, c, d in zip(modules, *ends, strict=True)
+        ]
         for trace in (
             segments(at["lowest"], at["highest"], y, theme.FAINT, 13, "feasible range"),
-            segments(at["null_low"], at["null_high"], y, "rgba(118,83,176,0.5)", 13, "null band"),
+            segments(at["blind_low"], at["blind_high"], y, theme.NULL, 3, "all blind updates"),
+            segments(at["null_low"], at["null_high"], y, theme.NULL_AREA, 13, "typical blind updates"),
             go.Scatter(x=at["coverage"], y=y, mode="markers", name="coverage, median", marker=dict(size=9, color=color),
                        hovertext=told, hovertemplate="%{hovertext}<extra></extra>"),
         ):  # fmt: skip
             made.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
-        if len(at):
-            made.add_vline(
-                x=float(at["chance"].median()), line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=col
-            )
-            drawn = at[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
-            top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
-            made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
+        drawn = at[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
+        top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
+        made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
     made.update_xaxes(title="share of moved coordinates", tickformat=".0%")
     made.update_yaxes(tickvals=y, ticktext=[theme.axis_label(m) for m in modules], range=[len(modules) - 0.5, -0.5])
-    sentence = "Coverage of principal and of small weights by module, with null band and feasible range."
+    sentence = "Coverage of principal and of small weights by module, beside typical and all blind updates."
     return theme.dressed(made, height=140 + 26 * max(5, len(modules)), alt=sentence, legend=dict(y=1.1),
                          margin=dict(l=220, r=16, t=60, b=48), dragmode=False)  # fmt: skip
 

@@ -9,6 +9,7 @@ from opdviz.figures import theme
 from opdviz.figures.layers import module_order
 from opdviz.words import number, percent
 
+UNDEFINED = 5.0  # pairs below which the subspace is not defined by the data
 HOVER = "%{customdata[2]}<br>%{customdata[1]}<extra></extra>"
 
 
@@ -77,7 +78,11 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
         energy, chance = rows[f"projection_{side}"], rows[f"projection_{side}_chance"]
         with np.errstate(divide="ignore"):
             ratio = np.log2((energy / chance).astype(float)).clip(-theme.CLIP, theme.CLIP)
-        told = [f"{percent(a)}, chance {percent(b)}" for a, b in zip(energy, chance)]
+        spread = rows[f"projection_{side}_sd"]
+        told = [
+            f"{percent(a)}, chance {percent(b)} ± {percent(c, 2)}"
+            for a, b, c in zip(energy, chance, spread, strict=True)
+        ]
         for trace in block_dots(rows, ratio, modules, told, legend=at == 1):
             made.add_trace(trace, row=1, col=at)
         made.add_vline(x=0, line=dict(color=theme.CHANCE, dash="dash", width=1.8), row=1, col=at)
@@ -99,13 +104,19 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
             rows, rows[f"rotation_{side}"] / rows[f"rotation_{side}_chance"], "module", theme.MOST_MARKS // 2
         )
         told = [
-            f"layer {number(x)} · {theme.literal(m)}"
-            for x, m in zip(rows["layer"].astype("Float64").astype(float), rows["module"])
+            f"layer {number(x)} · {theme.literal(m)}{'' if p >= UNDEFINED else ' · not defined by the data'}"
+            for x, m, p in zip(
+                rows["layer"].astype("Float64").astype(float),
+                rows["module"],
+                rows[f"rotation_{side}_pairs"],
+                strict=True,
+            )
         ]
+        colors = [color if pairs >= UNDEFINED else theme.BASE for pairs in rows[f"rotation_{side}_pairs"]]
         traces.append(
             go.Scatter(
                 x=rows[f"rotation_{side}_chance"], y=rows[f"rotation_{side}"], mode="markers", name=side,
-                marker=dict(symbol=symbol, size=8, color=color, opacity=0.7),
+                marker=dict(symbol=symbol, size=8, color=colors, opacity=0.7),
                 customdata=np.stack([rows["name"], told, rows["name"].map(theme.literal)], axis=1) if len(rows) else None,
                 hovertemplate=HOVER,
             )

@@ -5,6 +5,7 @@ import math
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from opdviz import published as published_numbers
 from opdviz.figures import theme
 from opdviz.words import number
 
@@ -18,19 +19,6 @@ STRIPS = (
 )  # the last: the same of one tensor, to be mapped by layer
 
 
-def recipe_of(text: str) -> str:
-    """The recipe family of a published row: OPD, RLVR, SFT, offline distillation or self-distillation.
-
-    >>> recipe_of("OPD (vision-language)"), recipe_of("GRPO")
-    ('OPD', 'RLVR')
-    """
-    if "OPD" in text:
-        return "OPD"
-    if text in ("GRPO", "PRIME", "DPO"):
-        return "RLVR"
-    return text if text in theme.RECIPES else "SFT"
-
-
 def strips(headline: list[dict], published: list[dict]) -> go.Figure:
     """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value, which knows what to map."""
     mine = {row["quantity"]: row for row in headline}
@@ -39,28 +27,30 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
     for at, (quantity, title, unit, log, mapped) in enumerate(STRIPS, start=1):
         rows = [row for row in published if row["quantity"] == quantity]
         for recipe in theme.RECIPES:
-            part = [row for row in rows if recipe_of(row["recipe"]) == recipe]
+            part = [row for row in rows if published_numbers.family(row["recipe"]) == recipe]
             if part:
                 made.add_trace(ticks(part, recipe, unit, recipe not in shown), row=at, col=1)
                 shown.add(recipe)
         own = mine.get(quantity, {})
         chance, value = own.get("chance"), own.get("value")
-        if chance is not None:
+        band = [own.get("chance_low"), own.get("chance_high")]
+        if None not in band:
+            made.add_trace(blind_band(*band, unit, "band" not in shown), row=at, col=1)
+            shown.add("band")
+        elif chance is not None:
             made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
             shown.add("chance")
         if value is not None and (value > 0 or not log):  # zero has no place on a logarithmic axis; it stands in words
             made.add_trace(diamond(value, unit, mapped, "this run" not in shown), row=at, col=1)
             shown.add("this run")
-        values = [row["value"] for row in rows] + [x for x in (chance, value) if x is not None]
+        values = [row["value"] for row in rows] + [x for x in (chance, value, *band) if x is not None]
         made.update_xaxes(**strip_axis(values, log), row=at, col=1)
         made.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=at, col=1)
         made.add_annotation(
             text=title, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="right",
         )  # fmt: skip
-        told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + (
-            f"<br><span style='font-size:12px'>chance {number(chance)}</span>" if chance is not None else ""
-        )
+        told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + beside(chance, *band)
         made.add_annotation(
             text=told, xref="paper", x=1.01, xanchor="left", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="left",
@@ -71,11 +61,31 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
         made,
         height=420,
         alt=sentence,
-        margin=dict(l=270, r=100, t=50, b=26),
-        legend=dict(y=1.03, x=0, itemsizing="constant"),
+        margin=dict(l=270, r=130, t=50, b=26),
+        legend=dict(y=1.03, x=0, itemsizing="constant", itemwidth=30),
         hovermode="closest",
         dragmode=False,
     )
+
+
+def beside(chance: float | None, low: float | None, high: float | None) -> str:
+    """What stands below a value: the range of typical blind updates, or its chance level."""
+    if low is not None and high is not None:
+        words = f"blind {number(low)} to {number(high)}"
+    elif chance is not None:
+        words = f"chance {number(chance)}"
+    else:
+        return ""
+    return f"<br><span style='font-size:12px'>{words}</span>"
+
+
+def blind_band(low: float, high: float, unit: str, legend: bool) -> go.Scatter:
+    """What typical blind updates of these weights give, as a broad line."""
+    return go.Scatter(
+        x=[low, high], y=[0.3, 0.3], mode="lines", line=dict(color=theme.NULL_AREA, width=13),
+        name="typical blind updates", legendgroup="band", showlegend=legend,
+        hovertemplate="blind updates %{x:.3g} " + unit + "<extra></extra>",
+    )  # fmt: skip
 
 
 def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:

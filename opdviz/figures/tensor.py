@@ -65,26 +65,31 @@ def spectra(spectrum: pd.DataFrame, r: int) -> go.Figure:
 def angles(rows: pd.DataFrame, r: int, turned: pd.DataFrame) -> go.Figure:
     """x: position, y: principal angle in degrees, left and right; dashed: the chance of their rms sine, as an angle.
 
-    `turned` has a row a side with the column chance.
+    `turned` has a row a side with the columns k and chance: curves of that k and its chance belong together. Angles at
+    another k are thin lines of their own, without chance.
     """
     made = theme.figure(
         height=HEIGHT, alt="Principal angles between the leading subspaces of base and tuned, left and right."
     )
-    k = int(rows["k"].max()) if len(rows) else 0
-    for side, name, color, dash in (
-        ("left", "left", theme.TUNED, "solid"),
-        ("right", "right", theme.DELTA, "dash"),
-    ):
-        part = rows[(rows["side"] == side) & (rows["k"] == k)].sort_values("index")
-        made.add_trace(go.Scatter(x=part["index"], y=part["degrees"], mode="lines+markers" if k < 12 else "lines", name=name,
-                                  line=dict(color=color, width=2.5, dash=dash),
-                                  hovertemplate="%{y:.3g} degrees<extra>" + name + "</extra>"))  # fmt: skip
+    k = int(turned["k"].iloc[0]) if len(turned) else int(rows["k"].min())
+    for side, color, dash in (("left", theme.TUNED, "solid"), ("right", theme.DELTA, "dash")):
+        for at, part in rows[rows["side"] == side].groupby("k"):
+            name, width = (side, 2.5) if at == k else (f"{side}, k = {at}", 1.0)
+            part = part.sort_values("index")
+            mode = "lines+markers" if at < 12 else "lines"
+            line = dict(color=color, width=width, dash=dash)
+            hover = "%{y:.3g} degrees<extra>" + name + "</extra>"
+            made.add_trace(
+                go.Scatter(x=part["index"], y=part["degrees"], mode=mode, name=name, line=line, hovertemplate=hover)
+            )
         chance = float(turned["chance"].get(side, np.nan)) if len(turned) else np.nan
-        if np.isfinite(chance) and len(part):
-            made.add_trace(go.Scatter(x=[1, part["index"].max()], y=[np.degrees(np.arcsin(min(chance, 1.0)))] * 2, mode="lines",
-                                      name=f"chance, {side}", hoverinfo="skip",
-                                      line=dict(color=color, dash="dot", width=1.5)))  # fmt: skip
-    made.update_xaxes(title=f"principal angle, smallest first (k = {k} of {r:,})")
+        if np.isfinite(chance):
+            height = np.degrees(np.arcsin(min(chance, 1.0)))
+            line = dict(color=color, dash="dot", width=1.5)
+            made.add_trace(
+                go.Scatter(x=[1, k], y=[height] * 2, mode="lines", name=f"chance, {side}", hoverinfo="skip", line=line)
+            )
+    made.update_xaxes(title=f"principal angle, smallest first (k = {k:,} of {r:,})")
     made.update_yaxes(title="degrees", rangemode="tozero")
     return made.update_layout(margin=dict(t=50))
 

@@ -10,6 +10,7 @@ BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
 CHANCE, NULL = "#9a978f", "#7653b0"
 RECIPES = {
     "OPD": "#d0641c",
+    "RL + OPD": "#8f5aa0",
     "RLVR": "#2e8b6f",
     "SFT": "#5b6fa8",
     "offline distillation": "#8c8a84",
@@ -32,6 +33,7 @@ TITLE = 44
 MOST_MARKS = 1_500
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
+NULL_AREA = "rgba(118,83,176,0.5)"
 
 FONT, SIZE = "Source Sans Pro, Source Sans, Helvetica, Arial, sans-serif", 14
 

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.linalg import LinAlgError
 
 from opdviz.checkpoint.formats import FORMATS
+from opdviz.errors import one_line
 from opdviz.linalg import Work
 from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, sparsity, spectrum
 from opdviz.pairing import Pair
 
 FIRST_PASS: tuple[ModuleType, ...] = (magnitude, sparsity, concentration, coordinates)
 SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
+LARGEST = 1e150
 MEASURES = (*FIRST_PASS, *SECOND_PASS)
 
 
@@ -26,16 +28,18 @@ def measure_id(module: ModuleType) -> str:
 def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]:
     """One measure's rows of one pair, or the reason why it has none."""
     reason = refusal(pair, work, module)
-    if reason:
-        return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
-    try:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # sums beyond float64 become missing values, and are left out
-            return module.rows(pair, work)
-    except LinAlgError:  # one matrix that does not converge must not end a run of thousands
-        reason = "the decomposition did not converge"
-        return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
+    if reason is None:
+        try:
+            # sums beyond float64 become missing values, and are left out
+            with np.errstate(over="ignore", invalid="ignore"):
+                return module.rows(pair, work)
+        except MemoryError:  # of the machine, not of the tensor
+            raise
+        except LinAlgError:
+            reason = "the decomposition did not converge"
+        except Exception as error:  # whatever one tensor does must not end a run of thousands, and is said
+            reason = f"not computed ({type(error).__name__}: {one_line(error, limit=120)})"
+    return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
 
 
 def refusal(pair: Pair, work: Work, module: ModuleType) -> str | None:
@@ -51,4 +55,6 @@ def refusal(pair: Pair, work: Work, module: ModuleType) -> str | None:
             return "not a matrix"
         if work.nonfinite:
             return f"{work.nonfinite:,} coordinates are NaN or infinite"
+        if work.base.dtype == np.float64 and max(np.abs(work.base).max(), np.abs(work.tuned).max()) > LARGEST:
+            return f"values beyond {LARGEST:.0e}: their squares do not fit float64"
     return None

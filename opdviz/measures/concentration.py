@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-from scipy.special import ndtri
 
-from opdviz.linalg import Work
+from opdviz.linalg import BLOCK, Work
+from opdviz.measures import blind
 from opdviz.pairing import Pair
 
 NAME = "concentration"
-VERSION = 1
+VERSION = 2
 TABLES = {"concentration": ("name", "top_share", "energy_share", "chance")}
 TOP_SHARES = (0.001, 0.01, 0.05)
 
@@ -17,11 +17,12 @@ TOP_SHARES = (0.001, 0.01, 0.05)
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """One row a top share; the energy share is missing where nothing moved."""
     size = np.concatenate([np.abs(d) for _, d in work.elements("stored")] or [np.empty(0)])
-    shares = top_energy(size)
+    numel = size.size
     return {
         "concentration": [
-            {"name": pair.name, "top_share": share, "energy_share": energy, "chance": gaussian_chance(share)}
-            for share, energy in zip(TOP_SHARES, shares)
+            {"name": pair.name, "top_share": share, "energy_share": energy}
+            | {"chance": blind.concentration(math.ceil(share * numel), numel) if numel else None}
+            for share, energy in zip(TOP_SHARES, top_energy(size), strict=True)
         ]
     }
 
@@ -38,14 +39,4 @@ def top_energy(size: np.ndarray) -> list[float | None]:
 
 def energy(x: np.ndarray) -> float:
     """Sum of squares in float64, in blocks."""
-    return sum(float(np.sum(x[i : i + (1 << 18)].astype(np.float64) ** 2)) for i in range(0, x.size, 1 << 18))
-
-
-def gaussian_chance(share: float) -> float:
-    """Energy share of the largest `share` of independent Gaussian coordinates: p + 2 q phi(q), q the 1 - p/2 quantile.
-
-    >>> round(gaussian_chance(0.01), 4)
-    0.0845
-    """
-    q = float(ndtri(1 - share / 2))
-    return share + 2 * q * math.exp(-q * q / 2) / math.sqrt(2 * math.pi)
+    return sum(float(np.sum(x[i : i + BLOCK].astype(np.float64) ** 2)) for i in range(0, x.size, BLOCK))

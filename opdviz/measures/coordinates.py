@@ -7,21 +7,12 @@ import numpy as np
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
 from opdviz.linalg import Work
-from opdviz.measures.visibility import (
-    PROBES,
-    ZEROS,
-    Census,
-    below,
-    census,
-    codes,
-    gaussian_share,
-    magnitudes,
-    quarters,
-)
+from opdviz.measures.nulls import Census, census, gaussian_share
+from opdviz.measures.visibility import NO_NULLS, PROBES, ZEROS, below, codes, magnitudes, quarters
 from opdviz.pairing import Pair
 
 NAME = "coordinates"
-VERSION = 1
+VERSION = 2
 TABLES = {
     "histogram": ("name", "of", "precision", "threshold", "low", "high", "count", "moved", "null_moved"),
     "profile": ("name", "axis", "bin", "low", "high", "moved", "moved_bfloat16", "energy"),
@@ -37,11 +28,11 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """Rows of `histogram`; of `profile` and `rows` where the tensor has such."""
     found: dict[str, list[dict]] = {"histogram": [], "profile": [], "rows": [], "skipped": []}
     for precision in pair.precisions:
-        if not pair.has_nulls(precision):
-            reason = "{precision} histogram: {NO_NULLS}"
+        if pair.float8:
+            reason = f"{precision} histogram: {NO_NULLS}"
             found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
             continue
-        taken = census(pair, work, precision)
+        taken = census(work, precision)
         deltas = delta_bins(work, precision, taken)
         for threshold in THRESHOLDS:
             where = {"name": pair.name, "precision": precision, "threshold": threshold}

@@ -2,6 +2,7 @@
 
 A coordinate's contribution depends only on its class (visibility.py), on how it stands to the magnitude thresholds
 (`level`), and on which probes see it. One count of these a mask answers every composite mask, probe and null exactly.
+Two updates are typical of blind ones (`null_low`, `null_high`); all of them lie in the hull (`blind_low`, `blind_high`).
 """
 
 import math
@@ -10,46 +11,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from opdviz.linalg import BLOCK, MASK_RANK, SHARES, Work, rank_of_share
-from opdviz.measures.visibility import NO_NULLS, PROBES, Census, census, codes, ramps, visible_masks
+from opdviz.measures.hull import SPREAD, blind_range
+from opdviz.measures.nulls import Census, census
+from opdviz.measures.visibility import NO_NULLS, PROBES, SIXTEEN, Ramps, codes, ramps, visible_masks
 from opdviz.pairing import Pair
 
 NAME = "coverage"
-VERSION = 1
+VERSION = 2
 TABLES = {
     "coverage": (
         "name", "mask", "share", "rank", "probe", "threshold", "precision", "visible", "density", "coverage", "chance",
-        "lowest", "highest", "enrichment", "null_low", "null_high",
+        "lowest", "highest", "enrichment", "null_low", "null_high", "blind_low", "blind_high",
     ),
     "skipped": ("name", "measure", "reason"),
 }  # fmt: skip
 FIXED_RANK_SHARES = (0.3, 0.5)
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
 FLAGS = 1 << len(PROBES)
-SPREAD = 3.0
 
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """Rows of `coverage`: four masks, six shares, three probes, every precision."""
-    found: dict[str, list[dict]] = {"coverage": [], "skipped": []}
-    views = []
-    for precision in pair.precisions:
-        if not pair.has_nulls(precision):
-            reason = f"{precision} coverage: {NO_NULLS}"
-            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
-        else:
-            views.append(view(pair, work, precision))
-    masks = [principal_counts(work, share, views) for share in ALL_SHARES] if views else []
-    for at, this in enumerate(views):
-        for share, (rank, counts) in zip(ALL_SHARES, masks):
-            for row in mask_rows(this, share, counts[at]):
-                rank_shown = None if row["mask"] == "low_magnitude" else rank
-                where = {"name": pair.name, "share": share, "rank": rank_shown, "precision": this.precision}
-                found["coverage"].append(where | row)
-    return found
+    tables: dict[str, list[dict]] = {"coverage": [], "skipped": []}
+    if pair.float8:
+        reason = f"coverage: {NO_NULLS}"
+        tables["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+        return tables
+    counts = [class_counts(work, precision) for precision in pair.precisions]
+    masks = [principal_counts(work, share, counts) for share in ALL_SHARES]
+    for at, classes in enumerate(counts):
+        by_share = [(share, rank, mask[at]) for share, (rank, mask) in zip(ALL_SHARES, masks, strict=True)]
+        tables["coverage"] += [{"name": pair.name} | row for row in precision_rows(classes, by_share)]
+    return tables
 
 
 @dataclass(frozen=True)
-class View:
+class ClassCounts:
     """One precision's classes: an id a coordinate = ((group * levels) + level) * FLAGS + visible flags."""
 
     precision: str
@@ -58,12 +55,13 @@ class View:
     counts: np.ndarray
     low: dict[float, np.ndarray]
     nulls: tuple[tuple[np.ndarray, np.ndarray], ...]
+    edges: tuple[Ramps, ...]
 
 
-def view(pair: Pair, work: Work, precision: str) -> View:
+def class_counts(work: Work, precision: str) -> ClassCounts:
     """Class every coordinate of the pair at one precision, and count the classes."""
-    taken = census(pair, work, precision)
-    group, nulls = joint_groups(taken)
+    taken = census(work, precision)
+    group, nulls, edges = joint_groups(taken)
     thresholds, low = magnitude_levels(work, precision)
     levels = 2 * len(thresholds) + 1
     size = (int(group.max()) + 1) * levels * FLAGS
@@ -79,7 +77,7 @@ def view(pair: Pair, work: Work, precision: str) -> View:
         ids[first : first + part.size] = part
         first += part.size
     counts = tally(ids, size).reshape(-1, levels, FLAGS)
-    return View(precision, taken, ids, counts, low, nulls)
+    return ClassCounts(precision, taken, ids, counts, low, nulls, edges)
 
 
 def tally(ids: np.ndarray, size: int) -> np.ndarray:
@@ -90,17 +88,18 @@ def tally(ids: np.ndarray, size: int) -> np.ndarray:
     return total
 
 
-def joint_groups(taken: Census) -> tuple[np.ndarray, tuple]:
-    """A group number a class, over all probes at once, and P(visible) by group under both nulls for each probe."""
-    edges = [ramps(taken.grid, *probe, taken.on_grid).group for probe in PROBES]
+def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
+    """A group number a class, over all probes at once; by probe, P(visible) by group under both nulls, and its ramps."""
+    by_probe = [ramps(taken.grid, *probe, taken.on_grid) for probe in PROBES]
     used = np.flatnonzero(taken.count)
     joint = np.zeros(len(taken.count), dtype=np.int64)
     _, first, inverse = np.unique(
-        np.stack([e[used] for e in edges], axis=1), axis=0, return_index=True, return_inverse=True
+        np.stack([r.group[used] for r in by_probe], axis=1), axis=0, return_index=True, return_inverse=True
     )
     joint[used] = inverse.reshape(-1)
     at = used[first]
-    return joint.astype(np.uint32), tuple((p[at], g[at]) for p, g in zip(taken.permuted, taken.gaussian))
+    nulls = tuple((p[at], g[at]) for p, g in zip(taken.permuted, taken.gaussian, strict=True))
+    return joint.astype(np.uint32), nulls, tuple(r.only(r.group[at]) for r in by_probe)
 
 
 def magnitude_levels(work: Work, precision: str) -> tuple[np.ndarray, dict[float, np.ndarray]]:
@@ -130,8 +129,8 @@ def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return level
 
 
-def principal_counts(work: Work, share: float, views: list[View]) -> tuple[int, list[np.ndarray]]:
-    """The rank of a share's principal mask, and for each view the classes inside it (ties share their places)."""
+def principal_counts(work: Work, share: float, by_precision: list[ClassCounts]) -> tuple[int, list[np.ndarray]]:
+    """The rank of a share's principal mask, and for each precision the classes inside it (ties share their places)."""
     r = work.r
     rank = min(MASK_RANK, r) if share in FIXED_RANK_SHARES else rank_of_share(share, r)
     sizes = reconstruction(work, rank)
@@ -140,10 +139,10 @@ def principal_counts(work: Work, share: float, views: list[View]) -> tuple[int, 
     inside, tied = sizes > cut, np.flatnonzero(sizes == cut)
     weight = (k - int(np.count_nonzero(inside))) / tied.size
     counts = []
-    for this in views:
-        size = this.counts.size
-        found = tally(this.ids[inside], size) + weight * np.bincount(this.ids[tied], minlength=size)
-        counts.append(found.reshape(this.counts.shape))
+    for classes in by_precision:
+        size = classes.counts.size
+        principal = tally(classes.ids[inside], size) + weight * np.bincount(classes.ids[tied], minlength=size)
+        counts.append(principal.reshape(classes.counts.shape))
     return rank, counts
 
 
@@ -158,23 +157,35 @@ def reconstruction(work: Work, rank: int) -> np.ndarray:
     return (out if work.m >= work.n else out.T).reshape(-1)
 
 
-def mask_rows(this: View, share: float, principal: np.ndarray) -> list[dict]:
-    """Rows of one share: each mask's classes are weighted sums of the counts of all and of the principal ones."""
-    low = this.low[share][None, :, None]
-    not_low = principal * (1 - low)
-    masks = {
-        "principal": principal,
-        "low_magnitude": this.counts * low,
-        "principal_not_low": not_low,
-        "nonprincipal_or_low": this.counts - not_low,
-    }
-    found = []
+def precision_rows(classes: ClassCounts, by_share: list[tuple[float, int, np.ndarray]]) -> list[dict]:
+    """Rows of one precision: every mask under every probe, beside the bands of blind updates.
+
+    `by_share` has (share, rank, counts inside the principal mask) of every share.
+    """
+    table, masks = [], []
+    for share, rank, principal in by_share:
+        for mask, counts in composite_masks(classes, share, principal).items():
+            where = {"share": share, "rank": None if mask == "low_magnitude" else rank, "precision": classes.precision}
+            masks.append((where | {"mask": mask}, counts))
     for bit, (probe, threshold) in enumerate(PROBES):
         flags = (np.arange(FLAGS) >> bit) & 1 == 1
-        for mask, counts in masks.items():
-            row = {"mask": mask, "probe": probe, "threshold": threshold}
-            found.append(row | coverage(this.counts, counts, flags) | null_band(this, counts, bit))
-    return found
+        hulls = hull_of_masks(classes, [counts for _, counts in masks], bit, flags)
+        for (where, counts), hull in zip(masks, hulls, strict=True):
+            row = where | {"probe": probe, "threshold": threshold}
+            table.append(row | coverage(classes.counts, counts, flags) | null_band(classes, counts, bit) | hull)
+    return table
+
+
+def composite_masks(classes: ClassCounts, share: float, principal: np.ndarray) -> dict[str, np.ndarray]:
+    """The counts inside each mask of one share: weighted sums of the counts of all and of the principal ones."""
+    low = classes.low[share][None, :, None]
+    not_low = principal * (1 - low)
+    return {
+        "principal": principal,
+        "low_magnitude": classes.counts * low,
+        "principal_not_low": not_low,
+        "nonprincipal_or_low": classes.counts - not_low,
+    }
 
 
 def coverage(everything: np.ndarray, mask: np.ndarray, flags: np.ndarray) -> dict:
@@ -194,11 +205,11 @@ def coverage(everything: np.ndarray, mask: np.ndarray, flags: np.ndarray) -> dic
     }
 
 
-def null_band(this: View, mask: np.ndarray, bit: int) -> dict:
-    """The range that two blind updates span, three standard errors of such an update's coverage added at each end."""
+def null_band(classes: ClassCounts, mask: np.ndarray, bit: int) -> dict:
+    """The range that two typical blind updates span, three standard errors of such an update's coverage at each end."""
     ends = []
-    whole, inside = this.counts.sum(axis=(1, 2)), mask.sum(axis=(1, 2))
-    for p in this.nulls[bit]:
+    whole, inside = classes.counts.sum(axis=(1, 2)), mask.sum(axis=(1, 2))
+    for p in classes.nulls[bit]:
         visible = float(whole @ p)
         if not visible:
             continue
@@ -209,3 +220,18 @@ def null_band(this: View, mask: np.ndarray, bit: int) -> dict:
     if not ends:
         return {"null_low": None, "null_high": None}
     return {"null_low": max(min(ends), 0.0), "null_high": min(max(ends), 1.0)}
+
+
+def hull_of_masks(classes: ClassCounts, masks: list[np.ndarray], bit: int, flags: np.ndarray) -> list[dict]:
+    """What any blind update with as many visible coordinates could cover of each mask; missing where nothing is visible.
+
+    Classes of formats wider than 16 bits are quarter octaves, inside which a relative probe sees small weights first.
+    """
+    visible = int(classes.counts[..., flags].sum())
+    if not visible:
+        return [{"blind_low": None, "blind_high": None}] * len(masks)
+    whole = classes.counts.sum(axis=(1, 2)).astype(np.float64)
+    inside = np.stack([mask.sum(axis=(1, 2)) for mask in masks])
+    any_order = classes.taken.grid not in SIXTEEN
+    low, high = blind_range(classes.edges[bit], whole, inside, visible, any_order=any_order)
+    return [{"blind_low": float(a), "blind_high": float(b)} for a, b in zip(low, high, strict=True)]

@@ -5,13 +5,24 @@ import math
 import numpy as np
 
 from opdviz.linalg import FIXED_K, LONG_R, SHARES, Work, rank_of_share
+from opdviz.measures import blind
 from opdviz.pairing import Pair
 
 NAME = "geometry"
-VERSION = 1
+VERSION = 2
 TABLES = {
-    "projection": ("name", "side", "share", "k", "energy", "chance", "energy_without_shrink"),
-    "rotation": ("name", "side", "share", "k", "mean_sine", "rms_sine", "chance", "max_degrees", "gap"),
+    "projection": (
+        "name",
+        "side",
+        "share",
+        "k",
+        "energy",
+        "chance",
+        "chance_sd",
+        "chance_profile",
+        "energy_without_shrink",
+    ),
+    "rotation": ("name", "side", "share", "k", "mean_sine", "rms_sine", "chance", "max_degrees", "gap", "pairs"),
     "angle": ("name", "side", "k", "index", "degrees"),
     "drift": ("name", "drift", "nss", "chance", "drift_per_delta"),
     "basis_energy": ("name", "row_bin", "column_bin", "energy", "chance"),
@@ -19,7 +30,7 @@ TABLES = {
 }
 BIN_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
 BIN_NAMES = ("0-1", "1-5", "5-10", "10-20", "20-100", "outside")
-FIRST_ORDER = 0.3
+LEAST_REMAINDER = 1e-9  # of ||D||^2: below it what is left without shrink is the rounding of the products
 
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
@@ -27,10 +38,12 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     where = {"name": pair.name}
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     if not work.base_spectrum.s[0]:
-        found["skipped"].append(
-            {"name": pair.name, "measure": NAME, "reason": "the base is zero: it has no directions"}
-        )
+        zero = "the base is zero" if not work.base.any() else "the base's squares are below what float64 holds"
+        found["skipped"].append({"name": pair.name, "measure": NAME, "reason": f"{zero}: it has no directions"})
         return found
+    if work.usable < work.r:
+        reason = f"directions beyond {work.usable} of {work.r}: the base's singular values there are rounding"
+        found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
     found["projection"] = [where | row for row in projections(work)]
     found["rotation"] = [where | row for row in rotations(work)]
     found["angle"] = [where | row for row in angles(work)]
@@ -40,25 +53,41 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
 
 
 def projections(work: Work) -> list[dict]:
-    """Share of ||D||^2 inside the leading subspaces of the base: joint, left, right; and the same without shrink."""
-    found = []
+    """Share of ||D||^2 inside the leading subspaces of the base: joint, left, right; and the same without shrink.
+
+    Missing at a k beyond the base's own rank: there are no such directions.
+    """
     shrink = shrink_of(work)
+    participation = blind.participation(work.delta_spectrum.s)
+    table = []
     for share in SHARES:
         k = rank_of_share(share, work.r)
-        chance = {"joint": k * k / (work.m * work.n), "left": k / work.m, "right": k / work.n}
+        defined = k <= work.usable
+        chances = blind.projection_chances(k, work.m, work.n)
+        spreads = blind.projection_spreads(k, work.m, work.n, participation)
+        profile = profile_chances(work, k) if defined and work.delta_energy else {}
         for side in ("joint", "left", "right"):
-            found.append(
-                {"side": side, "share": share, "k": k}
-                | {"energy": energy_share(work, side, k, 0.0), "chance": chance[side]}
-                | {"energy_without_shrink": energy_share(work, side, k, shrink)}
-            )
-    return found
+            row = {"side": side, "share": share, "k": k, "chance": chances[side], "chance_sd": spreads.get(side)}
+            row["chance_profile"] = profile.get(side)
+            row["energy"] = energy_share(work, side, k, 0.0) if defined else None
+            row["energy_without_shrink"] = energy_share(work, side, k, shrink) if defined else None
+            table.append(row)
+    return table
+
+
+def profile_chances(work: Work, k: int) -> dict[str, float]:
+    """The same for an update that keeps its own rows' and columns' energies, and nothing else.
+
+    An isotropic rotation forgets that rows and columns differ; where a few rows carry much of both the update and the
+    base's leading directions, an update without any aim lands there too.
+    """
+    left, right = (float(work.leverages(side, k) @ work.energy_profile(side)) for side in ("left", "right"))
+    return {"joint": left * right, "left": left, "right": right}
 
 
 def shrink_of(work: Work) -> float:
     """<D, W> / ||W||^2."""
-    aa, ad, _ = work.products
-    return float(np.trace(ad) / np.trace(aa))
+    return float(np.trace(work.products.ad) / np.trace(work.products.aa))
 
 
 def energy_share(work: Work, side: str, k: int, shrink: float) -> float | None:
@@ -68,7 +97,7 @@ def energy_share(work: Work, side: str, k: int, shrink: float) -> float | None:
     """
     s = work.base_spectrum.s
     total = work.delta_energy - shrink**2 * float(np.sum(s**2))
-    if total <= 1e-12 * work.delta_energy or not work.delta_energy:
+    if total <= LEAST_REMAINDER * work.delta_energy or not work.delta_energy:
         return None
     turned = work.far_rows
     if side == "joint":
@@ -85,46 +114,36 @@ def energy_share(work: Work, side: str, k: int, shrink: float) -> float | None:
 def rotations(work: Work) -> list[dict]:
     """Sines of the principal angles between the leading subspaces of base and tuned, and their first-order chance."""
     s = work.base_spectrum.s
-    found = []
+    table = []
     for share in SHARES:
         k = rank_of_share(share, work.r)
         for side in ("left", "right"):
             row = {"side": side, "share": share, "k": k, "gap": float(s[k - 1] - s[k]) if k < work.r else None}
-            sines = work.sines(side, k) if work.delta_energy else None
+            sines = work.sines(side, k) if work.delta_energy and k <= work.usable else None
             row |= {
                 "mean_sine": float(sines.mean()) if sines is not None else None,
                 "rms_sine": math.sqrt(float(np.mean(sines**2))) if sines is not None else None,
                 "max_degrees": float(np.degrees(np.arcsin(sines[0]))) if sines is not None else None,
-                "chance": rotation_chance(work, side, k),
             }
-            found.append(row)
-    return found
+            size = work.m if side == "left" else work.n
+            table.append(row | blind.rotation_chance(s, k, size, tau(work)))
+    return table
 
 
-def rotation_chance(work: Work, side: str, k: int) -> float | None:
-    """rms sine of a blind update to first order; missing where it is above 0.3 or not defined.
-
-    rms^2 = (1/k) sum_i [ sum_{k<j<=r} t^2 (s_i^2 + s_j^2) / (s_i^2 - s_j^2)^2 + (side - r) t^2 / s_i^2 ].
-    """
-    s2 = work.base_spectrum.s**2
-    size = work.m if side == "left" else work.n
-    tau2 = work.delta_energy / (work.m * work.n)
-    lead, rest = s2[:k, None], s2[None, k:]
-    if not tau2 or lead[-1, 0] <= 0 or (rest.size and lead[-1, 0] <= rest[0, 0]):
-        return None
-    inside = ((lead + rest) / (lead - rest) ** 2).sum() if rest.size else 0.0
-    rms = math.sqrt(tau2 / k * (float(inside) + (size - work.r) * float((1 / lead).sum())))
-    return rms if rms <= FIRST_ORDER else None
+def tau(work: Work) -> float:
+    """The rms of D: the standard deviation of a blind update's entries."""
+    return math.sqrt(work.delta_energy / (work.m * work.n))
 
 
 def angles(work: Work) -> list[dict]:
-    """Principal angles in degrees at k = 10 % of r and, where r > 1024, at k = 512."""
+    """Principal angles in degrees at k = 10 % of r and, where r > 1024, at k = 512; once where both are the same."""
     if not work.delta_energy:
         return []
-    ks = [rank_of_share(0.1, work.r), *([FIXED_K] if work.r > LONG_R else [])]
+    ks = dict.fromkeys([rank_of_share(0.1, work.r), *([FIXED_K] if work.r > LONG_R else [])])
     return [
         {"side": side, "k": k, "index": i, "degrees": float(degrees)}
         for k in ks
+        if k <= work.usable
         for side in ("left", "right")
         for i, degrees in enumerate(np.degrees(np.arcsin(work.sines(side, k)[::-1])), start=1)
     ]
@@ -138,7 +157,7 @@ def drift(work: Work) -> dict:
     return {
         "drift": change,
         "nss": change / norm,
-        "chance": size / norm / math.sqrt(work.long),
+        "chance": blind.nss_chance(s, work.long, tau(work)),
         "drift_per_delta": change / size if size else None,
     }
 
@@ -147,29 +166,44 @@ def basis_energies(work: Work) -> list[dict]:
     """Share of ||D||^2 by bins of the base's left (row) and right (column) directions; `outside` is the long side's."""
     edges = [0, *(rank_of_share(share, work.r) for share in BIN_SHARES[1:-1]), work.r]
     edges = np.maximum.accumulate(edges)
-    squares = work.far_rows**2
-    cells = np.zeros((len(BIN_NAMES), len(BIN_NAMES)))  # far side by short side
-    count = len(edges) - 1
-    for i in range(count):
-        for j in range(count):
-            cells[i, j] = squares[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].sum()
-    for j in range(count):
-        cells[-1, j] = max(work.short_energy[edges[j] : edges[j + 1]].sum() - cells[:-1, j].sum(), 0.0)
     widths = np.diff(edges)
     far = np.append(widths, work.long - work.r) / work.long
     near = np.append(widths, 0) / work.r
     chance = np.outer(far, near)
+    cells, total = basis_cells(work, edges), work.delta_energy
     if work.far == "right":
         cells, chance = cells.T, chance.T
-    total = work.delta_energy
     return [
         {
             "row_bin": a,
             "column_bin": b,
-            "energy": float(cells[i, j]) / total if total else None,
+            "energy": float(cells[i, j]) / total if total and np.isfinite(cells[i, j]) else None,
             "chance": float(chance[i, j]),
         }
         for i, a in enumerate(BIN_NAMES)
         for j, b in enumerate(BIN_NAMES)
         if chance[i, j] > 0 or cells[i, j] > 1e-9 * total
     ]
+
+
+def basis_cells(work: Work, edges: np.ndarray) -> np.ndarray:
+    """Energy of U'DV in bins of the far side (rows) and of the short side (columns); the last bin is `outside`.
+
+    Beyond `usable` the base has no far-side vectors, and bins that need them are NaN; but a square matrix has nothing
+    outside, so that what is left belongs to its last bin of directions, whichever they are.
+    """
+    count = len(edges) - 1
+    squares = work.far_rows**2
+    cells = np.zeros((len(BIN_NAMES), len(BIN_NAMES)))
+    for i in range(count):
+        for j in range(count):
+            cells[i, j] = squares[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].sum()
+    rest = [work.short_energy[edges[j] : edges[j + 1]].sum() - cells[:count, j].sum() for j in range(count)]
+    complete = int(np.searchsorted(edges, work.usable, side="right")) - 1  # bins all of whose directions are there
+    if work.long == work.r and complete >= count - 1:
+        cells[count - 1, :count] += np.maximum(rest, 0.0)
+    elif complete == count:
+        cells[-1, :count] = np.maximum(rest, 0.0)
+    else:
+        cells[complete:] = np.nan
+    return cells

@@ -5,18 +5,18 @@ import math
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.linalg import BLOCK, Work
+from opdviz.linalg import BLOCK, Work, difference
 from opdviz.pairing import Pair, shape_text
 
 NAME = "magnitude"
-VERSION = 1
+VERSION = 2
 DECAY_COSINE = -0.9
 TABLES = {
     "tensors": (
         "name", "tuned_name", "tower", "layer", "block", "module", "expert", "shape", "rows", "columns", "numel",
         "base_dtype", "tuned_dtype", "kind", "base_norm", "tuned_norm", "delta_norm", "relative_norm", "delta_max",
-        "delta_mean_abs", "delta_rms", "base_rms", "cosine", "shrink", "nonfinite", "moved", "untouched_rows",
-        "decayed_rows",
+        "delta_mean_abs", "delta_rms", "base_rms", "cosine", "shrink", "nonfinite", "moved", "off_grid",
+        "base_norm_bfloat16", "delta_norm_bfloat16", "untouched_rows", "decayed_rows",
     ),
     "skipped": ("name", "measure", "reason"),
 }  # fmt: skip
@@ -26,7 +26,8 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """One row of `tensors`; an integer tensor is compared for equality and stands in `skipped`."""
     if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
         return {"skipped": [{"name": pair.name, "measure": NAME, "reason": equality(work)}]}
-    row = describe(pair) | sizes(work) | vocabulary_rows(pair, work)
+    size = sizes(work)
+    row = describe(pair) | size | bfloat16_norms(work, size) | vocabulary_rows(pair, work)
     return {"tensors": [row]}
 
 
@@ -58,18 +59,22 @@ def describe(pair: Pair) -> dict:
 
 
 def sizes(work: Work) -> dict:
-    """Norms and inner products of the finite coordinates, summed in float64."""
-    ww = wd = dd = total = largest = 0.0
+    """Norms and inner products of the finite coordinates, summed in float64.
+
+    The tuned's norm is summed from its own values: ||W||^2 + 2 <W, D> + ||D||^2 cancels where T is small beside W.
+    """
+    ww = wt = wd = tt = dd = total = largest = 0.0
     moved = count = 0
-    for w, d in work.elements("stored"):
-        w, d = w.astype(np.float64), d.astype(np.float64)
+    for stored_base, stored_tuned in work.sides("stored"):
+        w, t = stored_base.astype(np.float64), stored_tuned.astype(np.float64)
+        d = difference(stored_base, stored_tuned).astype(np.float64)
         size = np.abs(d)
-        ww, wd, dd = ww + float(w @ w), wd + float(w @ d), dd + float(d @ d)
+        ww, tt, dd = ww + float(w @ w), tt + float(t @ t), dd + float(d @ d)
+        wt, wd = wt + float(w @ t), wd + float(w @ d)
         total += float(size.sum())
         largest = max(largest, float(size.max(initial=0.0)))
         moved += int(np.count_nonzero(d))
         count += d.size
-    tt = max(ww + 2 * wd + dd, 0.0)
     return {
         "base_norm": math.sqrt(ww),
         "tuned_norm": math.sqrt(tt),
@@ -79,11 +84,23 @@ def sizes(work: Work) -> dict:
         "delta_mean_abs": total / count if count else None,
         "delta_rms": math.sqrt(dd / count) if count else None,
         "base_rms": math.sqrt(ww / count) if count else None,
-        "cosine": min((ww + wd) / math.sqrt(ww * tt), 1.0) if ww and tt else None,
+        "cosine": max(-1.0, min(wt / math.sqrt(ww) / math.sqrt(tt), 1.0)) if ww and tt else None,
         "shrink": wd / ww if ww else None,
         "nonfinite": work.nonfinite,
         "moved": moved,
+        "off_grid": work.off_grid,
     }
+
+
+def bfloat16_norms(work: Work, size: dict) -> dict:
+    """Norms of base and update after both sides are rounded to bfloat16, as the paper's own script takes them."""
+    if work.form == "bfloat16":  # both sides lie on that grid
+        return {f"{norm}_bfloat16": size[norm] for norm in ("base_norm", "delta_norm")}
+    ww = dd = 0.0
+    for w, d in work.elements("bfloat16"):
+        w, d = w.astype(np.float64), d.astype(np.float64)
+        ww, dd = ww + float(w @ w), dd + float(d @ d)
+    return {"base_norm_bfloat16": math.sqrt(ww), "delta_norm_bfloat16": math.sqrt(dd)}
 
 
 def vocabulary_rows(pair: Pair, work: Work) -> dict:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from opdviz.checkpoint.formats import FORMATS, step
+from opdviz.checkpoint.formats import step
 from opdviz.linalg import Work
 from opdviz.measures.visibility import below
 from opdviz.pairing import Pair
 
 NAME = "sparsity"
-VERSION = 1
+VERSION = 2
 TABLES = {
     "sparsity": ("name", "precision", "probe", "threshold", "unchanged", "share"),
     "steps": ("name", "precision", "steps", "count", "share"),
@@ -36,8 +36,8 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
                     "share": count / numel if numel else None,
                 }
             )
-        grid = pair.grid(precision)
-        if FORMATS[grid].kind == "float8":
+        grid = work.grid(precision)
+        if pair.float8:
             reason = "grid steps: float8 steps differ by scale block"
             found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
             continue

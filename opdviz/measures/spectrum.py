@@ -9,7 +9,7 @@ from opdviz.linalg import FLOOR, NULL_RANK, SHARES, Work, gaussian_spectrum, ran
 from opdviz.pairing import Pair
 
 NAME = "spectrum"
-VERSION = 1
+VERSION = 2
 TABLES = {
     "spectrum": ("name", "matrix", "index", "sigma", "energy"),
     "spectrum_summary": (
@@ -18,6 +18,7 @@ TABLES = {
     ),
     "rank": ("name", "matrix", "tolerance", "rank", "share"),
     "top_energy": ("name", "matrix", "k", "share", "energy", "chance"),
+    "tail": ("name", "position", "moved_share", "verdict", "reason"),
     "skipped": ("name", "measure", "reason"),
 }  # fmt: skip
 TOLERANCES = (1e-6, 1e-5, 1e-4)
@@ -27,6 +28,11 @@ MOST_POINTS = 300
 ALWAYS = 64
 NULL_TRIES = 24
 NULL_PRECISION = 1e-3
+LEADING = 2 * NULL_RANK  # directions beyond which a spectrum is its tail
+LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
+NEAR = 0.25  # position below which a tail cannot be told from rounding
+ENOUGH_MOVED = 0.05  # share of moved coordinates below which rounding leaves no tail of its own to compare with
+LEAST_ROOM = 0.05  # difference of top-32 energies of null and noise below which a position says nothing
 
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
@@ -34,13 +40,15 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     spectra = {"base": work.base_spectrum.s, "tuned": work.tuned_spectrum.s, "delta": work.delta_spectrum.s}
     size = math.sqrt(work.delta_energy)
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
+    reason = "nothing moved"
     if size:
         spectra["gaussian"] = size * gaussian_spectrum(work.m, work.n)
-        null, reason = rounding_null(pair, work)
+        null, reason = rounding_null(work)
         if null is not None:
             spectra["rounding_null"] = null
         if reason:
             found["skipped"].append({"name": pair.name, "measure": NAME, "reason": f"rounding null: {reason}"})
+    found["tail"].append({"name": pair.name} | tail(spectra, moved_share(work), reason))
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
         found["spectrum"] += [where | row for row in kept_values(s)]
@@ -76,7 +84,8 @@ def summary(s: np.ndarray, matrix: str) -> dict:
     """The scalars of one spectrum. Missing where it is zero."""
     energy = s**2
     total, top = float(energy.sum()), float(s[0])
-    bound = FLOOR * top if matrix in ("base", "tuned", "delta") else None
+    # the Gram matrix's rounding grows with the root of its size: 1.6 times the floor at r = 500
+    bound = FLOOR * top * math.sqrt(max(1.0, len(s) / 64)) if matrix in ("base", "tuned", "delta") else None
     method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(matrix, "exact")
     row = {"spectral_norm": top, "norm": math.sqrt(total), "method": method, "error_bound": bound}
     if not total:
@@ -133,28 +142,68 @@ def top_energies(s: np.ndarray, work: Work) -> list[dict]:
     ]
 
 
-def rounding_null(pair: Pair, work: Work) -> tuple[np.ndarray | None, str | None]:
+def tail(spectra: dict[str, np.ndarray], moved: float, reason: str | None) -> dict:
+    """Where the tail of the update's spectrum stands between rounding and noise, and what can be said of it.
+
+    position = (E32(null) - E32(D)) / (E32(null) - E32(gaussian)), E32 the energy of the 32 leading directions: 0 for what
+    storing a rank-16 update of this norm leaves, 1 for noise. A ratio of tails cannot decide: with equal norms it is
+    bounded, and a Gaussian update of full rank passes. `reason` says why there is no rounding null.
+    """
+    if "rounding_null" not in spectra:
+        return {"position": None, "moved_share": moved, "verdict": None, "reason": reason}
+    null, delta, noise = (leading_energy(spectra[matrix]) for matrix in ("rounding_null", "delta", "gaussian"))
+    if null - noise < LEAST_ROOM:
+        words = f"the {LEADING} leading directions hold nearly all of any update of this shape"
+        return {"position": None, "moved_share": moved, "verdict": OPEN, "reason": words}
+    row = {"position": (null - delta) / (null - noise), "moved_share": moved}
+    if moved < ENOUGH_MOVED:
+        words = f"fewer than {ENOUGH_MOVED:.0%} of the coordinates moved: rounding leaves no tail to compare with"
+        return row | {"verdict": OPEN, "reason": words}
+    if row["position"] < NEAR:
+        return row | {
+            "verdict": LIKE,
+            "reason": f"position below {NEAR:g}: as a rank-16 update and rounding would leave it",
+        }
+    return row | {"verdict": SPREAD, "reason": f"position from {NEAR:g} on: wider than rounding alone"}
+
+
+def leading_energy(s: np.ndarray) -> float:
+    """Share of the energy in the 32 leading directions, of the whole spectrum."""
+    energy = s**2
+    return float(energy[:LEADING].sum() / energy.sum())
+
+
+def moved_share(work: Work) -> float:
+    """Share of the coordinates that changed as stored."""
+    return sum(int(np.count_nonzero(d)) for _, d in work.elements("stored")) / work.base.size
+
+
+def rounding_null(work: Work) -> tuple[np.ndarray | None, str | None]:
     """Singular values of what is left of a rank-16 update after storing, and the reason where there are none.
 
     The rank-16 part of D is scaled so that, added to W and rounded to the stored format, its stored norm is ||D||.
     """
-    grid = pair.grid("stored")
-    if work.r <= 2 * NULL_RANK:
-        return None, f"r = {work.r} is at most {2 * NULL_RANK}"
-    if FORMATS[grid].kind == "float8" or FORMATS[grid].mantissa > FORMATS["float16"].mantissa:
-        return None, f"stored as {grid}: drawn for formats up to bf16 and fp16"
-    base = np.ascontiguousarray(work.base if work.m >= work.n else work.base.T, dtype=np.float64)
+    if work.r <= LEADING:
+        return None, f"r = {work.r} is at most {LEADING}"
+    if FORMATS[work.form].kind == "float8" or FORMATS[work.form].mantissa > FORMATS["float16"].mantissa:
+        return None, f"stored as {work.form}: drawn for formats up to bf16 and fp16"
+    base, origin = (tall(work, side) for side in (work.base, work.origin))
     low_rank = leading_part(work)
     wanted = math.sqrt(work.delta_energy)
 
     def stored(scale: float) -> np.ndarray:
-        return rounded(base + scale * low_rank, grid) - base
+        return rounded(origin + scale * low_rank, work.form) - base
 
     scale = matching_scale(lambda c: float(np.linalg.norm(stored(c))), wanted)
     if scale is None:
         return None, "no scale of the rank-16 part gives the stored norm"
     change = stored(scale)
     return spectrum_of_gram(change.T @ change, 0).s, None
+
+
+def tall(work: Work, side: np.ndarray) -> np.ndarray:
+    """One side in float64 with its long axis first."""
+    return np.ascontiguousarray(side if work.m >= work.n else side.T, dtype=np.float64)
 
 
 def leading_part(work: Work) -> np.ndarray:

@@ -3,31 +3,21 @@
 Coordinates are put in classes by their base value: one class a code (sign and magnitude) for formats of 16 bits, one a
 sign and quarter octave for wider ones. For a class, the chance that an update d shows up after rounding is a ramp in |d|:
 a jump where the base lies on the grid (with ties to even), a straight rise over one grid step where it lies anywhere
-between (a float32 base looked at as bf16). From it follow two nulls as expected values rather than as draws: (i) the
-deltas permuted over the coordinates, (ii) Gaussian noise whose scale gives as many visible coordinates. Only the order of
-magnitude of the base enters: both are blind to training.
+between (a float32 base looked at as bf16). What blind updates show follows from these ramps alone (nulls.py, hull.py).
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtr
 
-from opdviz.checkpoint.formats import FORMATS, round_bfloat16, step
-from opdviz.linalg import Work
-from opdviz.pairing import Pair
+from opdviz.checkpoint.formats import step
 
 PROBES = (("absolute", 0.0), ("absolute", 1e-5), ("relative", 1e-3))
-SAMPLE = 1 << 20
-SEED = 0
 SIXTEEN = ("bfloat16", "float16")
 SIGN_WIDE = 1 << 10
-TINY = 1e-300
-FAR = 40.0
 ZEROS = -(1 << 20)
-NO_NULLS = "float8, or a base stored finer than the tuned: storing alone moves it, so a blind update says nothing"
+NO_NULLS = "the steps of float8 differ by scale block, so what a blind update would show is not known"
 EDGES = np.array([2.0**23 * (2 ** (j / 4) - 1) for j in (1, 2, 3)])
 
 
@@ -129,20 +119,6 @@ def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tup
     return tuple((at, at + u, never) for at in limits)
 
 
-@dataclass(frozen=True)
-class Census:
-    """Counts of a tensor's coordinates by class: all of them, and the visible ones of each probe."""
-
-    grid: str
-    on_grid: bool
-    numel: int
-    count: np.ndarray
-    visible: tuple[np.ndarray, ...]
-    permuted: tuple[np.ndarray, ...]
-    gaussian: tuple[np.ndarray, ...]
-    scale: tuple[float, ...]
-
-
 def visible_masks(w: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
     """Which coordinates are visible, for each of PROBES."""
     size = np.abs(d)
@@ -163,120 +139,3 @@ def below(threshold: float, dtype: np.dtype) -> np.floating:
     """
     value = dtype.type(threshold)
     return value if float(value) <= threshold else np.nextafter(value, dtype.type(-np.inf))
-
-
-def census(pair: Pair, work: Work, precision: str) -> Census:
-    """The pair's census at a precision, taken once."""
-    return work.once(("census", precision), lambda: take_census(pair, work, precision))
-
-
-def take_census(pair: Pair, work: Work, precision: str) -> Census:
-    """Count the classes and work out both nulls, probe by probe."""
-    grid = pair.grid(precision)
-    size = 2 * len(magnitudes(grid))
-    count = np.zeros(size, dtype=np.int64)
-    visible = [np.zeros(size, dtype=np.int64) for _ in PROBES]
-    for w, d in work.elements(precision):
-        code = codes(w, grid)
-        count += np.bincount(code, minlength=size)
-        for total, mask in zip(visible, visible_masks(w, d)):
-            total += np.bincount(code[mask], minlength=size)
-    sample = work.once(("sample",), lambda: Sample.of(work))
-    on_grid = lies_on_grid(pair, work, precision)
-    nulls = []
-    for probe, seen in zip(PROBES, visible):
-        found = ramps(grid, *probe, on_grid)
-        nulls.append(null_shares(found, count, int(seen.sum()), sample))
-    return Census(grid, on_grid, int(count.sum()), count, tuple(visible), *zip(*nulls))
-
-
-def lies_on_grid(pair: Pair, work: Work, precision: str) -> bool:
-    """Whether the base's values are values of the grid that the update is seen through."""
-    if precision == "stored" or FORMATS[pair.base_dtype].mantissa <= FORMATS["bfloat16"].mantissa:
-        return True
-    return all(np.array_equal(round_bfloat16(w), w) for w, _ in work.elements("stored"))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The stored deltas, or a seeded draw of about a million of them: |d| rising with its running sums, by sign."""
-
-    size: int
-    sides: tuple[np.ndarray, np.ndarray]
-    sums: tuple[np.ndarray, np.ndarray]
-
-    @classmethod
-    def of(cls, work: Work) -> "Sample":
-        """The sample of a pair's stored deltas."""
-        generator, share = np.random.default_rng(SEED), SAMPLE / work.base.size
-        parts = [
-            d if share >= 1 else d[generator.random(d.size, dtype=np.float32) < share]
-            for _, d in work.elements("stored")
-        ]
-        d = np.sort(np.concatenate(parts)) if parts else np.empty(0)
-        first, last = np.searchsorted(d, 0, side="left"), np.searchsorted(d, 0, side="right")
-        sides = (d[last:], -d[:first][::-1])
-        sums = tuple(np.concatenate([[0.0], np.cumsum(side, dtype=np.float64)]) for side in sides)
-        return cls(d.size, sides, sums)
-
-    def visible_share(self, found: Ramps) -> np.ndarray:
-        """By group, the expected share of the deltas that would be visible there."""
-        total = np.zeros(found.start.shape[1])
-        for d, sums, start, end, tie in zip(self.sides, self.sums, found.start, found.end, found.tie):
-            # compare in the deltas' own type: a float64 threshold would make searchsorted widen them all
-            low, high = (
-                np.searchsorted(d, start.astype(d.dtype), "right"),
-                np.searchsorted(d, end.astype(d.dtype), "left"),
-            )
-            width = np.where(end > start, end - start, 1.0)
-            rising = (sums[np.maximum(high, low)] - sums[low] - (high - low) * start) / width
-            at_jump = tie * np.maximum(low - high, 0)
-            total += np.where(end > start, rising + (d.size - high), d.size - low + at_jump)
-        return total / self.size if self.size else total
-
-
-def null_shares(found: Ramps, count: np.ndarray, visible: int, sample: Sample) -> tuple:
-    """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's scale."""
-    weight = np.bincount(found.group, weights=count, minlength=found.start.shape[1])
-    used = weight > 0
-    part = found.only(used)
-    permuted, gaussian = np.zeros(len(weight)), np.zeros(len(weight))
-    permuted[used] = sample.visible_share(part)
-    scale = matching_scale(part, weight[used], visible)
-    gaussian[used] = gaussian_share(part.start, part.end, scale)
-    return permuted[found.group], gaussian[found.group], scale
-
-
-def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarray:
-    """By group, the probability that Gaussian noise of a scale is visible there.
-
-    The mean of a ramp from a to b is the mean of P(d > t) for t between a and b; the integral of the normal tail Q is
-    y Q(y) - phi(y).
-    """
-    if scale == 0:
-        return np.zeros(start.shape[1])
-    with np.errstate(over="ignore", under="ignore"):
-        a, b = np.minimum(start / scale, FAR), np.minimum(end / scale, FAR)
-        wide = b - a > 1e-6
-        mean = (tail_integral(b) - tail_integral(a)) / np.where(wide, b - a, 1.0)
-        return np.where(wide, mean, ndtr(-a)).sum(axis=0)
-
-
-def tail_integral(y: np.ndarray) -> np.ndarray:
-    """An antiderivative of the normal distribution's upper tail."""
-    return y * ndtr(-y) - np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
-
-
-def matching_scale(found: Ramps, weight: np.ndarray, visible: int) -> float:
-    """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large one where all did."""
-    if not visible:
-        return 0.0
-    low = math.log(max(float(np.min(found.end)), TINY)) - 8
-    high = min(math.log(max(float(np.max(found.end)), TINY)) + 16, 700.0)
-    for _ in range(48):
-        middle = (low + high) / 2
-        if float(weight @ gaussian_share(found.start, found.end, math.exp(middle))) < visible:
-            low = middle
-        else:
-            high = middle
-    return math.exp((low + high) / 2)

@@ -126,8 +126,9 @@ def trail(*, tensor: str | None = None) -> tuple[tuple[str, str, dict], ...]:
 
 
 def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
-    """The tensor of a page: the most moved matrix until somebody asks for another. `tensors` has one row a tensor.
+    """The tensor of a page: the most moved matrix (by relative norm, as on the map) until somebody asks for another.
 
+    `tensors` has one row a tensor.
     A list of forty thousand names is no choice: in a large model those of the same layer are offered.
     """
     asked = st.session_state.get("tensor") or st.query_params.get("tensor")
@@ -135,7 +136,8 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
     if found.empty:
         matrices = tensors[~tensors["kind"].isin(["vector", "scalar"])]
         matrices = matrices if len(matrices) else tensors
-        found = matrices.nlargest(1, "delta_norm") if matrices["delta_norm"].notna().any() else matrices.head(1)
+        moved = matrices.dropna(subset=["relative_norm"])
+        found = moved.nlargest(1, "relative_norm") if len(moved) else matrices.head(1)
     row = found.iloc[0]
     if len(tensors) > MOST_OPTIONS:
         same = tensors["layer"].isna() if pd.isna(row["layer"]) else (tensors["layer"] == row["layer"]).fillna(False)

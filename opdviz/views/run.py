@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from opdviz import choosing, published, sentences
+from opdviz import choosing, published, sentences, tables
 from opdviz.figures import coordinates, directions, overview, theme
 from opdviz.figures import layers as maps
 from opdviz.figures import scatter as scatters
@@ -24,9 +24,11 @@ def headline(run: Run, state: dict) -> View:
             title, "The headline waits until every tensor is measured: partial results are biased by their order."
         )
     rows = run.summary("headline").replace({np.nan: None}).to_dict("records")
+    tensors = tables.counted(run.summary("by_tensor"))
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    reading = sentences.overview(rows, published.numbers()) + " Ticks are the paper's published pairs, by recipe."
-    terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
+    reading = sentences.overview(rows, tuple(paper), tensors, tables.share_unchanged(tensors, "exact"))
+    reading += " Ticks are the paper's published pairs, by recipe."
+    terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage", "null_low")
     return view(title, reading, overview.strips(rows, paper), run.summary("headline"), terms)
 
 
@@ -79,11 +81,24 @@ def layers(run: Run, state: dict) -> View:
         clickable=inside["layer"].nunique() * inside["module"].nunique() <= maps.MOST_CLICKS,
     )  # fmt: skip
     columns = ["name", "layer", "module", "expert", quantity, *filter(None, [CHANCE_OF.get(quantity)])]
-    reading = sentences.layers(inside, label, "over_chance" if over else quantity)
+    reading = sentences.layers(inside, label, quantity, "over_chance" if over else None)
+    if not over and (beside := more_outside(rows, inside, quantity)):
+        reading += f" Outside the layers {beside}."
     if not over and (chance := CHANCE_OF.get(quantity)):
         middle, by_chance = (inside[c].astype(float).median() for c in (quantity, chance))
         reading += f" Median {maps.label(middle, quantity)}; chance {maps.label(by_chance, quantity)}."
     return view(title, reading, figure, inside[columns], (quantity,))
+
+
+def more_outside(rows: pd.DataFrame, inside: pd.DataFrame, quantity: str) -> str:
+    """A tensor without a layer that has more of a movement than any in one, in words; empty without."""
+    outside = rows[rows["layer"].isna()].dropna(subset=[quantity])
+    if quantity not in sentences.MOVEMENT or outside.empty:
+        return ""
+    top = outside.loc[outside[quantity].astype(float).idxmax()]
+    if not float(top[quantity]) > float(inside[quantity].max()):
+        return ""
+    return f"{sentences.plain(top['module'])} has more, {maps.label(float(top[quantity]), quantity)}"
 
 
 def strip(run: Run, state: dict) -> View:
@@ -96,7 +111,9 @@ def strip(run: Run, state: dict) -> View:
     shown = outside.dropna(subset=[quantity]).nlargest(MOST_LINES, quantity) if len(outside) > MOST_LINES else outside
     largest = outside.loc[outside[quantity].astype(float).idxmax()] if outside[quantity].notna().any() else None
     reading = "None of them has this quantity."
-    if largest is not None:
+    if largest is not None and not float(largest[quantity]) and quantity in sentences.MOVEMENT:
+        reading = "Nothing of them moved."
+    elif largest is not None:
         reading = f"Largest in {sentences.plain(largest['module'])}: {maps.label(float(largest[quantity]), quantity)}."
     return view(
         title,
@@ -114,6 +131,8 @@ def scatter(run: Run, state: dict) -> View:
     x = quantity_of(known, state, "x", "relative_norm")
     y = quantity_of(known, state, "y", "stable_rank")
     title = f"{QUANTITIES[y].label.capitalize()} against {QUANTITIES[x].label}: {run.name}"
+    if filters := choosing.described(state):
+        title += f" ({filters})"
     both = rows.dropna(subset=[x, y])
     if both.empty:
         return View(title, "No tensor that fits has both quantities.")
@@ -150,7 +169,7 @@ def stable_rank(run: Run, state: dict) -> View:
     rows = matrices(run)
     title = f"Stable rank beside a random update's: {run.name}"
     if not known(rows, "stable_rank_chance"):
-        return View(title, "No spectrum yet. It appears here as soon as it is computed.")
+        return View(title, not_there(run, "No matrix moved, so that there is no spectrum of an update."))
     columns = ["name", "module", "block", "layer", "stable_rank", "stable_rank_chance"]
     reading = f"{sentences.directions(rows)} Every dot is a matrix.{thinning(len(rows))}"
     return view(title, reading, directions.stable_rank_strip(rows), rows[columns], ("stable_rank",))
@@ -161,14 +180,12 @@ def projection(run: Run, state: dict) -> View:
     rows = matrices(run)
     title = f"Energy inside the base's leading 10 % of directions, over chance: {run.name}"
     if not known(rows, "projection_joint"):
-        return View(title, "Projections appear as soon as they are computed.")
-    columns = ["name", *(f"projection_{s}{c}" for s in ("joint", "left", "right") for c in ("", "_chance"))]
-    ratio = (rows["projection_joint"] / rows["projection_joint_chance"]).dropna()
-    reading = (
-        f"In {percent(float((ratio > 1).mean()))} of the matrices more of the update lies there than a blind one would put "
-        f"(median {number(float(ratio.median()), 2)} times chance). Medians hide single layers.{thinning(len(rows), 3)}"
-    )
-    return view(title, reading, directions.projection_dots(rows), rows[columns], ("projection_joint", "energy"))
+        return View(title, not_there(run, "No matrix moved, so that nothing can be projected."))
+    ends = ("", "_chance", "_sd", "_profile")
+    columns = ["name", *(f"projection_{side}{end}" for side in ("joint", "left", "right") for end in ends)]
+    reading = f"{sentences.projection(rows)} Medians hide single layers.{thinning(len(rows), 3)}"
+    terms = ("projection_joint", "chance_sd", "chance_profile")
+    return view(title, reading, directions.projection_dots(rows), rows[columns], terms)
 
 
 def rotation(run: Run, state: dict) -> View:
@@ -176,15 +193,10 @@ def rotation(run: Run, state: dict) -> View:
     rows = matrices(run)
     title = f"Rotation of the base's leading directions against chance: {run.name}"
     if not known(rows, "rotation_left"):
-        return View(title, "Angles appear as soon as they are computed.")
-    columns = ["name", *(f"rotation_{s}{c}" for s in ("left", "right") for c in ("", "_chance"))]
-    sides = [rows[f"rotation_{s}"] / rows[f"rotation_{s}_chance"] for s in ("left", "right")]
-    ratio = pd.concat(sides).dropna()
-    reading = (
-        f"Median {number(float(ratio.median()), 2)} times a blind update of the same norm; above the diagonal it turned "
-        f"further. Missing where the chance is not small.{thinning(len(rows), 2)}"
-    )
-    return view(title, reading, directions.rotation_scatter(rows), rows[columns], ("rms_sine", "gap"))
+        return View(title, not_there(run, "No matrix moved, so that nothing turned."))
+    columns = ["name", *(f"rotation_{side}{end}" for side in ("left", "right") for end in ("", "_chance", "_pairs"))]
+    reading = f"{sentences.rotation(rows)} Missing where the chance is not small.{thinning(len(rows), 2)}"
+    return view(title, reading, directions.rotation_scatter(rows), rows[columns], ("rms_sine", "gap", "pairs"))
 
 
 def moved_given_size(run: Run, state: dict) -> View:
@@ -193,9 +205,10 @@ def moved_given_size(run: Run, state: dict) -> View:
     rows = run.summary("moved_bins")
     title = f"Share that moved (|D| > {threshold:g}) by size of the weight: {run.name}"
     if rows.empty or rows[rows["threshold"] == threshold].empty:
-        return View(title, "No histogram yet. It appears here as soon as it is computed.")
+        return View(title, not_there(run, "No histogram: what a blind update would show of float8 is not known."))
     bins = rows[rows["threshold"] == threshold]
-    reading = f"**{sentences.coordinates(bins)}** Summed over all tensors, as bf16."
+    forms = sentences.counted_in(run.summary("by_tensor")).lower()
+    reading = f"**{sentences.coordinates(bins)}** Summed over all tensors, {forms}."
     return view(title, reading, coordinates.moved_given_size(bins), bins, ("moved", "null_moved"))
 
 
@@ -204,18 +217,13 @@ def coverage(run: Run, state: dict) -> View:
     rows = run.summary("by_tensor")
     title = f"Where coordinates moved by more than 1e-5 lie, median by module: {run.name}"
     if not known(rows, "principal_coverage"):
-        return View(title, "Coverage appears as soon as it is computed.")
-    moved = rows.dropna(subset=["principal_coverage"])
-    inside = [
-        moved[f"{m}_coverage"].between(moved[f"{m}_null_low"], moved[f"{m}_null_high"]).mean()
-        for m in ("principal", "low_magnitude")
-    ]
-    reading = (
-        f"{percent(float(inside[0]))} of the matrices lie inside the violet band of blind updates on principal weights, "
-        f"{percent(float(inside[1]))} on the smallest. A grey dot has nowhere else to be; dashed is chance."
-    )
+        return View(
+            title, not_there(run, "No matrix whose coverage can be asked: none moved, or they are stored in float8.")
+        )
+    reading = f"{sentences.coverage(rows)} Violet: typical blind updates; thin line: all of them; a grey dot has nowhere else to be."
     columns = ["name", *(c for c in rows if c.startswith(("principal_", "low_magnitude_")))]
-    return view(title, reading, coordinates.dumbbells(rows), rows[columns], ("coverage", "null_low", "lowest"))
+    terms = ("coverage", "null_low", "blind_low", "blind_high", "lowest")
+    return view(title, reading, coordinates.dumbbells(rows), rows[columns], terms)
 
 
 def sparsity(run: Run, state: dict) -> View:
@@ -223,10 +231,8 @@ def sparsity(run: Run, state: dict) -> View:
     rows = run.summary("sparsity_shares")
     title = f"Share unchanged by probe: {run.name}"
     if rows.empty:
-        return View(title, "No counts yet. They appear here as soon as they are computed.")
-    exact = rows[rows["probe"] == "exact"].set_index("precision")["share"]
-    coarse = exact.get("bfloat16", exact.get("stored"))
-    reading = f"{percent(float(exact['stored']))} kept their stored bits, {percent(float(coarse))} as bf16."
+        return View(title, not_there(run, "No coordinate could be counted."))
+    reading = sentences.unchanged(rows)
     return view(title, reading, coordinates.sparsity_bars(rows), rows, ("probe", "precision", "share"))
 
 
@@ -235,9 +241,17 @@ def steps(run: Run, state: dict) -> View:
     rows = run.summary("step_shares")
     title = f"Grid steps moved: {run.name}"
     if rows.empty:
-        return View(title, "No counts yet. They appear here as soon as they are computed.")
+        return View(title, not_there(run, "No grid steps: those of float8 differ by scale block."))
     coarse = rows[rows["precision"] == ("bfloat16" if (rows["precision"] == "bfloat16").any() else "stored")]
     one = float(coarse.loc[coarse["steps"] == "1", "share"].sum())
     moved = 1.0 - float(coarse.loc[coarse["steps"] == "0", "share"].sum())
-    reading = f"Of the coordinates that moved, {percent(one / moved) if moved else '–'} moved by a single step of bf16."
+    form = sentences.counted_in(run.summary("by_tensor")).removeprefix("As ")
+    reading = f"Of the coordinates that moved, {percent(one / moved)} moved by a single step of {form}."
+    if moved <= 0:
+        reading = "No coordinate moved."
     return view(title, reading, coordinates.step_bars(rows), rows, ("steps",))
+
+
+def not_there(run: Run, why: str) -> str:
+    """Why a figure of a whole run has nothing to show: it is still to come, or there is none for these formats."""
+    return why if run.complete else "Not computed yet. It appears here as soon as it is."

@@ -1,5 +1,7 @@
 """Views of one tensor: energy, moves, angles, spectra, sizes, heads, bands, rows of a vocabulary, and the values."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -20,21 +22,26 @@ def facts(run: Run, state: dict) -> pd.Series | None:
     return rows.iloc[0] if len(rows) else None
 
 
-def gone(what: str, run: Run, state: dict, table: str) -> View:
-    """Why a view has nothing to draw."""
+def nothing_to_draw(what: str, run: Run, state: dict, measure: str) -> View:
+    """Why a view has nothing to draw: the reasons of the measure that it is made from."""
     skipped = run.of("skipped", state["tensor"])
-    reasons = sorted(set(skipped["reason"])) if len(skipped) else []
-    return View(f"{what}: {state['tensor']}", "; ".join(map(plain, reasons)) or "Not computed yet.")
+    reasons = sorted(set(skipped.loc[skipped["measure"] == measure, "reason"])) if len(skipped) else []
+    return View(titled(what, run, state), "; ".join(map(plain, reasons)) or "Not computed yet.")
+
+
+def titled(what: str, run: Run, state: dict) -> str:
+    """A title that says of which tensor and run a figure is, also where it stands alone."""
+    return f"{what}: {state['tensor']} ({run.name})"
 
 
 def energy(run: Run, state: dict) -> View:
     """Cumulative energy of the leading directions."""
     rows = run.of("spectrum", state["tensor"])
     if rows.empty:
-        return gone("Energy of the leading directions", run, state, "spectrum")
+        return nothing_to_draw("Energy of the leading directions", run, state, "spectrum")
     r = int(rows["index"].max())
     shown = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(subset=["energy"])
-    title = f"Energy of the leading directions of the update: {state['tensor']}"
+    title = titled("Energy of the leading directions of the update", run, state)
     return view(
         title, sentences.tensor(shown, r), figures.cumulative_energy(shown, r), shown, ("top16_energy", "energy")
     )
@@ -44,8 +51,8 @@ def moved(run: Run, state: dict) -> View:
     """Which weights moved, given their size."""
     bins = run.of("moved_given_size", state["tensor"])
     if bins.empty:
-        return gone("Share that moved by size of the weight", run, state, "histogram")
-    title = f"Share that moved by size of the weight: {state['tensor']}"
+        return nothing_to_draw("Share that moved by size of the weight", run, state, "coordinates")
+    title = titled("Share that moved by size of the weight", run, state)
     figure = coordinates.moved_given_size(bins, height=figures.HEIGHT)
     return view(title, sentences.coordinates(bins), figure, bins, ("moved", "null_moved"))
 
@@ -53,36 +60,27 @@ def moved(run: Run, state: dict) -> View:
 def angles(run: Run, state: dict) -> View:
     """Principal angles of the leading subspaces."""
     rows = run.of("angle", state["tensor"])
-    title = f"Principal angles between base and tuned: {state['tensor']}"
+    title = titled("Principal angles between base and tuned", run, state)
     if rows.empty:
-        return gone("Principal angles between base and tuned", run, state, "angle")
+        return nothing_to_draw("Principal angles between base and tuned", run, state, "geometry")
     r = int(run.of("spectrum", state["tensor"])["index"].max())
     turned = run.of("rotation", state["tensor"])
     turned = turned[turned["share"] == tables.HEADLINE_SHARE].set_index("side")
-    told = [
-        f"{side} {number(row['rms_sine'])}"
-        + (f" (chance {number(row['chance'])})" if row["chance"] == row["chance"] else "")
-        for side, row in turned.iterrows()
-    ]
-    reading = (
-        f"Rms sine of the leading {int(rows['k'].max())} of {r:,} directions: {', '.join(told)}."
-        if told
-        else "Angles by position."
-    )
-    return view(title, reading, figures.angles(rows, r, turned), rows, ("degrees", "rms_sine", "gap"))
+    figure = figures.angles(rows, r, turned)
+    return view(title, sentences.angles(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs"))
 
 
 def spectra(run: Run, state: dict) -> View:
     """Singular values of base, tuned and update."""
     rows = run.of("spectrum", state["tensor"])
     if rows.empty:
-        return gone("Singular values", run, state, "spectrum")
+        return nothing_to_draw("Singular values", run, state, "spectrum")
     row = facts(run, state)
-    reading = (
-        f"The update's stable rank is {number(row['stable_rank'])}; a random update's would be "
-        f"{number(row.get('stable_rank_chance'))}."
-    )
-    title = f"Singular values of base, tuned and update: {state['tensor']}"
+    reading = "The tensor did not move: it has no update's spectrum."
+    if pd.notna(row["stable_rank"]):
+        chance = number(row.get("stable_rank_chance"))
+        reading = f"The update's stable rank is {number(row['stable_rank'])}; a random update's would be {chance}."
+    title = titled("Singular values of base, tuned and update", run, state)
     return view(
         title, reading, figures.spectra(rows, int(rows["index"].max())), rows, ("sigma", "stable_rank", "entropy_rank")
     )
@@ -92,11 +90,13 @@ def magnitudes(run: Run, state: dict) -> View:
     """How large weights and changes are."""
     rows = run.of("histogram", state["tensor"])
     if rows.empty:
-        return gone("Sizes of weights and changes", run, state, "histogram")
+        return nothing_to_draw("Sizes of weights and changes", run, state, "coordinates")
     rows = tables.at_headline_precision(rows)
     rows = rows[rows["threshold"] == 0.0]
     row = facts(run, state)
-    sizes = {"base": float(row["base_rms"]), "delta": float(row["delta_rms"])}
+    norms = "_bfloat16" if row["counted_as"] == "bfloat16" else ""  # of the same update as the bins
+    numel = math.sqrt(int(row["numel"]))
+    sizes = {side: float(row[f"{side}_norm{norms}"]) / numel for side in ("base", "delta")}
     told = figures.beside_gaussian(rows, "delta", sizes["delta"])
     reading = f"Root mean square weight {number(sizes['base'])}, change {number(sizes['delta'])}."
     large = told[told["low"] >= 3 * sizes["delta"]]
@@ -105,7 +105,7 @@ def magnitudes(run: Run, state: dict) -> View:
             f" {percent(large['share'].sum())} of the changes are larger than {number(float(large['low'].min()))}; of a Gaussian "
             f"of the same norm {percent(figures.gaussian_above(float(large['low'].min()), sizes['delta']))} would be."
         )
-    title = f"Sizes of weights and changes: {state['tensor']}"
+    title = titled("Sizes of weights and changes", run, state)
     return view(title, reading, figures.magnitudes(rows, sizes), rows, ("of", "count", "chance"))
 
 
@@ -119,7 +119,7 @@ def heads_of(run: Run, state: dict) -> list[parts.Part]:
 
 def heads(run: Run, state: dict) -> View:
     """What each attention head holds of the update, beside an even spread."""
-    title = f"The update by attention head: {state['tensor']}"
+    title = titled("The update by attention head", run, state)
     rows = (
         parts.by_head(run.of("profile", state["tensor"]), heads_of(run, state))
         if heads_of(run, state)
@@ -136,9 +136,9 @@ def bands(run: Run, state: dict) -> View:
     """What bands of rows and of columns hold of the update, or how much of them moved."""
     quantity = "moved" if state.get("profile") == "moved" else "energy"
     rows = run.of("profile", state["tensor"])
-    title = f"{'Share that moved' if quantity == 'moved' else 'Energy'} by rows and columns: {state['tensor']}"
+    title = titled(f"{'Share that moved' if quantity == 'moved' else 'Energy'} by rows and columns", run, state)
     if rows.empty or (quantity == "energy" and rows["energy"].isna().all()):
-        return gone("Energy by rows and columns", run, state, "profile")
+        return nothing_to_draw("Energy by rows and columns", run, state, "coordinates")
     wide = bool(rows["moved_bfloat16"].notna().any())
     column = {"energy": "energy", "moved": "moved_bfloat16" if wide else "moved"}[quantity]
     top = rows.loc[rows[column].idxmax()]
@@ -155,7 +155,7 @@ def vocabulary(run: Run, state: dict) -> View:
         if len(run.of("rows", state["tensor"]))
         else None
     )
-    title = f"The most moved rows: {state['tensor']}"
+    title = titled("The most moved rows", run, state)
     if rows is None:
         return View(title, "Rows are kept for embeddings and heads alone.")
     row = facts(run, state)
@@ -187,7 +187,7 @@ def parts_of(run: Run, state: dict) -> pd.DataFrame:
 def pixels(run: Run, state: dict) -> View:
     """The values themselves."""
     at = [int(state.get(key) or default) for key, default in (("row", 0), ("column", 0), ("size", 128))]
-    title = f"Update, base and tuned from row {at[0]}, column {at[1]}: {state['tensor']}"
+    title = titled(f"Update, base and tuned from row {at[0]}, column {at[1]}", run, state)
     block = run.block(state["tensor"], *at)
     if block is None:
         return View(title, "These values were not read yet.")

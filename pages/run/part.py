@@ -6,7 +6,7 @@ from opdviz import parts, ui
 from opdviz.errors import OpdvizError
 from opdviz.ui import links
 from opdviz.views import tensor
-from opdviz.words import number, percent, plain
+from opdviz.words import format_name, number, percent, plain
 
 SIZES = (128, 64, 256, 512)
 
@@ -39,7 +39,7 @@ if part:
         moved = found["moved"] if found["moved_bfloat16"] is None else found["moved_bfloat16"]
         ui.reading(
             f"**It holds {percent(found['energy'])} of the tensor's update; an even spread {percent(found['even'])}.** "
-            f"{percent(moved)} of it moved, as bf16."
+            f"{percent(moved)} of it moved, as {format_name(row['counted_as'])}."
         )
     elif len(known):
         one = known.iloc[0]

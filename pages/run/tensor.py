@@ -1,11 +1,12 @@
 """One tensor: how concentrated its update is, which weights moved, how far its subspaces turned, and its parts."""
 
+import pandas as pd
 import streamlit as st
 
 from opdviz import tables, ui
 from opdviz.ui import links
 from opdviz.views import tensor
-from opdviz.words import percent, plain
+from opdviz.words import format_name, percent, plain
 
 chosen = ui.need_comparison()
 tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement").sort_values("name")
@@ -27,9 +28,9 @@ facts = [
     f"{row['shape']}, {row['base_dtype']}",
     f"relative norm {percent(row['relative_norm'])}",
 ]
-if "sparsity_exact" in row:
-    facts.append(f"moved {percent(1 - row['sparsity_exact'])} as bf16")
-if row["shrink"] == row["shrink"]:
+if pd.notna(row.get("sparsity_exact")):
+    facts.append(f"moved {percent(1 - row['sparsity_exact'])} as {format_name(row['counted_as'])}")
+if pd.notna(row["shrink"]):
     facts.append(f"shrink {percent(row['shrink'])}")
 with heading:
     ui.heading(plain(name), chosen, *facts, trail=ui.trail())

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from opdviz.linalg import Work
 from opdviz.measures import MEASURES
+from opdviz.measures.visibility import NO_NULLS
 from opdviz.quantities import QUANTITIES
 from opdviz.store import column_type
 from tests.conftest import measured, measured_arrays
@@ -82,6 +83,7 @@ def test_every_kind_of_tensor_gives_sound_rows(tmp_path, kind, dtype):
     assert row["moved"] == np.count_nonzero(w[finite] != t[finite])
     assert row["nonfinite"] == np.count_nonzero(~finite)
     skipped = set(tables["skipped"].get("measure", []))
+    assert not any(set("{}") & set(reason) for reason in tables["skipped"].get("reason", []))
     spectral = {"spectrum", "geometry", "coverage"}
     matrix = min(w.shape[0], w.size // max(1, w.shape[0])) > 1 and np.ndim(base) >= 2
     assert (spectral <= skipped) == (not matrix or not finite.all() or not w.size)
@@ -96,19 +98,28 @@ def test_float8_is_counted_but_has_no_null(tmp_path, dtype):
     tables = measured(tmp_path / "base", tmp_path / "tuned")
     assert check(tables) > 100
     assert len(tables["sparsity"]) > 0
-    assert tables["skipped"]["reason"].str.contains("float8").any()
+    reasons = set(zip(tables["skipped"]["measure"], tables["skipped"]["reason"], strict=True))
+    assert reasons == {
+        ("sparsity", "grid steps: float8 steps differ by scale block"),
+        ("coordinates", f"stored histogram: {NO_NULLS}"),
+        ("spectrum", f"rounding null: stored as {'float8_e4m3' if dtype == torch.float8_e4m3fn else 'float8_e5m2'}: "
+                     "drawn for formats up to bf16 and fp16"),
+        ("coverage", f"coverage: {NO_NULLS}"),
+    }  # fmt: skip
 
 
-def test_a_base_stored_finer_than_the_tuned_has_no_null_and_says_so(tmp_path):
+def test_a_base_stored_finer_than_the_tuned_is_compared_on_its_grid(tmp_path):
+    """The same weights saved as float32 and as bfloat16: storing moved every value, and training none."""
     x = array(40, 36)
     for side, dtype in (("base", torch.float32), ("tuned", torch.bfloat16)):
         (tmp_path / side).mkdir()
         save_file({NAME: torch.tensor(x).to(dtype)}, tmp_path / side / "model.safetensors")
     tables = measured(tmp_path / "base", tmp_path / "tuned")
-    assert tables["skipped"]["reason"].str.contains("storing alone moves it").any()
-    assert set(tables["histogram"]["precision"]) == {"bfloat16"}
-    exact = tables["sparsity"].query("precision == 'bfloat16' and probe == 'exact'")
-    assert exact["share"].item() == 1.0
+    row = tables["tensors"].iloc[0]
+    assert (row["moved"], row["delta_norm"], row["delta_norm_bfloat16"]) == (0, 0, 0)
+    assert row["off_grid"] > 0.9 * x.size
+    assert tables["sparsity"].query("probe == 'exact'")["share"].eq(1.0).all()
+    assert check(tables) > 100
 
 
 @settings(max_examples=15, deadline=None)

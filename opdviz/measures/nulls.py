@@ -1,0 +1,198 @@
+"""Two nulls of an update's coordinates, as expected values rather than as draws, and the counts they start from.
+
+(i) The deltas permuted over the coordinates, (ii) Gaussian noise whose scale gives as many visible coordinates. Only the
+order of magnitude of the base enters: both are blind to training. Both are typical blind updates; what any blind update
+could give is the hull of `hull.py`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from opdviz.linalg import Work
+from opdviz.measures.sides import on_grid
+from opdviz.measures.visibility import PROBES, Ramps, codes, magnitudes, ramps, visible_masks
+
+SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
+KEPT_BITS = 12  # low bits of a float32 that a size class leaves open: half steps of a 16-bit grid are edges of classes
+TINY = 1e-300
+FAR = 40.0
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts of a tensor's coordinates by class: all of them, and the visible ones of each probe."""
+
+    grid: str
+    on_grid: bool
+    numel: int
+    count: np.ndarray
+    visible: tuple[np.ndarray, ...]
+    permuted: tuple[np.ndarray, ...]
+    gaussian: tuple[np.ndarray, ...]
+    scale: tuple[float, ...]
+
+
+def census(work: Work, precision: str) -> Census:
+    """The pair's census at a precision, taken once."""
+    return work.once(("census", precision), lambda: take_census(work, precision))
+
+
+def take_census(work: Work, precision: str) -> Census:
+    """Count the classes and work out both nulls, probe by probe."""
+    grid = work.grid(precision)
+    size = 2 * len(magnitudes(grid))
+    count = np.zeros(size, dtype=np.int64)
+    visible = [np.zeros(size, dtype=np.int64) for _ in PROBES]
+    for w, d in work.elements(precision):
+        code = codes(w, grid)
+        count += np.bincount(code, minlength=size)
+        for total, mask in zip(visible, visible_masks(w, d), strict=True):
+            total += np.bincount(code[mask], minlength=size)
+    deltas = work.once(("deltas",), lambda: Deltas.of(work))
+    gridded = lies_on_grid(work, precision)
+    nulls = []
+    for probe, seen in zip(PROBES, visible, strict=True):
+        nulls.append(null_shares(ramps(grid, *probe, gridded), count, int(seen.sum()), deltas))
+    return Census(grid, gridded, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
+
+
+def lies_on_grid(work: Work, precision: str) -> bool:
+    """Whether the base's own values are values of the grid that the update is seen through."""
+    if precision == "stored":
+        return not work.off_grid
+    return work.once(("on bfloat16",), lambda: on_grid(work.origin, "bfloat16"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The deltas of one sign: sizes rising, how many are up to each position, and their sum up to there."""
+
+    values: np.ndarray
+    counts: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def each(cls, values: np.ndarray) -> "Sizes":
+        """Sorted sizes one by one."""
+        return cls(values, np.arange(values.size + 1), summed(values))
+
+    def up_to(self, at: np.ndarray, side: str) -> np.ndarray:
+        """Positions in the running counts and sums of sizes below (`left`) or up to (`right`) some values.
+
+        Compared in the sizes' own type: float64 values would make searchsorted widen them all.
+        """
+        with np.errstate(over="ignore"):  # what is beyond the type is beyond every size
+            return np.searchsorted(self.values, at.astype(self.values.dtype), side)
+
+
+def summed(values: np.ndarray) -> np.ndarray:
+    """Running sums from 0, in float64."""
+    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+
+
+@dataclass(frozen=True, slots=True)
+class Deltas:
+    """All stored deltas by sign: one by one up to a million, counted by size beyond."""
+
+    size: int
+    sides: tuple[Sizes, Sizes]
+
+    @classmethod
+    def of(cls, work: Work) -> "Deltas":
+        """The deltas of a pair."""
+        if work.base.size > SORTED:
+            return cls.counted(d for _, d in work.elements("stored"))
+        d = np.sort(np.concatenate([d for _, d in work.elements("stored")] or [np.empty(0)]))
+        first, last = np.searchsorted(d, 0, side="left"), np.searchsorted(d, 0, side="right")
+        return cls(d.size, (Sizes.each(d[last:]), Sizes.each(-d[:first][::-1])))
+
+    @classmethod
+    def counted(cls, blocks: Iterable[np.ndarray]) -> "Deltas":
+        """Counts by the leading 20 bits of a float32, and apart those that are exactly the class's lower edge.
+
+        A threshold of a 16-bit grid is half a step at some number of steps: an edge, and so every comparison with it is
+        exact. Between edges a class stands at its mean, 2^-12 apart.
+        """
+        classes = 1 << (33 - KEPT_BITS)
+        counts, sums, size = np.zeros(classes, dtype=np.int64), np.zeros(classes), 0
+        for d in blocks:
+            bits = d.astype(np.float32).view(np.uint32)
+            code = 2 * (bits >> KEPT_BITS) + ((bits & ((1 << KEPT_BITS) - 1)) != 0)
+            counts += np.bincount(code, minlength=classes)
+            sums += np.bincount(code, weights=np.abs(d), minlength=classes)
+            size += d.size
+        half = classes // 2  # the sign is the highest bit
+        parts = ((counts[first : first + half], sums[first : first + half]) for first in (0, half))
+        return cls(size, tuple(cls.side(*part) for part in parts))
+
+    @staticmethod
+    def side(counts: np.ndarray, sums: np.ndarray) -> Sizes:
+        """The classes of one sign that are not empty, zeros left out."""
+        used = np.flatnonzero(counts)
+        used = used[used > 0]
+        held = np.concatenate([[0], np.cumsum(counts[used])])
+        return Sizes(sums[used] / counts[used], held, summed(sums[used]))
+
+    def visible_share(self, edges: Ramps) -> np.ndarray:
+        """By group, the share of the deltas that would be visible there."""
+        total = np.zeros(edges.start.shape[1])
+        for sizes, start, end, tie in zip(self.sides, edges.start, edges.end, edges.tie, strict=True):
+            below, up_to = sizes.up_to(end, "left"), sizes.up_to(start, "right")
+            low, high, every = sizes.counts[up_to], sizes.counts[below], sizes.counts[-1]
+            width = np.where(end > start, end - start, 1.0)
+            between = sizes.sums[np.maximum(below, up_to)] - sizes.sums[up_to]
+            rising = (between - (high - low) * start) / width
+            at_jump = tie * np.maximum(low - high, 0)
+            total += np.where(end > start, rising + (every - high), every - low + at_jump)
+        return total / self.size if self.size else total
+
+
+def null_shares(edges: Ramps, count: np.ndarray, visible: int, deltas: Deltas) -> tuple:
+    """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's scale."""
+    weight = np.bincount(edges.group, weights=count, minlength=edges.start.shape[1])
+    used = weight > 0
+    part = edges.only(used)
+    permuted, gaussian = np.zeros(len(weight)), np.zeros(len(weight))
+    permuted[used] = deltas.visible_share(part)
+    scale = matching_scale(part, weight[used], visible)
+    gaussian[used] = gaussian_share(part.start, part.end, scale)
+    return permuted[edges.group], gaussian[edges.group], scale
+
+
+def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarray:
+    """By group, the probability that Gaussian noise of a scale is visible there.
+
+    The mean of a ramp from a to b is the mean of P(d > t) for t between a and b; the integral of the normal tail Q is
+    y Q(y) - phi(y).
+    """
+    if scale == 0:
+        return np.zeros(start.shape[1])
+    with np.errstate(over="ignore", under="ignore"):
+        a, b = np.minimum(start / scale, FAR), np.minimum(end / scale, FAR)
+        wide = b - a > 1e-6
+        mean = (tail_integral(b) - tail_integral(a)) / np.where(wide, b - a, 1.0)
+        return np.where(wide, mean, ndtr(-a)).sum(axis=0)
+
+
+def tail_integral(y: np.ndarray) -> np.ndarray:
+    """An antiderivative of the normal distribution's upper tail."""
+    return y * ndtr(-y) - np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
+
+
+def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
+    """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large one where all did."""
+    if not visible:
+        return 0.0
+    low = math.log(max(float(np.min(edges.end)), TINY)) - 8
+    high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
+    for _ in range(48):
+        middle = (low + high) / 2
+        if float(weight @ gaussian_share(edges.start, edges.end, math.exp(middle))) < visible:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)

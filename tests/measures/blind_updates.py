@@ -1,0 +1,94 @@
+"""Blind updates to draw from, and pairs in memory: what the sampling suite and the planted truths are made of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from opdviz.checkpoint.formats import rounded
+from opdviz.linalg import Work
+from opdviz.measures.sides import work_of
+from opdviz.naming import parse
+from opdviz.pairing import Pair
+
+NAME = "model.layers.0.mlp.up_proj.weight"
+Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+
+
+def signs(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Fair signs."""
+    return rng.choice([-1.0, 1.0], size=shape)
+
+
+def spikes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """One coordinate in a hundred twenty times as large as the rest."""
+    return rng.standard_normal(shape) * np.where(rng.random(shape) < 0.01, 20.0, 1.0)
+
+
+def row_scaled(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Rows of sizes that differ by a factor of a few."""
+    return rng.standard_normal(shape) * np.exp(0.7 * rng.standard_normal((shape[0], 1)))
+
+
+BLIND: dict[str, Draw] = {
+    "gaussian": lambda rng, shape: rng.standard_normal(shape),
+    "t3": lambda rng, shape: rng.standard_t(3, shape),
+    "laplace": lambda rng, shape: rng.laplace(size=shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, shape),
+    "constant size": signs,
+    "row-scaled": row_scaled,
+    "spikes": spikes,
+}
+# stored dtype, and the grid that the base's values lie on
+FORMATS = {
+    "bf16": ("bfloat16", "bfloat16"),
+    "fp16": ("float16", "float16"),
+    "fp32 on the bf16 grid": ("float32", "bfloat16"),
+    "fp32": ("float32", "float32"),
+}
+
+
+class MemoryPair(Pair):
+    """A pair whose two sides are arrays."""
+
+    sides: dict[str, np.ndarray] = {}
+
+    @property
+    def base(self) -> np.ndarray:
+        """The base."""
+        return self.sides[f"{self.name} base"]
+
+    @property
+    def tuned(self) -> np.ndarray:
+        """The tuned."""
+        return self.sides[f"{self.name} tuned"]
+
+
+def pair_of(
+    base: np.ndarray, tuned: np.ndarray, dtype: str, *, base_dtype: str | None = None, name: str = NAME
+) -> Pair:
+    """A matrix pair of two arrays, each rounded to the format it is stored in."""
+    base_dtype = base_dtype or dtype
+    wide = {"float64": np.float64}
+    for side, values, stored in (("base", base, base_dtype), ("tuned", tuned, dtype)):
+        MemoryPair.sides[f"{name} {side}"] = rounded(values.astype(np.float64), stored).astype(
+            wide.get(stored, np.float32)
+        )
+    here = Path()
+    return MemoryPair(name, name, here, here, base.shape, "matrix", base_dtype, dtype, parse(name))
+
+
+def work_on(base: np.ndarray, tuned: np.ndarray, dtype: str, **more) -> tuple[Pair, Work]:
+    """A pair and its work."""
+    pair = pair_of(base, tuned, dtype, **more)
+    return pair, work_of(pair)
+
+
+def scale_for(density: float, base: np.ndarray, update: np.ndarray, grid: str) -> float:
+    """The scale at which about a share `density` of the coordinates changes after rounding to a grid."""
+    low, high = 1e-12, 1e3
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        seen = np.mean(rounded(base + middle * update, grid) != rounded(base, grid))
+        low, high = (middle, high) if seen < density else (low, middle)
+    return float(np.sqrt(low * high))
