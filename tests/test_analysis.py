@@ -14,8 +14,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from opdviz import analysis, checkpoint, measures, pairing, tables
+from opdviz import analysis, board, checkpoint, measures, pairing, tables
 from opdviz import store as stores
+from opdviz.cli import main
 from opdviz.errors import MachineError
 from opdviz.measures import MEASURES
 from opdviz.store import Store
@@ -152,12 +153,12 @@ def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp
         seen.clear()
         analysis.compare(comparison, store, executor, listener=lambda p: None)
         assert seen == []
-        monkeypatch.setattr(measures.concentration, "VERSION", 2)
+        monkeypatch.setattr(measures.concentration, "VERSION", 99)
         analysis.compare(comparison, store, executor, listener=lambda p: None)
         assert set(seen) == {"concentration"}
         assert len(seen) == 30
     assert stored(tmp_path) == before
-    assert "concentration@2" in store.manifest(comparison.key)["compacted"]
+    assert "concentration@99" in store.manifest(comparison.key)["compacted"]
 
 
 def test_the_tensor_that_someone_looks_at_goes_first(tmp_path):
@@ -224,3 +225,68 @@ def test_a_failure_is_noted_until_the_next_run(tmp_path, monkeypatch):
     with ThreadPoolExecutor(1) as executor:
         analysis.compare(comparison, store, executor, listener=lambda p: None)
     assert tables.state(store, comparison.key) == "done"
+
+
+def compared_as(root: Path, base: Path, tuned: Path, name: str | None = None) -> dict:
+    """Compare in this process; the manifest."""
+    store = Store(root)
+    comparison = analysis.prepare(checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None)
+    with ThreadPoolExecutor(1) as executor:
+        return analysis.compare(comparison, store, executor, listener=lambda p: None)
+
+
+def small_pair(folder: Path, **config) -> tuple[Path, Path]:
+    """Two small checkpoints with a configuration."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((40, 16)).astype(np.float32)
+    query = rng.standard_normal((16, 16)).astype(np.float32)
+    for side, factor in (("base", 1.0), ("tuned", 1.01)):
+        arrays = {"model.embed_tokens.weight": rows * factor, "lm_head.weight": rows * factor}
+        write_checkpoint(folder / side, arrays | {"model.layers.0.self_attn.q_proj.weight": query * factor})
+        (folder / side / "config.json").write_text(json.dumps(config))
+    return folder / "base", folder / "tuned"
+
+
+def test_a_configuration_that_changes_the_numbers_makes_another_comparison(tmp_path):
+    """The same weights with a tied head, or with other heads: what was kept for them is not read for these."""
+    keys = set()
+    for config in ({}, {"tie_word_embeddings": True}, {"hidden_size": 16, "num_attention_heads": 4}):
+        manifest = compared_as(tmp_path / "cache", *small_pair(tmp_path, **config))
+        names = set(tables.table(Store(tmp_path / "cache"), manifest["key"], "tensors")["name"])
+        assert len(names) == manifest["pairs"] == (2 if "tie_word_embeddings" in config else 3)
+        keys.add(manifest["key"])
+    assert len(keys) == 3
+    again = compared_as(tmp_path / "cache", *small_pair(tmp_path))
+    assert again["key"] in keys
+
+
+def test_a_name_that_was_given_stays_when_the_pair_is_compared_again(tmp_path):
+    pair = small_pair(tmp_path)
+    assert compared_as(tmp_path / "cache", *pair)["name"].endswith("base..tuned")
+    assert compared_as(tmp_path / "cache", *pair, "mine")["name"] == "mine"
+    assert compared_as(tmp_path / "cache", *pair)["name"] == "mine"
+    key = Store(tmp_path / "cache").resolve("mine")
+    assert main(["rename", "mine", "yours", "--cache", str(tmp_path / "cache")]) == 0
+    assert compared_as(tmp_path / "cache", *pair)["name"] == "yours"
+    assert Store(tmp_path / "cache").resolve("yours") == key
+
+
+def test_a_rename_waits_for_nobody_and_undoes_no_run(tmp_path, capsys):
+    key = compared_as(tmp_path, *small_pair(tmp_path / "pair"), "mine")["key"]
+    with stores.lock(Store(tmp_path).folder(key)):
+        assert main(["rename", "mine", "yours", "--cache", str(tmp_path)]) == 2
+    assert "being written by another process" in capsys.readouterr().err
+    assert Store(tmp_path).resolve("mine") == key
+
+
+def test_an_earlier_version_s_comparison_is_taken_over_with_its_name_and_board(tmp_path):
+    pair, store = small_pair(tmp_path), Store(tmp_path / "cache")
+    manifest = compared_as(store.root, *pair, "mine")
+    old = "0123456789abcdef"
+    store.folder(manifest["key"]).rename(store.folder(old))
+    board.pin(store, old, "layers", {}, "kept")
+    store.write_manifest(old, store.manifest(old) | {"key": old, "format": stores.FORMAT - 1})
+    again = compared_as(store.root, *pair)
+    assert (again["key"], again["name"], store.keys()) == (manifest["key"], "mine", [manifest["key"]])
+    assert [pin["caption"] for pin in board.read(store, again["key"])["pins"]] == ["kept"]
+    assert stores.check(store, again["key"]) == []

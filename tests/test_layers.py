@@ -119,11 +119,18 @@ def forbidden(tree: ast.AST) -> list[str]:
     return found
 
 
+BLANKET = {
+    "opdviz/workers.py": ["except BaseException"],  # the pool lets go of its workers on any exit, and raises again
+    "opdviz/measures/__init__.py": [
+        "except Exception"
+    ],  # one tensor costs its own rows, and `skipped` says what it raised
+}
+
+
 def test_forbidden_things_are_nowhere():
     for path in SOURCES:
         found = forbidden(ast.parse(path.read_text()))
-        # the pool lets go of its workers on any exit and raises again: its one blanket handler
-        assert found == (["except BaseException"] if path.name == "workers.py" else []), f"{path}: {found}"
+        assert found == BLANKET.get(str(path.relative_to(ROOT)), []), f"{path}: {found}"
 
 
 @pytest.mark.parametrize(

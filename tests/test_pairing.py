@@ -102,3 +102,30 @@ def test_float8_without_a_scale_is_left_over_and_scales_are_no_tensors(tmp_path)
 @given(st.lists(st.sampled_from(["module", "_orig_mod", "model", "bert", "language_model"]), max_size=4))
 def test_a_core_does_not_depend_on_its_prefixes(prefixes):
     assert pairing.core(".".join([*prefixes, "layers.0.mlp.up_proj.weight"])) == "layers.0.mlp.up_proj.weight"
+
+
+def tied(folder, *, noise: float, says: bool = True):
+    """A model whose configuration calls its head tied, with a head that differs by some noise."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((50, 8)).astype(np.float32)
+    head = rows + noise * rng.standard_normal(rows.shape)
+    write_checkpoint(folder, {"model.embed_tokens.weight": rows, "lm_head.weight": head, "model.norm.weight": rows[0]})
+    (folder / "config.json").write_text(json.dumps({"tie_word_embeddings": says}))
+    return checkpoint.open(folder)
+
+
+def test_a_head_that_repeats_the_embedding_is_counted_once(tmp_path):
+    matching = pairing.match(tied(tmp_path / "a", noise=0), tied(tmp_path / "b", noise=0), look=True)
+    assert [p.name for p in matching.pairs] == ["model.embed_tokens.weight", "model.norm.weight"]
+    assert {row["rule"] for row in matching.rewrites} == {"tie"}
+    assert not matching.contradictions
+
+
+def test_a_head_that_is_called_tied_and_is_not_is_counted_and_said(tmp_path):
+    base, tuned = tied(tmp_path / "a", noise=0), tied(tmp_path / "b", noise=0.01)
+    matching = pairing.match(base, tuned, look=True)
+    assert [p.name for p in matching.pairs] == ["lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"]
+    assert not matching.rewrites
+    (note,) = matching.contradictions
+    assert note.startswith("The tuned's configuration calls lm_head.weight tied to model.embed_tokens.weight, but")
+    assert len(pairing.match(base, tuned).pairs) == 2, "headers alone cannot tell"

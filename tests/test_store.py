@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from opdviz import store as stores
-from opdviz.errors import RequestError
+from opdviz import tables
+from opdviz.errors import CheckFailed, RequestError
 from opdviz.store import Store
 
 SIDE = {"path": "x", "label": "x"}
@@ -18,6 +19,7 @@ WHOLE = {
     "dtypes": [],
     "compacted": [],
     "tables": {},
+    "format": stores.FORMAT,
     "base": SIDE,
     "tuned": SIDE,
 }
@@ -108,3 +110,10 @@ def test_a_manifest_that_is_no_object_is_a_fault_and_no_traceback(store):
         (store.folder("aa11") / "manifest.json").write_text(text)
         assert store.manifest("aa11") == {}
         assert stores.check(store, "aa11") == ["aa11: manifest.json is missing or unreadable"]
+
+
+def test_what_an_earlier_version_stored_is_said_in_one_line(store):
+    store.write_manifest("aa11", WHOLE | {"name": "one", "format": stores.FORMAT - 1})
+    with pytest.raises(CheckFailed, match="aa11: measured by an earlier version; compare the pair again"):
+        stores.read(store, "aa11", "tensors")
+    assert (tables.state(store, "aa11"), tables.done_share(store, "aa11")) == ("partial", 0.0)

@@ -60,7 +60,7 @@ def dumbbells(tensors: pd.DataFrame) -> go.Figure:
         color = [theme.BASE if narrow else theme.DELTA for narrow in (at["highest"] - at["lowest"]) < 0.02]
         ends = (at[c] for c in ("coverage", "null_low", "null_high", "blind_low", "blind_high"))
         told = [
-            f"{theme.literal(m)}: {percent(v)}; blind updates {percent(a)} to {percent(b)}, all of them {percent(c)} to {percent(d)}"
+            f"{theme.literal(m)}: {percent(v)}; blind {percent(a)} to {percent(b)}, at most {percent(c)} to {percent(d)}"
             for m, v, a, b, c, d in zip(modules, *ends, strict=True)
         ]
         for trace in (

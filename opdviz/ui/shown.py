@@ -128,8 +128,8 @@ def trail(*, tensor: str | None = None) -> tuple[tuple[str, str, dict], ...]:
 def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
     """The tensor of a page: the most moved matrix (by relative norm, as on the map) until somebody asks for another.
 
-    `tensors` has one row a tensor.
-    A list of forty thousand names is no choice: in a large model those of the same layer are offered.
+    `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model those of the same layer are
+    offered.
     """
     asked = st.session_state.get("tensor") or st.query_params.get("tensor")
     found = tensors[tensors["name"] == asked]

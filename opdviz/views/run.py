@@ -220,7 +220,8 @@ def coverage(run: Run, state: dict) -> View:
         return View(
             title, not_there(run, "No matrix whose coverage can be asked: none moved, or they are stored in float8.")
         )
-    reading = f"{sentences.coverage(rows)} Violet: typical blind updates; thin line: all of them; a grey dot has nowhere else to be."
+    legend = "Violet: typical blind updates; thin line: all of them; a grey dot has nowhere else to be."
+    reading = f"{sentences.coverage(rows)} {legend}"
     columns = ["name", *(c for c in rows if c.startswith(("principal_", "low_magnitude_")))]
     terms = ("coverage", "null_low", "blind_low", "blind_high", "lowest")
     return view(title, reading, coordinates.dumbbells(rows), rows[columns], terms)

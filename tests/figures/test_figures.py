@@ -25,7 +25,12 @@ def tensors() -> pd.DataFrame:
             "stable_rank": [2.0, 4.0, np.nan, 8.0, 16.0],
             "stable_rank_chance": [20.0, 20.0, np.nan, 20.0, 20.0],
             **{f"projection_{s}": [0.01, 0.02, np.nan, 0.8, 0.001] for s in ("joint", "left", "right")},
-            **{f"projection_{s}_chance": [0.01] * 5 for s in ("joint", "left", "right")},
+            **{
+                f"projection_{s}_{c}": [0.01] * 5
+                for s in ("joint", "left", "right")
+                for c in ("chance", "sd", "profile")
+            },
+            **{f"rotation_{s}_pairs": [9.0, 2.0, np.nan, 50.0, 50.0] for s in ("left", "right")},
             **{f"rotation_{s}": [0.1, 0.2, np.nan, 0.1, 0.2] for s in ("left", "right")},
             **{f"rotation_{s}_chance": [0.1, 0.1, np.nan, np.nan, 0.1] for s in ("left", "right")},
             **{
@@ -49,7 +54,7 @@ def test_the_strips_show_the_run_beside_published_pairs_and_chance():
     figure = overview.strips(rows, list(published.numbers()))
     assert [t.x[0] for t in traces(figure, "this run")] == [1.0, 50.0]
     assert [t.x[0] for t in traces(figure, "chance")] == [14.6]
-    opd = [r["value"] for r in published.rows("relative_norm") if overview.recipe_of(r["recipe"]) == "OPD"]
+    opd = [r["value"] for r in published.rows("relative_norm") if published.family(r["recipe"]) == "OPD"]
     assert sorted(traces(figure, "OPD")[0].x) == sorted(opd)
     assert "chance 14.6" in " ".join(a.text for a in figure.layout.annotations)
     assert [t.customdata[0][0] for t in traces(figure, "this run")] == ["relative_norm", "top16_energy"]

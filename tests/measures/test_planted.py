@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from opdviz.linalg import Work, gaussian_spectrum, rank_of_share
+from opdviz.measures import geometry
 from opdviz.measures.visibility import PROBES
 from tests import oracle
 from tests.conftest import measured_arrays
@@ -251,6 +252,16 @@ def test_the_rounding_null_of_a_low_rank_update_is_the_update_itself(tmp_path):
     assert tails["delta"] / tails["rounding_null"] > 1.1
     norms = tables["spectrum_summary"].set_index("matrix")["norm"]
     assert norms["rounding_null"] == pytest.approx(norms["delta"], rel=2e-3)
+
+
+def test_no_angle_stands_twice_where_ten_percent_of_r_is_the_fixed_k(monkeypatch):
+    """r = 5120 to 5129 at a tenth of the size: both ks are the same."""
+    monkeypatch.setattr(geometry, "LONG_R", 100)
+    monkeypatch.setattr(geometry, "FIXED_K", 12)
+    base = random_base((125, 124))
+    work = Work(base, base + 1e-3 * random_base((125, 124), 1))
+    rows = geometry.angles(work)
+    assert len({(row["side"], row["k"], row["index"]) for row in rows}) == len(rows) == 24
 
 
 def test_a_long_flat_base_has_orthonormal_long_vectors():
