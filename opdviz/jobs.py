@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from opdviz.errors import RequestError
 from opdviz.store import Store, running, write
 
 KEPT_LOG = 8_000
-CHILDREN: list[subprocess.Popen] = []  # kept so that ended processes are reaped by the server that started them
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,21 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
                 start_new_session=True,  # Ctrl-C in the server's terminal is not for the job
                 pass_fds=(lock.fileno(),),  # the lock lives as long as the job does
             )
-        CHILDREN.append(process)
+        reap(process)
         write(folder / "pid", str(process.pid).encode())
     return load(folder)
 
 
+def reap(process: subprocess.Popen) -> None:
+    """Have a job's process taken off the machine's list when it ends, whether or not anybody looks at the job again.
+
+    The thread ends with the job; it holds up nobody's exit, because the job outlives whoever started it.
+    """
+    threading.Thread(target=process.wait, name=f"job {process.pid}", daemon=True).start()
+
+
 def load(folder: Path) -> Job:
     """A job as its folder tells; a job whose process is gone without a last word has failed."""
-    for child in list(CHILDREN):
-        if child.poll() is not None:
-            CHILDREN.remove(child)
     request, status = (read_json(folder / f"{part}.json") for part in ("request", "status"))
     state = status.get("state", "failed")
     alive = running(folder)

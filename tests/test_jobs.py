@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,15 +30,15 @@ def ended(folder, seconds: float = 40) -> jobs.Job:
 def test_a_job_runs_to_its_end_and_is_started_once(tmp_path):
     store = Store(tmp_path)
     first = jobs.start(store, *PAIR, name="golden")
+    process = (first.folder / "pid").read_text()
     second = jobs.start(store, *PAIR)
     assert first.id == second.id
-    assert len(jobs.CHILDREN) == 1
+    assert (second.folder / "pid").read_text() == process
     done = ended(first.folder)
     assert (done.state, done.share) == ("done", 1.0)
     assert [row["name"] for row in tables.listing(store)] == ["golden"]
     assert done.status["key"] == store.keys()[0]
     assert "30 pairs" in done.log()
-    assert jobs.CHILDREN == []
 
 
 def test_a_cancelled_job_says_so_and_can_be_started_again(tmp_path):
@@ -61,9 +63,22 @@ def test_a_killed_job_has_failed_and_a_refused_one_says_why(tmp_path):
     assert "expected an index, model*.safetensors" in wrong.message
 
 
+def test_an_ended_job_leaves_no_process_and_no_thread_though_nobody_looks_at_it_again(tmp_path):
+    threads = threading.active_count()
+    job = jobs.start(Store(tmp_path), PAIR[0], str(tmp_path))  # refused at once
+    process = Path("/proc", (job.folder / "pid").read_text())
+    assert process.exists()
+    deadline = time.monotonic() + 20
+    while process.exists() or threading.active_count() > threads:  # one that nobody waits for stays as a zombie
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_job_outlives_the_server_that_started_it(tmp_path):
     code = "import sys; from pathlib import Path; from opdviz import jobs; from opdviz.store import Store\n"
     code += "jobs.start(Store(Path(sys.argv[1])), *sys.argv[2:])"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), *PAIR], check=True)
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path), *PAIR]
+    parent = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert parent.stderr == ""  # a process that is left running is meant to be
     (job,) = jobs.all_jobs(Store(tmp_path))
     assert ended(job.folder).state == "done"
