@@ -41,9 +41,18 @@ def free_port() -> int:
 class Server:
     """`opdviz app` on a cache of its own; one that is not `fresh` has been opened before."""
 
-    def __init__(self, cache: Path, roots: Path, *, fresh: bool = False, path: str = "", read_only: bool = False):
+    def __init__(
+        self,
+        cache: Path,
+        roots: Path,
+        *,
+        fresh: bool = False,
+        path: str = "",
+        read_only: bool = False,
+        more: tuple = (),
+    ):
         self.cache, self.roots, self.port, self.path = cache, roots, free_port(), path
-        self.options = [*(["--read-only"] if read_only else []), "--", "--server.port", str(self.port)]
+        self.options = [*(["--read-only"] if read_only else []), "--", "--server.port", str(self.port), *more]
         self.options += ["--server.baseUrlPath", path] if path else []
         if not fresh:
             (cache / "lab").mkdir(parents=True, exist_ok=True)
