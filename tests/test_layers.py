@@ -21,7 +21,7 @@ STEPS = (
      "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
      "figures.scatter", "figures.directions", "figures.coordinates", "figures.parts", "figures.tensor", "figures.lab", "figures",
      "sentences", "progress", "views.view", "views.run", "views.tensor", "views"),
-    ("ui.links", "ui.chosen", "ui.sharing", "ui.shown", "ui.boards", "ui.shell", "ui", "serve",
+    ("ui.turns", "ui.links", "ui.chosen", "ui.sharing", "ui.shown", "ui.boards", "ui.shell", "ui", "serve",
      "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}

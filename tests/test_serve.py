@@ -1,18 +1,24 @@
 """What the server is told beforehand, and what it still holds when visitors have come and gone."""
 
+import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.bench.sessions import PAGES, ask, drawn, held, settled, visit, visitor
 from tests.browser.conftest import Server
+from tests.conftest import GOLDEN
 
+ROOT = Path(__file__).parent.parent
 AWAY = 3
 KNOCK = """
 from streamlit import net_util
@@ -25,6 +31,43 @@ def asked(*_, **__):
 net_util._make_blocking_http_get = asked
 {settled}
 print(server_util.is_url_from_allowed_origins("http://elsewhere.example"))
+"""
+
+LOOK = """
+import json, os, subprocess, sys, threading
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+from opdviz.ui.turns import TURN
+
+seen = {}
+
+def is_free(answers):
+    if taken := TURN.acquire(blocking=False):
+        TURN.release()
+    answers.add(taken)
+
+def watched(function, name):
+    "The function, which first has another thread note whether a page could be drawn there now."
+    def call(*arguments, **options):
+        answers = seen.setdefault(name(arguments), set())
+        thread = threading.Thread(target=is_free, args=(answers,))
+        thread.start()
+        thread.join()
+        return function(*arguments, **options)
+    return call
+
+os.walk = watched(os.walk, lambda arguments: "list folders")
+subprocess.run = watched(subprocess.run, lambda arguments: arguments[0][3])  # python -m opdviz check
+st.header = watched(st.header, lambda arguments: "draw")
+app = AppTest.from_file("app.py", default_timeout=60)
+base, tuned = sys.argv[1:]
+app.run()
+app.session_state["base"], app.session_state["tuned"] = base, tuned
+app.switch_page("pages/open/comparisons.py").run()
+app.switch_page("pages/run/part.py").run()
+app.button(key="read_block").click().run()
+assert not app.exception, app.exception
+print(json.dumps({name: sorted(answers) for name, answers in seen.items()}))
 """
 
 
@@ -83,3 +126,61 @@ def test_a_visitor_whose_connection_was_lost_comes_back_to_the_same_session_for_
     with visitor(server, session) as late:
         ask(late, "overview")
         assert session_of(drawn(late)) != session
+
+
+@contextmanager
+def slow_pair(folder: Path):
+    """A pair below a folder whose base sits on a disk that does not answer; a function that waits until it is asked.
+
+    Its `config.json` is a pipe that nobody writes into: whoever reads it waits until the end of this context.
+    """
+    for side in ("base", "tuned_b"):
+        shutil.copytree(GOLDEN / side, folder / side)
+    pipe = folder / "base" / "config.json"
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    opened: list[int] = []
+
+    def is_asked() -> None:
+        deadline = time.monotonic() + 30
+        while not opened:
+            assert time.monotonic() < deadline, "nobody reads the checkpoint"
+            try:
+                opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:  # no reader yet
+                time.sleep(0.05)
+
+    try:
+        yield is_asked
+    finally:
+        pipe.unlink()
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
+    folder = server.roots / "slow"
+    with visitor(server) as waiting, visitor(server) as other:
+        ask(waiting, "")
+        drawn(waiting)
+        ask(waiting, "methods")  # a visitor's first page opens the only comparison; the second time it is the list
+        drawn(waiting)
+        ask(waiting, "")
+        boxes = {m.delta.new_element.selectbox.label: m.delta.new_element.selectbox.id for m in drawn(waiting)}
+        with slow_pair(folder) as is_asked:
+            ask(waiting, "", **{boxes["Base"]: str(folder / "base"), boxes["Tuned"]: str(folder / "tuned_b")})
+            is_asked()
+            ask(other, "overview")
+            drawn(other, seconds=15)
+        texts = [m.delta.new_element.markdown.body for m in drawn(waiting)]
+    assert any("30 pairs" in text for text in texts)
+
+
+def test_a_page_gives_its_turn_away_while_it_lists_folders_and_waits_for_a_process(golden_store, tmp_path):
+    shutil.copytree(golden_store.root, tmp_path / "cache")
+    (tmp_path / "cache" / "lab").mkdir()
+    environment = os.environ | {"OPDVIZ_CACHE": str(tmp_path / "cache"), "OPDVIZ_ROOTS": str(GOLDEN)}
+    command = [sys.executable, "-c", LOOK, str(GOLDEN / "base"), str(GOLDEN / "tuned_b")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == {"draw": [False], "list folders": [True], "check": [True], "block": [True]}

@@ -26,7 +26,6 @@ from opdviz.ui.shell import (
     open_the_lab_s_first,
     ready_made,
     start_job,
-    turn,
 )
 from opdviz.ui.shown import (
     choose_tensor,
@@ -42,6 +41,7 @@ from opdviz.ui.shown import (
     trail,
 )
 from opdviz.ui.shown import table as rows_table
+from opdviz.ui.turns import stepped_out, turn
 from opdviz.words import plain
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "rows_table",
     "show",
     "start_job",
+    "stepped_out",
     "store",
     "summary",
     "table",

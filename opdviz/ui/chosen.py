@@ -16,6 +16,7 @@ from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.store import Store, block_path, part_count
 from opdviz.ui import links
+from opdviz.ui.turns import stepped_out
 from opdviz.views import Run, View, draw
 from opdviz.words import count, format_name, percent, plain
 
@@ -188,7 +189,8 @@ def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def gone(chosen: Chosen) -> bool:
     """Whether the checkpoints are no longer where they were compared."""
-    return not all(Path(chosen.manifest[side]["path"]).exists() for side in ("base", "tuned"))
+    with stepped_out():
+        return not all(Path(chosen.manifest[side]["path"]).exists() for side in ("base", "tuned"))
 
 
 def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
@@ -206,10 +208,11 @@ def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -
     Raises
         RequestError: the checkpoints are gone, changed, or outside the allowed folders.
     """
-    for side in ("base", "tuned"):
-        roots.allowed(chosen.manifest[side]["path"])
     where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(chosen.store.root)]
-    roots.told("block", *where, "--", chosen.key, tensor)
+    with stepped_out():
+        for side in ("base", "tuned"):
+            roots.allowed(chosen.manifest[side]["path"])
+        roots.told("block", *where, "--", chosen.key, tensor)
 
 
 def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str, dict], ...] = ()) -> None:

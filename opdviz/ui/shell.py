@@ -1,6 +1,5 @@
 """The frame around every page: the first start, the choice of comparison, the line on what runs."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,10 +13,10 @@ from opdviz.lab.recipes import MAIN
 from opdviz.ui import links
 from opdviz.ui.chosen import POLL, read_only, store
 from opdviz.ui.shown import choose_picture
+from opdviz.ui.turns import stepped_out
 from opdviz.words import duration, plain
 
 LAB_NAME = "lab opd"
-TURN = threading.Lock()
 
 
 @contextmanager
@@ -32,16 +31,6 @@ def frame() -> Iterator[None]:
     with foot:
         links.copy_link()
         choose_picture()
-
-
-@contextmanager
-def turn() -> Iterator[None]:
-    """Pages are drawn one at a time.
-
-    Together they take as long, and the loop that answers everybody has each of them to wait for.
-    """
-    with TURN:
-        yield
 
 
 @contextmanager
@@ -138,7 +127,8 @@ def comparison_of_link() -> None:
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
     """Start a comparison and give True, or say why not."""
     try:
-        jobs.start(store(), base, tuned, name=name)
+        with stepped_out():
+            jobs.start(store(), base, tuned, name=name)
     except OpdvizError as error:
         st.error(plain(error))
         return False

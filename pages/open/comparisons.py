@@ -64,7 +64,8 @@ if ui.read_only():
     st.caption("This server is read-only: comparisons are started on the command line.")
     ui.end()
 st.subheader("New comparison", anchor=False)
-folders = roots.checkpoint_folders()
+with ui.stepped_out():
+    folders = roots.checkpoint_folders()
 left, right = st.columns(2)
 base = left.selectbox(
     "Base", folders, index=None, accept_new_options=True, placeholder="choose, or type a path", key="base"
@@ -78,8 +79,9 @@ st.caption(
 if not (base and tuned):
     ui.end()
 try:
-    with st.spinner("Reading the headers"):
-        facts = roots.check(roots.allowed(base), roots.allowed(tuned))
+    with st.spinner("Reading the headers"), ui.stepped_out():
+        pair = roots.allowed(base), roots.allowed(tuned)
+        facts = roots.check(*pair)
 except OpdvizError as error:
     st.error(plain(error, limit=600))
     ui.end()
@@ -92,5 +94,5 @@ if facts["same"]:
 if leftover or facts["rewrites"]:
     with st.expander("Left over and rewritten names"):
         st.dataframe(pd.DataFrame(facts["unmatched"] or facts["rewrites"]), hide_index=True)
-if st.button("Compare", type="primary", key="start") and ui.start_job(roots.allowed(base), roots.allowed(tuned)):
+if st.button("Compare", type="primary", key="start") and ui.start_job(*pair):
     st.rerun()
