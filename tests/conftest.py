@@ -74,3 +74,14 @@ def golden_store(tmp_path_factory) -> Store:
     ]
     subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
     return Store(cache)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Planted truth against what was claimed of it, as a table."""
+    reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+    rows = [value for report in reports for key, value in report.user_properties if key == "planted"]
+    if rows:
+        columns = ("planted", "on large", "on small", "along base", "off base", "concentrated", "tail")
+        terminalreporter.section("planted truth against verdict")
+        for row in (columns, *rows):
+            terminalreporter.write_line("  ".join(f"{str(cell):<16}" for cell in row))
