@@ -128,7 +128,7 @@ def parser() -> Parser:
     c.add_argument("--column", type=int, default=0)
     c.add_argument("--size", type=int, default=128)
     c = command("lab", lab_commands.lab, "train small models, and measure the papers' claims on them")
-    c.add_argument("action", choices=("list", "run", "evaluate", "ship"))
+    c.add_argument("action", choices=("list", "run", "grade", "evaluate", "ship"))
     c.add_argument(
         "recipe", nargs="*", default=[], help="names or groups (main, ablation, sweep, all); `lab list` shows them"
     )

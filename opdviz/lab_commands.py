@@ -1,6 +1,7 @@
 """Commands on runs: masks to train, overlaps of two runs, and the lab."""
 
 import argparse
+import os
 
 from opdviz.commands import MOST_WORKERS, print_json, store_of, target_of
 from opdviz.errors import RequestError, one_line
@@ -47,9 +48,13 @@ def overlap(options: argparse.Namespace) -> None:
         return
     for row in overlaps.whole(table):
         print(f"{row['probe']} {row['threshold']:g}: both {row['both']:,} of {row['numel']:,} coordinates")
-        for name, text in (("chance", "of chance"), ("expected", "of what the sizes of the weights explain")):
-            if row[f"{name}_both"]:
-                print(f"    {row['both'] / row[f'{name}_both']:.3f} times {row[f'{name}_both']:,.0f}, {text}")
+        for name, text in (
+            ("chance_both", "of chance"),
+            ("expected_both", "of what the sizes of the weights explain"),
+            ("expected_both_rows", "of what sizes and rows explain"),
+        ):
+            if row[name]:
+                print(f"    {row['both'] / row[name]:.3f} times {row[name]:,.0f}, {text}")
         if row["both"]:
             print(f"    {row['a_in_b']:.2%} of a's lie in b, {row['b_in_a']:.2%} of b's in a")
         if row["jaccard"] is not None:
@@ -73,7 +78,9 @@ def lab(options: argparse.Namespace) -> None:
         raise RequestError(f"lab: found a file at {one_line(root)}; expected a folder.")
     places = Places(root, options.seed, options.steps)
     wanted = plan.recipes_of(options.recipe or ["base", "teacher", "main"])
-    {"list": list_, "run": run, "evaluate": evaluate, "ship": ship}[options.action](options, wanted, places)
+    {"list": list_, "run": run, "grade": grade, "evaluate": evaluate, "ship": ship}[options.action](
+        options, wanted, places
+    )
 
 
 def list_(options: argparse.Namespace, wanted: list, places) -> None:
@@ -101,15 +108,36 @@ def run(options: argparse.Namespace, wanted: list, places) -> None:
     list_(options, wanted, places)
 
 
+def grade(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab grade`: grade finished runs again as they lie there, and keep which problems each answered."""
+    from opdviz.lab import plan
+
+    plan.need_packages()
+    os.environ |= plan.OFFLINE
+    from opdviz.lab import train
+
+    for recipe in wanted:
+        if facts := places.facts(recipe):
+            before, after = facts["accuracy"]["test"], train.grade_again(recipe, places)["accuracy"]["test"]
+            if not options.json:
+                print(f"{recipe.name:24s} {after:.2%}{'' if after == before else f', was {before:.2%}'}")
+    if options.json:
+        print_json([plan.row(recipe, places) for recipe in wanted])
+
+
 def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab evaluate`: measure every finished run of every seed, keep the tables, and judge the claims."""
     from opdviz import progress, workers
     from opdviz.lab import claims, results
     from opdviz.lab import evaluate as evaluation
     from opdviz.lab.places import RESULTS
+    from opdviz.words import count
 
     with progress.listener(None, quiet=options.json) as listener, workers.pool(options.workers) as executor:
         found = evaluation.gather(places.root, executor, listener)
+    found = results.merged(
+        results.read(places.root), found
+    )  # of runs that are not here, what was measured before stays
     results.keep(found, places.root / RESULTS)
     rows = claims.verdicts(found)
     if options.json:
@@ -117,7 +145,8 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
         return
     print(f"{len(found['runs'])} runs, kept as Parquet in {places.root / RESULTS}")
     for row in rows:
-        print(f"{row['verdict']:18s} {row['claim']}\n    {row['here']}\n    published: {row['published']}")
+        seeds = count(row["seeds"], "seed") if row["seeds"] else ""
+        print(f"{row['verdict']:18s} {row['claim']} {seeds}\n    {row['here']}\n    published: {row['published']}")
 
 
 def ship(options: argparse.Namespace, wanted: list, places) -> None:

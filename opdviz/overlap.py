@@ -1,7 +1,8 @@
 """Do two runs on one base move the same coordinates, beside what chance and the sizes of the weights alone would give?
 
 Blind updates of bf16 weights already overlap several times more than independent masks, since both show where the grid is
-fine: on small weights. `expected_both` takes that into account (QUANTITIES 7); only the ratio to it speaks of training.
+fine: on small weights. `expected_both` takes that into account (QUANTITIES 7), and `expected_both_rows` also that rows differ
+in scale; only the ratio to the latter speaks of training.
 """
 
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from opdviz.pairing import Matching
 from opdviz.store import Store
 
 PROBES = (("exact", 0.0), ("absolute", 1e-5))
-COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both")
+COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")
+CELLS = 1 << 22  # coordinates whose cells of size and row are counted at a time
 COLUMNS = (
     "tensor", "run_a", "run_b", "threshold", "probe", "numel", "a", "b", "both", "jaccard", "a_in_b", "b_in_a",
-    "chance_both", "expected_both", "jaccard_chance",
+    "chance_both", "expected_both", "expected_both_rows", "jaccard_chance",
 )  # fmt: skip
 
 
@@ -59,16 +61,33 @@ def rows(a: Matching, b: Matching, run_a: str, run_b: str) -> Iterator[dict]:
         bins -= bins.min()
         for probe, threshold in PROBES:
             where = {"tensor": name, "run_a": run_a, "run_b": run_b, "threshold": threshold, "probe": probe}
-            yield where | counts(delta_a.ravel() > threshold, ahead[1].ravel() > threshold, bins)
+            length = delta_a.shape[-1] if delta_a.ndim > 1 else delta_a.size
+            yield where | counts(delta_a.ravel() > threshold, ahead[1].ravel() > threshold, bins, length)
 
 
-def counts(a: np.ndarray, b: np.ndarray, bins: np.ndarray) -> dict:
-    """Counts, shares and expectations of two masks, `bins` giving each coordinate's size class."""
+def counts(a: np.ndarray, b: np.ndarray, bins: np.ndarray, length: int) -> dict:
+    """Counts, shares and expectations of two masks, `bins` giving each coordinate's size class, `length` that of a row."""
     n, in_a, in_b, both = (int(x) for x in (a.size, a.sum(), b.sum(), (a & b).sum()))
-    by_bin = [np.bincount(bins, weights=w) for w in (a, b)]
-    size = np.maximum(np.bincount(bins), 1)
-    found = {"numel": n, "a": in_a, "b": in_b, "both": both, "chance_both": in_a * in_b / n}
-    return found | {"expected_both": float((by_bin[0] * by_bin[1] / size).sum())} | shares(found)
+    row = {"numel": n, "a": in_a, "b": in_b, "both": both, "chance_both": in_a * in_b / n}
+    row |= {"expected_both": expected(a, b, bins), "expected_both_rows": expected_given_rows(a, b, bins, length)}
+    return row | shares(row)
+
+
+def expected(a: np.ndarray, b: np.ndarray, cells: np.ndarray) -> float:
+    """How many coordinates two masks share on average when each is permuted within its cells: sum of a_c b_c / n_c."""
+    in_a, in_b = (np.bincount(cells, weights=mask) for mask in (a, b))
+    return float((in_a * in_b / np.maximum(np.bincount(cells), 1)).sum())
+
+
+def expected_given_rows(a: np.ndarray, b: np.ndarray, bins: np.ndarray, length: int) -> float:
+    """The same within cells of one size and one row: rows that move more, in both runs, explain an overlap of their own."""
+    kinds, total = int(bins.max()) + 1, 0.0
+    step = max(1, CELLS // max(length, kinds)) * length
+    for first in range(0, a.size, step):
+        part = slice(first, first + step)
+        rows_ = np.arange(bins[part].size) // length
+        total += expected(a[part], b[part], rows_ * kinds + bins[part])
+    return total
 
 
 def shares(found: dict) -> dict:

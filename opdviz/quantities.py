@@ -289,6 +289,9 @@ RUNS = (
     Quantity("expected_both", "moved in both, given size", "As many as two masks share that know nothing but each weight's size.",
              "1", "sum of a_bin b_bin / n_bin over quarter octaves of |W|", low=0,
              pitfall="Only the ratio to this one speaks of training."),
+    Quantity("expected_both_rows", "moved in both, given size and row", "As many as two masks share that know nothing but each "
+             "weight's size and row.", "1", "the same within cells of size and row", low=0,
+             pitfall="Rows of shared scale overlap by themselves: set a claim on the ratio to this one."),
     share("jaccard_chance", "Jaccard index, by chance", "The index of two independent masks of these densities.",
           formula="p q / (p + q - p q)"),
 )  # fmt: skip

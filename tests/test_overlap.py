@@ -10,6 +10,7 @@ from opdviz import overlap
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.cli import main
 from opdviz.masks import matching_of
+from opdviz.measures.visibility import codes, quarters
 from opdviz.quantities import QUANTITIES
 from tests.conftest import GOLDEN, write_checkpoint
 
@@ -135,3 +136,30 @@ def test_runs_on_two_bases_are_refused(tmp_path, capsys):
     capsys.readouterr()
     assert main(["overlap", "base..run1", "run2..run1", *cache]) == 2
     assert "not on one base" in capsys.readouterr().err
+
+
+def test_rows_of_shared_scale_overlap_by_themselves():
+    """Two blind updates whose rows move unequally, and alike: sizes do not explain their overlap, sizes and rows do."""
+    rng = np.random.default_rng(0)
+    shape = (200, 400)
+    weights = round_bfloat16((0.02 * rng.standard_normal(shape)).astype(np.float32))
+    rows = np.exp(rng.standard_normal((shape[0], 1)))
+    masks = [np.abs(rows * rng.standard_normal(shape)).ravel() > 1.5 for _ in range(2)]
+    bins = quarters("bfloat16")[codes(weights.ravel(), "bfloat16") & 0x7FFF]
+    row = overlap.counts(*masks, bins - bins.min(), shape[1])
+    assert row["both"] / row["expected_both"] > 1.3
+    assert row["both"] / row["expected_both_rows"] == pytest.approx(1.0, abs=0.03)
+
+
+def test_cells_are_counted_alike_in_one_piece_and_in_many(monkeypatch):
+    rng = np.random.default_rng(1)
+    a, b, bins = rng.random(6_000) < 0.3, rng.random(6_000) < 0.4, rng.integers(0, 9, 6_000)
+    whole = overlap.expected_given_rows(a, b, bins, 60)
+    by_hand = 0.0
+    for row in range(100):
+        for kind in range(9):
+            cell = (np.arange(6_000) // 60 == row) & (bins == kind)
+            by_hand += a[cell].sum() * b[cell].sum() / max(1, cell.sum())
+    assert whole == pytest.approx(by_hand)
+    monkeypatch.setattr(overlap, "CELLS", 500)
+    assert overlap.expected_given_rows(a, b, bins, 60) == pytest.approx(by_hand)

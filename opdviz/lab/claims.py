@@ -1,8 +1,7 @@
 """What the papers claim, and whether the lab's runs show it: each claim a question with a written rule.
 
-A rule looks at every seed. `seen here` and `opposite here` need all seeds on one side; anything between is `not seen here`.
-Differences of accuracy count from `MARGIN` on, twice the standard error of the difference of two runs graded on the same
-2,000 problems where one in twenty answers differs.
+A rule looks at every seed that has what it asks for, and says how many these are. `seen here` and `opposite here` need all
+of them on one side; anything between is `not seen here`, and what the runs have no power to answer is `not judged`.
 """
 
 from collections.abc import Callable
@@ -11,185 +10,217 @@ from dataclasses import dataclass
 import pandas as pd
 
 from opdviz import published
+from opdviz.lab.judging import (
+    NOT_JUDGED,
+    NOT_SEEN,
+    OPPOSITE,
+    SEEN,
+    UNKNOWN,
+    Judgement,
+    Runs,
+    gap,
+    judged,
+    points,
+    several,
+)
 from opdviz.words import number, percent
 
-SEEN, NOT_SEEN, OPPOSITE, UNKNOWN = "seen here", "not seen here", "opposite here", "not measured yet"
-MARGIN = 0.01
+SHARE_MARGIN = 0.01  # of all coordinates: their number makes sampling errors vanish
 RECOVERS = 0.9
+ENOUGH_GAIN = 5.0  # margins that full training must have gained for a share of its gain to mean anything
+HEAVY = 0.2  # enrichment beyond one
+CONCENTRATED = 0.5  # energy of the top 16 beyond a Gaussian's, as a share of it
+FULL = 0.95
+NO_POWER = 0.5  # width of the hull of blind updates from which it decides nothing
+SPREADS = 3.0
+SHARED = 0.05
 RANDOM = "random mask same density"
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The lab's tables, and the columns of the runs by recipe."""
-
-    tables: dict[str, pd.DataFrame]
-
-    def of(self, recipe: str, column: str) -> pd.Series:
-        """A column of a recipe's runs by seed; empty where there is none."""
-        runs = self.tables["runs"]
-        if runs.empty or column not in runs:
-            return pd.Series(dtype=float)
-        return runs[runs["recipe"] == recipe].set_index("seed")[column].dropna().astype(float).sort_index()
-
-    @property
-    def before(self) -> float | None:
-        """The base's accuracy on the test problems; `None` where it is not known."""
-        known = self.of("base", "test")
-        return float(known.iloc[0]) if len(known) else None
+KINDS = (SEEN, NOT_SEEN, OPPOSITE, NOT_JUDGED, UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: its words, where the paper's numbers stand, and the rule, which gives a verdict and one sentence."""
+    """A claim: its words, where the paper's numbers stand, and the rule, which judges it."""
 
     says: str
     numbers: Callable[[], str]
-    rule: Callable[[Runs], tuple[str, str]]
-
-
-def decide(differences: pd.Series, margin: float = 0.0) -> str:
-    """Seen where every seed's difference is above the margin, opposite where every one is below its negative."""
-    if differences.empty or differences.isna().any():
-        return UNKNOWN
-    if (differences > margin).all():
-        return SEEN
-    return OPPOSITE if (differences < -margin).all() else NOT_SEEN
-
-
-def several(values: pd.Series, form: Callable[[float], str] = percent) -> str:
-    """Values of the seeds as text; once where they read alike.
-
-    >>> several(pd.Series([0.5, 0.25])), several(pd.Series([0.5, 0.5]))
-    ('50 % and 25 %', '50 %')
-    """
-    told = [form(v) for v in values]
-    return told[0] if len(set(told)) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
+    rule: Callable[[Runs], Judgement]
 
 
 def all_there(runs: Runs, *wanted: tuple[str, str]) -> bool:
     """Whether every column of every recipe is known."""
-    return all(len(runs.of(*one)) for one in (("base", "test"), *wanted))
+    return all(len(runs.column(*one)) for one in (("base", "test"), *wanted))
 
 
-def sparse(runs: Runs) -> tuple[str, str]:
+def sparse(runs: Runs) -> Judgement:
     """OPD leaves more unchanged than supervised training on the teacher's samples."""
     column = "unchanged_absolute"
     if not all_there(runs, ("opd", column), ("offline_distillation", column)):
-        return UNKNOWN, ""
+        return Judgement(UNKNOWN)
     opd, offline = runs.of("opd", column), runs.of("offline_distillation", column)
-    told = f"OPD leaves {several(opd)} unchanged, offline distillation {several(offline)}, at one rate and length."
-    return decide(
-        (opd - offline).dropna(), MARGIN
-    ), told + " How sparse it is follows from the learning rate: see the map."
+    text = (
+        f"OPD moves {several(opd)} of the coordinates by no more than 1e-5, offline distillation {several(offline)}, at one rate "
+        "and length. How sparse it is follows from the learning rate: see the map."
+    )
+    return judged((opd - offline).dropna(), SHARE_MARGIN, text)
 
 
-def spread(runs: Runs) -> tuple[str, str]:
-    """Every layer holds between half and twice its share of the visible coordinates, and FFN more energy than its share."""
+def spread(runs: Runs) -> Judgement:
+    """Every layer holds between half and twice its share of the visible coordinates, and FFN 1.2 times its share of energy."""
     layers, ffn = runs.tables["layers"], runs.of("opd", "energy_share_ffn")
-    chance = runs.of("opd", "energy_share_ffn_chance")
     if layers.empty or ffn.empty:
-        return UNKNOWN, ""
+        return Judgement(UNKNOWN)
+    enrichment = ffn / runs.of("opd", "energy_share_ffn_chance")
     mine = layers[layers["recipe"] == "opd"]
     ratio = mine["visible_share"] / mine["parameter_share"]
-    told = (
+    text = (
         f"Layers hold {number(ratio.min(), 2)} to {number(ratio.max(), 2)} times their share of the visible coordinates; "
-        f"FFN holds {several(ffn)} of the energy with {percent(chance.iloc[0])} of the parameters."
+        f"FFN holds {several(ffn)} of the energy, {several(enrichment, number)} times its share of the parameters."
     )
-    even = ratio.between(0.5, 2).all()
-    verdict = decide(ffn - chance, MARGIN)
-    return (verdict if even else NOT_SEEN), told
+    heavy = judged((enrichment - 1).dropna(), HEAVY, text)
+    return heavy if ratio.between(0.5, 2).all() else Judgement(NOT_SEEN, text, heavy.seeds)
 
 
-def concentrated(runs: Runs) -> tuple[str, str]:
-    """Full rank at float32's tolerance, and more energy in the top 16 than a Gaussian update has."""
-    if not all_there(runs, ("opd", "top16_energy"), ("opd", "rank_share")):
-        return UNKNOWN, ""
-    energy, chance, rank = (runs.of("opd", c) for c in ("top16_energy", "top16_energy_chance", "rank_share"))
-    told = (
-        f"Rank {several(rank)} of full; the top 16 directions hold {several(energy)} of the energy in the median matrix, "
-        f"a Gaussian's {percent(chance.iloc[0])}."
+def concentrated(runs: Runs) -> Judgement:
+    """More energy in the top 16 than a Gaussian update has, and a rank by count that is not the storage's doing."""
+    if not all_there(runs, ("opd", "top16_energy"), ("opd", "rank_share"), ("opd", "tail_like")):
+        return Judgement(UNKNOWN)
+    energy, chance, rank, like = (
+        runs.of("opd", c) for c in ("top16_energy", "top16_energy_chance", "rank_share", "tail_like")
     )
-    tail = runs.of("opd", "tail_like_rounding")
-    if len(tail):
-        told += f" In {several(tail)} of the matrices the tail cannot be told from a rank-16 update stored as bf16."
-    full = (rank > 0.95).all()
-    verdict = decide(energy / chance - 1, 0.5)
-    return (verdict if full else NOT_SEEN), told
+    text = (
+        f"The top 16 directions hold {several(energy)} of the median matrix's energy, a Gaussian's {percent(chance.iloc[0])}. "
+        f"In {several(like)} of the matrices the tail cannot be told from a rank-16 update and rounding (median position "
+        f"{several(runs.of('opd', 'tail_position'), number)})"
+    )
+    storage = (like >= 0.5).any()
+    text += ": their rank by count is the storage's doing." if storage else f"; rank by count {several(rank)}."
+    excess = (energy / chance - 1)[like.index].dropna()
+    verdict = judged(excess, CONCENTRATED, text)
+    whole = (rank[like.index] > FULL).all() and not storage
+    return verdict if whole or verdict.verdict != SEEN else Judgement(NOT_SEEN, text, verdict.seeds)
 
 
-def banded(mask: str, *, above: bool) -> Callable[[Runs], tuple[str, str]]:
-    """Coverage of a mask beyond the band of blind updates, on the side that the paper says."""
+def banded(mask: str, *, above: bool) -> Callable[[Runs], Judgement]:
+    """Coverage of a mask beyond what any blind update could give, on the side that the paper says."""
 
-    def rule(runs: Runs) -> tuple[str, str]:
+    def rule(runs: Runs) -> Judgement:
         name = f"coverage_{mask}"
-        if not all_there(runs, ("opd", name)):
-            return UNKNOWN, ""
-        value, low, high = (runs.of("opd", c) for c in (name, f"{name}_null_low", f"{name}_null_high"))
-        told = (
-            f"{several(value)} of the visible coordinates lie there in the median matrix; chance 10 %, "
-            f"blind updates of the same weights {percent(low.min())} to {percent(high.max())}."
+        if not all_there(runs, ("opd", name), ("opd", f"{name}_blind_low")):
+            return Judgement(UNKNOWN)
+        low, high = (runs.of("opd", f"{name}_blind_{end}") for end in ("low", "high"))
+        value = runs.of("opd", name)[low.index]
+        least, most = (runs.of("opd", f"{name}_null_{end}")[low.index] for end in ("low", "high"))
+        text = (
+            f"{several(value)} of the visible coordinates lie there in the median matrix; typical blind updates of the same "
+            f"weights {percent(least.min())} to {percent(most.max())}, all of them {percent(low.min())} to {percent(high.max())}."
         )
+        if (high - low > NO_POWER).any():
+            return Judgement(
+                NOT_JUDGED, text + " Blind updates could give almost any share: this cannot be told here.", len(value)
+            )
         beyond, beside = (value - high, low - value) if above else (low - value, value - high)
-        return (SEEN if (beyond > 0).all() else OPPOSITE if (beside > 0).all() else NOT_SEEN), told
+        verdict = SEEN if (beyond > 0).all() else OPPOSITE if (beside > 0).all() else NOT_SEEN
+        return Judgement(verdict, text, len(value))
 
     return rule
 
 
-def off_principal(runs: Runs) -> tuple[str, str]:
-    """Less of the update's energy inside the base's leading directions than a blind update puts there."""
-    if not all_there(runs, ("opd", "projection_joint")):
-        return UNKNOWN, ""
-    ratio = runs.of("opd", "projection_joint") / runs.of("opd", "projection_joint_chance")
-    told = f"The leading 10 % of both sides hold {several(ratio, number)} times what a blind update puts there."
-    return decide(1 - ratio), told
+def off_principal(runs: Runs) -> Judgement:
+    """Less of the update's energy inside the base's leading directions than a blind update puts there, beyond its spread."""
+    if not all_there(runs, ("opd", "projection_ratio"), ("opd", "projection_ratio_sd")):
+        return Judgement(UNKNOWN)
+    ratio, sd = (runs.of("opd", c) for c in ("projection_ratio", "projection_ratio_sd"))
+    profile = runs.of("opd", "projection_profile_ratio")
+    text = (
+        f"The leading 10 % of both sides hold {several(ratio, number)} times what a blind update puts there (spread of the "
+        f"median {several(sd, number)}), {several(profile, number)} times what the same row and column energies would."
+    )
+    return judged(1 - ratio, SPREADS * sd, text)
 
 
-def recovers(runs: Runs) -> tuple[str, str]:
+def recovery(runs: Runs, recipe: str, more: str = "") -> Judgement:
+    """Whether a run brings nine tenths of what full training gained; not judged where that was little."""
+    if not all_there(runs, ("opd", "test"), (recipe, "test")):
+        return Judgement(UNKNOWN)
+    full, part = gap(runs, "opd", "base"), gap(runs, recipe, "base")
+    both = full.differences.index.intersection(part.differences.index)
+    gain, margin = full.differences[both], full.margins[both]
+    text = f"Full training gained {points(gain)}, this {points(part.differences[both])}{more}."
+    if len(both) and not (gain > ENOUGH_GAIN * margin).all():
+        reason = f" A share of a gain is judged from five margins on ({points(ENOUGH_GAIN * margin)})."
+        return Judgement(NOT_JUDGED, text + reason, len(both))
+    share = part.differences[both] / gain
+    if share.empty:
+        return judged(share, 0.0, text)
+    verdict = SEEN if (share >= RECOVERS).all() else OPPOSITE if (share <= 0).all() else NOT_SEEN
+    return Judgement(verdict, f"{text} That is {several(share)}.", len(both))
+
+
+def recovers(runs: Runs) -> Judgement:
     """Training the subnetwork alone brings nine tenths of the gain."""
-    if not all_there(runs, ("opd", "test"), ("opd_subnetwork", "test")):
-        return UNKNOWN, ""
-    share = ((runs.of("opd_subnetwork", "test") - runs.before) / (runs.of("opd", "test") - runs.before)).dropna()
-    told = f"{several(share)} of the gain of full training."
-    return (SEEN if (share >= RECOVERS).all() else OPPOSITE if (share <= 0).all() else NOT_SEEN), told
+    return recovery(runs, "opd_subnetwork")
 
 
-def beats_random(runs: Runs) -> tuple[str, str]:
+def beats_random(runs: Runs) -> Judgement:
     """The OPD mask trains better than as many random coordinates."""
-    if not all_there(runs, ("opd_subnetwork", "test"), ("opd_random_mask", "test")):
-        return UNKNOWN, ""
-    mine, random = runs.of("opd_subnetwork", "test"), runs.of("opd_random_mask", "test")
-    difference = (mine - random).dropna()
-    won = f"{int((difference > 0).sum())} of {len(difference)} seeds"
-    told = f"The OPD mask beats random in {won}: {several(mine)} against {several(random)}."
-    return decide(difference, MARGIN), told
+    return against_random(runs, "opd_subnetwork", "opd_random_mask", "OPD")
 
 
-def other_mask(runs: Runs) -> tuple[str, str]:
-    """Training on the mask of a reinforcement learning run brings nine tenths of the gain too."""
-    if not all_there(runs, ("opd", "test"), ("grpo_subnetwork", "test")):
-        return UNKNOWN, ""
-    share = ((runs.of("grpo_subnetwork", "test") - runs.before) / (runs.of("opd", "test") - runs.before)).dropna()
+def against_random(runs: Runs, recipe: str, random: str, whose: str) -> Judgement:
+    """Whether a mask trains better than a random one of its own density."""
+    if not all_there(runs, (recipe, "test"), (random, "test")):
+        return Judgement(UNKNOWN)
+    difference = gap(runs, recipe, random)
+    won = f"{int((difference.differences > 0).sum())} of {difference.seeds} seeds"
+    text = (
+        f"The {whose} mask beats random in {won}: {several(runs.of(recipe, 'test'))} against {several(runs.of(random, 'test'))} "
+        f"(margin {points(difference.margins)})."
+    )
+    return judged(difference.differences, difference.margins, text)
+
+
+def other_mask(runs: Runs) -> Judgement:
+    """Training on the mask of a reinforcement learning run brings as much, and more than a random mask of its density."""
     density = runs.of("grpo_subnetwork", "mask_density")
-    told = f"{several(share)} of the gain of full training, with {several(density)} of the coordinates."
-    return (SEEN if (share >= RECOVERS).all() else OPPOSITE if (share <= 0).all() else NOT_SEEN), told
+    whole = recovery(runs, "grpo_subnetwork", f", with {several(density)} of the coordinates")
+    if whole.verdict != SEEN:
+        return whole
+    control = against_random(runs, "grpo_subnetwork", "grpo_random_mask", "RL")
+    if control.verdict == UNKNOWN:
+        return Judgement(
+            NOT_JUDGED, f"{whole.text} No run has a random mask of its density to compare with.", whole.seeds
+        )
+    verdict = SEEN if control.verdict == SEEN else NOT_SEEN
+    return Judgement(verdict, f"{whole.text} {control.text}", min(whole.seeds, control.seeds))
 
 
-def behind(runs: Runs) -> tuple[str, str]:
+def behind(runs: Runs) -> Judgement:
     """SGD at its best learning rate ends below AdamW at its best."""
     sgd, adamw = (tuned(runs, optimizer) for optimizer in ("SGD", "AdamW"))
     if sgd is None or adamw is None:
-        return UNKNOWN, ""
-    both = (adamw["test"] - sgd["test"]).dropna()
-    told = (
+        return Judgement(UNKNOWN)
+    names = [rows["recipe"].iloc[0] for rows in (adamw, sgd)]
+    difference = gap(runs, *names)
+    text = (
         f"At their best learning rates, AdamW {adamw['learning_rate'].iloc[0]:g} and SGD {sgd['learning_rate'].iloc[0]:g}: "
         f"{several(adamw['test'])} against {several(sgd['test'])} after as many steps."
     )
     for share, words in ((0.75, "three quarters"), (0.5, "half")):
         best = [sparsest(runs.tables["curve"], optimizer, share) for optimizer in ("AdamW", "SGD")]
         if None not in best:
-            told += f" While {words} of the coordinates are unchanged, at best {several(pd.Series(best))} (validation)."
-    return decide(both, MARGIN), told
+            text += f" While {words} of the coordinates are unchanged, at best {several(pd.Series(best))} (validation)."
+    edges = [optimizer for optimizer in ("AdamW", "SGD") if at_edge(runs.tables["runs"], optimizer)]
+    if edges:
+        reason = f" The best rate of {' and '.join(edges)} is at the end of its grid: it may do better beyond."
+        return Judgement(NOT_JUDGED, text + reason, difference.seeds)
+    return judged(difference.differences, difference.margins, text)
+
+
+def at_edge(runs: pd.DataFrame, optimizer: str) -> bool:
+    """Whether an optimizer's best learning rate is the first or the last of its grid."""
+    rows = runs[(runs["optimizer"] == optimizer) & runs["groups"].str.contains("ablation")]
+    return best_rate(runs, optimizer) in (rows["learning_rate"].min(), rows["learning_rate"].max())
 
 
 def sparsest(curve: pd.DataFrame, optimizer: str, share: float) -> float | None:
@@ -227,16 +258,21 @@ def tuned(runs: Runs, optimizer: str) -> pd.DataFrame | None:
     return rows[rows["optimizer"] == optimizer].set_index("seed").sort_index()
 
 
-def shared(runs: Runs) -> tuple[str, str]:
-    """OPD and GRPO move the same coordinates more than the sizes of the weights explain."""
+def shared(runs: Runs) -> Judgement:
+    """OPD and GRPO move the same coordinates more than the sizes of the weights and their rows explain."""
     table = runs.tables["overlap"]
     rows = table[(table["run_a"] == "opd") & (table["run_b"] == "grpo")] if len(table) else table
+    rows = rows.dropna(subset=["expected_both_rows"]) if "expected_both_rows" in rows else rows.iloc[:0]
     if rows.empty:
-        return UNKNOWN, ""
+        return Judgement(UNKNOWN)
     by_seed = rows.set_index("seed_a")
-    chance, given = by_seed["both"] / by_seed["chance_both"], by_seed["both"] / by_seed["expected_both"]
-    told = f"{several(chance, number)} times chance, {several(given, number)} times what the sizes of weights explain."
-    return decide(given - 1, 0.05), told
+    columns = ("chance_both", "expected_both", "expected_both_rows")
+    chance, given, rows_too = (by_seed["both"] / by_seed[column] for column in columns)
+    text = (
+        f"{several(chance, number)} times chance, {several(given, number)} times what the sizes of weights explain, "
+        f"{several(rows_too, number)} times what sizes and rows explain."
+    )
+    return judged(rows_too - 1, SHARED, text)
 
 
 def quoted(quantity: str, recipe: str = "OPD", unit: str = "%") -> Callable[[], str]:
@@ -284,11 +320,14 @@ CLAIMS = (
 
 
 def verdicts(tables: dict[str, pd.DataFrame]) -> list[dict]:
-    """Every claim: what the paper says and gives, what the runs here give, and the verdict."""
+    """Every claim: what the paper says and gives, what the runs here give, the verdict, and on how many seeds it rests."""
     runs, rows = Runs(tables), []
     for claim in CLAIMS:
-        verdict, told = claim.rule(runs)
-        rows.append({"claim": claim.says, "published": claim.numbers(), "here": told, "verdict": verdict})
+        judgement = claim.rule(runs)
+        rows.append(
+            {"claim": claim.says, "published": claim.numbers(), "here": judgement.text, "verdict": judgement.verdict}
+            | {"seeds": judgement.seeds}
+        )
     return rows
 
 
@@ -298,5 +337,6 @@ def tally(rows: list[dict]) -> str:
     >>> tally([{"verdict": SEEN}, {"verdict": SEEN}, {"verdict": UNKNOWN}])
     '2 seen here, 0 not seen here, 0 opposite here, 1 not measured yet'
     """
-    counts = {kind: sum(row["verdict"] == kind for row in rows) for kind in (SEEN, NOT_SEEN, OPPOSITE, UNKNOWN)}
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind != UNKNOWN)
+    counts = {kind: sum(row["verdict"] == kind for row in rows) for kind in KINDS}
+    always = (SEEN, NOT_SEEN, OPPOSITE)
+    return ", ".join(f"{total} {kind}" for kind, total in counts.items() if total or kind in always)

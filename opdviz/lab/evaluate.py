@@ -18,7 +18,7 @@ from opdviz import analysis, checkpoint, overlap, protocols, tables
 from opdviz.analysis import Progress
 from opdviz.errors import RequestError
 from opdviz.lab.places import MASK, Places
-from opdviz.lab.recipes import ABLATION, BASES, MAIN, RECIPES, SWEEP, VISIBLE, Recipe
+from opdviz.lab.recipes import ABLATION, BASES, CONTROLS, MAIN, RECIPES, SWEEP, VISIBLE, Recipe
 from opdviz.lab.results import TABLES
 from opdviz.masks import matching_of, open_mask
 from opdviz.store import Store
@@ -61,6 +61,7 @@ def gather(root: Path, executor: Executor, listener: Callable[[Progress], None])
         found["curve"] += [where | row for row in facts["curve"]]
         found["diagnostics"] += [where | row for row in facts["diagnostics"]]
         row = where | {grade: facts["accuracy"].get(grade) for grade in GRADES} | {"seconds": facts["seconds"]}
+        row["answers"] = facts.get("answers", {}).get("test")
         if recipe.loop != "pretrain" and recipe.hidden == RECIPES["opd"].hidden:
             key = keys[places.seed, recipe.name] = compared(places, recipe, store, executor)
             row |= headline(store, key) | masked(places, recipe)
@@ -83,7 +84,7 @@ def runs_of(root: Path) -> Iterator[tuple[Places, Recipe, dict]]:
 
 def about(recipe: Recipe, facts: dict) -> dict:
     """What a run is."""
-    groups = {"main": MAIN, "ablation": ABLATION, "sweep": SWEEP, "base": BASES}
+    groups = {"main": MAIN, "controls": CONTROLS, "ablation": ABLATION, "sweep": SWEEP, "base": BASES}
     return {
         "recipe": recipe.name,
         "seed": facts["seed"],
@@ -117,13 +118,33 @@ def headline(store: Store, key: str) -> dict:
                 for column, part in ((name, "value"), (f"{name}_chance", "chance")):
                     row[column] = None if found[part] is None else found[part] * scale
     rows = tables.quantities_by_tensor(store, key)
-    rows = rows[rows["moved"] > 0]
+    rows = tables.matrices(rows[rows["moved"] > 0])
     for mask in BANDED:
-        for end in ("null_low", "null_high"):
+        for end in ("null_low", "null_high", "blind_low", "blind_high"):
             row[f"coverage_{mask}_{end}"] = rows[f"{mask}_{end}"].median()
-    tails = tables.tail_ratios(store, key)
-    row["tail_like_rounding"] = float(tables.like_rounding(tails).mean()) if len(tails) else None
-    return row
+    return row | projections(rows) | tails(rows)
+
+
+def projections(rows: pd.DataFrame) -> dict:
+    """The median over matrices of joint projection over chance, how far a blind update's would scatter, and given profiles."""
+    known = rows.dropna(subset=["projection_joint", "projection_joint_sd"])
+    chance, sd = known["projection_joint_chance"], known["projection_joint_sd"]
+    # the median of n independent values scatters 1.25 times as much as their mean
+    spread = 1.25 * float(((sd / chance) ** 2).mean() ** 0.5) / len(known) ** 0.5 if len(known) else None
+    return {
+        "projection_ratio": (known["projection_joint"] / chance).median(),
+        "projection_ratio_sd": spread,
+        "projection_profile_ratio": (known["projection_joint"] / known["projection_joint_profile"]).median(),
+    }
+
+
+def tails(rows: pd.DataFrame) -> dict:
+    """In which share of the matrices the tail cannot be told from rounding, and the median position."""
+    judged = rows.dropna(subset=["verdict"])
+    return {
+        "tail_like": float((judged["verdict"] == "like rounding").mean()) if len(judged) else None,
+        "tail_position": judged["position"].median(),
+    }
 
 
 def masked(places: Places, recipe: Recipe) -> dict:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -97,16 +98,32 @@ def answers(model: Qwen3ForCausalLM, problems: list[Problem], *, sample: bool = 
     return [words.decode(row, skip_special_tokens=True) for row in found[:, prompts.shape[1] :]]
 
 
-def accuracy(model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False) -> float:
-    """Share of problems answered to the letter; `with_answer` gives each prompt its answer first."""
+def correct(model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False) -> list[bool]:
+    """Which problems are answered to the letter; `with_answer` gives each prompt its answer first."""
     asked = [hinted(p) for p in problems] if with_answer else problems
-    return sum(a == p.answer for a, p in zip(answers(model, asked), asked)) / len(asked)
+    return [answer == p.answer for answer, p in zip(answers(model, asked), asked, strict=True)]
 
 
-def grade(model) -> dict[str, float]:
-    """Accuracy by task and split: the target on validation and test, the others on test, and with the answer given."""
+def accuracy(model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False) -> float:
+    """Share of problems answered to the letter."""
+    right = correct(model, problems, with_answer=with_answer)
+    return sum(right) / len(right)
+
+
+def graded(model: Qwen3ForCausalLM) -> dict:
+    """A run's `accuracy` by task and split, and which test problems it answered (`answers`: bits, as hexadecimal text).
+
+    Two runs are graded on the same problems: what tells them apart is on how many they differ.
+    """
     target = distinct(TARGET, "test", "graded", TEST)
-    found = {"test": accuracy(model, target)}
+    right = correct(model, target)
+    accuracies = grade(model, target, sum(right) / len(right))
+    return {"accuracy": accuracies, "answers": {"test": np.packbits(right).tobytes().hex()}}
+
+
+def grade(model: Qwen3ForCausalLM, target: list[Problem], test: float) -> dict[str, float]:
+    """Accuracy by task and split: the target on validation and test, the others on test, and with the answer given."""
+    found = {"test": test}
     found["validation"] = accuracy(model, distinct(TARGET, "validation", "graded", VALIDATION))
     for task in TASKS:
         if task != TARGET:

@@ -88,6 +88,9 @@ MAIN = (
     opd("grpo_subnetwork", "OPD of only what `grpo` visibly moved", mask=("grpo", "visible")),
     opd("opd_random_mask", "OPD of as many random coordinates, matrix by matrix", mask=("opd", "random")),
 )
+CONTROLS = (
+    opd("grpo_random_mask", "OPD of as many random coordinates as `grpo` visibly moved", mask=("grpo", "random")),
+)
 SWEEP_RATES = (1e-6, 3e-6, 1e-5, 3e-5)
 GRIDS = {"opd": (1e-6, 2e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
 
@@ -109,5 +112,5 @@ def at_width(rate: float, base: Recipe) -> Recipe:
 
 ABLATION = tuple(at_rate(r, rate) for r in MAIN if r.name in GRIDS for rate in GRIDS[r.name])
 SWEEP = tuple(at_width(rate, base) for base in BASES for rate in SWEEP_RATES)
-RECIPES = {r.name: r for r in (*BASES, TEACHER, *MAIN, *ABLATION, *SWEEP)}
-GROUPS = {"main": MAIN, "ablation": ABLATION, "sweep": SWEEP}
+RECIPES = {r.name: r for r in (*BASES, TEACHER, *MAIN, *CONTROLS, *ABLATION, *SWEEP)}
+GROUPS = {"main": MAIN, "controls": CONTROLS, "ablation": ABLATION, "sweep": SWEEP}

@@ -42,6 +42,26 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
+IDENTITY = {"overlap": ["run_a", "seed_a", "run_b", "seed_b"]} | dict.fromkeys(
+    ("runs", "curve", "diagnostics", "layers"), ["recipe", "seed"]
+)
+
+
+def merged(before: dict[str, pd.DataFrame], measured: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Results just measured, and those from before of runs that are not here; of these only the columns that are still kept."""
+    tables = {}
+    for name, rows in measured.items():
+        old, identity = before[name], IDENTITY[name]
+        if old.empty or rows.empty:
+            tables[name] = rows if len(rows) else old
+            continue
+        here = set(rows[identity].itertuples(index=False, name=None))
+        others = [line not in here for line in old[identity].itertuples(index=False, name=None)]
+        old = old.loc[others, [column for column in old if column in rows]]
+        tables[name] = pd.concat([rows, old], ignore_index=True) if len(old) else rows
+    return tables
+
+
 def of_group(found: dict[str, pd.DataFrame], table: str, group: str) -> pd.DataFrame:
     """The rows of a table whose run belongs to a group (main, ablation, sweep)."""
     rows = found[table]

@@ -43,7 +43,7 @@ from opdviz.lab.recipes import (
 )
 from opdviz.lab.subnetwork import SubnetworkCallback
 from opdviz.lab.tasks import Problem
-from opdviz.store import TEMPORARY
+from opdviz.store import TEMPORARY, write
 
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
 WARMUP = 50
@@ -75,6 +75,15 @@ def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[
         raise full(recipe, error) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return facts
+
+
+def grade_again(recipe: Recipe, places: Places) -> dict:
+    """Grade a finished run as it lies there, and keep its accuracy and answers with it; the facts as they are now."""
+    facts, folder = places.facts(recipe), places.folder(recipe)
+    with quiet():
+        facts |= models.graded(models.load(folder))
+    write(folder / RUN, json.dumps(facts, indent=1).encode())
     return facts
 
 
@@ -128,7 +137,7 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
         "recipe": recipe.data,
         "needs": places.needs(recipe),
         "seed": seed,
-        "accuracy": models.grade(model),
+        **models.graded(model),
         "curve": curve.rows,
         "diagnostics": diagnostics.rows,
         "seconds": time.monotonic() - started,

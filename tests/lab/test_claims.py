@@ -1,9 +1,12 @@
 """Verdicts on planted results: each rule can say seen, not seen and opposite, and says nothing where runs are missing."""
 
+import math
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from opdviz.lab import claims, results
+from opdviz.lab import claims, judging, results
 
 SEEDS = (0, 1, 2)
 
@@ -29,7 +32,7 @@ def table(**by_recipe: dict) -> dict[str, pd.DataFrame]:
 
 
 def verdict(rule, found: dict[str, pd.DataFrame]) -> str:
-    return rule(claims.Runs(found))[0]
+    return rule(claims.Runs(found)).verdict
 
 
 def test_without_runs_nothing_is_measured():
@@ -38,25 +41,77 @@ def test_without_runs_nothing_is_measured():
     assert {row["verdict"] for row in claims.verdicts(table(opd={"test": [0.7] * 3}))} == {claims.UNKNOWN}
 
 
+def bits(right: int, total: int = 2_000) -> str:
+    """Answers of which the first `right` are right, as they are kept: two runs differ on as many as their counts do."""
+    return np.packbits(np.arange(total) < right).tobytes().hex()
+
+
+def accuracies(**by_recipe: list[float]) -> dict[str, pd.DataFrame]:
+    """Results of some recipes by accuracy; each right answer is one that the better runs have too."""
+    columns = {recipe: {"test": values, "answers": [bits(round(2_000 * v)) for v in values]}
+               for recipe, values in by_recipe.items()}  # fmt: skip
+    found = table(**columns)
+    found["runs"].loc[found["runs"]["recipe"] == "base", "answers"] = bits(1_200)
+    return found
+
+
 @pytest.mark.parametrize(
     ("sub", "expected"),
     [
-        ([0.70, 0.692, 0.70], claims.SEEN),  # at least nine tenths of a gain of ten points in every seed
-        ([0.70, 0.68, 0.70], claims.NOT_SEEN),
+        ([0.90, 0.88, 0.90], claims.SEEN),  # at least nine tenths of a gain of thirty points in every seed
+        ([0.90, 0.85, 0.90], claims.NOT_SEEN),
         ([0.60, 0.59, 0.55], claims.OPPOSITE),
     ],
 )
 def test_recovery_is_a_share_of_the_gain_in_every_seed(sub, expected):
-    assert verdict(claims.recovers, table(opd={"test": [0.7] * 3}, opd_subnetwork={"test": sub})) == expected
+    assert verdict(claims.recovers, accuracies(opd=[0.9] * 3, opd_subnetwork=sub)) == expected
+
+
+@pytest.mark.parametrize("full", [0.60, 0.58, 0.602, 0.64])
+def test_a_share_of_no_gain_is_not_judged(full):
+    """Full training gained nothing, lost, gained less than its own error, or less than five of them."""
+    found = accuracies(opd=[full] * 3, opd_subnetwork=[0.5] * 3, grpo_subnetwork=[0.65] * 3)
+    for rule in (claims.recovers, claims.other_mask):
+        judgement = rule(claims.Runs(found))
+        assert judgement.verdict == claims.NOT_JUDGED, judgement
+        assert "five margins" in judgement.text and "inf" not in judgement.text
+
+
+def test_without_a_common_seed_nothing_is_judged():
+    found = accuracies(opd=[0.9] * 3, opd_subnetwork=[0.9] * 3, opd_random_mask=[0.7] * 3)
+    runs = found["runs"]
+    runs.loc[runs["recipe"] != "opd_subnetwork", "seed"] += 10
+    runs.loc[runs["recipe"] == "base", "seed"] = 0
+    assert verdict(claims.recovers, found) == claims.NOT_JUDGED
+    assert verdict(claims.beats_random, found) == claims.NOT_JUDGED
 
 
 @pytest.mark.parametrize(
     ("random", "expected"),
-    [([0.65] * 3, claims.SEEN), ([0.695, 0.65, 0.65], claims.NOT_SEEN), ([0.75] * 3, claims.OPPOSITE)],
+    [([0.65] * 3, claims.SEEN), ([0.6995, 0.65, 0.65], claims.NOT_SEEN), ([0.75] * 3, claims.OPPOSITE)],
 )
 def test_random_masks_lose_by_more_than_the_margin(random, expected):
-    found = table(opd_subnetwork={"test": [0.7] * 3}, opd_random_mask={"test": random})
-    assert verdict(claims.beats_random, found) == expected
+    assert verdict(claims.beats_random, accuracies(opd_subnetwork=[0.7] * 3, opd_random_mask=random)) == expected
+
+
+def test_another_s_mask_must_beat_a_random_one_of_its_own_density():
+    runs = {"opd": [0.9] * 3, "grpo_subnetwork": [0.89] * 3}
+    alone = claims.other_mask(claims.Runs(accuracies(**runs)))
+    assert alone.verdict == claims.NOT_JUDGED and "random mask of its density" in alone.text
+    assert verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.7] * 3)) == claims.SEEN
+    assert verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.889] * 3)) == claims.NOT_SEEN
+
+
+def test_the_margin_of_an_accuracy_is_that_of_the_problems_on_which_two_runs_differ():
+    found = accuracies(opd=[0.7] * 3)
+    runs = found["runs"]
+    known = judging.gap(claims.Runs(found), "opd", "base")
+    assert known.margins.tolist() == pytest.approx([2 * math.sqrt(200) / 2_000] * 3)
+    runs.loc[(runs["recipe"] == "opd") & (runs["seed"] > 0), "answers"] = None
+    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx(known.margins.tolist())
+    runs["answers"] = None
+    unpaired = 2 * math.sqrt((0.7 * 0.3 + 0.6 * 0.4) / 2_000)
+    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx([unpaired] * 3)
 
 
 @pytest.mark.parametrize(
@@ -70,29 +125,84 @@ def test_sparsity_is_beside_offline_distillation(offline, expected):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [([0.3] * 3, claims.SEEN), ([0.3, 0.2, 0.3], claims.NOT_SEEN), ([0.1] * 3, claims.OPPOSITE)],
+    [([0.3] * 3, claims.SEEN), ([0.3, 0.23, 0.3], claims.NOT_SEEN), ([0.1] * 3, claims.OPPOSITE)],
 )
-def test_coverage_is_judged_by_the_null_band_not_by_the_density(value, expected):
+def test_coverage_is_judged_by_all_blind_updates_not_by_typical_ones_or_the_density(value, expected):
     name = "coverage_low_magnitude"
-    found = table(opd={name: value, f"{name}_null_low": [0.15] * 3, f"{name}_null_high": [0.22] * 3})
+    ends = {f"{name}_null_low": 0.15, f"{name}_null_high": 0.22, f"{name}_blind_low": 0.12, f"{name}_blind_high": 0.25}
+    found = table(opd={name: value} | {column: [end] * 3 for column, end in ends.items()})
+    found["runs"]["test"] = 0.6
     assert verdict(claims.banded("low_magnitude", above=True), found) == expected
     flipped = {claims.SEEN: claims.OPPOSITE, claims.OPPOSITE: claims.SEEN}
-    found = {k: v.rename(columns=lambda c: c.replace("low_magnitude", "principal")) for k, v in found.items()}
-    assert verdict(claims.banded("principal", above=False), found) == flipped.get(expected, expected)
+    other = {k: v.rename(columns=lambda c: c.replace("low_magnitude", "principal")) for k, v in found.items()}
+    assert verdict(claims.banded("principal", above=False), other) == flipped.get(expected, expected)
+    found["runs"][f"{name}_blind_high"] = 0.9
+    assert verdict(claims.banded("low_magnitude", above=True), found) == claims.NOT_JUDGED, "no power"
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(0.5, claims.SEEN), (1.0, claims.NOT_SEEN), (8.0, claims.OPPOSITE)])
-def test_projection_is_a_ratio_to_chance(ratio, expected):
-    found = table(opd={"projection_joint": [0.01 * ratio] * 3, "projection_joint_chance": [0.01] * 3})
+@pytest.mark.parametrize(
+    ("ratio", "sd", "expected"),
+    [(0.5, 0.1, claims.SEEN), (0.999, 1e-2, claims.NOT_SEEN), (0.5, 0.3, claims.NOT_SEEN), (8.0, 0.1, claims.OPPOSITE)],
+)
+def test_projection_is_judged_by_its_own_spread(ratio, sd, expected):
+    columns = {"projection_ratio": ratio, "projection_ratio_sd": sd, "projection_profile_ratio": ratio}
+    found = table(opd={column: [value] * 3 for column, value in columns.items()})
     assert verdict(claims.off_principal, found) == expected
 
 
-@pytest.mark.parametrize(("rank", "energy", "expected"), [
-    (0.99, 0.6, claims.SEEN), (0.5, 0.6, claims.NOT_SEEN), (0.99, 0.22, claims.NOT_SEEN), (0.99, 0.05, claims.OPPOSITE),
+@pytest.mark.parametrize(("rank", "energy", "like", "expected"), [
+    (0.99, 0.6, 0.0, claims.SEEN), (0.5, 0.6, 0.0, claims.NOT_SEEN), (0.99, 0.6, 1.0, claims.NOT_SEEN),
+    (0.99, 0.22, 0.0, claims.NOT_SEEN), (0.99, 0.05, 0.0, claims.OPPOSITE),
 ])  # fmt: skip
-def test_concentration_needs_full_rank_and_energy_beyond_a_gaussian_s(rank, energy, expected):
-    found = table(opd={"rank_share": [rank] * 3, "top16_energy": [energy] * 3, "top16_energy_chance": [0.2] * 3})
-    assert verdict(claims.concentrated, found) == expected
+def test_concentration_is_not_full_rank_where_the_tail_is_like_rounding(rank, energy, like, expected):
+    columns = {
+        "rank_share": rank,
+        "top16_energy": energy,
+        "top16_energy_chance": 0.2,
+        "tail_like": like,
+        "tail_position": 0.2,
+    }
+    found = table(opd={column: [value] * 3 for column, value in columns.items()})
+    judgement = claims.concentrated(claims.Runs(found))
+    assert judgement.verdict == expected
+    assert ("the storage's doing" in judgement.text) == (like == 1.0)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.77, claims.NOT_SEEN), (0.95, claims.SEEN), (0.5, claims.OPPOSITE)])
+def test_heavy_in_ffn_is_more_than_its_parameters(share, expected):
+    found = table(opd={"energy_share_ffn": [share] * 3, "energy_share_ffn_chance": [0.747] * 3})
+    found["layers"] = pd.DataFrame({"recipe": ["opd"], "visible_share": [0.5], "parameter_share": [0.5]})
+    assert verdict(claims.spread, found) == expected
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(150.0, claims.NOT_SEEN), (100.0, claims.SEEN), (None, claims.UNKNOWN)])
+def test_an_overlap_is_judged_given_sizes_and_rows(rows, expected):
+    found = table()
+    found["overlap"] = pd.DataFrame({"run_a": ["opd"], "run_b": ["grpo"], "seed_a": [0], "both": [152.0], "chance_both": [50.0],
+                                     "expected_both": [100.0], "expected_both_rows": [rows]})  # fmt: skip
+    assert verdict(claims.shared, found) == expected
+
+
+def test_a_best_rate_at_the_end_of_its_grid_decides_nothing():
+    found = grids(0.8, 0.7)
+    found["runs"] = found["runs"][~found["runs"]["recipe"].isin(["SGD0", "SGD1"])]
+    more = found["runs"][found["runs"]["recipe"] == "SGD4"]
+    extra = [more.assign(recipe=f"SGD{at}", learning_rate=10.0**at) for at in (5, 6)]
+    found["runs"] = pd.concat([found["runs"], *extra])
+    judgement = claims.behind(claims.Runs(found))
+    assert judgement.verdict == claims.NOT_JUDGED and "end of its grid" in judgement.text
+
+
+def test_results_of_runs_that_are_not_here_stay():
+    before = {name: pd.DataFrame() for name in results.TABLES} | {
+        "runs": pd.DataFrame({"recipe": ["opd", "opd"], "seed": [0, 1], "test": [0.1, 0.2], "gone": [1, 1]})
+    }
+    measured = {name: pd.DataFrame() for name in results.TABLES} | {
+        "runs": pd.DataFrame({"recipe": ["opd"], "seed": [0], "test": [0.5], "more": [7.0]})
+    }
+    rows = results.merged(before, measured)["runs"]
+    assert rows["test"].tolist() == [0.5, 0.2]
+    assert list(rows) == ["recipe", "seed", "test", "more"]
 
 
 def grids(adamw: float, sgd: float) -> dict[str, pd.DataFrame]:
