@@ -22,12 +22,12 @@ STEPS = (
      "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
      "figures.scatter", "figures.directions", "figures.coordinates", "figures.parts", "figures.tensor", "figures.lab", "figures",
      "sentences", "progress", "views.view", "views.run", "views.tensor", "views"),
-    ("ui.turns", "ui.links", "ui.chosen", "ui.sharing", "ui.shown", "ui.boards", "ui.shell", "ui", "serve",
+    ("ui.turns", "ui.links", "ui.address", "ui.chosen", "ui.sharing", "ui.shown", "ui.boards", "ui.shell", "ui", "serve",
      "commands", "lab_commands", "cli", "__main__"),
 )  # fmt: skip
 ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
-UI = {f"opdviz/ui/{name}.py" for name in ("links", "chosen", "sharing", "shown", "boards", "shell")}
+UI = {f"opdviz/ui/{name}.py" for name in ("links", "address", "chosen", "sharing", "shown", "boards", "shell")}
 BORDERS = {
     "torch": {"opdviz/checkpoint/torch_file.py", *LAB_TRAINS},
     "transformers": LAB_TRAINS,

@@ -15,7 +15,7 @@ from opdviz import board, demo, jobs, roots, summaries, tables
 from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.store import Store, block_path, part_count
-from opdviz.ui import links
+from opdviz.ui import address, links
 from opdviz.ui.turns import stepped_out
 from opdviz.views import Run, View, draw
 from opdviz.words import count, format_name, percent, plain
@@ -121,7 +121,7 @@ def read_only() -> bool:
 
 def need_comparison() -> Chosen:
     """The chosen comparison; without one the page says what to do and stops. While it runs, the page follows it."""
-    key = st.session_state.get("comparison")
+    key = address.shown()
     keys = store().keys()
     if key not in keys:
         if not keys and any(job.state == "running" for job in jobs.all_jobs(store())):
@@ -133,17 +133,24 @@ def need_comparison() -> Chosen:
             st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
             st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
             links.end()
-        key = keys[0]
+        address.ask()
+        links.end()
     made = store()
     chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
     if chosen.state == "running":
         st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)  # one at work in a terminal, as well as a job
     if chosen.state in ("partial", "failed"):
         share = tables.done_share(made, key)
-        st.warning(
-            f"This comparison is {chosen.state}: {share:.0%} of its parts are there. Compare the pair again to go on."
-        )
+        going = any(job.state == "running" for job in jobs.all_jobs(made) if is_for(job, chosen.manifest))
+        what = "is being taken up again" if going else f"is {chosen.state}"
+        then = "" if going else " Compare the pair again to go on."
+        st.warning(f"This comparison {what}: {share:.0%} of its parts are there.{then}")
     return chosen
+
+
+def is_for(job: jobs.Job, manifest: dict) -> bool:
+    """Whether a job compares the pair of a manifest; before it has the lock, while the files are read, the paths tell."""
+    return job.id == jobs.job_id(manifest["base"]["path"], manifest["tuned"]["path"])
 
 
 def warm() -> None:

@@ -16,7 +16,7 @@ from opdviz.quantities import QUANTITIES
 from opdviz.words import plain
 
 DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = "_drawn", "_asked", "_query", "_goto", "_notices", "_cleared"
-FRAME = ("comparison",)
+FRAME = ("comparison",)  # the address names it by itself: `address`
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
 
@@ -43,11 +43,14 @@ def begin() -> None:
 def follow(page: str, state_: dict) -> None:
     """Open a page in a state, so that the address says it too.
 
-    Streamlit takes a parameter from the address where its widget is new, and from the session where the page that is left
-    has a widget of that name.
+    The comparison goes along by name. Streamlit takes another parameter from the address where its widget is new, and from
+    the session where the page that is left has a widget of that name.
     """
-    parameters = {}
+    chosen = state_.get("comparison") or st.session_state.get("_comparison")
+    parameters = {"comparison": st.session_state.get("_comparison_names", {}).get(chosen, chosen)} if chosen else {}
     for key, value in state_.items():
+        if key in FRAME:
+            continue
         if value is None:
             clear((key,))
         elif key in st.session_state.get(DRAWN, {}):

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import streamlit as st
 
 from opdviz import demo, jobs
-from opdviz.errors import OpdvizError, one_line
+from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.lab.places import Places
 from opdviz.lab.recipes import MAIN
-from opdviz.ui import links
+from opdviz.ui import address, links
 from opdviz.ui.chosen import POLL, read_only, store
 from opdviz.ui.shown import choose_picture
 from opdviz.ui.turns import stepped_out
@@ -23,7 +23,7 @@ LAB_NAME = "lab opd"
 def frame() -> Iterator[None]:
     """The sidebar around a page: its choice of comparison and what runs before, the link to what it shows after it."""
     with st.sidebar:
-        choose_comparison()
+        address.choose(store())
         job_line()
         foot = st.container()
     with said():
@@ -36,7 +36,7 @@ def frame() -> Iterator[None]:
 @contextmanager
 def no_frame() -> Iterator[None]:
     """A presentation: the page alone, of the comparison that the address names."""
-    comparison_of_link()
+    address.settle(store())
     with said():
         yield
 
@@ -94,34 +94,6 @@ def open_the_lab_s_first(rows: list[dict]) -> None:
     )
     if st.session_state["first_view"] and (alone or coming):
         links.follow("pages/run/overview.py", {})
-
-
-def choose_comparison() -> None:
-    """The frame's choice of comparison; its name stands in the address, always, so that a link means one."""
-    keys = store().keys()
-    if not keys:
-        st.caption("No comparison yet.")
-        return
-    names = labels(keys)
-    links.choose_named(st, "Comparison", keys, "comparison", keys[0], format_func=lambda k: names.get(k, k))
-
-
-def labels(keys: list[str]) -> dict[str, str]:
-    """What comparisons are called: their names, with the key's beginning where two have the same."""
-    names = {k: one_line(store().manifest(k).get("name", k), limit=60) for k in keys}
-    doubled = {n for n in names.values() if list(names.values()).count(n) > 1}
-    return {k: f"{n} ({k[:6]})" if n in doubled else n for k, n in names.items()}
-
-
-def comparison_of_link() -> None:
-    """Without a frame: the comparison that the address names."""
-    names = labels(store().keys())
-    asked = st.query_params.get("comparison")
-    if names:
-        key = next((k for k, name in names.items() if name == asked), next(iter(names)))
-        st.session_state["comparison"] = key
-        links.record("comparison", key, names[key])
-        links.refuse("comparison", "comparison", names[key], set(names.values()).__contains__)
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:

@@ -1,6 +1,7 @@
 """How figures and tables stand on a page: the sentence, the figure, and one click away definition, data and pin."""
 
 import io
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -32,16 +33,26 @@ def show(name: str, chosen: Chosen, *, on_click: Callable[[list], None] | None =
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
     reading(f"{view.reading} {hint}".strip())
-    chart(view.figure, name, on_click)
-    with below(name, view.data, view.terms):
+    stem = "_".join(filter(None, (slug(chosen.manifest["name"]), name, slug(state.get("tensor", "")))))
+    chart(view.figure, name, on_click, stem=stem)
+    with below(name, view.data, view.terms, stem=stem):
         if not read_only() and st.button(
             "Pin", key=f"pin_{name}", type="tertiary", icon=":material/keep:", help="Keep it on the board"
         ):
             sharing.pin_dialog(chosen, name, state, view.title)
 
 
-def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None) -> None:
-    """A figure with Plotly's own toolbar, which saves it as SVG or PNG."""
+def slug(text: object) -> str:
+    """A text as a piece of a file's name.
+
+    >>> slug("lab opd"), slug("model.layers.0.mlp.up_proj.weight")
+    ('lab-opd', 'model.layers.0.mlp.up_proj.weight')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text)).strip("-.")[:80]
+
+
+def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None, *, stem: str = "") -> None:
+    """A figure with Plotly's own toolbar, which saves it as SVG or PNG under a name that says what it is of."""
 
     def clicked() -> None:
         points = st.session_state[f"figure_{key}"]["selection"]["points"]
@@ -49,15 +60,16 @@ def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None =
             on_click(points[0]["customdata"])
 
     picture = str(st.session_state.get("picture") or PICTURES[0]).lower()
+    saved = {"format": picture, "filename": f"opdviz_{stem or key}", "scale": 2 if picture == "png" else 1}
     st.plotly_chart(
         figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore", selection_mode="points",
         alt=theme.alt(figure),
         config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-                "toImageButtonOptions": {"format": picture, "filename": f"opdviz_{key}", "scale": 2 if picture == "png" else 1}},
+                "toImageButtonOptions": saved},
     )  # fmt: skip
 
 
-def below(key: str, data: pd.DataFrame, terms: tuple[str, ...]):
+def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""):
     """The line under a figure: its definitions and its data; the place for more."""
     line = st.container(horizontal=True, gap="small")
     with line.popover("Definition", type="tertiary", width="content"):
@@ -67,10 +79,10 @@ def below(key: str, data: pd.DataFrame, terms: tuple[str, ...]):
         st.caption("The data behind the figure.")
         both = st.container(horizontal=True)
         both.download_button(
-            "CSV", lambda: data.to_csv(index=False).encode(), f"{key}.csv", on_click="ignore", key=f"csv_{key}"
+            "CSV", lambda: data.to_csv(index=False).encode(), f"{stem or key}.csv", on_click="ignore", key=f"csv_{key}"
         )
         both.download_button(
-            "Parquet", lambda: parquet(data), f"{key}.parquet", on_click="ignore", key=f"parquet_{key}"
+            "Parquet", lambda: parquet(data), f"{stem or key}.parquet", on_click="ignore", key=f"parquet_{key}"
         )
         picture = str(st.session_state.get("picture") or PICTURES[0])
         st.caption(
