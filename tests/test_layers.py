@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent
 STEPS = (
     ("errors", "quantities", "words"),
     ("naming", "fingerprint"),
-    ("checkpoint.formats", "checkpoint.records", "checkpoint.safetensors", "checkpoint.torch_file", "checkpoint"),
+    ("checkpoint.bounded", "checkpoint.formats", "checkpoint.records", "checkpoint.beside", "checkpoint.safetensors",
+     "checkpoint.torch_zip", "checkpoint.torch_file", "checkpoint"),
     ("linalg", "pairing"),
     ("measures.visibility", "measures.sides", "measures.nulls", "measures.hull", "measures.blind",
      "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",

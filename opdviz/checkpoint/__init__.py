@@ -1,14 +1,17 @@
 """Open any checkpoint: names, shapes and dtypes from headers alone, one tensor or a block of its rows on demand."""
 
-import json
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from opdviz.checkpoint import safetensors
+from opdviz.checkpoint import beside, safetensors
 from opdviz.checkpoint.formats import FORMATS, promote
-from opdviz.checkpoint.records import TensorInfo
+from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.errors import RequestError, one_line
 
 SCALES = ("_scale_inv", "_scale")
@@ -16,6 +19,11 @@ SCALE_BLOCK = 128
 NEVER = ("consolidated", "training_args", "optimizer", "scheduler", "rng")
 PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
 ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
+UNUSABLE = (
+    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
+    errno.ENXIO,
+)  # fmt: skip
+tokens, tokens_note = beside.tokens, beside.tokens_note
 
 
 @dataclass
@@ -43,21 +51,30 @@ class Checkpoint:
         last = (info.shape[0] if info.shape else 1) if last is None else last
         values = promote(raw(info, first, last), info.dtype)
         if FORMATS[info.dtype].kind == "float8":
-            return values * self.scale(name, first, last)
+            with np.errstate(over="ignore", invalid="ignore"):  # a scale may be too large, infinite or NaN
+                return values * self.scale(name, first, last)
         return values
 
     def scale_name(self, name: str) -> str | None:
         """The name of the scale tensor that belongs to a float8 tensor, if it is there."""
         return next((name + s for s in SCALES if name + s in self.tensors), None)
 
+    def scale_fits(self, name: str) -> bool:
+        """Whether a float8 tensor has a scale that says which of its elements each number is for."""
+        known = self.tensors.get(self.scale_name(name) or "")
+        if known is None or FORMATS[known.dtype].kind != "float" or not known.numel:
+            return False
+        shape = self.tensors[name].shape
+        fitting = all(0 < count <= max(wanted, 1) for count, wanted in zip(known.shape, shape))
+        return known.numel == 1 or (len(known.shape) <= len(shape) and fitting)
+
     def scale(self, name: str, first: int, last: int) -> np.ndarray:
         """The scale of rows `first` to `last`: one number, one a row, or one a block of 128 x 128."""
-        known = self.scale_name(name)
-        if known is None:
+        if not self.scale_fits(name):
             raise RequestError(
-                f"read({one_line(name, limit=80)}): float8 without a scale tensor; its codes say nothing"
+                f"read({one_line(name, limit=80)}): float8 without a scale tensor that fits; its codes say nothing"
             )
-        scale = np.asarray(self.read(known), dtype=np.float32)
+        scale = np.asarray(self.read(self.scale_name(name)), dtype=np.float32)
         if scale.size == 1:
             return scale.reshape(())
         shape = self.tensors[name].shape
@@ -84,30 +101,72 @@ def pytorch_reader():
     return reader
 
 
+@uncollected
 def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint.open(path)
     """A file or a folder as a Checkpoint, from its headers alone.
 
     Raises
         RequestError: nothing there, nothing readable, a shard missing, an index that points outside.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise RequestError(f"open({one_line(path)}): found nothing there; expected a checkpoint file or folder.")
-    files, notes = choose(path) if path.is_dir() else ([path], [])
+    path = located(path)
+    with readable(path):
+        folder = path if path.is_dir() else path.parent
+        files, notes = choose(path) if path.is_dir() else ([path], [])
+        tensors, aliases = gather(path, files, notes)
+        config, more = beside.config_of(folder)
+    return Checkpoint(path, files, tensors, notes + more, aliases, config)
+
+
+def gather(path: Path, files: list[Path], notes: list[str]) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """The tensors of all files by name, and aliases; what readers note is added to `notes`."""
     tensors: dict[str, TensorInfo] = {}
     aliases: dict[str, str] = {}
     for file in files:
         infos, more, tied = headers(file)
         notes += more
         aliases |= tied
-        for info in infos:
-            if info.name in tensors:
-                raise RequestError(f"open({one_line(path)}): tensor {one_line(info.name, limit=80)} is in two files.")
-            tensors[info.name] = info
+        named = {info.name: info for info in infos}
+        if not tensors.keys().isdisjoint(named):
+            twice = one_line(next(name for name in named if name in tensors), limit=80)
+            raise RequestError(f"open({one_line(path)}): tensor {twice} is in two files.")
+        tensors |= named
+        if len(tensors) > MOST_TENSORS:
+            raise RequestError(f"open({one_line(path)}): found more than {MOST_TENSORS:,} tensors; expected fewer.")
     if not tensors:
         raise RequestError(f"open({one_line(path)}): found no tensor in {one_line(files[0].name)}.")
-    folder = path if path.is_dir() else path.parent
-    return Checkpoint(path, files, tensors, notes, aliases, read_config(folder))
+    return tensors, aliases
+
+
+def located(path: str | Path) -> Path:
+    """A path that somebody typed, if there is something.
+
+    Raises
+        RequestError: there is nothing, or nothing can have that name.
+    """
+    with readable(path):
+        try:
+            known = Path(path).expanduser()
+            if os.path.exists(known):  # False, too, for links in a circle, a NUL byte and a name too long
+                return known
+        except RuntimeError:  # ~nobody/model
+            raise RequestError(f"open({one_line(path)}): found no such user; expected a path.") from None
+    raise RequestError(f"open({one_line(known)}): found nothing there; expected a checkpoint file or folder.")
+
+
+@contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Turn what a system says of a path that cannot be used into a wrong request; a failing disk stays a failure.
+
+    Raises
+        RequestError: it may not be read, is gone, or is not what it has to be.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        why = (error.strerror or "no usable path").lower()
+        raise RequestError(f"open({one_line(path)}): found {why}; expected a checkpoint that may be read.") from None
 
 
 def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
@@ -138,20 +197,20 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
     for ending in ("safetensors", "bin"):
         if indexes := sorted(folder.glob(f"*.{ending}.index.json")):
             index = next((i for i in indexes if i.name.startswith(("model.", "pytorch_model."))), indexes[0])
-            files = named_by(index, folder)
-            return files, [f"{len(files)} files named by {index.name}."]
+            files = beside.shards(index, folder)
+            return files, [f"{len(files)} files named by {one_line(index.name)}."]
         pattern = next(p for p in PATTERNS if p.endswith(ending))
         if files := [f for f in sorted(folder.glob(pattern)) if not f.name.startswith(NEVER)]:
-            return files, [f"Chosen: {', '.join(f.name for f in files)}."]
+            return files, [f"Chosen: {one_line(', '.join(f.name for f in files))}."]
     found = [f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)]
     for ending in ENDINGS:
         files = [f for f in found if f.suffix == ending]
         if len(files) == 1:
-            return files, [f"Chosen: {files[0].name}, the only {ending} file."]
+            return files, [f"Chosen: {one_line(files[0].name)}, the only {ending} file."]
         if files:
             names = ", ".join(f.name for f in files[:4])
             raise RequestError(
-                f"open({one_line(folder)}): found {len(files)} weight files ({names}); name one of them."
+                f"open({one_line(folder)}): found {len(files)} weight files ({one_line(names)}); name one of them."
             )
     there = [f.name for f in sorted(folder.iterdir())]
     if gguf := [n for n in there if n.endswith(".gguf")]:
@@ -163,42 +222,6 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
     )
 
 
-def named_by(index: Path, folder: Path) -> list[Path]:
-    """The files that an index names, each checked to be a plain name that is there."""
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RequestError(f"open({one_line(index)}): found no weight_map; expected a JSON index of shards.") from None
-    if not names:
-        raise RequestError(
-            f"open({one_line(index)}): found an index without a shard; expected a weight_map that names files."
-        )
-    for name in names:
-        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise RequestError(f"open({one_line(index)}): found the shard {one_line(name)}; expected a file beside it.")
-        if not (folder / name).exists():
-            raise RequestError(f"open({one_line(index)}): shard {one_line(name)} is missing; copy it beside the index.")
-    return [folder / name for name in names]
-
-
 def read_config(folder: Path) -> dict:
     """The folder's `config.json` as a dict; empty where there is none or it cannot be read."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def tokens(path: Path) -> dict[int, str]:
-    """Token text by vocabulary row from a tokenizer file beside the checkpoint; empty where there is none."""
-    folder = path if path.is_dir() else path.parent
-    try:
-        if (folder / "tokenizer.json").is_file():
-            vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-            pairs = vocab.items() if isinstance(vocab, dict) else ((entry[0], i) for i, entry in enumerate(vocab))
-            return {int(row): str(text) for text, row in pairs}
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return {}
-    return dict(enumerate(lines))
+    return beside.config_of(folder)[0]

@@ -1,13 +1,25 @@
 """What is known of a tensor before its data are read."""
 
+import gc
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import NamedTuple
+
+from opdviz.checkpoint.bounded import is_text
+from opdviz.errors import one_line
+
+MOST_TENSORS = 1_000_000  # in a checkpoint; ten times the largest in use
+LONGEST_NAME = 10_000
+LONGEST_EMPTY = 1 << 20  # an axis of a tensor without elements: nothing in its file bounds it
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A tensor's name, shape, dtype (name in FORMATS), file, and byte offset (-1 where the format has none)."""
+class TensorInfo(NamedTuple):
+    """A tensor's name, shape, dtype (name in FORMATS), file, and byte offset (-1 where the format has none).
+
+    A tuple, as there may be a million, and a frozen dataclass takes four times as long to make.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -19,3 +31,31 @@ class TensorInfo:
     def numel(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
+
+
+def is_name(name: str) -> bool:
+    """Whether a tensor can be called so: text that can be stored, of which something can be read.
+
+    >>> is_name("w"), is_name(""), is_name("\\n"), is_name("w\\ud800")
+    (True, False, False, False)
+    """
+    if name.isprintable() and not name.isspace():
+        return 0 < len(name) <= LONGEST_NAME
+    return len(name) <= LONGEST_NAME and is_text(name) and one_line(name) != ""
+
+
+def uncollected(call: Callable) -> Callable:
+    """A function that makes a million small records, run without the collector of cycles, which would walk them all over
+    and over: that takes longer than making them, and they have no cycles."""
+
+    @wraps(call)
+    def resting(*arguments):
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return call(*arguments)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return resting

@@ -4,15 +4,16 @@ The format: 8 bytes of little-endian header length, a JSON header, then the tens
 whatever it says is held against the file's size before a byte of data is read.
 """
 
-import json
 import math
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from opdviz.checkpoint.bounded import Unreadable, from_json
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.checkpoint.records import TensorInfo
+from opdviz.checkpoint.records import LONGEST_EMPTY, LONGEST_NAME, MOST_TENSORS, TensorInfo, is_name
 from opdviz.errors import RequestError, one_line
 
 NAMES = {
@@ -21,7 +22,7 @@ NAMES = {
     "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool",
 }  # fmt: skip
 BITS = {"bfloat16": "uint16", "float8_e4m3": "uint8", "float8_e5m2": "uint8"}
-LONGEST_HEADER = 100_000_000
+LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
 MOST_AXES, LONGEST_AXIS = 16, 1 << 48
 
 
@@ -32,22 +33,19 @@ def headers(path: Path) -> list[TensorInfo]:
         RequestError: not a safetensors file, or a header that its file cannot hold.
     """
     header, start = read_header(path)
+    if not isinstance(metadata := header.pop("__metadata__", {}), dict):
+        raise broken(path, f"__metadata__ that is a {type(metadata).__name__}", "a JSON object")
+    if len(header) > MOST_TENSORS:
+        raise broken(path, f"{len(header):,} tensors", f"at most {MOST_TENSORS:,}")
     size = path.stat().st_size - start
-    found = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            if not isinstance(entry, dict):
-                raise broken(path, f"__metadata__ that is a {type(entry).__name__}", "a JSON object")
-            continue
-        found.append(tensor_info(path, name, entry, start, size))
-    end = start
-    for info in sorted(found, key=lambda i: (i.offset, i.numel)):
-        if info.offset != end:
-            raise broken(
-                path, f"tensor {one_line(info.name, limit=80)} at byte {info.offset:,}", f"it to begin at {end:,}"
-            )
-        end += info.numel * FORMATS[info.dtype].size
-    return found
+    infos = [tensor_info(path, name, entry, start, size) for name, entry in header.items()]
+    end = 0
+    for low, high, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
+        if low != end:
+            label = one_line(name, limit=80)
+            raise broken(path, f"tensor {label} at byte {start + low:,}", f"it to begin at {start + end:,}")
+        end = high
+    return infos
 
 
 def read_header(path: Path) -> tuple[dict, int]:
@@ -62,51 +60,57 @@ def read_header(path: Path) -> tuple[dict, int]:
             raise broken(path, f"a header of {length:,} bytes in a file of {size:,}", "a header inside the file")
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=unique)
-    except Doubled as doubled:
-        raise broken(path, f"{doubled} twice in its header", "every name once") from None
-    except (ValueError, RecursionError):
-        raise broken(path, "a header that is not JSON", "a JSON header") from None
+        header = from_json(text, unique)
+    except Unreadable as why:
+        raise broken(path, f"{why} in its header", "a JSON header that names every tensor once") from None
     if not isinstance(header, dict):
         raise broken(path, f"a header that is a {type(header).__name__}", "a JSON object")
     return header, 8 + length
 
 
-class Doubled(ValueError):
-    """A name that stands twice in one JSON object."""
-
-
 def unique(pairs: list[tuple[str, object]]) -> dict:
     """A JSON object; a name that stands twice would leave open which tensor is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise Doubled(one_line(next(n for n in names if names.count(n) > 1), limit=80))
-    return found
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise Unreadable(f"{one_line(counts.most_common(1)[0][0], limit=80)} twice")
+    return value
 
 
 def tensor_info(path: Path, name: str, entry: object, start: int, size: int) -> TensorInfo:
     """One header entry as a TensorInfo, or a RequestError that says what is wrong with it."""
-    label = one_line(name, limit=80)
     try:
         dtype, shape, (low, high) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
-        raise broken(path, f"tensor {label} without dtype, shape and data_offsets", "all three") from None
-    if not label or not name.isprintable() and "\ud800" <= max(name) <= "\udfff":
-        raise broken(path, f"a tensor named {label!r}", "a name that is text")
-    if not isinstance(dtype, str) or dtype not in NAMES:
-        raise broken(path, f"tensor {label} of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, low, high)):
-        raise broken(path, f"tensor {label} with shape {one_line(shape, limit=60)}", "whole numbers from 0")
-    if len(shape) > MOST_AXES or max(shape, default=0) > LONGEST_AXIS:
-        raise broken(
-            path, f"tensor {label} with {len(shape)} axes of up to {max(shape):,}", f"at most {MOST_AXES} axes"
-        )
+        raise faulty(path, name, "without dtype, shape and data_offsets", "all three") from None
+    if not is_name(name):
+        named = f"a tensor named {one_line(ascii(name), limit=80)}"
+        raise broken(path, named, f"a name that is text of up to {LONGEST_NAME:,} letters")
+    if type(dtype) is not str or dtype not in NAMES:
+        raise faulty(path, name, f"of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
+    for number in (*shape, low, high):
+        if type(number) is not int or number < 0:
+            raise faulty(path, name, f"with shape {one_line(shape, limit=60)}", "whole numbers from 0")
+    if shape and (len(shape) > MOST_AXES or max(shape) > LONGEST_AXIS):
+        raise faulty(path, name, f"with {len(shape)} axes of up to {digits(max(shape))}", f"at most {MOST_AXES} axes")
     wanted = math.prod(shape) * FORMATS[NAMES[dtype]].size
     if high - low != wanted or high > size:
-        found = f"tensor {label} at bytes {low:,} to {high:,} of {size:,}"
-        raise broken(path, found, f"{wanted:,} bytes inside the file (is it truncated?)")
+        where = f"at bytes {digits(low)} to {digits(high)} of {size:,}"
+        raise faulty(path, name, where, f"{wanted:,} bytes inside the file (is it truncated?)")
+    if not wanted and shape and max(shape) > LONGEST_EMPTY:
+        raise faulty(path, name, f"of no elements with an axis of {max(shape):,}", f"axes of up to {LONGEST_EMPTY:,}")
     return TensorInfo(name, shape, NAMES[dtype], path, start + low)
+
+
+def digits(number: int) -> str:
+    """A number in full, or in short where that would be a page of digits.
+
+    >>> digits(1234), digits(10**40)
+    ('1,234', '1.0e+40')
+    """
+    if number < 10**30:
+        return f"{number:,}"
+    return f"{number:.1e}" if number < 10**300 else "10^300 and more"
 
 
 def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
@@ -124,6 +128,11 @@ def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
                 raise broken(info.path, f"{os.path.getsize(info.path):,} bytes", "the bytes its header names")
             filled += count
     return data.reshape((last - first, *info.shape[1:]))
+
+
+def faulty(path: Path, name: str, what: str, expected: str) -> RequestError:
+    """The one-line error for one entry of a header."""
+    return broken(path, f"tensor {one_line(name, limit=80)} {what}", expected)
 
 
 def broken(path: Path, found: str, expected: str) -> RequestError:

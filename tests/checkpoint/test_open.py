@@ -98,6 +98,33 @@ def twice(folder):
         save_file({"w": torch.zeros(2)}, folder / f"model-{n}.safetensors")
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, "/x" * 3000, "a\0b", "\ud800", "{}/circle"])
+def test_what_is_no_path_is_refused_in_one_line(tmp_path, path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(RequestError, match="found (nothing there|no such user); expected") as caught:
+        checkpoint.open(path.format(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_refused_in_one_line(tmp_path):
+    write_checkpoint(tmp_path / "x", {"w": np.zeros(2)})
+    (tmp_path / "x").chmod(0)
+    with pytest.raises(RequestError, match="found permission denied; expected a checkpoint that may be read"):
+        checkpoint.open(tmp_path / "x")
+    (tmp_path / "x").chmod(0o700)
+
+
+def test_more_tensors_than_can_be_held_are_refused(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, {"a": np.zeros(2), "b": np.zeros(2)})
+    monkeypatch.setattr(checkpoint, "MOST_TENSORS", 1)
+    with pytest.raises(RequestError, match="found more than 1 tensors"):
+        checkpoint.open(tmp_path)
+    monkeypatch.setattr(checkpoint.safetensors, "MOST_TENSORS", 1)
+    with pytest.raises(RequestError, match="found 2 tensors; expected at most 1"):
+        checkpoint.open(tmp_path)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_taken_is_refused_in_one_line(tmp_path, case):
     make, words = REFUSED[case]
@@ -178,6 +205,15 @@ def test_float8_is_scaled_by_its_scale_tensor(tmp_path, shape):
     wide = scale.repeat_interleave(128, 0).repeat_interleave(128, 1) if shape == (2, 2) else scale
     found = checkpoint.open(tmp_path).read("w", 1, 5)
     np.testing.assert_allclose(found, (codes.float() * wide).numpy()[1:5])
+
+
+@pytest.mark.parametrize(
+    "scale", [torch.ones(0), torch.ones(4, 0), torch.ones(4, 4, 1), torch.ones(5, 1), torch.ones(4).int()]
+)
+def test_float8_with_a_scale_that_does_not_fit_is_refused(tmp_path, scale):
+    save_file({"w": torch.zeros(4, 4).to(torch.float8_e4m3fn), "w_scale": scale}, tmp_path / "model.safetensors")
+    with pytest.raises(RequestError, match="without a scale tensor that fits"):
+        checkpoint.open(tmp_path).read("w")
 
 
 def test_float8_without_a_scale_is_refused(tmp_path):
