@@ -6,17 +6,23 @@ loaded whole, once a process.
 
 import os
 import pickle
+import resource
 import struct
+import sys
 import warnings
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads are pathological on shared cores
 import numpy as np
+import psutil
 import torch
 
-from opdviz.checkpoint.records import TensorInfo
+from opdviz.checkpoint import torch_zip
+from opdviz.checkpoint.bounded import Unreadable
+from opdviz.checkpoint.records import LONGEST_EMPTY, LONGEST_NAME, TensorInfo, is_name
 from opdviz.errors import RequestError, one_line
 
 NAMES = {
@@ -25,33 +31,62 @@ NAMES = {
     torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
 }  # fmt: skip
 BITS = {"bfloat16": torch.uint16, "float8_e4m3": torch.uint8, "float8_e5m2": torch.uint8}
+# what torch raises for a damaged file differs by the byte that is damaged
+DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    ImportError, struct.error,
+)  # fmt: skip
+ROOM = 700_000_000
+MOST_NOTES = 20
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 
 
 def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
     """The tensors of a PyTorch file, notes for the user, and aliases (name -> the first name of the same storage)."""
     notes = []
-    if not zipfile.is_zipfile(path):
-        notes.append(f"{path.name} is in PyTorch's old format: it is loaded once as a whole.")
+    if not torch_zip.is_zip(path):
+        notes.append(f"{one_line(path.name)} is in PyTorch's old format: it is loaded once as a whole.")
     state, where = state_dict(path)
     if where:
-        notes.append(f"{path.name}: tensors taken from its '{where}' entry.")
-    infos, aliases, seen = [], {}, {}
+        notes.append(f"{one_line(path.name)}: tensors taken from its '{where}' entry.")
+    infos, aliases, seen, others = [], {}, {}, []
     for name, value in state.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
-            notes.append(f"{path.name}: entry {one_line(name, limit=60)} is no tensor and is left out.")
+            others.append(one_line(name, limit=60))
             continue
-        if value.dtype not in NAMES or value.layout != torch.strided:
-            raise refused(
-                path, f"tensor {one_line(name, limit=60)} of {value.dtype}", "a dense float or integer tensor"
-            )
-        storage = (value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride())
+        if not is_name(name):
+            raise refused(path, f"a tensor named {one_line(ascii(name), limit=80)}", f"1 to {LONGEST_NAME:,} letters")
+        storage = place_of(path, name, value)
         if value.numel() and storage in seen:
             aliases[name] = seen[storage]
             continue
         seen[storage] = name
         infos.append(TensorInfo(name, tuple(value.shape), NAMES[value.dtype], path))
+    notes += [f"{one_line(path.name)}: entry {name} is no tensor and is left out." for name in others[:MOST_NOTES]]
+    if len(others) > MOST_NOTES:
+        notes.append(f"{one_line(path.name)}: {len(others) - MOST_NOTES:,} more entries are no tensors.")
     return infos, notes, aliases
+
+
+def place_of(path: Path, name: str, value: torch.Tensor) -> tuple:
+    """Where a tensor's elements lie, the same for two names of one tensor.
+
+    Raises
+        RequestError: it has no elements of its own to read: sparse, quantised, nested, without data, or one element
+            that stands for many.
+    """
+    label = f"tensor {one_line(name, limit=60)}"
+    dense = value.layout == torch.strided and not value.is_nested and value.device.type == "cpu"
+    if not dense or value.dtype not in NAMES:
+        kind = value.layout if value.layout != torch.strided else value.dtype
+        kind = "nested tensors" if value.is_nested else "no data (meta)" if value.is_meta else kind
+        raise refused(path, f"{label} of {kind}", "a dense float or integer tensor")
+    held = value.untyped_storage().nbytes() // value.element_size()
+    if value.numel() > held:
+        raise refused(path, f"{label} of {value.numel():,} elements that are {held:,} in the file", "each of its own")
+    if not value.numel() and max(value.shape) > LONGEST_EMPTY:
+        raise refused(path, f"{label} of no elements with an axis of {max(value.shape):,}", f"up to {LONGEST_EMPTY:,}")
+    return value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride()
 
 
 @lru_cache(maxsize=4)
@@ -62,15 +97,21 @@ def state_dict(path: Path) -> tuple[dict, str]:
         RequestError: not a PyTorch file, a pickle that wants more than tensors, or no mapping in it.
     """
     try:
-        with warnings.catch_warnings():
+        zipped = torch_zip.is_zip(path)
+        if zipped:
+            torch_zip.check(path)
+        with warnings.catch_warnings(), bounded(path):
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Unreadable as why:
+        raise refused(path, str(why), "one written by torch.save") from None
     except pickle.UnpicklingError as error:
         if any(word in str(error) for word in ("Unsupported global", "unsupported GLOBAL", "Unsupported class")):
             raise refused(path, "a pickle that asks to run code", "plain tensors") from None
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error):
-        # what torch raises for a damaged file differs by the byte that is damaged
+    except MemoryError:
+        raise refused(path, "a pickle that takes far more memory than its file", "plain tensors") from None
+    except DAMAGED:
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
     for where in ("", *WRAPPERS):
         inner = loaded.get(where) if where and isinstance(loaded, dict) else loaded
@@ -79,9 +120,29 @@ def state_dict(path: Path) -> tuple[dict, str]:
     raise refused(path, f"a {type(loaded).__name__} without tensors", "a state dict (name -> tensor)")
 
 
+@contextmanager
+def bounded(path: Path) -> Iterator[None]:
+    """Let this process take only so much memory: a pickle of 50 bytes can ask for any. Only Linux counts it so.
+
+    The old format is held once in full and read through a copy; the zip format is mapped, which counts as well.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = psutil.Process().memory_info().data + 2 * path.stat().st_size + ROOM
+    if soft != resource.RLIM_INFINITY:
+        most = min(most, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
     """Rows `first` to `last` of a tensor as stored: its numpy type or its bits."""
-    value = state_dict(info.path)[0][info.name].detach()
+    value = state_dict(info.path)[0][info.name].detach().resolve_neg()
     value = (value[first:last] if value.dim() else value.reshape(1)).contiguous()
     return (value.view(BITS[info.dtype]) if info.dtype in BITS else value).numpy()
 
