@@ -8,7 +8,7 @@ import pandas as pd
 PAGE = 100
 KINDS = ("matrices", "norms and biases", "all kinds")
 ANY = "any"
-RANGE = re.compile(r"^\s*(\d+)\s*(?:-\s*(\d+)\s*)?$")
+RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
 def numbers(text: str) -> list[tuple[int, int]] | None:
@@ -19,7 +19,7 @@ def numbers(text: str) -> list[tuple[int, int]] | None:
     """
     found = []
     for piece in filter(None, (p.strip() for p in text.split(","))):
-        match = RANGE.match(piece)
+        match = RANGE.fullmatch(piece)
         if not match:
             return None
         first = int(match[1])

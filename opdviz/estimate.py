@@ -1,5 +1,6 @@
 """What a comparison will take, from headers alone: seconds and bytes."""
 
+from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -35,14 +36,16 @@ def preview(base: Checkpoint, tuned: Checkpoint, workers: int) -> dict:
     for pair in matching.pairs:
         label = pair.base_dtype if pair.base_dtype == pair.tuned_dtype else f"{pair.base_dtype} -> {pair.tuned_dtype}"
         dtypes[label] = dtypes.get(label, 0) + 1
-    costs = [cost(p, MEASURES) for p in matching.pairs]
+    alike = Counter(p.shape for p in matching.pairs)  # the shape alone makes the cost
+    costs = {p.shape: cost(p, MEASURES) for p in {p.shape: p for p in matching.pairs}.values()}
+    total = sum(count * costs[shape] for shape, count in alike.items())
     return {
         "pairs": len(matching.pairs),
         "parameters": matching.parameters,
         "unmatched": matching.unmatched,
         "rewrites": matching.rewrites,
         "dtypes": dtypes,
-        "seconds": STARTING + max(sum(costs) / workers, *costs, 0.0),
+        "seconds": STARTING + max(total / workers, *costs.values(), 0.0),
         "bytes": memory(matching.pairs, workers),
         "notes": base.notes + tuned.notes,
         "same": base.path.resolve() == tuned.path.resolve(),

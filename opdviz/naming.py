@@ -5,10 +5,12 @@ Names are matched segment by segment (`a.b.c` has segments a, b, c), never by su
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-LAYER_LISTS = ("layers", "layer", "h", "blocks", "block")
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
 VISUAL = {"visual", "vision_tower", "vision_model", "vit", "vision_encoder", "layernorm_before", "layernorm_after"}
 CONTAINERS = ("self_attn", "attention", "attn", "mlp", "block_sparse_moe", "feed_forward", "ffn")
 SHARED_LEAVES = {"c_proj", "dense", "proj", "query", "key", "value", "output", "self", "gate", "LayerNorm", "0", "2"}
@@ -25,14 +27,15 @@ ATTENTION = {
 FFN = {
     "mlp", "experts", "shared_expert", "shared_experts", "block_sparse_moe", "feed_forward", "ffn", "DenseReluDense",
     "intermediate", "output", "fc1", "fc2", "c_fc", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3",
+    "wi", "wo", "wi_0", "wi_1",
 }  # fmt: skip
 ROUTER = {"router", "gate", "e_score_correction_bias", "shared_expert_gate"}
 NORM = re.compile(r"(^|_)(layer_?norm|norm|ln)(_|\d|$)|layernorm|^ln_|LayerNorm", re.IGNORECASE)
-EXPERTS_SLICE = re.compile(r"^(?P<name>.*)\[(?P<expert>\d+)\]$")
+EXPERTS_SLICE = re.compile(r"(?P<name>.*)\[(?P<expert>[0-9]{1,6})\]", re.DOTALL)
+LONGEST_NUMBER = 6  # digits of a layer or an expert; what is longer is a word like any other
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a tensor stands: layer number, block (closed set), module as spelled, tower (closed set), expert number."""
 
     layer: int | None
@@ -51,42 +54,61 @@ def parse(name: str) -> Place:
     Place(layer=1, block='ffn', module='experts.down_proj', tower='language', expert=7)
     """
     expert = None
-    if found := EXPERTS_SLICE.match(name):
+    if name.endswith("]") and (found := EXPERTS_SLICE.fullmatch(name)):
         name, expert = found["name"], int(found["expert"])
-    segments = [s for s in name.split(".") if s not in WRAPPERS] or [name]
-    layer, tail = split_layer(segments)
-    tail = tail or [segments[-1]]
-    if "experts" in tail[:-1] and tail[tail.index("experts") + 1].isdigit():
-        at = tail.index("experts") + 1
+    segments = name.split(".")
+    if not WRAPPERS.isdisjoint(segments):
+        segments = [s for s in segments if s not in WRAPPERS] or [name]
+    layer, head, tail = split_layer(segments)
+    tail = tail or segments[-1:]
+    at = tail.index("experts") + 1 if "experts" in tail else len(tail)
+    if at < len(tail) and is_number(tail[at]):
         expert, tail = int(tail[at]), tail[:at] + tail[at + 1 :]
-    return Place(layer, block_of(tail, segments), module_of(tail, layer), tower_of(segments), expert)
+    return Place(layer, *words_of(tuple(head), tuple(tail), layer is not None), expert)
 
 
-def split_layer(segments: list[str]) -> tuple[int | None, list[str]]:
-    """The first layer number and the segments after it; without one, `None` and all segments."""
-    for at, (word, number) in enumerate(zip(segments, segments[1:])):
-        if word in LAYER_LISTS and number.isdigit():
-            return int(number), segments[at + 2 :]
-    return None, segments
+def split_layer(segments: list[str]) -> tuple[int | None, list[str], list[str]]:
+    """The first layer number, the segments before it and those after it; without one, all segments are after it."""
+    if not LAYER_LISTS.isdisjoint(segments):
+        for at, word in enumerate(segments[:-1], 1):
+            if word in LAYER_LISTS and is_number(segments[at]):
+                return int(segments[at]), segments[:at], segments[at + 1 :]
+    return None, [], segments
 
 
-def tower_of(segments: list[str]) -> str:
+@lru_cache(maxsize=1 << 14)  # the names of a model differ by their numbers
+def words_of(head: tuple[str, ...], tail: tuple[str, ...], numbered: bool) -> tuple[str, str, str]:
+    """Block, module and tower of a name without the numbers of its layer and expert."""
+    segments = [*head, "0", *tail] if numbered else tail
+    return block_of(tail, segments), module_of(tail, numbered), tower_of(segments)
+
+
+def is_number(word: str) -> bool:
+    """Whether a segment counts layers or experts: a few plain digits.
+
+    >>> is_number("12"), is_number("\u00b2"), is_number("1234567")
+    (True, False, False)
+    """
+    return len(word) <= LONGEST_NUMBER and word.isascii() and word.isdigit()
+
+
+def tower_of(segments: Sequence[str]) -> str:
     """The tower: visual by its own words, encoder and decoder where both could be (T5), language otherwise."""
-    if VISUAL & set(segments) or {"patch_embed", "patch_embeddings"} & set(segments):
+    if not VISUAL.isdisjoint(segments) or "patch_embed" in segments or "patch_embeddings" in segments:
         return "visual"
-    if any(a == b == "attention" for a, b in zip(segments, segments[1:])):  # ViT's attention.attention.query
+    # ViT's attention.attention.query
+    if segments.count("attention") > 1 and any(a == b == "attention" for a, b in zip(segments, segments[1:])):
         return "visual"
-    for tower in ("encoder", "decoder"):
-        if tower in segments[:2] and ("block" in segments or "final_layer_norm" in segments):
-            return tower
+    if "block" in segments or "final_layer_norm" in segments:
+        return next((tower for tower in ("encoder", "decoder") if tower in segments[:2]), "language")
     return "language"
 
 
-def module_of(tail: list[str], layer: int | None) -> str:
+def module_of(tail: tuple[str, ...], numbered: bool) -> str:
     """The module as spelled in the file, without `.weight`; containers are dropped where the leaf alone is clear."""
-    words = tail[:-1] if len(tail) > 1 and tail[-1] == "weight" else list(tail)
+    words = list(tail[:-1] if len(tail) > 1 and tail[-1] == "weight" else tail)
     leaf = next((w for w in reversed(words) if w != "bias"), "")
-    if layer is None:
+    if not numbered:
         keep = 2 if "bias" in words[-1:] else 1
         return ".".join(words[-keep - (leaf in SHARED_LEAVES) :])
     if len(words) > 1 and words[0] in CONTAINERS:
@@ -97,22 +119,21 @@ def module_of(tail: list[str], layer: int | None) -> str:
     return ".".join(words) or "layer"
 
 
-def block_of(tail: list[str], segments: list[str]) -> str:
+def block_of(tail: tuple[str, ...], segments: Sequence[str]) -> str:
     """The block, from the most telling word to the least: norm, router, head, embedding, attention, ffn, other."""
-    words = set(tail)
     leaf = next((w for w in reversed(tail) if w not in ("weight", "bias")), tail[-1])
-    if any(NORM.search(w) for w in tail):
+    text = ".".join(tail).lower()
+    if ("norm" in text or "ln" in text) and any(NORM.search(w) for w in tail):
         return "norm"
     if leaf in ROUTER or tail[-1] in ROUTER:
         return "router"
     if "merger" in segments or "pooler" in segments:
         return "other"
-    if HEAD & words:
+    if not HEAD.isdisjoint(tail):
         return "head"
-    if EMBEDDING & words and not ATTENTION & words:
+    attention = not ATTENTION.isdisjoint(tail)
+    if not attention and not EMBEDDING.isdisjoint(tail):
         return "embedding"
-    if ATTENTION & words:
+    if attention:
         return "attention"
-    if FFN & words or {"wi", "wo", "wi_0", "wi_1"} & words:
-        return "ffn"
-    return "other"
+    return "other" if FFN.isdisjoint(tail) else "ffn"

@@ -5,25 +5,29 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from opdviz import checkpoint
 from opdviz.checkpoint import Checkpoint
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.checkpoint.records import TensorInfo
+from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.errors import RequestError, one_line
 from opdviz.naming import WRAPPERS, Place, parse
 
-BLOCK = 1 << 22  # elements of two tensors that are held against each other at a time
-PREFIXES = ("base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone")
+PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
+MOST_PAIRS = MOST_TENSORS
+MOST_OUTPUTS = 4  # output heads that are looked up: each is held against every tensor
+FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
+MOST_HEADS, WIDEST = 1 << 16, 1 << 24
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """The base and the tuned tensor of one name; for a stack of matrices, one slice of it.
 
-    `shape` is the shape analysed: a convolution stands as (out, rest), a slice as its own two axes.
+    `shape` is the shape analysed: a convolution stands as (out, rest), a slice as its own two axes. `width` is that of an
+    attention head of the model.
     """
 
     name: str
@@ -34,9 +38,19 @@ class Pair:
     kind: str
     base_dtype: str
     tuned_dtype: str
-    place: Place
     expert: int | None = None
-    head_size: int | None = None
+    width: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the tensor stands in its model, read off its name: asked of a few at a time, never of a million."""
+        return parse(self.name)
+
+    @property
+    def head_size(self) -> int | None:
+        """The width of an attention head, where the tensor has some and the configuration says it."""
+        place = self.place if self.width else None
+        return self.width if place and place.block == "attention" and place.tower == "language" else None
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -44,10 +58,16 @@ class Pair:
         wide = {"float32", "float64"} & {self.base_dtype, self.tuned_dtype}
         return ("stored", "bfloat16") if wide else ("stored",)
 
-    @property
-    def float8(self) -> bool:
-        """Whether a side is stored in float8, whose grid differs by scale block: no blind update can be worked out."""
-        return "float8" in (FORMATS[self.base_dtype].kind, FORMATS[self.tuned_dtype].kind)
+    def grid(self, precision: str) -> str:
+        """The format whose grid the update is seen through: the tuned side's as stored, or bfloat16."""
+        return "bfloat16" if precision == "bfloat16" else self.tuned_dtype
+
+    def has_nulls(self, precision: str) -> bool:
+        """Whether blind updates can be worked out: not for float8, nor where storing alone moves the base's values."""
+        base, tuned = FORMATS[self.base_dtype], FORMATS[self.grid(precision)]
+        if "float8" in (base.kind, tuned.kind):
+            return False
+        return precision == "bfloat16" or base.mantissa <= tuned.mantissa
 
     @property
     def numel(self) -> int:
@@ -94,7 +114,6 @@ class Matching:
     tensors: int = 0
     unmatched: list[dict] = field(default_factory=list)
     rewrites: list[dict] = field(default_factory=list)
-    contradictions: list[str] = field(default_factory=list)
 
     @property
     def parameters(self) -> int:
@@ -108,40 +127,28 @@ def opened(path: Path) -> Checkpoint:
     return checkpoint.open(path)
 
 
-def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matching:
+@uncollected
+def match(base: Checkpoint, tuned: Checkpoint) -> Matching:
     """Pair the tensors of two checkpoints: exact names first, then names without their prefixes.
 
-    A prefix rule holds only where it maps one to one and the shapes agree. An output head that a configuration calls tied
-    to the embedding is counted once; with `look` only if it repeats the embedding on both sides, for which both are read.
+    A prefix rule holds only where it maps one to one and the shapes agree.
 
     Raises
-        RequestError: no tensor in common.
+        RequestError: no tensor in common, or more pairs than can be held.
     """
-    matching = Matching(base, tuned)
-    ties = [tied_heads(side) for side in (base, tuned)]
-    untied = [{head for head, rest in tied.items() if look and differ(side, head, rest)}
-              for side, tied in zip((base, tuned), ties, strict=True)]  # fmt: skip
-    kept = untied[0] | untied[1]  # a head of its own on one side is compared with the other's
-    left, right = (
-        candidates(side, label, matching, {head: rest for head, rest in tied.items() if head not in kept})
-        for side, label, tied in zip((base, tuned), ("base", "tuned"), ties, strict=True)
-    )
-    for label, heads, tied in zip(("base", "tuned"), untied, ties, strict=True):
-        matching.contradictions += [
-            f"The {label}'s configuration calls {head} tied to {tied[head]}, but their values differ: it is counted."
-            for head in sorted(heads)
-        ]
-    found = [(name, name) for name in left if name in right and left[name].shape == right[name].shape]
-    for name in [n for n in left if n in right and left[n].shape != right[n].shape]:
-        reason = f"shapes differ: base {shape_text(left[name].shape)}, tuned {shape_text(right[name].shape)}"
-        list_unmatched(matching, "base", left.pop(name), reason)
-        list_unmatched(matching, "tuned", right.pop(name), reason)
-    for name, _ in found:
-        left_info, right_info = left.pop(name), right.pop(name)
-        add_pairs(matching, left_info, right_info)
-    for name, other in by_core(left, right):
-        matching.rewrites.append({"name": name, "tuned_name": other, "rule": "prefix", "detail": f"core {core(name)}"})
-        add_pairs(matching, left.pop(name), right.pop(other))
+    matching, width = Matching(base, tuned), head_size(base.config)
+    left, right = candidates(base, "base", matching), candidates(tuned, "tuned", matching)
+    for name in [name for name in left if name in right]:
+        info, its = left.pop(name), right.pop(name)
+        if info.shape == its.shape:
+            add_pairs(matching, info, its, width)
+            continue
+        reason = f"shapes differ: base {shape_text(info.shape)}, tuned {shape_text(its.shape)}"
+        list_unmatched(matching, "base", info, reason)
+        list_unmatched(matching, "tuned", its, reason)
+    for key, name, other in by_core(left, right):
+        matching.rewrites.append({"name": name, "tuned_name": other, "rule": "prefix", "detail": f"core {key}"})
+        add_pairs(matching, left.pop(name), right.pop(other), width)
     for side, rest in (("base", left), ("tuned", right)):
         for info in rest.values():
             list_unmatched(matching, side, info, f"only in {side}")
@@ -156,50 +163,41 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
     return matching
 
 
-def candidates(side: Checkpoint, label: str, matching: Matching, ties: dict[str, str]) -> dict[str, TensorInfo]:
-    """The tensors of one side that can be paired; tied heads (`ties`: head to embedding), scales and bare float8 codes are
-    taken out and listed."""
-    scales = {side.scale_name(n) for n, i in side.tensors.items() if FORMATS[i.dtype].kind == "float8"}
-    kept = {}
+def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, TensorInfo]:
+    """The tensors of one side that can be paired; tied heads, scales and bare float8 codes are taken out and listed."""
+    codes = {name: side.scale_fits(name) for name, info in side.tensors.items() if info.dtype in FLOAT8}
+    scales = {side.scale_name(name) for name, fits in codes.items() if fits}
+    kept, outputs = {}, 0
     for name, info in side.tensors.items():
         if name in scales:
             continue
-        if FORMATS[info.dtype].kind == "float8" and side.scale_name(name) is None:
-            list_unmatched(matching, label, info, "float8 without a scale tensor: its codes say nothing")
-        elif name in ties:
-            matching.rewrites.append(
-                {"name": name, "tuned_name": ties[name], "rule": "tie", "detail": f"{label}: counted once"}
-            )
-        else:
-            kept[name] = info
+        if name in codes and not codes[name]:
+            known = side.scale_name(name)
+            reason = f"whose scale tensor {shape_text(side.tensors[known].shape)} does not fit" if known else ""
+            reason = f"float8 {reason or 'without a scale tensor'}: its codes say nothing"
+            list_unmatched(matching, label, info, reason)
+            continue
+        if ("lm_head" in name or "embed_out" in name) and outputs < MOST_OUTPUTS:
+            outputs += 1
+            if tied := tied_to(name, info, side):
+                matching.rewrites.append(
+                    {"name": name, "tuned_name": tied, "rule": "tie", "detail": f"{label}: counted once"}
+                )
+                continue
+        kept[name] = info
     for name, first in side.aliases.items():
         matching.rewrites.append({"name": name, "tuned_name": first, "rule": "tie", "detail": f"{label}: same storage"})
     return kept
 
 
-def tied_heads(side: Checkpoint) -> dict[str, str]:
-    """The output heads that the model's own configuration calls tied, each with the embedding of its shape."""
-    if not side.config.get("tie_word_embeddings"):
-        return {}
-    modules = {name: parse(name).module for name, info in side.tensors.items() if len(info.shape) == 2}
-    embeddings = [name for name, module in modules.items() if module in ("embed_tokens", "wte", "embed_in")]
-    ties = {}
-    for head in (name for name, module in modules.items() if module in ("lm_head", "embed_out")):
-        shape = side.tensors[head].shape
-        if rest := next((name for name in embeddings if side.tensors[name].shape == shape), None):
-            ties[head] = rest
-    return ties
-
-
-def differ(side: Checkpoint, first: str, second: str) -> bool:
-    """Whether two tensors of one shape hold different values; read by rows, up to the first difference."""
-    rows, columns = side.tensors[first].shape
-    step = max(1, BLOCK // max(1, columns))
-    for low in range(0, rows, step):
-        high = min(low + step, rows)
-        if not np.array_equal(side.read(first, low, high), side.read(second, low, high), equal_nan=True):
-            return True
-    return False
+def tied_to(name: str, info: TensorInfo, side: Checkpoint) -> str | None:
+    """The embedding that a tied output head repeats, by the model's own configuration."""
+    if not side.config.get("tie_word_embeddings") or parse(name).module not in ("lm_head", "embed_out"):
+        return None
+    for other, its in side.tensors.items():
+        if parse(other).module in ("embed_tokens", "wte", "embed_in") and its.shape == info.shape:
+            return other
+    return None
 
 
 def core(name: str) -> str:
@@ -208,36 +206,43 @@ def core(name: str) -> str:
     >>> core("_orig_mod.model.language_model.layers.0.mlp.up_proj.weight")
     'layers.0.mlp.up_proj.weight'
     """
-    segments = [s for s in name.split(".") if s not in WRAPPERS]
-    while len(segments) > 1 and segments[0] in PREFIXES:
-        segments = segments[1:]
-    return ".".join(segments)
+    segments, first = [s for s in name.split(".") if s not in WRAPPERS], 0
+    while first < len(segments) - 1 and segments[first] in PREFIXES:
+        first += 1
+    return ".".join(segments[first:])
 
 
-def by_core(left: dict[str, TensorInfo], right: dict[str, TensorInfo]) -> list[tuple[str, str]]:
-    """Names of both sides with one and the same core, where that is one to one and the shapes agree."""
+def by_core(left: dict[str, TensorInfo], right: dict[str, TensorInfo]) -> list[tuple[str, str, str]]:
+    """Core, base name and tuned name where one name of each side has that core, and the shapes agree."""
     cores: tuple[dict, dict] = (defaultdict(list), defaultdict(list))
     for side, names in zip(cores, (left, right)):
-        for name in names:
+        for name in names if left and right else ():
             side[core(name)].append(name)
     return [
-        (a[0], b[0])
+        (key, a[0], b[0])
         for key, a in cores[0].items()
-        if len(a) == 1 and len(b := cores[1].get(key, [])) == 1 and left[a[0]].shape == right[b[0]].shape
+        if len(a) == 1 and len(b := cores[1].get(key, ())) == 1 and left[a[0]].shape == right[b[0]].shape
     ]
 
 
-def add_pairs(matching: Matching, left: TensorInfo, right: TensorInfo) -> None:
-    """Add one pair, or one a slice for a stack of experts."""
+def add_pairs(matching: Matching, left: TensorInfo, right: TensorInfo, width: int | None) -> None:
+    """Add one pair, or one a slice for a stack of experts; `width` is that of an attention head.
+
+    Raises
+        RequestError: there are more than can be held.
+    """
     matching.tensors += 1
     kind, shape = kind_of(left.name, left.shape)
-    sides = (matching.base.path, matching.tuned.path)
-    for e in range(left.shape[0]) if kind == "stack" else (None,):
+    slices = left.shape[0] if kind == "stack" else 1
+    if len(matching.pairs) + slices > MOST_PAIRS:
+        raise RequestError(
+            f"match({one_line(matching.base.path)}, {one_line(matching.tuned.path)}): found more than {MOST_PAIRS:,} "
+            f"pairs with the {slices:,} of {one_line(left.name, limit=60)}; expected fewer."
+        )
+    paths = (matching.base.path, matching.tuned.path)
+    for e in range(slices) if kind == "stack" else (None,):
         name, other = (left.name, right.name) if e is None else (f"{left.name}[{e}]", f"{right.name}[{e}]")
-        place = parse(name)
-        size = head_size(matching.base.config) if place.block == "attention" and place.tower == "language" else None
-        pair = Pair(name, other, *sides, shape, kind, left.dtype, right.dtype, place, e, size)
-        matching.pairs.append(pair)
+        matching.pairs.append(Pair(name, other, *paths, shape, kind, left.dtype, right.dtype, e, width))
 
 
 def head_size(config: dict) -> int | None:
@@ -246,11 +251,11 @@ def head_size(config: dict) -> int | None:
     >>> head_size({"hidden_size": 384, "num_attention_heads": 12})
     32
     """
-    config = config.get("text_config", config)
-    hidden, heads = (config.get(k) for k in ("hidden_size", "num_attention_heads"))
-    if type(config.get("head_dim")) is int:
-        return config["head_dim"]
-    return hidden // heads if type(hidden) is int and type(heads) is int and heads else None
+    config = text_config(config)
+    if width := bounded(config.get("head_dim"), WIDEST):
+        return width
+    hidden, heads = bounded(config.get("hidden_size"), WIDEST), bounded(config.get("num_attention_heads"), MOST_HEADS)
+    return (hidden // heads or None) if hidden and heads else None
 
 
 def head_counts(config: dict) -> dict[str, int]:
@@ -259,12 +264,21 @@ def head_counts(config: dict) -> dict[str, int]:
     >>> head_counts({"hidden_size": 384, "num_attention_heads": 12})
     {'query': 12, 'key_value': 12, 'size': 32}
     """
-    size, config = head_size(config), config.get("text_config", config)
-    query = config.get("num_attention_heads")
-    shared = config.get("num_key_value_heads", query)
-    if not (size and type(query) is int and type(shared) is int):
-        return {}
-    return {"query": query, "key_value": shared, "size": size}
+    size, config = head_size(config), text_config(config)
+    query = bounded(config.get("num_attention_heads"), MOST_HEADS)
+    shared = bounded(config.get("num_key_value_heads", query), MOST_HEADS)
+    return {"query": query, "key_value": shared, "size": size} if size and query and shared else {}
+
+
+def text_config(config: dict) -> dict:
+    """The part of a configuration that tells of the language tower."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
+
+
+def bounded(value: object, most: int) -> int | None:
+    """A count that somebody wrote, if it is one: a whole number from 1 to `most`, and no truth value."""
+    return value if type(value) is int and 1 <= value <= most else None
 
 
 def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
@@ -277,7 +291,7 @@ def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         return ("vector", shape) if shape else ("scalar", (1,))
     if len(shape) == 2:
         return "matrix", shape
-    if len(shape) == 3 and "experts" in name.split("."):
+    if len(shape) == 3 and "experts" in name.split(".") and math.prod(shape):  # many experts of nothing are one tensor
         return "stack", shape[1:]
     return "convolution", (shape[0], math.prod(shape[1:]))
 
@@ -288,6 +302,7 @@ def list_unmatched(matching: Matching, side: str, info: TensorInfo, reason: str)
     matching.unmatched.append(row)
 
 
+@lru_cache(maxsize=1 << 12)
 def shape_text(shape: tuple[int, ...]) -> str:
     """A shape as text.
 

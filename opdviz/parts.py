@@ -13,7 +13,7 @@ KEY_VALUE = ("k_proj", "v_proj", "key", "value", "wk", "wv", "k", "v")
 OUTPUT = ("o_proj", "attention.output.dense", "wo", "o", "c_proj")
 FUSED = ("qkv_proj", "c_attn")
 TRANSPOSED = ("c_attn", "c_proj")  # GPT-2 stores inputs by outputs
-SPAN = re.compile(r"^(rows|columns|row|column) (\d+)(?:-(\d+))?$")
+SPAN = re.compile(r"(rows|columns|row|column) ([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def parse(text: str, shape: tuple[int, int], known: list[Part]) -> Part | None:
     (Part(label='rows 4-7', axis='row', low=4, high=8), None)
     """
     named = next((part for part in known if part.label == text), None)
-    match = SPAN.match(text or "")
+    match = SPAN.fullmatch(text or "")
     if named or not match:
         return named
     low = int(match[2])

@@ -68,3 +68,8 @@ def test_pages_are_cut_after_sorting_and_missing_values_come_last(rows, monkeypa
     assert choosing.page_of(rows, "size", 99)["name"].tolist() == second["name"].tolist()
     assert choosing.page_of(rows, "name", 1, ascending=True)["name"].iloc[0] == "embed"
     assert choosing.page_of(rows.iloc[:0], "size", 1).empty
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "7" * 6000, f"1-{'7' * 6000}", "1-٣"])
+def test_digits_of_other_scripts_and_endless_numbers_are_no_ranges(text):
+    assert choosing.numbers(text) is None

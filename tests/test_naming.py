@@ -75,3 +75,17 @@ def test_any_text_has_some_place(name):
 def test_weight_and_bias_of_a_layer_never_share_a_cell():
     names = [f"encoder.layer.0.{m}.{p}" for m in ("output.dense", "attention.self.key") for p in ("weight", "bias")]
     assert len({parse(name).module for name in names}) == 4
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "1234567", "7" * 6000, "+1", "1_0", ""])
+def test_what_is_no_small_number_counts_no_layer_and_no_expert(number):
+    layer, expert, slice_ = (
+        parse(f"{name}")
+        for name in (f"model.layers.{number}.w", f"layers.1.experts.{number}.w", f"layers.1.w[{number}]")
+    )
+    assert (layer.layer, expert.expert, slice_.expert) == (None, None, None)
+    assert (expert.layer, slice_.layer) == (1, 1)
+
+
+def test_the_longest_number_is_a_layer():
+    assert parse("layers.999999.experts.999999.w") == Place(999999, "ffn", "experts.w", "language", 999999)

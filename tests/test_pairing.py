@@ -98,6 +98,63 @@ def test_float8_without_a_scale_is_left_over_and_scales_are_no_tensors(tmp_path)
     assert {(r["side"], r["name"]) for r in found.unmatched} == {("base", "b"), ("tuned", "b")}
 
 
+HEADS = {"hidden_size": 16, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "counts"),
+    [
+        (HEADS, 4, {"query": 4, "key_value": 4, "size": 4}),
+        ({"text_config": HEADS}, 4, {"query": 4, "key_value": 4, "size": 4}),
+        (HEADS | {"text_config": None}, 4, {"query": 4, "key_value": 4, "size": 4}),
+        (HEADS | {"text_config": [1]}, 4, {"query": 4, "key_value": 4, "size": 4}),
+        (HEADS | {"head_dim": 8}, 8, {"query": 4, "key_value": 4, "size": 8}),
+        (HEADS | {"head_dim": -8}, 4, {"query": 4, "key_value": 4, "size": 4}),
+        (HEADS | {"head_dim": True}, 4, {"query": 4, "key_value": 4, "size": 4}),
+        (HEADS | {"num_key_value_heads": 0}, 4, {}),
+        (HEADS | {"num_key_value_heads": -1}, 4, {}),
+        (HEADS | {"num_key_value_heads": 10**30}, 4, {}),
+        ({"hidden_size": 16, "num_attention_heads": -4}, None, {}),
+        ({"hidden_size": 16, "num_attention_heads": "4"}, None, {}),
+        ({"hidden_size": 16, "num_attention_heads": True}, None, {}),
+        ({"hidden_size": 16, "num_attention_heads": 64}, None, {}),
+        ({"hidden_size": 10**30, "num_attention_heads": 4}, None, {}),
+        ({"hidden_size": 10**7, "num_attention_heads": 10**6}, None, {}),
+        ({"hidden_size": float("inf"), "num_attention_heads": 4}, None, {}),
+        ({}, None, {}),
+    ],
+)
+def test_heads_are_positive_bounded_counts_or_unknown(config, size, counts):
+    assert pairing.head_size(config) == size
+    assert pairing.head_counts(config) == counts
+
+
+def test_more_pairs_than_can_be_held_are_refused(tmp_path, monkeypatch):
+    tensors = {"experts.w": np.zeros((5, 2, 2)), "a": np.zeros(2)}
+    monkeypatch.setattr(pairing, "MOST_PAIRS", 6)
+    assert len(matched(tmp_path / "fits", tensors, tensors).pairs) == 6
+    monkeypatch.setattr(pairing, "MOST_PAIRS", 5)
+    with pytest.raises(RequestError, match="found more than 5 pairs with the 5 of experts.w"):
+        matched(tmp_path / "not", tensors, tensors)
+
+
+def test_experts_of_nothing_are_one_tensor(tmp_path):
+    tensors = {"experts.w": np.zeros((1000, 0, 4)), "a": np.zeros(2)}
+    assert [p.name for p in matched(tmp_path, tensors, tensors).pairs] == ["a", "experts.w"]
+
+
+def test_a_scale_that_does_not_fit_leaves_its_codes_over_and_stays_a_tensor(tmp_path):
+    for side in ("base", "tuned"):
+        (tmp_path / side).mkdir()
+        tensors = {"a": torch.ones(4, 4).to(torch.float8_e4m3fn), "a_scale": torch.ones(4, 4, 2)}
+        save_file(tensors, tmp_path / side / "model.safetensors")
+    found = pairing.match(checkpoint.open(tmp_path / "base"), checkpoint.open(tmp_path / "tuned"))
+    assert [p.name for p in found.pairs] == ["a_scale"]
+    assert {r["reason"] for r in found.unmatched} == {
+        "float8 whose scale tensor 4x4x2 does not fit: its codes say nothing"
+    }
+
+
 @settings(max_examples=50)
 @given(st.lists(st.sampled_from(["module", "_orig_mod", "model", "bert", "language_model"]), max_size=4))
 def test_a_core_does_not_depend_on_its_prefixes(prefixes):

@@ -51,7 +51,22 @@ def test_what_is_written_is_read_back(axis, low, width):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "head 99", "rows 9-3", "rows -1", "row 50", "columns 0-60", "row 1 ", "<b>", "rows 1-"]
+    "text",
+    [
+        "",
+        "head 99",
+        "rows 9-3",
+        "rows -1",
+        "row 50",
+        "columns 0-60",
+        "row 1 ",
+        "<b>",
+        "rows 1-",
+        "row ٣",
+        "row ²",
+        f"row {'7' * 6000}",
+        "row 1\n",
+    ],
 )
 def test_a_part_that_is_not_there_is_none(text):
     assert parts.parse(text, (50, 60), parts.heads("q_proj", (128, 96), COUNTS)) is None

@@ -168,7 +168,7 @@ def turn(where, pages: int) -> int:
     st.session_state[key] = min(max(st.session_state.get(key, 1), 1), pages)
     number_ = where.pagination(pages, key=key, bind="query-params")
     record(key, number_, None if number_ == 1 else str(number_))
-    refuse(key, "page", str(number_), lambda asked: asked.isdecimal() and 1 <= int(asked) <= pages)
+    refuse(key, "page", str(number_), lambda asked: asked.isdecimal() and len(asked) < 10 and 1 <= int(asked) <= pages)
     return number_
 
 
