@@ -27,12 +27,15 @@ def allowed(path: str) -> str:
     """A typed path, resolved, if it lies below a root.
 
     Raises
-        RequestError: it does not.
+        RequestError: it does not, or is no path.
     """
-    real = Path(path).expanduser().resolve()
+    try:
+        real = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):  # a name too long or with a NUL, links in a circle, ~nobody
+        raise RequestError(f"{one_line(path, limit=200)} is no usable path; choose a folder, or type one.") from None
     if not any(real.is_relative_to(root.resolve()) for root in roots()):
         raise RequestError(
-            f"{one_line(path)} lies outside the allowed folders; start the app with --roots to allow more."
+            f"{one_line(path, limit=200)} lies outside the allowed folders; start the app with --roots to allow more."
         )
     return str(real)
 
@@ -72,9 +75,12 @@ def told(*arguments: str) -> str:
     """
     command = [sys.executable, "-m", "opdviz", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=CHECK_SECONDS)
     except subprocess.TimeoutExpired:
         raise RequestError(f"{arguments[0]} did not end within {CHECK_SECONDS} s; is the disk slow?") from None
+    except (OSError, ValueError):  # more than a command line takes, a NUL byte, or letters that are no text
+        words = one_line(" ".join(arguments), limit=200)
+        raise RequestError(f"{words}: no command can be given these words; choose others.") from None
     if done.returncode:
         raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or f"{arguments[0]} failed without a word.")
     return done.stdout
