@@ -20,7 +20,8 @@ def of_bytes(*parts: bytes | str) -> str:
     """
     digest = xxhash.xxh3_128()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # a path may hold bytes that are no text, which Python keeps as lone surrogates
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
@@ -49,7 +50,7 @@ class Memory:
         if path.is_file():
             try:
                 known = json.loads(path.read_text())
-            except (OSError, ValueError):  # a memory can always be made again
+            except (OSError, ValueError, RecursionError):  # a memory can always be made again
                 known = {}
             if isinstance(known, dict):
                 self.known = {k: v for k, v in known.items() if isinstance(v, str)}
@@ -68,8 +69,15 @@ class Memory:
         return self.known[entry]
 
     def save(self) -> None:
-        """Write the memory by a temporary name and a rename."""
+        """Write the memory by a temporary name and a rename, and delete the temporaries that killed processes left."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.known, indent=0, sort_keys=True))
-        os.replace(temporary, self.path)
+        for leftover in self.path.parent.glob(f"{self.path.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        temporary = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}.tmp")
+        try:
+            temporary.write_text(json.dumps(self.known, indent=0, sort_keys=True))
+            os.replace(temporary, self.path)
+        except FileNotFoundError:  # swept by a run that began meanwhile: a memory can always be made again
+            return
+        finally:
+            temporary.unlink(missing_ok=True)

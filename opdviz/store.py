@@ -154,7 +154,7 @@ def write(path: Path, data: bytes) -> None:
     Raises
         MachineError: the disk is full or the file may not grow; nothing half-written stays.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f"{os.urandom(8).hex()}{TEMPORARY}")  # the name may be as long as a disk takes already
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)

@@ -6,6 +6,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from opdviz import fingerprint
 from opdviz import store as stores
 from opdviz import tables
 from opdviz.errors import CheckFailed, RequestError
@@ -70,6 +71,22 @@ def test_a_leftover_temporary_is_swept_and_is_no_fault(store):
     assert stores.check(store, "aa11") == []
     stores.sweep(folder)
     assert not list((folder / "parts").iterdir())
+
+
+def test_a_name_as_long_as_a_disk_takes_is_written(tmp_path):
+    stores.write(tmp_path / ("x" * 255), b"whole")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x" * 255, b"whole")]
+
+
+def test_what_a_killed_run_left_of_the_fingerprints_is_swept_by_the_next(tmp_path):
+    for name in ("fingerprints.json.4321.tmp", "fingerprints.json.ab12.tmp"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "mine.tmp").write_text("somebody's own")
+    memory = fingerprint.Memory(tmp_path / "fingerprints.json")
+    memory.known["x"] = "y"
+    memory.save()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fingerprints.json", "mine.tmp"]
+    assert fingerprint.Memory(tmp_path / "fingerprints.json").known == {"x": "y"}
 
 
 def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
