@@ -149,7 +149,7 @@ def label(path: Path) -> str:
         parts = parts[:-1]
     last = parts[-1] if parts else "checkpoint"
     numbered = (last.isdigit() or last.lower().startswith(("checkpoint-", "global_step", "step"))) and len(parts) > 1
-    return f"{parts[-2]}/{last}" if numbered else last
+    return one_line(f"{parts[-2]}/{last}" if numbered else last) or "checkpoint"
 
 
 def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:

@@ -26,6 +26,16 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code. Failures are one line on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup and the like had it ignored
+        signal.signal(signal.SIGINT, interrupt)
+    code = run(arguments)
+    if arguments is None:  # this is the program, and all is done: a signal now would only garble its end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def run(arguments: list[str] | None) -> int:
+    """Run one command and say what went wrong; the exit code."""
     try:
         options = parsed(parser(), arguments)
         if not hasattr(options, "run"):
@@ -66,7 +76,9 @@ def leave(code: int) -> int:
 
 
 def interrupt(*_) -> None:
-    """A termination signal ends the command as Ctrl-C does."""
+    """Ctrl-C or a termination signal ends the command; whoever asks twice gets one answer."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -4,11 +4,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from opdviz.errors import CheckFailed, RequestError, one_line
 
 MOST_WORKERS = 256
+MOST_LINES = 200
 
 
 def store_of(options: argparse.Namespace):
@@ -16,8 +18,12 @@ def store_of(options: argparse.Namespace):
     from opdviz.store import Store
 
     root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
-    if root.exists() and not root.is_dir():
-        raise RequestError(f"--cache {one_line(root)}: found a file; expected a folder.")
+    try:
+        if root.exists() and not root.is_dir():
+            raise RequestError(f"--cache {one_line(root)}: found a file; expected a folder.")
+    except (OSError, ValueError) as error:  # a name too long or with a NUL; a folder that may not be read
+        why = one_line(getattr(error, "strerror", None) or error).lower()
+        raise RequestError(f"--cache {one_line(root)}: found {why}; expected a folder.") from None
     return Store(root)
 
 
@@ -27,12 +33,14 @@ def open_pair(options: argparse.Namespace):
 
     if not 1 <= options.workers <= MOST_WORKERS:
         raise RequestError(f"--workers: found {options.workers}; expected 1 to {MOST_WORKERS}.")
-    return checkpoint.open(options.base), checkpoint.open(options.tuned)
+    base, tuned = checkpoint.open(options.base), checkpoint.open(options.tuned)
+    base.notes += checkpoint.tokens_note(base.path)
+    return base, tuned
 
 
-def print_json(value: object) -> None:
+def print_json(value: object, *, indent: int | None = 1) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    print(json.dumps(value, indent=indent, allow_nan=False))
 
 
 def check(options: argparse.Namespace) -> None:
@@ -42,7 +50,8 @@ def check(options: argparse.Namespace) -> None:
 
     facts = preview(*open_pair(options), options.workers)
     if options.json:
-        print_json(facts)
+        many = len(facts["unmatched"]) + len(facts["rewrites"]) > MOST_LINES
+        print_json(facts, indent=None if many else 1)  # a million rows in lines of their own take half a minute
         return
     pairs, seconds, gigabytes = facts["pairs"], facts["seconds"], facts["bytes"] / 1e9
     print(f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over.")
@@ -52,10 +61,18 @@ def check(options: argparse.Namespace) -> None:
         print("Both are the same folder: nothing will have moved.")
     for note in facts["notes"]:
         print(note)
-    for row in facts["rewrites"]:
-        print(f"  {row['name']} = {row['tuned_name']} ({row['rule']}: {row['detail']})")
-    for row in facts["unmatched"]:
+    for row in shown(facts["rewrites"]):
+        detail = f"{row['rule']}: {one_line(row['detail'])}"
+        print(f"  {one_line(row['name'])} = {one_line(row['tuned_name'])} ({detail})")
+    for row in shown(facts["unmatched"]):
         print(f"  left over: {one_line(row['name'])} ({row['shape']}): {row['reason']}")
+
+
+def shown(rows: list[dict]) -> Iterator[dict]:
+    """The first of many rows, and then a line that says how many more there are."""
+    yield from rows[:MOST_LINES]
+    if len(rows) > MOST_LINES:
+        print(f"  ... and {len(rows) - MOST_LINES:,} more; --json lists them all.")
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -88,7 +105,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.json:
         print_json(result)
         return
-    print(f"{manifest['name']}  {manifest['key']}")
+    print(f"{one_line(manifest['name'])}  {manifest['key']}")
     print(f"{manifest['pairs']:,} pairs, {manifest['parameters']:,} parameters.")
     for row in rows:
         print("  " + headline_line(row))
@@ -114,10 +131,8 @@ def list_(options: argparse.Namespace) -> None:
     for key in sorted(set(store_of(options).folders()) - {row["key"] for row in rows}):
         print(f"{key}  damaged: its manifest cannot be read; compare the pair again, or `opdviz forget {key}`.")
     for row in rows:
-        size = f"{row['bytes'] / 1e6:.1f} MB"
-        print(
-            f"{row['key']}  {row['state']:8s} {row['done_share']:4.0%} {row['pairs'] or 0:6,} pairs {size:>9s}  {row['name']}"
-        )
+        size, share = f"{row['bytes'] / 1e6:.1f} MB", f"{row['done_share']:4.0%} {row['pairs'] or 0:6,} pairs"
+        print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {one_line(row['name'])}")
 
 
 def show(options: argparse.Namespace) -> None:
@@ -157,7 +172,7 @@ def target_of(command: str, out: Path) -> Path:
         target = out.resolve()
         found = "a folder or device" if target.exists() and not target.is_file() else ""
         found = found or ("" if target.parent.is_dir() else "no such folder")
-    except (OSError, RuntimeError):  # links in a circle; a name longer than the disk takes
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a name longer than the disk takes, or with a NUL
         found = "no usable name"
     if found:
         raise RequestError(f"{command} --out {one_line(out)}: found {found}; expected the name of a file in a folder.")
@@ -188,7 +203,7 @@ def verify(options: argparse.Namespace) -> None:
     from opdviz.fingerprint import of_file
 
     store = store_of(options)
-    keys = [store.resolve(options.key)] if options.key else store.folders()
+    keys = store.folders() if options.key is None else [store.resolve(options.key)]
     faults = [fault for key in keys for fault in (*stores.check(store, key), *board.check(store, key))]
     if options.content:
         from opdviz import checkpoint
@@ -247,7 +262,7 @@ def app(options: argparse.Namespace) -> None:
     cache = store_of(options).root.resolve()
     os.environ["OPDVIZ_CACHE"] = str(cache)
     if options.roots:
-        missing = [r for r in options.roots if not r.is_dir()]
+        missing = [r for r in options.roots if not os.path.isdir(r)]
         if missing:
             raise RequestError(f"app --roots: {one_line(missing[0])} is no folder.")
         os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)

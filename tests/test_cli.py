@@ -7,6 +7,7 @@ import os
 import pty
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -360,3 +361,78 @@ def test_a_headline_of_a_part_says_that_it_is_one(tmp_path):
 def test_a_headline_of_the_whole_says_nothing_of_parts(compared):
     rows = json.loads(opdviz("headline", "a", "--json", cache=compared[0]).stdout)
     assert not any("only" in row["aggregation"] or "left out" in row["aggregation"] for row in rows)
+
+
+def test_verify_of_an_empty_key_is_a_wrong_request_and_of_none_is_everything(compared):
+    refused(opdviz("verify", "--", "", cache=compared[0]), "'' is no comparison in the cache")
+    refused(opdviz("verify", "", cache=compared[0]), "'' is no comparison in the cache")
+    for arguments in (("verify",), ("verify", "--")):
+        done = opdviz(*arguments, cache=compared[0])
+        assert (done.returncode, done.stdout) == (0, "1 comparisons, no fault.\n")
+
+
+def test_out_takes_a_name_as_long_as_a_disk_does(compared, tmp_path):
+    done = opdviz("show", "a", "tensors", "--out", tmp_path / ("x" * 250), cache=compared[0])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [p.name for p in tmp_path.iterdir()] == ["x" * 250]
+    refused(opdviz("show", "a", "tensors", "--out", tmp_path / ("x" * 256), cache=compared[0]), "found no usable name")
+
+
+@pytest.mark.parametrize("cache", ["x" * 300, "/x" * 3000])
+def test_a_cache_that_no_disk_takes_is_a_wrong_request(tmp_path, cache):
+    for arguments in (("list",), ("verify",), ("compare", GOLDEN / "base", GOLDEN / "tuned_a")):
+        refused(opdviz(*arguments, cache=tmp_path / cache), "expected a folder")
+
+
+def test_check_prints_the_first_of_many_lines_and_lists_all_as_json(tmp_path):
+    same, other = {"w": np.zeros(1)}, {"tuned": "b", "base": "a"}
+    sides = [
+        write_checkpoint(tmp_path / side, same | {f"{letter}{i}": np.zeros(1) for i in range(150)})
+        for side, letter in other.items()
+    ]
+    done = opdviz("check", *sides, cache=tmp_path / "c")
+    assert done.stdout.count("left over: ") == 200
+    assert done.stdout.endswith("  ... and 100 more; --json lists them all.\n")
+    assert len(json.loads(opdviz("check", *sides, "--json", cache=tmp_path / "c").stdout)["unmatched"]) == 300
+
+
+SLOW = """
+import sys, time
+from opdviz import cli, keeping, summaries
+slow = {module}.{name}
+def wait(*arguments):
+    print("now", flush=True)
+    time.sleep(0.3)
+    return slow(*arguments)
+{module}.{name} = wait
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("keeping", "encoded"), ("summaries", "write")], ids=["tables", "summaries"]
+)
+def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run_finishes(
+    compared, tmp_path, module, name
+):
+    pair = [str(GOLDEN / "base"), str(GOLDEN / "tuned_a"), "--name", "a", "--cache", str(tmp_path)]
+    code = SLOW.format(module=module, name=name)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "compare", *pair], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    # the first two tables are of the pairing, before anything is measured; of the last, some are written by then
+    for _ in range(6 if module == "keeping" else 2):
+        assert process.stdout.readline() == "now\n"
+    for _ in range(3):  # an impatient user
+        process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "opdviz: interrupted; what was finished is kept."
+    assert "Traceback" not in err
+    assert opdviz("verify", cache=tmp_path).returncode == 0
+    assert opdviz("compare", *pair, cache=tmp_path).returncode == 0
+    whole = {p.name: p.read_bytes() for p in compared[0].rglob("tables/*.parquet")}
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("tables/*.parquet")} == whole
+    names = {p.name for p in compared[0].rglob("summaries/*.parquet")}
+    assert {p.name for p in tmp_path.rglob("summaries/*.parquet")} == names
+    assert not list(tmp_path.rglob("*.tmp"))
