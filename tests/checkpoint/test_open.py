@@ -106,13 +106,39 @@ def test_what_is_no_path_is_refused_in_one_line(tmp_path, path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_refused_in_one_line(tmp_path):
-    write_checkpoint(tmp_path / "x", {"w": np.zeros(2)})
-    (tmp_path / "x").chmod(0)
-    with pytest.raises(RequestError, match="found permission denied; expected a checkpoint that may be read"):
+@pytest.fixture
+def somebody_else():
+    """Root may read everything: for the length of a test, this process is nobody."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.parametrize("closed", ["folder", "weights", "index", "config"])
+def test_what_may_not_be_read_is_refused_in_one_line(tmp_path, closed, request):
+    (write_checkpoint(tmp_path / "x", {"w": np.zeros(2)}) / "model.safetensors").chmod(0o644)
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[:2]:
+        above.chmod(0o755)
+    names = {
+        "folder": "",
+        "weights": "model.safetensors",
+        "index": "model.safetensors.index.json",
+        "config": "config.json",
+    }
+    path = tmp_path / "x" / names[closed]
+    if not path.exists():
+        path.write_text('{"weight_map": {"w": "model.safetensors"}}')
+    path.chmod(0)
+    request.getfixturevalue("somebody_else")
+    if closed == "config":
+        assert "config.json is not used: found permission denied" in checkpoint.open(tmp_path / "x").notes[-1]
+        return
+    with pytest.raises(RequestError, match="found (permission denied|nothing there); expected") as refused:
         checkpoint.open(tmp_path / "x")
-    (tmp_path / "x").chmod(0o700)
+    assert "\n" not in str(refused.value)
 
 
 def test_more_tensors_than_can_be_held_are_refused(tmp_path, monkeypatch):
