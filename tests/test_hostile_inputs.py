@@ -250,6 +250,8 @@ PICKLES = {
     "a zip of nothing": (h.zipped(lambda r: {}), 2, "no readable PyTorch file"),
     "a zip of a text": (h.zipped(lambda r: {"readme.txt": b"x"}), 2, "no readable PyTorch file"),
     "a zip without weights": (h.zipped(lambda r: {n: d for n, d in r.items() if "data/0" not in n}), 2, "no readable"),
+    "a zip with short weights": (h.zipped(lambda r: {n: d[:8] if n.endswith("data/0") else d for n, d in r.items()}), 2,
+                                 "weights of fewer bytes than their tensors take"),
     "no tensors": (h.saved({"a": 1}), 2, "a dict without tensors"),
     "a list": (h.saved([torch.zeros(2)]), 2, "a list without tensors"),
     "a tensor alone": (h.saved(torch.zeros(2)), 2, "a Tensor without tensors"),

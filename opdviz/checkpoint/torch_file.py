@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads are pathological on shared cores
@@ -98,11 +98,12 @@ def state_dict(path: Path) -> tuple[dict, str]:
     """
     try:
         zipped = torch_zip.is_zip(path)
-        if zipped:
-            torch_zip.check(path)
+        held, storages = torch_zip.weights(path) if zipped else [], []
         with warnings.catch_warnings(), bounded(path):
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            loaded = torch.load(path, map_location=partial(place_on_cpu, storages), weights_only=True, mmap=zipped)
+        if zipped and not fit(storages, held):
+            raise Unreadable("weights of fewer bytes than their tensors take")
     except Unreadable as why:
         raise refused(path, str(why), "one written by torch.save") from None
     except pickle.UnpicklingError as error:
@@ -118,6 +119,20 @@ def state_dict(path: Path) -> tuple[dict, str]:
         if isinstance(inner, dict) and any(isinstance(v, torch.Tensor) for v in inner.values()):
             return dict(inner), where
     raise refused(path, f"a {type(loaded).__name__} without tensors", "a state dict (name -> tensor)")
+
+
+def place_on_cpu(storages: list[torch.UntypedStorage], storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
+    """A storage as it was read, whatever device it was saved from; it is added to `storages`."""
+    storages.append(storage)
+    return storage
+
+
+def fit(storages: list[torch.UntypedStorage], held: list[int]) -> bool:
+    """Whether mapped storages take no more than the records that hold them: beyond these lie other tensors' bytes."""
+    taken = [s.nbytes() for s in sorted(storages, key=lambda s: s.data_ptr()) if s.nbytes()]
+    if len(taken) != len(held):
+        return sum(taken) <= sum(held)
+    return all(need <= there for need, there in zip(taken, held))
 
 
 @contextmanager

@@ -37,13 +37,13 @@ def is_zip(path: Path) -> bool:
         return file.read(4) == FIRST
 
 
-def check(path: Path) -> None:
-    """Hold a zip's directory against its file.
+def weights(path: Path) -> list[int]:
+    """The sizes of a zip's records of weights, in their order, after its directory was held against its file.
 
     Raises
         Unreadable: no directory, one that lies, or records that are too large when they are expanded.
     """
-    length = os.path.getsize(path)
+    length, sizes = os.path.getsize(path), []
     with open(path, "rb") as file:
         for record in records(file, length):
             name = record.name.lower()  # PyTorch's reader finds a name in any case
@@ -55,6 +55,8 @@ def check(path: Path) -> None:
                 raise Unreadable(f"a packed record of {record.size:,} bytes, more than {LARGEST_PACKED:,}")
             if not record.packed and record.size > length:
                 raise Unreadable(f"a record of {record.size:,} bytes in a file of {length:,}")
+            sizes += [record.size] if "/data/" in name and record.size else []
+    return sizes
 
 
 def records(file: BinaryIO, length: int) -> Iterator[Record]:
