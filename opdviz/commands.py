@@ -19,11 +19,11 @@ def store_of(options: argparse.Namespace):
 
     root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
     try:
-        if root.exists() and not root.is_dir():
-            raise RequestError(f"--cache {one_line(root)}: found a file; expected a folder.")
-    except (OSError, ValueError) as error:  # a name too long or with a NUL; a folder that may not be read
-        why = one_line(getattr(error, "strerror", None) or error).lower()
-        raise RequestError(f"--cache {one_line(root)}: found {why}; expected a folder.") from None
+        why = "a file" if root.exists() and not root.is_dir() else ""
+    except OSError as error:  # a name longer than the disk takes, or a folder that may not be read
+        why = (error.strerror or "no usable name").lower()
+    if why or "\0" in str(root):
+        raise RequestError(f"--cache {one_line(root)}: found {why or 'a NUL'}; expected a folder.")
     return Store(root)
 
 

@@ -18,7 +18,8 @@ from opdviz.naming import WRAPPERS, Place, parse
 
 PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
 MOST_PAIRS = MOST_TENSORS
-MOST_OUTPUTS = 4  # output heads that are looked up: each is held against every tensor
+OUTPUTS = ("lm_head", "embed_out")
+MOST_OUTPUTS = 4  # output heads that may be tied: each is held against every tensor
 FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
 MOST_HEADS, WIDEST = 1 << 16, 1 << 24
 
@@ -177,7 +178,7 @@ def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, Te
             reason = f"float8 {reason or 'without a scale tensor'}: its codes say nothing"
             list_unmatched(matching, label, info, reason)
             continue
-        if ("lm_head" in name or "embed_out" in name) and outputs < MOST_OUTPUTS:
+        if outputs < MOST_OUTPUTS and any(head in name and parse(name).module == head for head in OUTPUTS):
             outputs += 1
             if tied := tied_to(name, info, side):
                 matching.rewrites.append(

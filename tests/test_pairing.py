@@ -1,6 +1,7 @@
 """Pairs are made by name: exact, then without prefixes where that is one to one; everything else is listed."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -136,6 +137,14 @@ def test_more_pairs_than_can_be_held_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pairing, "MOST_PAIRS", 5)
     with pytest.raises(RequestError, match="found more than 5 pairs with the 5 of experts.w"):
         matched(tmp_path / "not", tensors, tensors)
+
+
+def test_thousands_of_output_heads_are_not_each_held_against_all_tensors(tmp_path):
+    tensors = {f"part{i}.lm_head.weight": np.zeros((2, 2)) for i in range(5000)}
+    began = time.process_time()
+    found = matched(tmp_path, tensors, tensors, {"tie_word_embeddings": True})
+    assert len(found.pairs) == 5000
+    assert time.process_time() - began < 5
 
 
 def test_experts_of_nothing_are_one_tensor(tmp_path):
