@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -120,7 +120,7 @@ def pairing_digest(matching: Matching) -> str:
 
     A configuration that ties a head or splits attention otherwise gives another comparison, and so do other rules.
     """
-    pairs = [(p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *astuple(p.place)) for p in matching.pairs]
+    pairs = [(p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *p.place) for p in matching.pairs]
     return fingerprint.of_bytes(json.dumps([pairs, pairing.head_counts(matching.base.config)], sort_keys=True))
 
 

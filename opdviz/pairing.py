@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from opdviz import checkpoint
+from opdviz import checkpoint, ties
 from opdviz.checkpoint import Checkpoint
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
@@ -18,8 +18,6 @@ from opdviz.naming import WRAPPERS, Place, parse
 
 PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
 MOST_PAIRS = MOST_TENSORS
-OUTPUTS = ("lm_head", "embed_out")
-MOST_OUTPUTS = 4  # output heads that may be tied: each is held against every tensor
 FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
 MOST_HEADS, WIDEST = 1 << 16, 1 << 24
 
@@ -59,16 +57,10 @@ class Pair(NamedTuple):
         wide = {"float32", "float64"} & {self.base_dtype, self.tuned_dtype}
         return ("stored", "bfloat16") if wide else ("stored",)
 
-    def grid(self, precision: str) -> str:
-        """The format whose grid the update is seen through: the tuned side's as stored, or bfloat16."""
-        return "bfloat16" if precision == "bfloat16" else self.tuned_dtype
-
-    def has_nulls(self, precision: str) -> bool:
-        """Whether blind updates can be worked out: not for float8, nor where storing alone moves the base's values."""
-        base, tuned = FORMATS[self.base_dtype], FORMATS[self.grid(precision)]
-        if "float8" in (base.kind, tuned.kind):
-            return False
-        return precision == "bfloat16" or base.mantissa <= tuned.mantissa
+    @property
+    def float8(self) -> bool:
+        """Whether a side is stored in float8, whose grid differs by scale block: no blind update can be worked out."""
+        return bool(FLOAT8 & {self.base_dtype, self.tuned_dtype})
 
     @property
     def numel(self) -> int:
@@ -115,6 +107,7 @@ class Matching:
     tensors: int = 0
     unmatched: list[dict] = field(default_factory=list)
     rewrites: list[dict] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
 
     @property
     def parameters(self) -> int:
@@ -129,16 +122,17 @@ def opened(path: Path) -> Checkpoint:
 
 
 @uncollected
-def match(base: Checkpoint, tuned: Checkpoint) -> Matching:
+def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matching:
     """Pair the tensors of two checkpoints: exact names first, then names without their prefixes.
 
-    A prefix rule holds only where it maps one to one and the shapes agree.
+    A prefix rule holds only where it maps one to one and the shapes agree. An output head that a configuration calls tied
+    to the embedding is counted once; with `look` only if it repeats the embedding on both sides, for which both are read.
 
     Raises
         RequestError: no tensor in common, or more pairs than can be held.
     """
     matching, width = Matching(base, tuned), head_size(base.config)
-    left, right = candidates(base, "base", matching), candidates(tuned, "tuned", matching)
+    left, right = sides_of(matching, look=look)
     for name in [name for name in left if name in right]:
         info, its = left.pop(name), right.pop(name)
         if info.shape == its.shape:
@@ -164,11 +158,27 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Matching:
     return matching
 
 
-def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, TensorInfo]:
-    """The tensors of one side that can be paired; tied heads, scales and bare float8 codes are taken out and listed."""
+def sides_of(matching: Matching, *, look: bool) -> list[dict[str, TensorInfo]]:
+    """The candidates of both sides; a head of its own on one side is compared with the other's, though that be tied."""
+    sides = ((matching.base, "base"), (matching.tuned, "tuned"))
+    tied = [ties.tied_heads(side) for side, _ in sides]
+    untied: dict[str, str] = {}
+    for (side, label), heads in zip(sides, tied, strict=True):
+        broken = ties.contradictions(side, label, heads) if look else {}
+        matching.contradictions += broken.values()
+        untied |= broken
+    return [
+        candidates(side, label, matching, {head: other for head, other in heads.items() if head not in untied})
+        for (side, label), heads in zip(sides, tied, strict=True)
+    ]
+
+
+def candidates(side: Checkpoint, label: str, matching: Matching, tied: dict[str, str]) -> dict[str, TensorInfo]:
+    """The tensors of one side that can be paired; tied heads (`tied`: head to embedding), scales and bare float8 codes are
+    taken out and listed."""
     codes = {name: side.scale_fits(name) for name, info in side.tensors.items() if info.dtype in FLOAT8}
     scales = {side.scale_name(name) for name, fits in codes.items() if fits}
-    kept, outputs = {}, 0
+    kept = {}
     for name, info in side.tensors.items():
         if name in scales:
             continue
@@ -178,27 +188,15 @@ def candidates(side: Checkpoint, label: str, matching: Matching) -> dict[str, Te
             reason = f"float8 {reason or 'without a scale tensor'}: its codes say nothing"
             list_unmatched(matching, label, info, reason)
             continue
-        if outputs < MOST_OUTPUTS and any(head in name and parse(name).module == head for head in OUTPUTS):
-            outputs += 1
-            if tied := tied_to(name, info, side):
-                matching.rewrites.append(
-                    {"name": name, "tuned_name": tied, "rule": "tie", "detail": f"{label}: counted once"}
-                )
-                continue
+        if name in tied:
+            matching.rewrites.append(
+                {"name": name, "tuned_name": tied[name], "rule": "tie", "detail": f"{label}: counted once"}
+            )
+            continue
         kept[name] = info
     for name, first in side.aliases.items():
         matching.rewrites.append({"name": name, "tuned_name": first, "rule": "tie", "detail": f"{label}: same storage"})
     return kept
-
-
-def tied_to(name: str, info: TensorInfo, side: Checkpoint) -> str | None:
-    """The embedding that a tied output head repeats, by the model's own configuration."""
-    if not side.config.get("tie_word_embeddings") or parse(name).module not in ("lm_head", "embed_out"):
-        return None
-    for other, its in side.tensors.items():
-        if parse(other).module in ("embed_tokens", "wte", "embed_in") and its.shape == info.shape:
-            return other
-    return None
 
 
 def core(name: str) -> str:

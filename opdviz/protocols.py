@@ -89,19 +89,24 @@ def protocol_a(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
 
     Medians are over moved matrices, energy shares by block.
     """
-    norm = root_ratio(found["delta_norm_bfloat16"], found["base_norm_bfloat16"])
-    rows = [row("relative_norm", norm, "%", AS_BFLOAT16), by_count(found, "sparsity_absolute_1e-5", "absolute")]
+    norms = ["delta_norm_bfloat16", "base_norm_bfloat16"]
+    known = found.dropna(subset=norms)  # beyond bf16's range there is none
+    how = AS_BFLOAT16 + of_all(found, norms[0], "tensors")
+    rows = [
+        row("relative_norm", root_ratio(*(known[norm] for norm in norms)), "%", how),
+        by_count(found, "sparsity_absolute_1e-5", "absolute"),
+    ]
     moved = tables.matrices(found[found["moved"] > 0])
     for quantity, column, unit, chance, band in MEDIANS:
         ends = {end: median_of(moved, f"{band}_{end}") for end in ("low", "high")} if band else {}
-        how = as_counted(found) if quantity in AS_COUNTED else "of the stored values"
-        aggregation = f"median of moved matrices, {how}{of_all(moved, column, 'matrices')}"
+        counted = as_counted(found) if quantity in AS_COUNTED else "of the stored values"
+        aggregation = f"median of moved matrices, {counted}{of_all(moved, column, 'matrices')}"
         rows.append(row(quantity, median_of(moved, column), unit, aggregation, median_of(moved, chance), **ends))
-    energy, numel = found["delta_norm_bfloat16"] ** 2, float(found["numel"].sum())
-    for block, part in found.groupby("block"):
+    energy, numel = known["delta_norm_bfloat16"] ** 2, float(known["numel"].sum())
+    for block, part in known.groupby("block"):
         share = float(energy[part.index].sum() / energy.sum()) if energy.sum() else None
         parameters = float(part["numel"].sum()) / numel if numel else None
-        rows.append(row(f"energy_share_{block}", share, "%", AS_BFLOAT16, parameters))
+        rows.append(row(f"energy_share_{block}", share, "%", how, parameters))
     return rows
 
 

@@ -12,7 +12,7 @@ STEPS = (
     ("naming", "fingerprint"),
     ("checkpoint.bounded", "checkpoint.formats", "checkpoint.records", "checkpoint.beside", "checkpoint.safetensors",
      "checkpoint.torch_zip", "checkpoint.torch_file", "checkpoint"),
-    ("linalg", "pairing"),
+    ("linalg", "ties", "pairing"),
     ("measures.visibility", "measures.sides", "measures.nulls", "measures.hull", "measures.blind",
      "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),

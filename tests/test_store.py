@@ -6,9 +6,8 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from opdviz import fingerprint
+from opdviz import fingerprint, tables
 from opdviz import store as stores
-from opdviz import tables
 from opdviz.errors import CheckFailed, RequestError
 from opdviz.store import Store
 

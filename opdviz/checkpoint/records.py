@@ -49,11 +49,11 @@ def uncollected(call: Callable) -> Callable:
     and over: that takes longer than making them, and they have no cycles."""
 
     @wraps(call)
-    def resting(*arguments):
+    def resting(*arguments, **options):
         enabled = gc.isenabled()
         gc.disable()
         try:
-            return call(*arguments)
+            return call(*arguments, **options)
         finally:
             if enabled:
                 gc.enable()

@@ -35,6 +35,8 @@ def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]
                 return module.rows(pair, work)
         except MemoryError:  # of the machine, not of the tensor
             raise
+        except ArithmeticError:
+            reason = "values too large or too small to square in float64"
         except LinAlgError:
             reason = "the decomposition did not converge"
         except Exception as error:  # whatever one tensor does must not end a run of thousands, and is said

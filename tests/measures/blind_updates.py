@@ -8,7 +8,6 @@ import numpy as np
 from opdviz.checkpoint.formats import rounded
 from opdviz.linalg import Work
 from opdviz.measures.sides import work_of
-from opdviz.naming import parse
 from opdviz.pairing import Pair
 
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -48,20 +47,21 @@ FORMATS = {
 }
 
 
+SIDES: dict[str, np.ndarray] = {}  # of the pairs in memory, by name and side
+
+
 class MemoryPair(Pair):
     """A pair whose two sides are arrays."""
-
-    sides: dict[str, np.ndarray] = {}
 
     @property
     def base(self) -> np.ndarray:
         """The base."""
-        return self.sides[f"{self.name} base"]
+        return SIDES[f"{self.name} base"]
 
     @property
     def tuned(self) -> np.ndarray:
         """The tuned."""
-        return self.sides[f"{self.name} tuned"]
+        return SIDES[f"{self.name} tuned"]
 
 
 def pair_of(
@@ -69,13 +69,10 @@ def pair_of(
 ) -> Pair:
     """A matrix pair of two arrays, each rounded to the format it is stored in."""
     base_dtype = base_dtype or dtype
-    wide = {"float64": np.float64}
     for side, values, stored in (("base", base, base_dtype), ("tuned", tuned, dtype)):
-        MemoryPair.sides[f"{name} {side}"] = rounded(values.astype(np.float64), stored).astype(
-            wide.get(stored, np.float32)
-        )
-    here = Path()
-    return MemoryPair(name, name, here, here, base.shape, "matrix", base_dtype, dtype, parse(name))
+        kind = np.float64 if stored == "float64" else np.float32
+        SIDES[f"{name} {side}"] = rounded(values.astype(np.float64), stored).astype(kind)
+    return MemoryPair(name, name, Path(), Path(), base.shape, "matrix", base_dtype, dtype)
 
 
 def work_on(base: np.ndarray, tuned: np.ndarray, dtype: str, **more) -> tuple[Pair, Work]:
