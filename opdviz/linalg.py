@@ -132,6 +132,12 @@ class Work:
                 w, t = round_bfloat16(w), round_bfloat16(t)
             yield w, t
 
+    def origins(self):
+        """The base's own values, unrounded, where both sides are finite; in the blocks of `sides`."""
+        blocks = (self.flat_blocks(side) for side in (self.origin, self.base, self.tuned))
+        for own, w, t in zip(*blocks, strict=True):
+            yield own[np.isfinite(w) & np.isfinite(t)] if self.nonfinite else own
+
     def elements(self, precision: str):
         """(base, delta) of all finite coordinates, flat and in blocks."""
         for w, t in self.sides(precision):

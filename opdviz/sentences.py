@@ -17,6 +17,7 @@ SAME = 0.05  # share of the moves that may stand elsewhere for the null to say t
 FEWEST_BINS = 3
 NO_POWER = 0.5  # width of the hull of blind updates from which it decides nothing
 ERRORS = 3.0  # standard deviations of chance from which a claim is made
+FEWEST_MOVES = 100  # visible coordinates below which a few rows that move more than others decide a coverage
 UNDEFINED = 5.0  # pairs that carry a rotation's chance, below which the data do not define the subspace
 
 
@@ -248,14 +249,14 @@ def coverage(rows: pd.DataFrame) -> str:
         if known.empty:
             continue
         value, low, high = (known[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high"))
-        telling = high - low <= NO_POWER
+        telling = (high - low <= NO_POWER) & (known[f"{mask}_visible"] >= FEWEST_MOVES)
         above, below = int(((value > high) & telling).sum()), int(((value < low) & telling).sum())
         text = (
             f"on {label} {above} of {len(known)} matrices hold more of the moves than any blind update could put there"
         )
         text += f" and {below} fewer"
         if blunt := int((~telling).sum()):
-            text += f"; in {blunt} nothing can be told, since blind updates could give almost any share"
+            text += f"; in {blunt} nothing can be told: too few moved, or blind updates could give almost any share"
         words.append(text)
     if not words:
         return "No matrix moved so far that it could be asked."

@@ -173,9 +173,9 @@ def test_blocks_name_their_tower_where_there_is_more_than_one():
     assert sentences.blocks(rows.assign(energy_share=np.nan)) == "Nothing moved."
 
 
-def covered(value, low, high, n=4) -> pd.DataFrame:
+def covered(value, low, high, n=4, visible=5_000) -> pd.DataFrame:
     """Matrices with the same coverage and hull for both masks."""
-    ends = {"coverage": value, "blind_low": low, "blind_high": high}
+    ends = {"coverage": value, "blind_low": low, "blind_high": high, "visible": visible}
     return pd.DataFrame({f"{m}_{e}": [v] * n for m in ("principal", "low_magnitude") for e, v in ends.items()})
 
 
@@ -186,6 +186,7 @@ def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
     )
     blunt = sentences.coverage(covered(0.95, 0.0, 0.9))
     assert "0 of 4 matrices hold more" in blunt and "in 4 nothing can be told" in blunt
+    assert "in 4 nothing can be told: too few moved" in sentences.coverage(covered(0.5, 0.1, 0.4, visible=60))
     assert sentences.coverage(covered(np.nan, np.nan, np.nan)) == "No matrix moved so far that it could be asked."
 
 

@@ -8,7 +8,7 @@ from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
 from opdviz.linalg import Work
 from opdviz.measures.nulls import Census, census, gaussian_share
-from opdviz.measures.visibility import NO_NULLS, PROBES, ZEROS, below, codes, magnitudes, quarters
+from opdviz.measures.visibility import BETWEEN, NO_NULLS, PROBES, ZEROS, below, codes, magnitudes, quarters
 from opdviz.pairing import Pair
 
 NAME = "coordinates"
@@ -54,7 +54,7 @@ def base_histogram(taken: Census, threshold: float) -> list[dict]:
     """Bins of |W| with all, moved, and the coordinates that move under the Gaussian null."""
     at = probe_index(threshold)
     counts = (taken.count, taken.visible[at], taken.gaussian[at] * taken.count)
-    return binned(np.tile(quarters(taken.grid), 2), counts)
+    return binned(np.tile(quarters(taken.scheme), 2), counts)
 
 
 def binned(bins: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[dict]:
@@ -101,8 +101,8 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     if not scale:
         return np.zeros(len(used))
     held = np.flatnonzero(taken.count)
-    sizes = np.tile(magnitudes(taken.grid), 2)[held]
-    steps, group = np.unique(step(sizes, taken.grid), return_inverse=True)
+    sizes = np.tile(magnitudes(taken.scheme), 2)[held]
+    steps, group = np.unique(step(sizes, taken.scheme.removesuffix(BETWEEN)), return_inverse=True)
     weight = np.bincount(group, weights=taken.count[held])
     bins = [edges(int(b)) for b in quarters("float32")[used]]
     low, high = np.array([b["low"] for b in bins]), np.array([b["high"] for b in bins])
@@ -110,11 +110,12 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     with np.errstate(over="ignore"):  # the steps at a zero of a wide format are too small to divide by
         first = np.floor(threshold / u) + 1  # the least number of steps that is beyond the threshold
         reach = [np.maximum(np.ceil(x[None, :] / u), first) * u for x in (low, high)]
-    before = 0.5 if taken.on_grid else 1.0
+    gridded = not taken.scheme.endswith(BETWEEN)
+    before = 0.5 if gridded else 1.0
     beyond = []
     for end in reach:
         start = (end - before * u).ravel()
-        finish = start if taken.on_grid else end.ravel()
+        finish = start if gridded else end.ravel()
         beyond.append(gaussian_share(np.stack([start] * 2), np.stack([finish] * 2), scale).reshape(end.shape))
     return np.where(high > 0, weight @ (beyond[0] - beyond[1]), 0.0)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from opdviz.linalg import BLOCK, MASK_RANK, SHARES, Work, rank_of_share
 from opdviz.measures.hull import SPREAD, blind_range
-from opdviz.measures.nulls import Census, census
-from opdviz.measures.visibility import NO_NULLS, PROBES, SIXTEEN, Ramps, codes, ramps, visible_masks
+from opdviz.measures.nulls import Census, census, classed
+from opdviz.measures.visibility import BETWEEN, NO_NULLS, PROBES, SIXTEEN, Ramps, ramps, visible_masks
 from opdviz.pairing import Pair
 
 NAME = "coverage"
@@ -68,8 +68,8 @@ def class_counts(work: Work, precision: str) -> ClassCounts:
     kind = np.uint16 if size < 1 << 16 else np.uint32
     ids = np.empty(work.base.size, dtype=kind)
     first = 0
-    for w, d in work.elements(precision):
-        part = group[codes(w, taken.grid)].astype(kind)
+    for code, w, d in classed(work, precision, taken.scheme):
+        part = group[code].astype(kind)
         part *= kind(levels * FLAGS)
         part += level_of(np.abs(w), thresholds).astype(kind) * kind(FLAGS)
         for bit, mask in enumerate(visible_masks(w, d)):
@@ -90,7 +90,7 @@ def tally(ids: np.ndarray, size: int) -> np.ndarray:
 
 def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
     """A group number a class, over all probes at once; by probe, P(visible) by group under both nulls, and its ramps."""
-    by_probe = [ramps(taken.grid, *probe, taken.on_grid) for probe in PROBES]
+    by_probe = [ramps(taken.scheme, *probe) for probe in PROBES]
     used = np.flatnonzero(taken.count)
     joint = np.zeros(len(taken.count), dtype=np.int64)
     _, first, inverse = np.unique(
@@ -232,6 +232,6 @@ def hull_of_masks(classes: ClassCounts, masks: list[np.ndarray], bit: int, flags
         return [{"blind_low": None, "blind_high": None}] * len(masks)
     whole = classes.counts.sum(axis=(1, 2)).astype(np.float64)
     inside = np.stack([mask.sum(axis=(1, 2)) for mask in masks])
-    any_order = classes.taken.grid not in SIXTEEN
+    any_order = classes.taken.scheme.removesuffix(BETWEEN) not in SIXTEEN
     low, high = blind_range(classes.edges[bit], whole, inside, visible, any_order=any_order)
     return [{"blind_low": float(a), "blind_high": float(b)} for a, b in zip(low, high, strict=True)]

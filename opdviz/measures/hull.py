@@ -38,7 +38,7 @@ def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
     normal = share + errors * np.sqrt(share * (1 - share) / count)
     quantile = np.where((share > 0) & (share < 1), bdtrik(ndtr(errors), count, share), count * share)
     whole, farther = (np.ceil, np.maximum) if errors > 0 else (np.floor, np.minimum)
-    return np.clip(farther(normal, whole(quantile) / count), 0.0, 1.0)
+    return np.clip(farther(normal, whole(quantile) / count), 0.0, 1.0) + 0.0  # no -0.0 in tables
 
 
 def vertices(edges: Ramps, whole: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

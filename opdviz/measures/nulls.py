@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from opdviz.linalg import Work
 from opdviz.measures.sides import on_grid
-from opdviz.measures.visibility import PROBES, Ramps, codes, magnitudes, ramps, visible_masks
+from opdviz.measures.visibility import BETWEEN, PROBES, Ramps, codes, magnitudes, ramps, scheme_of, visible_masks
 
 SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
 KEPT_BITS = 12  # low bits of a float32 that a size class leaves open: half steps of a 16-bit grid are edges of classes
@@ -26,8 +26,7 @@ FAR = 40.0
 class Census:
     """Counts of a tensor's coordinates by class: all of them, and the visible ones of each probe."""
 
-    grid: str
-    on_grid: bool
+    scheme: str
     numel: int
     count: np.ndarray
     visible: tuple[np.ndarray, ...]
@@ -43,21 +42,25 @@ def census(work: Work, precision: str) -> Census:
 
 def take_census(work: Work, precision: str) -> Census:
     """Count the classes and work out both nulls, probe by probe."""
-    grid = work.grid(precision)
-    size = 2 * len(magnitudes(grid))
+    scheme = scheme_of(work.grid(precision), on_grid=lies_on_grid(work, precision))
+    size = 2 * len(magnitudes(scheme))
     count = np.zeros(size, dtype=np.int64)
     visible = [np.zeros(size, dtype=np.int64) for _ in PROBES]
-    for w, d in work.elements(precision):
-        code = codes(w, grid)
+    for code, w, d in classed(work, precision, scheme):
         count += np.bincount(code, minlength=size)
         for total, mask in zip(visible, visible_masks(w, d), strict=True):
             total += np.bincount(code[mask], minlength=size)
     deltas = work.once(("deltas",), lambda: Deltas.of(work))
-    gridded = lies_on_grid(work, precision)
     nulls = []
     for probe, seen in zip(PROBES, visible, strict=True):
-        nulls.append(null_shares(ramps(grid, *probe, gridded), count, int(seen.sum()), deltas))
-    return Census(grid, gridded, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
+        nulls.append(null_shares(ramps(scheme, *probe), count, int(seen.sum()), deltas))
+    return Census(scheme, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
+
+
+def classed(work: Work, precision: str, scheme: str):
+    """(class, base, delta) of all finite coordinates in blocks; the class is that of the base as it was before any rounding."""
+    for own, (w, d) in zip(work.origins(), work.elements(precision), strict=True):
+        yield codes(own if scheme.endswith(BETWEEN) else w, scheme), w, d
 
 
 def lies_on_grid(work: Work, precision: str) -> bool:

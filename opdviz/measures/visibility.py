@@ -1,9 +1,12 @@
 """When is an update visible? The grid of a number format decides, so the chance levels of coordinates start here.
 
-Coordinates are put in classes by their base value: one class a code (sign and magnitude) for formats of 16 bits, one a
-sign and quarter octave for wider ones. For a class, the chance that an update d shows up after rounding is a ramp in |d|:
-a jump where the base lies on the grid (with ties to even), a straight rise over one grid step where it lies anywhere
-between (a float32 base looked at as bf16). What blind updates show follows from these ramps alone (nulls.py, hull.py).
+Coordinates are put in classes by their base value, in one of three schemes: one class a code (sign and magnitude) where the
+base lies on a grid of 16 bits (`bfloat16`), one a sign and quarter octave where it lies on a finer one (`float32`), and one a
+sign, quarter octave and place between two grid values where it does not lie on the grid that it is seen through
+(`bfloat16 between`). For a class, the chance that an update d shows up after rounding is a ramp in |d|: a jump where the base
+lies on the grid (with ties to even), a straight rise over the width of its places otherwise: a base that was itself trained
+from 16 bits lies nearer to grid values than by chance. What blind updates show follows from these ramps alone (nulls.py,
+hull.py).
 """
 
 from dataclasses import dataclass
@@ -15,19 +18,33 @@ from opdviz.checkpoint.formats import step
 
 PROBES = (("absolute", 0.0), ("absolute", 1e-5), ("relative", 1e-3))
 SIXTEEN = ("bfloat16", "float16")
+BETWEEN = " between"
+PLACES = 32
 SIGN_WIDE = 1 << 10
 ZEROS = -(1 << 20)
 NO_NULLS = "the steps of float8 differ by scale block, so what a blind update would show is not known"
 EDGES = np.array([2.0**23 * (2 ** (j / 4) - 1) for j in (1, 2, 3)])
 
 
-def codes(w: np.ndarray, grid: str) -> np.ndarray:
+def scheme_of(grid: str, *, on_grid: bool) -> str:
+    """The scheme of classes of a base that is seen through a grid."""
+    return grid if on_grid else grid + BETWEEN
+
+
+def codes(w: np.ndarray, scheme: str) -> np.ndarray:
     """The class of each coordinate by its base value, as uint16."""
-    if grid == "float16":
+    if scheme.endswith(BETWEEN):
+        return quarter_codes(w) * np.uint16(PLACES) + places(w, scheme.removesuffix(BETWEEN))
+    if scheme == "float16":
         return w.astype(np.float16).view(np.uint16)
+    if scheme == "bfloat16":
+        return (np.ascontiguousarray(w, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return quarter_codes(w)
+
+
+def quarter_codes(w: np.ndarray) -> np.ndarray:
+    """Sign and quarter octave of each value."""
     bits = np.ascontiguousarray(w, dtype=np.float32).view(np.uint32)
-    if grid == "bfloat16":
-        return (bits >> 16).astype(np.uint16)
     fraction = bits & np.uint32(0x7FFFFF)
     quarter = ((bits >> 23) & np.uint32(0xFF)).astype(np.uint16) * np.uint16(4)
     for edge in EDGES:
@@ -35,23 +52,31 @@ def codes(w: np.ndarray, grid: str) -> np.ndarray:
     return quarter | ((bits >> 31).astype(np.uint16) * np.uint16(SIGN_WIDE))
 
 
+def places(w: np.ndarray, grid: str) -> np.ndarray:
+    """Where each value lies between the grid value below it in size (0) and the next one, in 32 places."""
+    if grid == "bfloat16" and w.dtype == np.float32:  # the low half of the bits, of which the first five count
+        return ((np.ascontiguousarray(w).view(np.uint32) >> 11) & np.uint32(PLACES - 1)).astype(np.uint16)
+    steps = np.abs(w).astype(np.float64) / step(w, grid)
+    return (PLACES * (steps - np.floor(steps))).astype(np.uint16)
+
+
 @lru_cache(maxsize=8)
-def magnitudes(grid: str) -> np.ndarray:
-    """|w| of each unsigned class: exact for 16 bits, the middle of the quarter octave for wider formats; NaN beyond."""
-    if grid == "float16":
+def magnitudes(scheme: str) -> np.ndarray:
+    """|w| of each unsigned class: exact for 16 bits, else the middle of the quarter octave; NaN beyond."""
+    if scheme == "float16":
         return np.arange(1 << 15, dtype=np.uint16).view(np.float16).astype(np.float64)
-    if grid == "bfloat16":
+    if scheme == "bfloat16":
         with np.errstate(invalid="ignore"):
             return (np.arange(1 << 15, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)
     quarter = np.arange(SIGN_WIDE)
-    middle = 2.0 ** (quarter / 4 + 1 / 8 - 127)
-    return np.where(quarter < 4, 0.0, middle)
+    middle = np.where(quarter < 4, 0.0, 2.0 ** (quarter / 4 + 1 / 8 - 127))
+    return np.repeat(middle, PLACES) if scheme.endswith(BETWEEN) else middle
 
 
 @lru_cache(maxsize=8)
-def quarters(grid: str) -> np.ndarray:
+def quarters(scheme: str) -> np.ndarray:
     """The histogram bin of each unsigned class: j of [2^(j/4), 2^((j+1)/4)), or the least integer for zero."""
-    values = magnitudes(grid)
+    values = magnitudes(scheme)
     with np.errstate(divide="ignore", invalid="ignore"):
         bins = np.floor(4 * np.log2(values) + 1e-9)
     return np.where(np.isfinite(bins), bins, ZEROS).astype(np.int64)
@@ -76,13 +101,13 @@ class Ramps:
 
 
 @lru_cache(maxsize=32)
-def ramps(grid: str, probe: str, threshold: float, on_grid: bool) -> Ramps:
-    """When an update is visible, for every class of a format and one probe."""
-    v = magnitudes(grid)
+def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
+    """When an update is visible, for every class of a scheme and one probe."""
+    v, grid = magnitudes(scheme), scheme.removesuffix(BETWEEN)
     with np.errstate(over="ignore", invalid="ignore"):
         upper = v + threshold if probe == "absolute" else v / (1 - threshold)
         lower = v - threshold if probe == "absolute" else v * (1 - threshold)
-        find = (jumps if grid in SIXTEEN else fine_jumps) if on_grid else rises
+        find = rises if scheme != grid else jumps if grid in SIXTEEN else fine_jumps
         outward, inward = find(v, upper, lower, grid)
     positive = np.column_stack([*outward, *inward])
     negative = np.column_stack([*inward, *outward])
@@ -113,10 +138,21 @@ def fine_jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -
 
 
 def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
-    """The same where the base lies anywhere between grid values: j steps are crossed between (j - 1) u and j u."""
+    """The same where the base lies between grid values, by place: the boundary to the next one is half a step from each.
+
+    At a share f of the way the first boundary outwards is 1/2 - f steps away where f < 1/2 and 3/2 - f where it is not, and
+    inwards 1/2 + f and f - 1/2. Every further step is one more.
+    """
     u, never = step(v, grid), np.zeros(len(v))
-    limits = (np.floor(x / u) * u for x in (upper - v, v - lower))
-    return tuple((at, at + u, never) for at in limits)
+    low = np.tile(np.arange(PLACES) / PLACES, len(v) // PLACES)
+    high, past = low + 1 / PLACES, low >= 0.5
+    outward = np.where(past, 1.5, 0.5) - np.stack([high, low])
+    inward = np.where(past, -0.5, 0.5) + np.stack([low, high])
+    whole = (np.floor(x / u) for x in (upper - v, v - lower))
+    return tuple(
+        ((steps + near) * u, (steps + far) * u, never)
+        for steps, (near, far) in zip(whole, (outward, inward), strict=True)
+    )
 
 
 def visible_masks(w: np.ndarray, d: np.ndarray) -> list[np.ndarray]:

@@ -247,9 +247,9 @@ def steps(run: Run, state: dict) -> View:
     one = float(coarse.loc[coarse["steps"] == "1", "share"].sum())
     moved = 1.0 - float(coarse.loc[coarse["steps"] == "0", "share"].sum())
     form = sentences.counted_in(run.summary("by_tensor")).removeprefix("As ")
-    reading = f"Of the coordinates that moved, {percent(one / moved)} moved by a single step of {form}."
-    if moved <= 0:
-        reading = "No coordinate moved."
+    reading = "No coordinate moved."
+    if moved > 0:
+        reading = f"Of the coordinates that moved, {percent(min(one / moved, 1.0))} moved by a single step of {form}."
     return view(title, reading, coordinates.step_bars(rows), rows, ("steps",))
 
 

@@ -38,12 +38,14 @@ BLIND: dict[str, Draw] = {
     "row-scaled": row_scaled,
     "spikes": spikes,
 }
-# stored dtype, and the grid that the base's values lie on
+# how the tuned and the base are stored, and the grid that the base's values lie on
 FORMATS = {
-    "bf16": ("bfloat16", "bfloat16"),
-    "fp16": ("float16", "float16"),
-    "fp32 on the bf16 grid": ("float32", "bfloat16"),
-    "fp32": ("float32", "float32"),
+    "bf16": ("bfloat16", "bfloat16", "bfloat16"),
+    "fp16": ("float16", "float16", "float16"),
+    "fp32 on the bf16 grid": ("float32", "float32", "bfloat16"),
+    "fp32": ("float32", "float32", "float32"),
+    "fp32 near the bf16 grid": ("float32", "float32", "near"),
+    "fp32 near it, saved as bf16": ("bfloat16", "float32", "near"),
 }
 
 

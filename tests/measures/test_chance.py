@@ -15,32 +15,36 @@ from opdviz.measures import blind, coverage, geometry, spectrum
 from opdviz.measures.hull import hull_at
 from opdviz.measures.nulls import Deltas, Sizes
 from opdviz.measures.visibility import PROBES, ramps
+from opdviz.sentences import FEWEST_MOVES
 from tests import oracle
 from tests.measures.blind_updates import BLIND, FORMATS, scale_for, work_on
 
 SHAPES = ((160, 120), (96, 200), (130, 130))
-DENSITIES = (0.001, 0.02, 0.2, 0.8)
+DENSITIES = (0.006, 0.02, 0.2, 0.8)
 
 
 def base_of(rng: np.random.Generator, shape: tuple[int, int], grid: str) -> np.ndarray:
-    """Weights of unequal size, on a grid."""
-    return rounded(0.02 * rng.standard_normal(shape) * np.exp(0.3 * rng.standard_normal((shape[0], 1))), grid)
+    """Weights of unequal size, on a grid, or a little off it as training in float32 from a bf16 checkpoint leaves them."""
+    weights = 0.02 * rng.standard_normal(shape) * np.exp(0.3 * rng.standard_normal((shape[0], 1)))
+    if grid == "near":
+        return rounded(weights, "bfloat16") * (1 + 1e-3 * rng.random(shape))
+    return rounded(weights, grid)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", BLIND)
 def test_a_blind_update_lies_in_the_hull_of_all_blind_updates(name, form):
     """Every mask, share, probe and precision; the two typical updates promise less, and for Gaussian noise keep it."""
-    dtype, grid = FORMATS[form]
+    dtype, base_dtype, grid = FORMATS[form]
     checked = typical = 0
     for at, (density, shape) in enumerate(zip(DENSITIES, itertools.cycle(SHAPES), strict=False)):
         rng = np.random.default_rng([at, len(name), len(form)])
         base = base_of(rng, shape, grid)
         update = BLIND[name](rng, shape)
         tuned = base + scale_for(density, base, update, "bfloat16" if dtype == "float32" else dtype) * update
-        pair, work = work_on(base, tuned, dtype)
+        pair, work = work_on(base, tuned, dtype, base_dtype=base_dtype)
         for row in coverage.rows(pair, work)["coverage"]:
-            if row["coverage"] is None:
+            if row["coverage"] is None or row["visible"] < FEWEST_MOVES:
                 continue
             checked += 1
             inside = row["blind_low"] - 1e-9 <= row["coverage"] <= row["blind_high"] + 1e-9
@@ -100,7 +104,7 @@ def test_counting_deltas_by_size_is_exact_for_sixteen_bit_formats(dtype):
     one_by_one, counted = Deltas(d.size, sides), Deltas.counted(np.array_split(d, 7))
     assert len(counted.sides[0].values) < len(sides[0].values) / 10
     for probe in PROBES:
-        edges = ramps(dtype, *probe, True)
+        edges = ramps(dtype, *probe)
         np.testing.assert_allclose(counted.visible_share(edges), one_by_one.visible_share(edges), atol=1e-12)
 
 
@@ -111,7 +115,7 @@ def test_counting_deltas_by_size_is_close_for_wide_formats():
     sides = (Sizes.each(ordered[ordered > 0]), Sizes.each(-ordered[ordered < 0][::-1]))
     one_by_one, counted = Deltas(d.size, sides), Deltas.counted([d])
     for probe in PROBES:
-        edges = ramps("bfloat16", *probe, False)
+        edges = ramps("bfloat16 between", *probe)
         np.testing.assert_allclose(counted.visible_share(edges), one_by_one.visible_share(edges), atol=2e-4)
 
 
@@ -254,19 +258,19 @@ def test_the_spectrum_of_noise_is_its_curve(shape):
 @pytest.mark.parametrize("form", FORMATS)
 def test_both_typical_nulls_are_what_sampling_them_gives(form):
     """Twelve draws of each null of a t-distributed update: permuted deltas, and noise with as many visible moves."""
-    dtype, grid = FORMATS[form]
+    dtype, base_dtype, grid = FORMATS[form]
     rng = np.random.default_rng(8)
     base = base_of(rng, (150, 120), grid)
-    pair, work = work_on(base, base + 2e-5 * rng.standard_t(3, base.shape), dtype)
+    pair, work = work_on(base, base + 2e-5 * rng.standard_t(3, base.shape), dtype, base_dtype=base_dtype)
     precision = pair.precisions[-1]
     seen_through = work.grid(precision)
     rows = [r for r in coverage.rows(pair, work)["coverage"]
             if (r["precision"], r["threshold"], r["share"], r["mask"]) == (precision, 0.0, 0.1, "low_magnitude")]  # fmt: skip
-    w = rounded(work.base.astype(np.float64), seen_through)
+    w, own = rounded(work.base.astype(np.float64), seen_through), work.origin.astype(np.float64)
     mask = oracle.mask_weights(-np.abs(w), 0.1)
     d = work.tuned.astype(np.float64) - work.base
     coverages = []
     for seed in range(12):
-        visible = oracle.permuted(work.base, d, seen_through, seed) != w
+        visible = oracle.permuted(own, d, seen_through, seed) != w
         coverages.append(mask[visible].sum() / visible.sum())
     assert rows[0]["null_low"] - np.std(coverages) <= np.mean(coverages) <= rows[0]["null_high"] + np.std(coverages)
