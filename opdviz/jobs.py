@@ -15,11 +15,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from opdviz import fingerprint
+from opdviz import files, fingerprint
 from opdviz.errors import RequestError
 from opdviz.store import Store, running, write
 
 KEPT_LOG = 8_000
+PARTS = ("request.json", "status.json", "log.txt", "pid", "cancel")
+STATES = ("running", "done", "failed", "cancelled")
+TEXTS = ("base", "tuned", "name", "state", "phase", "current", "message", "key")
+NUMBERS = ("time", "started", "share", "left", "pairs", "pairs_done", "pid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,20 @@ class Job:
     @property
     def share(self) -> float:
         """How much of the run is done, between 0 and 1."""
-        return float(self.status.get("share", 0.0))
+        return min(1.0, max(0.0, float(self.status.get("share", 0.0))))
 
     @property
     def message(self) -> str:
         """Why it failed, in one line."""
-        return str(self.status.get("message") or "the process ended without a word; the log may say why")
+        damaged = "" if self.request else "request.json is missing or damaged; start it again from the two checkpoints"
+        return self.status.get("message") or damaged or "the process ended without a word; the log may say why"
 
     def log(self) -> str:
         """The end of the job's log."""
         try:
-            return (self.folder / "log.txt").read_text(errors="replace")[-KEPT_LOG:]
+            with os.fdopen(files.opened(self.folder / "log.txt"), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - KEPT_LOG))
+                return file.read(KEPT_LOG).decode(errors="replace")
         except OSError:
             return ""
 
@@ -62,9 +69,11 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
         MachineError: the job's folder cannot be written.
     """
     folder = store.root / "jobs" / job_id(base, tuned)
+    for part in (*PARTS, "lock"):
+        files.clear_for_file(folder / part)
     request = {"base": str(base), "tuned": str(tuned), "name": name, "time": time.time()}
     write(folder / "request.json", json.dumps(request).encode())
-    with open(folder / "lock", "w") as lock:
+    with os.fdopen(files.opened(folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -97,28 +106,29 @@ def reap(process: subprocess.Popen) -> None:
 
 def load(folder: Path) -> Job:
     """A job as its folder tells; a job whose process is gone without a last word has failed."""
-    request, status = (read_json(folder / f"{part}.json") for part in ("request", "status"))
+    request, status = read_facts(folder / "request.json"), read_facts(folder / "status.json")
     state = status.get("state", "failed")
     alive = running(folder)
     if state == "running" and not alive:
-        state = read_json(folder / "status.json").get("state", "failed")  # it may just have ended
+        state = read_facts(folder / "status.json").get("state", "failed")  # it may just have ended
         stopped = "cancelled" if (folder / "cancel").exists() else "failed"
         state = stopped if state == "running" else state
     return Job(folder.name, folder, request, status, "running" if alive else state)
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object; empty where it cannot be read."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def read_facts(path: Path) -> dict:
+    """What a job's file says, as far as it is of the right type; empty where it cannot be read."""
+    value = files.json_value(path)
+    known = value if isinstance(value, dict) else {}
+    texts = {k: v for k, v in known.items() if k in TEXTS and isinstance(v, str)}
+    if texts.get("state") not in STATES:
+        texts.pop("state", None)
+    return texts | {k: v for k, v in known.items() if k in NUMBERS and type(v) in (int, float)}
 
 
 def all_jobs(store: Store) -> list[Job]:
     """Every job of the cache, newest first."""
-    found = [load(path.parent) for path in (store.root / "jobs").glob("*/request.json")]
+    found = [load(path.parent) for path in sorted((store.root / "jobs").glob("*/request.json"))]
     return sorted(found, key=lambda job: -float(job.request.get("time", 0.0)))
 
 
@@ -132,6 +142,19 @@ def cancel(job: Job) -> None:
         raise RequestError(f"cancel({job.id}): it is not running.")
     (job.folder / "cancel").touch()
     try:
-        os.kill(int((job.folder / "pid").read_text()), signal.SIGTERM)
+        os.kill(process_id(job.folder), signal.SIGTERM)
     except (OSError, ValueError):
         return
+
+
+def process_id(folder: Path) -> int:
+    """The process of a job.
+
+    Raises
+        OSError: no file says it.
+        ValueError: the file says something else; 0 and -1 would mean whole groups of processes.
+    """
+    number = int(files.contents(folder / "pid", most=20))
+    if number <= 1:
+        raise ValueError(number)
+    return number
