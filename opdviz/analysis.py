@@ -16,29 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from opdviz import checkpoint, fingerprint, keeping, pairing
+from opdviz import checkpoint, files, fingerprint, keeping, pairing
 from opdviz.checkpoint import Checkpoint
+from opdviz.columns import PAIRING, PAIRING_TABLES, PAIRS, typed
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.estimate import cost
+from opdviz.manifests import FORMAT, outdated
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
 from opdviz.measures.sides import work_of
 from opdviz.pairing import Matching, Pair
-from opdviz.store import (
-    FORMAT,
-    Store,
-    encode_part,
-    lock,
-    outdated,
-    running,
-    sweep,
-    typed,
-)
+from opdviz.store import Store, encode_part, lock, running, sweep
 
 SETTINGS = {"seed": 0, "precision": "float64"}
-PAIRING_TABLES = {
-    "unmatched": ("side", "name", "shape", "reason"),
-    "rewrites": ("name", "tuned_name", "rule", "detail"),
-}
 PLAIN = {
     "model",
     "models",
@@ -94,8 +83,8 @@ def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None,
     """Match the checkpoints and read their files once for the fingerprints that make the key."""
     matching = pairing.match(base, tuned, look=True)
     memory_ = fingerprint.Memory(store.root / "fingerprints.json")
-    files = [*base.files, *tuned.files]
-    progress = Progress("reading the files", sum(f.stat().st_size for f in files))
+    size = sum(f.stat().st_size for f in (*base.files, *tuned.files))
+    progress = Progress("reading the files", size)
 
     def advance(count: int) -> None:
         progress.done += count
@@ -106,6 +95,7 @@ def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None,
         for side, opened in (("base", base), ("tuned", tuned))
     }
     try:
+        files.clear_for_file(memory_.path)
         memory_.save()
     except OSError as error:
         raise MachineError(f"write({memory_.path.name}): {error.strerror}; make room and run it again.") from None
@@ -142,7 +132,8 @@ def label(path: Path) -> str:
     >>> label(Path("runs/opd/checkpoint-100")), label(Path("org/my-model/model"))
     ('opd/checkpoint-100', 'my-model')
     """
-    parts = [p for p in path.resolve().parts[1:] if p]
+    path = Path(str(path.resolve()).encode("utf-8", "replace").decode())  # a path may be no UTF-8, a name is
+    parts = [p for p in path.parts[1:] if p]
     if path.suffix in checkpoint.ENDINGS and len(parts) > 1:
         parts = parts[:-1] if path.stem in ("model", "pytorch_model") else [*parts[:-1], path.stem]
     while len(parts) > 1 and parts[-1].lower() in PLAIN:
@@ -205,6 +196,7 @@ def failure_noted(key: str, store: Store) -> Iterator[None]:
 def start_manifest(comparison: Comparison, store: Store) -> dict:
     """The manifest to start from: what is kept, current and undamaged stays, the rest is deleted."""
     matching, key = comparison.matching, comparison.key
+    names = [p.name for p in matching.pairs]
     known = store.manifest(key).get("name")  # given by somebody, here or by `rename`
     manifest = {
         "format": FORMAT,
@@ -220,10 +212,12 @@ def start_manifest(comparison: Comparison, store: Store) -> dict:
         "heads": pairing.head_counts(matching.base.config),
         "notes": matching.base.notes + matching.tuned.notes + matching.contradictions,
         "same": comparison.prints["base"] == comparison.prints["tuned"],
-    } | keeping.kept(store, key)
+    } | keeping.kept(store, key, names)
     for table, columns in PAIRING_TABLES.items():
         rows = typed(table, columns, getattr(matching, table))
-        keeping.write_table(store, manifest, f"{table}.pairing.parquet", rows)
+        keeping.write_table(store, manifest, f"{table}.{PAIRING}.parquet", rows)
+    listed = typed(PAIRS, ("name",), [{"name": name} for name in sorted(names)])
+    keeping.write_table(store, manifest, f"{PAIRS}.{PAIRING}.parquet", listed)
     store.write_manifest(key, manifest)
     keeping.delete_others(store, manifest)
     return manifest
@@ -274,7 +268,7 @@ def run(pairs, measures, executor: Executor, *, keeper: keeping.Keeper, listener
 def looked_at(pending: list, folder: Path) -> int:
     """The position of the pair that someone is looking at, named in the file `focus`; the first otherwise."""
     try:
-        name = (folder / "focus").read_text()
+        name = files.contents(folder / "focus").decode(errors="replace")
     except OSError:
         return 0
     return next((i for i, (pair, _) in enumerate(pending) if pair.name == name), 0)

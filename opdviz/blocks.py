@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from opdviz import checkpoint, fingerprint, pairing
+from opdviz import files, pairing, sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Pair
 from opdviz.store import Store, block_path, write
@@ -20,9 +20,7 @@ def keep_block(store: Store, key: str, name: str, row: int, column: int, size: i
     Raises
         RequestError: the checkpoints are gone or changed, no such tensor, or a block outside of it.
     """
-    manifest = store.manifest(key)
-    sides = [checkpoint.open(unchanged(store, manifest, side)) for side in ("base", "tuned")]
-    pair = next((p for p in pairing.match(*sides, look=True).pairs if p.name == name), None)
+    pair = next((p for p in sources.reopen(store, key, "block").pairs if p.name == name), None)
     if pair is None:
         raise RequestError(f"block({one_line(name, limit=80)}): no such tensor in this comparison.")
     rows, columns = pair.shape if len(pair.shape) == 2 else (1, pair.numel)
@@ -37,19 +35,8 @@ def keep_block(store: Store, key: str, name: str, row: int, column: int, size: i
     buffer = io.BytesIO()
     frame.assign(base=base.ravel(), tuned=tuned.ravel()).to_parquet(buffer, index=False)
     path = block_path(store.folder(key), name, row, column, size)
+    files.clear_for_file(path)
     write(path, buffer.getvalue())
-    return path
-
-
-def unchanged(store: Store, manifest: dict, side: str) -> Path:
-    """A side's path, if its files are still those that were compared."""
-    facts = manifest.get(side, {})
-    path = Path(facts.get("path", ""))
-    if not facts or not path.exists():
-        raise RequestError(f"block: the {side} checkpoint is not on this machine any more ({one_line(path)}).")
-    memory = fingerprint.Memory(store.root / "fingerprints.json")
-    if [memory.fingerprint(file) for file in checkpoint.open(path).files] != facts["fingerprints"]:
-        raise RequestError(f"block: the {side} checkpoint changed since it was compared ({one_line(path)}).")
     return path
 
 

@@ -11,7 +11,9 @@ import os
 import time
 from collections.abc import Callable
 
+from opdviz import files
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
+from opdviz.faults import Fault
 from opdviz.store import Store, write
 
 LONGEST_CAPTION = 4_000
@@ -31,23 +33,19 @@ def read(store: Store, key: str) -> dict:
         CheckFailed: the file is damaged; it is left as it is.
     """
     path = store.folder(key) / "board.json"
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists() and not path.is_symlink():
         return {name: [] for name in EMPTY}
-    except (OSError, ValueError):
-        found = None
-    if not sound(found):
+    if not sound(found := files.json_value(path)):
         raise CheckFailed(f"{key}: board.json is damaged; mend it, or move it away to start an empty board.")
     return found
 
 
-def check(store: Store, key: str) -> list[str]:
+def check(store: Store, key: str) -> list[Fault]:
     """What is wrong with a comparison's board."""
     try:
         read(store, key)
     except CheckFailed as fault:
-        return [str(fault)]
+        return [Fault("board", "board.json", str(fault))]
     return []
 
 
@@ -56,14 +54,17 @@ def sound(found: object) -> bool:
     if not isinstance(found, dict):
         return False
     lists = [(found.get(name), fields) for name, fields in FIELDS.items()]
-    if not all(
-        isinstance(rows, list)
-        and all(isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in fields.items()) for row in rows)
-        for rows, fields in lists
-    ):
+    if not all(isinstance(rows, list) and all(fitting(row, fields) for row in rows) for rows, fields in lists):
         return False
     ids = [row["id"] for rows, _ in lists for row in rows]
     return len(set(ids)) == len(ids) and all(0 <= note["time"] < LATEST for note in found["notes"])
+
+
+def fitting(row: object, fields: dict) -> bool:
+    """Whether a pin or a note has its fields, each of its type."""
+    return isinstance(row, dict) and all(
+        isinstance(row.get(k), kind) and not isinstance(row[k], bool) for k, kind in fields.items()
+    )
 
 
 def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
@@ -78,14 +79,14 @@ def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
     if not folder.is_dir():
         raise RequestError(f"board({key[:12]}): this comparison is gone from the cache.")
     try:
-        with open(folder / "board.lock", "w") as lock:
+        with os.fdopen(files.opened(folder / "board.lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             found = read(store, key)
             how(found)
             write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise MachineError(
-            f"board({key[:12]}): {error.strerror}; nothing was changed. Make the cache writable."
+            f"board({key[:12]}): board.lock: {error.strerror}; nothing was changed. Make the cache writable."
         ) from None
 
 

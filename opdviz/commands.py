@@ -128,10 +128,10 @@ def list_(options: argparse.Namespace) -> None:
         return
     if not rows:
         print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
-    for key in sorted(set(store_of(options).folders()) - {row["key"] for row in rows}):
-        print(f"{key}  damaged: its manifest cannot be read; compare the pair again, or `opdviz forget {key}`.")
+    for key in map(one_line, store_of(options).damaged()):
+        print(f"{key}  damaged: manifest.json cannot be read; compare the pair again, or `opdviz forget {key}`.")
     for row in rows:
-        size, share = f"{row['bytes'] / 1e6:.1f} MB", f"{row['done_share']:4.0%} {row['pairs'] or 0:6,} pairs"
+        size, share = f"{row['bytes'] / 1e6:.1f} MB", f"{row['done_share']:4.0%} {row['pairs']:6,} pairs"
         print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {one_line(row['name'])}")
 
 
@@ -198,31 +198,19 @@ def headline(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """`opdviz verify`."""
-    from opdviz import board
-    from opdviz import store as stores
-    from opdviz.fingerprint import of_file
+    from opdviz import board, faults, sources, summaries
 
     store = store_of(options)
     keys = store.folders() if options.key is None else [store.resolve(options.key)]
-    faults = [fault for key in keys for fault in (*stores.check(store, key), *board.check(store, key))]
-    if options.content:
-        from opdviz import checkpoint
-
-        for key in keys:
-            for side in ("base", "tuned"):
-                facts = store.manifest(key).get(side, {})
-                if not Path(facts.get("path", "")).exists() or "path" not in facts:
-                    faults.append(f"{key}: the {side} checkpoint is not on this machine")
-                    continue
-                files = checkpoint.open(facts["path"]).files
-                if not all(
-                    f.resolve().name in facts["fingerprints"] or of_file(f) in facts["fingerprints"] for f in files
-                ):
-                    faults.append(f"{key}: the {side} checkpoint is no longer the one that was compared")
-    for fault in faults:
-        print(fault)
-    if faults:
-        raise CheckFailed(f"verify: {len(faults)} faults; `opdviz compare` recomputes what is damaged.")
+    found = [] if options.key is not None else list(map(str, faults.between(store)))
+    for key in keys:
+        found += map(str, [*faults.check(store, key), *summaries.check(store, key), *board.check(store, key)])
+        if options.content and store.manifest(key):
+            found += [f"{key}: {sentence}" for sentence in sources.changes(store, key, fresh=True)]
+    for sentence in found:
+        print(one_line(sentence, limit=600))
+    if found:
+        raise CheckFailed(f"verify: {len(found)} faults; `opdviz compare` recomputes what is damaged.")
     print(f"{len(keys)} comparisons, no fault.")
 
 
@@ -234,7 +222,7 @@ def rename(options: argparse.Namespace) -> None:
     key = store.resolve(options.key)
     name = checked_name(options.name)
     with lock(store.folder(key)):  # a run that goes on would write its own manifest over this one
-        store.write_manifest(key, store.manifest(key) | {"name": name})
+        store.write_manifest(key, store.sound_manifest(key) | {"name": name})
 
 
 def forget(options: argparse.Namespace) -> None:

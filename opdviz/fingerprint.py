@@ -1,5 +1,6 @@
 """The identity of a checkpoint file: the XXH3-128 of its bytes, remembered by path, size and modification time."""
 
+import hashlib
 import json
 import os
 import re
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import xxhash
 
+from opdviz import files
+
 CHUNK = 1 << 22
+DIGEST = re.compile(r"^[0-9a-f]{32}$")
 SHA256_NAME = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -41,24 +45,34 @@ def of_contents(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def afresh(file: Path) -> str:
+    """A file's fingerprint from its bytes as they are now: of a hub's blob the SHA-256 that its name should be."""
+    real = file.resolve()
+    if not is_blob(real):
+        return of_file(real)
+    with open(real, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_blob(real: Path) -> bool:
+    """Whether a file lies in a hub's cache under the name of its SHA-256."""
+    return bool(SHA256_NAME.match(real.name)) and real.parent.name == "blobs"
+
+
 class Memory:
     """Fingerprints already taken, kept in one JSON file; an entry holds while path, size and mtime are the same."""
 
     def __init__(self, path: Path):
         self.path = path
         self.known: dict[str, str] = {}
-        if path.is_file():
-            try:
-                known = json.loads(path.read_text())
-            except (OSError, ValueError, RecursionError):  # a memory can always be made again
-                known = {}
-            if isinstance(known, dict):
-                self.known = {k: v for k, v in known.items() if isinstance(v, str)}
+        known = files.json_value(path)  # one that cannot be read is made again
+        if isinstance(known, dict):
+            self.known = {k: v for k, v in known.items() if isinstance(v, str) and DIGEST.match(v)}
 
     def fingerprint(self, file: Path, advance: Callable[[int], None] = lambda n: None) -> str:
         """The file's fingerprint: a hub blob's own SHA-256 name, a remembered digest, or a fresh reading."""
         real = file.resolve()
-        if SHA256_NAME.match(real.name) and real.parent.name == "blobs":
+        if is_blob(real):
             return real.name
         state = real.stat()
         entry = f"{real}|{state.st_size}|{state.st_mtime_ns}"

@@ -7,25 +7,17 @@ between, every pair is read once.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 import pyarrow as pa
 
-from opdviz import fingerprint
+from opdviz import faults, files, fingerprint
+from opdviz.columns import PAIRS, group_of, typed
+from opdviz.manifests import outdated
 from opdviz.measures import MEASURES, measure_id
-from opdviz.store import (
-    PAIRS,
-    Store,
-    bundled_pairs,
-    check,
-    decode_part,
-    encoded,
-    group_of,
-    part_path,
-    read_compacted,
-    typed,
-    write,
-)
+from opdviz.parquet import encoded
+from opdviz.store import Store, bundled_pairs, decode_part, part_path, read_compacted, write
 
 BUNDLE = 512
 
@@ -129,12 +121,18 @@ def rows_of(parts: dict[str, dict], table: str, columns: tuple[str, ...]) -> pa.
     return typed(table, columns, [row for part in parts.values() for row in part["tables"].get(table, [])])
 
 
-def kept(store: Store, key: str) -> dict:
+def kept(store: Store, key: str, names: Iterable[str]) -> dict:
     """What of an old manifest stays: `compacted`, `bundled` and `tables` that are current and undamaged. Parts and files of
-    anything else can go."""
-    old = store.manifest(key)
+    anything else can go, and what is damaged goes at once: nothing could be renamed over a folder in a file's place.
+
+    `names` are those of the pairs.
+    """
+    old, found = store.manifest(key), faults.check(store, key, names)
+    if outdated(old):
+        old = {}
+    faults.clear(store, key, found)
     current = {measure_id(m): m.NAME for m in MEASURES}
-    damaged = {group_of(fault.split("tables/")[1].split()[0]) for fault in check(store, key) if "tables/" in fault}
+    damaged = {group_of(Path(fault.file).name) for fault in found if fault.kind == "table"}
     compacted = {of for of in old.get("compacted", []) if of in current and (current[of],) not in damaged}
     bundled = {
         of: {number: count for number, count in counts.items() if (current[of], number) not in damaged}
@@ -151,8 +149,8 @@ def delete_others(store: Store, manifest: dict) -> None:
     folder = store.folder(manifest["key"])
     for path in (folder / "tables").glob("*.parquet"):
         if path.name not in manifest["tables"]:
-            path.unlink()
+            files.clear(path)
     open_ = {measure_id(m) for m in MEASURES} - set(manifest["compacted"])
     for part in (folder / "parts").glob("*.json"):
         if "@".join(part.name.split(".")[1:3]) not in open_:
-            part.unlink()
+            files.clear(part)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from opdviz import checkpoint, fingerprint, pairing
+from opdviz import checkpoint, fingerprint, pairing, sources
 from opdviz.checkpoint import safetensors
 from opdviz.checkpoint.formats import FORMATS, round_bfloat16
 from opdviz.checkpoint.records import TensorInfo
@@ -175,19 +175,11 @@ def matching_of_comparison(store: Store, key: str) -> Matching:
     """The checkpoints of a comparison, matched, after a look whether they are still what was compared.
 
     Raises
-        RequestError: they are gone or others by now, or the comparison is damaged.
+        RequestError: they are gone or others by now.
+        CheckFailed: the comparison's manifest is damaged.
     """
-    manifest, memory = store.manifest(key), fingerprint.Memory(store.root / "fingerprints.json")
-    if not manifest:
-        raise RequestError(f"{key}: its manifest is damaged; compare the pair again.")
-    matching = matching_of(manifest["base"]["path"], manifest["tuned"]["path"])
-    for name, side in (("base", matching.base), ("tuned", matching.tuned)):
-        if [memory.fingerprint(f) for f in side.files] != manifest[name].get("fingerprints"):
-            raise RequestError(
-                f"{one_line(manifest['name'], limit=60)}: the {name} at {one_line(side.path)} is no longer what was compared; "
-                "compare the pair again."
-            )
-    return matching
+    name = store.manifest(key).get("name", key)
+    return sources.reopen(store, key, one_line(name, limit=60))
 
 
 def prints(side: checkpoint.Checkpoint) -> list[str]:

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,25 +29,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from opdviz import fingerprint
+from opdviz import columns, files, fingerprint, manifests, parquet
+from opdviz.columns import PAIRS, typed
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
+from opdviz.manifests import outdated
 
-FORMAT = 2  # of what is stored: tables of an earlier one are computed again, names and boards stay
 TEMPORARY = ".tmp"
 LONGEST_NAME = 200
-PAIRS = "pairs"  # the table of a bundle that says whose parts it holds
-ROW_GROUP = 1 << 15  # rows of one tensor stand in one or two groups: reading it skips the rest
 KEY = re.compile(r"^[0-9a-f]{16}$")
-TEXT = {
-    "name", "tuned_name", "tower", "block", "module", "shape", "base_dtype", "tuned_dtype", "kind", "precision", "probe",
-    "steps", "matrix", "method", "side", "row_bin", "column_bin", "mask", "of", "axis", "token", "measure", "reason",
-    "rule", "detail", "verdict",
-}  # fmt: skip
-WHOLE = {
-    "layer", "expert", "rows", "columns", "numel", "nonfinite", "untouched_rows", "decayed_rows", "unchanged", "off_grid",
-    "count",
-    "index", "rank", "rank_50", "rank_90", "rank_99", "k", "visible", "bin", "row",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,8 +56,12 @@ class Store:
 
     def keys(self) -> list[str]:
         """The keys of all comparisons with a sound manifest, newest first."""
-        found = sorted(self.comparisons.glob("*/manifest.json"), key=lambda p: -p.stat().st_mtime_ns)
-        return [p.parent.name for p in found if self.manifest(p.parent.name)]
+        times = {key: parquet.state(self.folder(key) / "manifest.json")[-1:] for key in self.folders()}
+        return [key for key in sorted(times, key=times.get, reverse=True) if self.manifest(key)]
+
+    def damaged(self) -> list[str]:
+        """The folders of comparisons whose manifest is lost or damaged; one whose run is just starting is not."""
+        return [key for key in self.folders() if not self.manifest(key) and not running(self.folder(key))]
 
     def folders(self) -> list[str]:
         """Every folder of comparisons, also those whose manifest is lost."""
@@ -86,19 +79,30 @@ class Store:
         if word in self.folders() or named or len(fitting) == 1:
             return word if word in self.folders() else (named or fitting)[0]
         known = ", ".join(one_line(self.manifest(k).get("name", k), limit=40) for k in keys[:6]) or "none yet"
+        known += "".join(f"; {one_line(k, limit=40)}: manifest.json is missing or damaged" for k in self.damaged()[:3])
         what = f"fits {len(fitting)} comparisons" if fitting else "is no comparison in the cache"
         raise RequestError(f"{one_line(word, limit=60)!r} {what}; there are: {known}. `opdviz list` shows them.")
 
     def manifest(self, key: str) -> dict:
         """A comparison's manifest; empty where it cannot be read."""
-        try:
-            found = json.loads((self.folder(key) / "manifest.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if sound(found) else {}
+        manifest = files.json_value(self.folder(key) / "manifest.json")
+        return manifest if manifests.sound(manifest, key) else {}
+
+    def sound_manifest(self, key: str) -> dict:
+        """A comparison's manifest.
+
+        Raises
+            CheckFailed: it is missing or damaged.
+        """
+        if manifest := self.manifest(key):
+            return manifest
+        raise CheckFailed(
+            f"{one_line(key, limit=40)}: manifest.json is missing or damaged; compare the pair again, which recomputes it."
+        )
 
     def write_manifest(self, key: str, manifest: dict) -> None:
         """Replace a comparison's manifest."""
+        files.clear_for_file(self.folder(key) / "manifest.json")
         write(self.folder(key) / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
 
     def size(self, key: str) -> int:
@@ -111,12 +115,6 @@ class Store:
             shutil.rmtree(self.folder(key))
 
 
-KINDS = {
-    "name": str, "pairs": int, "parameters": int, "measures": int, "compacted": list, "tables": dict, "dtypes": list,
-    "base": dict, "tuned": dict,
-}  # fmt: skip
-
-
 def checked_name(name: str) -> str:
     """A comparison's name, if it can be typed and read on one line.
 
@@ -127,25 +125,6 @@ def checked_name(name: str) -> str:
         found = one_line(ascii(name), limit=60)
         raise RequestError(f"name {found}: expected 1 to {LONGEST_NAME} printable characters that are not a key's.")
     return name
-
-
-def sound(found: object) -> bool:
-    """Whether a manifest has everything that commands and pages rely on; one that has not is damaged."""
-    if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in KINDS.items()):
-        return False
-    if not isinstance(bundled := found.get("bundled", {}), dict) or not all(map(counts_of_bundles, bundled.values())):
-        return False
-    return all(isinstance(found[side].get(k), str) for side in ("base", "tuned") for k in ("path", "label"))
-
-
-def outdated(manifest: dict) -> bool:
-    """Whether a comparison was measured by an earlier version, whose tables mean other things."""
-    return bool(manifest) and manifest.get("format") != FORMAT
-
-
-def counts_of_bundles(found: object) -> bool:
-    """Whether this says how many pairs each numbered bundle has."""
-    return isinstance(found, dict) and all(n.isdecimal() and type(count) is int for n, count in found.items())
 
 
 def write(path: Path, data: bytes) -> None:
@@ -175,7 +154,8 @@ def lock(folder: Path) -> Iterator[None]:
         RequestError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    files.clear_for_file(folder / "lock")
+    with os.fdopen(files.opened(folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -188,12 +168,14 @@ def lock(folder: Path) -> Iterator[None]:
 def running(folder: Path) -> bool:
     """Whether a living process holds a folder: a comparison that is written, or a job."""
     try:
-        with open(folder / "lock") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        descriptor = files.opened(folder / "lock")
+    except OSError:  # not there, or nothing that a process of ours could hold
         return False
-    except OSError:
-        return True
+    with os.fdopen(descriptor) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 
@@ -219,45 +201,34 @@ def encode_part(name: str, tables: dict[str, list[dict]]) -> bytes:
 
 
 def decode_part(path: Path, *, holding: str = "") -> dict | None:
-    """A part, or `None` where it is missing, its bytes are not those that were written, or it has not the table `holding`."""
+    """A part, or `None` where it is missing, its bytes are not those that were written, what they say is no part of the
+    pair and measure of its file's name, or it has not the table `holding`."""
     try:
-        digest, _, body = path.read_bytes().partition(b"\n")
+        digest, _, body = files.contents(path).partition(b"\n")
     except OSError:
         return None
     if holding and f'"{holding}":'.encode() not in body:
         return None
-    return json.loads(body) if digest.decode("ascii", "replace") == fingerprint.of_bytes(body) else None
+    part = files.parsed(body) if digest == fingerprint.of_bytes(body).encode() else None
+    return part if fitting_part(part, path.name) else None
+
+
+def fitting_part(part: object, file: str) -> bool:
+    """Whether this is a part of the pair and the measure that its file's name says."""
+    pair, measure, *_ = file.split(".")
+    if not (isinstance(part, dict) and manifests.text(name := part.get("name")) and pair_key(name) == pair):
+        return False
+    known = columns.COLUMNS.get(measure, {}) | columns.SKIPPED
+    tables = part.get("tables")
+    return isinstance(tables, dict) and all(
+        table in known and columns.fitting_rows(table, known[table], name, rows) for table, rows in tables.items()
+    )
 
 
 def sweep(folder: Path) -> None:
     """Delete temporaries that a killed process left; the caller holds the lock."""
     for leftover in folder.rglob(f"*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
-
-
-def column_type(table: str, column: str) -> pa.DataType:
-    """The stored type of a column: fixed by its name, so that a table of missing values has the same type as a full one."""
-    if column in TEXT:
-        return pa.string()
-    if column in WHOLE or (table, column) == ("tensors", "moved") or (table, column) == ("histogram", "moved"):
-        return pa.int64()
-    return pa.float64()
-
-
-def typed(table: str, columns: tuple[str, ...], rows: Iterable[dict]) -> pa.Table:
-    """Rows with every column typed."""
-    rows = list(rows)
-    schema = pa.schema([(c, column_type(table, c)) for c in columns])
-    return pa.Table.from_arrays(
-        [pa.array([row.get(c) for row in rows], type=schema.field(c).type) for c in columns], schema=schema
-    )
-
-
-def encoded(rows: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows.combine_chunks(), sink, compression="zstd", row_group_size=ROW_GROUP)
-    return sink.getvalue().to_pybytes()
 
 
 def read(store: Store, key: str, table: str, *, where: pc.Expression | None = None) -> pa.Table:
@@ -269,15 +240,15 @@ def read(store: Store, key: str, table: str, *, where: pc.Expression | None = No
     Raises
         CheckFailed: a file is missing or damaged, or an earlier version wrote them.
     """
-    if outdated(store.manifest(key)):
+    if outdated(manifest := store.sound_manifest(key)):
         raise CheckFailed(
             f"{key}: measured by an earlier version; compare the pair again: its name, board and notes stay."
         )
-    folder, files = store.folder(key), compacted_names(store, key, table)
+    folder, names = store.folder(key), compacted_names(manifest, table)
     try:
-        found = [read_compacted(folder, key, name, where) for name in files]
+        found = [read_sound(folder, manifest, name, where) for name in names]
     except CheckFailed:
-        if compacted_names(store, key, table) == files:
+        if compacted_names(store.manifest(key), table) == names:
             raise
         return read(store, key, table, where=where)  # bundles became one file in between
     rows = [row for part in parts(store, key, table) for row in part["tables"].get(table, [])]
@@ -289,12 +260,57 @@ def read(store: Store, key: str, table: str, *, where: pc.Expression | None = No
     return pa.concat_tables(found, promote_options="default")
 
 
+def read_sound(folder: Path, manifest: dict, name: str, where: pc.Expression | None) -> pa.Table:
+    """One compacted file, or its rows that fit, if it is what the manifest says.
+
+    Raises
+        CheckFailed: it is missing, damaged, or not this comparison's.
+    """
+    names, pairs = pair_names(folder, manifest), parquet.pairs_file(folder, manifest)
+    refuse(folder.name, name, parquet.quick_fault(folder / "tables" / name, manifest["tables"][name], pairs))
+    rows = read_compacted(folder, folder.name, name, where)
+    words = parquet.DAMAGED if columns.wrong_values(rows) else ""
+    if names is not None and parquet.speaks_of_pairs(name):
+        words = words or parquet.foreign(rows["name"], names)
+    refuse(folder.name, name, words)
+    return rows.replace_schema_metadata(None)
+
+
+def pair_names(folder: Path, manifest: dict) -> pa.Array | None:
+    """The names of all pairs of a comparison; `None` where an earlier version kept no list of them.
+
+    Raises
+        CheckFailed: the list is missing or damaged.
+    """
+    if (path := parquet.pairs_file(folder, manifest)) is None:
+        return None
+    refuse(folder.name, path.name, parquet.quick_fault(path, manifest["tables"][path.name], None))
+    return parquet.names_at(path, parquet.state(path))
+
+
+def refuse(key: str, file: str, words: str) -> None:
+    """Say what is wrong with a stored table, where something is.
+
+    Raises
+        CheckFailed: something is.
+    """
+    if words in (parquet.MISSING, parquet.DAMAGED, parquet.NO_FILE):
+        words = "is missing or damaged"
+    if words:
+        raise CheckFailed(f"{key}: tables/{file} {words}; compare the pair again, which recomputes it.")
+
+
 def parts(store: Store, key: str, table: str) -> Iterator[dict]:
     """The sound parts with rows of a table that are neither compacted nor in a bundle yet."""
-    compacted, bundled = set(store.manifest(key).get("compacted", [])), {}
-    for path in sorted((store.folder(key) / "parts").glob("*.json")):
+    manifest, paths = store.manifest(key), sorted((store.folder(key) / "parts").glob("*.json"))
+    compacted, bundled = set(manifest.get("compacted", [])), {}
+    names = pair_names(store.folder(key), manifest) if paths and manifest else None
+    known = None if names is None else set(names.to_pylist())
+    for path in paths:
         of = "@".join(path.name.split(".")[1:3])
         if of in compacted or not (part := decode_part(path, holding=table)):
+            continue
+        if known is not None and part["name"] not in known:  # another comparison's, which `verify` says
             continue
         if of not in bundled:
             bundled[of] = bundled_pairs(store, key, of)
@@ -304,22 +320,13 @@ def parts(store: Store, key: str, table: str) -> Iterator[dict]:
 
 def bundled_pairs(store: Store, key: str, of: str) -> set[str]:
     """The names of the pairs that are in the bundles of a measure and version."""
-    files = [f"{PAIRS}.{of.split('@')[0]}.{n}.parquet" for n in store.manifest(key).get("bundled", {}).get(of, {})]
-    return {name for f in files for name in read_compacted(store.folder(key), key, f)["name"].to_pylist()}
+    names = [f"{PAIRS}.{of.split('@')[0]}.{n}.parquet" for n in store.manifest(key).get("bundled", {}).get(of, {})]
+    return {name for f in names for name in read_compacted(store.folder(key), key, f)["name"].to_pylist()}
 
 
-def group_of(file: str) -> tuple[str, ...]:
-    """What a stored table belongs to: a measure, or a measure and the number of a bundle.
-
-    >>> group_of("spectrum.geometry.parquet"), group_of("spectrum.geometry.3.parquet")
-    (('geometry',), ('geometry', '3'))
-    """
-    return tuple(file.split(".")[1:-1])
-
-
-def compacted_names(store: Store, key: str, table: str) -> list[str]:
-    """The files that the manifest says a table is in."""
-    return sorted(name for name in store.manifest(key).get("tables", {}) if name.startswith(f"{table}."))
+def compacted_names(manifest: dict, table: str) -> list[str]:
+    """The files that a manifest says a table is in."""
+    return sorted(name for name in manifest.get("tables", {}) if name.startswith(f"{table}."))
 
 
 def read_compacted(folder: Path, key: str, name: str, where: pc.Expression | None = None) -> pa.Table:
@@ -328,9 +335,12 @@ def read_compacted(folder: Path, key: str, name: str, where: pc.Expression | Non
     Raises
         CheckFailed: it is missing or damaged.
     """
+    path = folder / "tables" / name
     try:
-        return pq.read_table(folder / "tables" / name, filters=where)
-    except (OSError, pa.ArrowException):
+        if parquet.absence(path):  # a pipe would be waited for, and a folder be read as the files in it
+            raise FileNotFoundError
+        return pq.read_table(path, filters=where)
+    except parquet.UNREADABLE:
         raise CheckFailed(
             f"{key}: tables/{name} is missing or damaged; compare the pair again, which recomputes it."
         ) from None
@@ -340,24 +350,6 @@ def part_count(store: Store, key: str) -> int:
     """How many parts of a running comparison are on disk, loose or in bundles."""
     bundled = sum(sum(counts.values()) for counts in store.manifest(key).get("bundled", {}).values())
     return bundled + sum(1 for _ in (store.folder(key) / "parts").glob("*.json"))
-
-
-def check(store: Store, key: str) -> list[str]:
-    """Everything that is wrong with a comparison's files; leftover temporaries are no fault."""
-    folder, manifest = store.folder(key), store.manifest(key)
-    if not manifest:
-        return [f"{key}: manifest.json is missing or unreadable"]
-    faults = []
-    for name, digest in manifest.get("tables", {}).items():
-        path = folder / "tables" / name
-        if not path.is_file():
-            faults.append(f"{key}: tables/{name} is missing")
-        elif fingerprint.of_file(path) != digest:
-            faults.append(f"{key}: tables/{name} is damaged")
-    for path in sorted((folder / "parts").glob("*.json")):
-        if decode_part(path) is None:
-            faults.append(f"{key}: parts/{path.name} is damaged")
-    return faults
 
 
 def sorted_rows(table: pa.Table) -> pa.Table:

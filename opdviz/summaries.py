@@ -2,21 +2,38 @@
 
 A large model has millions of rows in its tables and a page may take less than a second. A summary is written when a
 comparison is finished, and by whoever asks first where it is missing; its file name holds the digest of the tables that
-it was made from, so that a summary of older tables is never read.
+it was made from, so that a summary of older tables is never read, and the digest of its own bytes.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opdviz import fingerprint, protocols, tables
+from opdviz import columns, files, fingerprint, parquet, protocols, tables
 from opdviz.errors import MachineError
-from opdviz.store import Store, write
+from opdviz.faults import Fault, clear, fault
+from opdviz.store import TEMPORARY, Store, write
 
-VERSION = 2
+VERSION = 3
+LARGEST = 1 << 30
+TEXT = columns.TEXT | {"protocol", "quantity", "unit", "aggregation", "counted_as"}
+REQUIRED = {
+    "by_tensor": {*columns.COLUMNS["magnitude"]["tensors"], "stable_rank", "entropy_rank", "counted_as"},
+    "blocks": {
+        "tower", "block", "tensors", "tensors_moved", "left_out", "numel", "moved", "relative_norm", "energy_share",
+        "parameter_share", "enrichment", "sparsity_absolute", "sparsity_relative", "top16_energy", "stable_rank",
+        "entropy_rank",
+    },
+    "headline": {"protocol", "quantity", "value", "unit", "aggregation", "chance", "chance_low", "chance_high"},
+    "moved_bins": {"low", "high", "count", "moved", "null_moved", "threshold"},
+    "sparsity_shares": {"precision", "probe", "threshold", "unchanged", "numel", "share"},
+    "step_shares": {"precision", "steps", "count", "numel", "share"},
+    "tails": set(columns.COLUMNS["spectrum"]["tail"]),
+}  # fmt: skip
 THRESHOLDS = (0.0, tables.HEADLINE_THRESHOLD)
 
 
@@ -67,18 +84,63 @@ def summary(store: Store, key: str, name: str) -> pd.DataFrame:
     """One summary of a comparison: kept where all of it is measured, computed from what is there otherwise."""
     if tables.state(store, key) != "done":
         return SUMMARIES[name](store, key)
-    folder = store.folder(key) / "summaries"
-    path = folder / f"{name}.{made_from(store, key)}.parquet"
-    with suppress(OSError, pa.ArrowException):
-        return tables.frame(pq.read_table(path))
-    made = SUMMARIES[name](store, key)
-    with suppress(MachineError):  # a full disk or a cache that may not be written costs time, not the answer
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pandas(made, preserve_index=False), sink, compression="zstd")
+    folder, beginning = store.folder(key) / "summaries", f"{name}.{made_from(store, key)}"
+    for path in sorted(folder.glob(f"{beginning}.*.parquet")):
+        if (rows := read(path)) is not None:
+            return tables.frame(rows)
+    made = pa.Table.from_pandas(SUMMARIES[name](store, key), preserve_index=False).replace_schema_metadata(None)
+    # a full disk, or a cache that may not be written, costs time and not the answer
+    with suppress(MachineError, OSError):
         for old in folder.glob(f"{name}.*.parquet"):
-            old.unlink(missing_ok=True)
-        write(path, sink.getvalue().to_pybytes())
-    return tables.frame(pa.Table.from_pandas(made, preserve_index=False))
+            files.clear(old)
+        data = parquet.encoded(made)
+        write(folder / f"{beginning}.{fingerprint.of_contents(data)}.parquet", data)
+    return tables.frame(made)
+
+
+def read(path: Path) -> pa.Table | None:
+    """A kept summary; `None` where it is damaged, or not the frame that its name says."""
+    name, _, digest, *_ = path.name.split(".")
+    try:
+        data = files.contents(path, most=LARGEST)
+        if fingerprint.of_contents(data) != digest:
+            return None
+        rows = pq.read_table(pa.BufferReader(data)).replace_schema_metadata(None)
+        rows.validate(full=True)
+    except parquet.UNREADABLE:
+        return None
+    return rows if fitting(name, rows) else None
+
+
+def fitting(name: str, rows: pa.Table) -> bool:
+    """Whether these are the columns of a summary: those that it always has where it has rows, each of its kind."""
+    if len(set(rows.column_names)) < rows.num_columns or not all(map(fitting_type, rows.schema)):
+        return False
+    return not rows.num_rows or REQUIRED[name] <= set(rows.column_names)
+
+
+def fitting_type(column: pa.Field) -> bool:
+    """Whether a column holds text or numbers, as its name says; one without any value may have no type."""
+    kind = column.type
+    if pa.types.is_null(kind):
+        return True
+    if column.name in TEXT:
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.types.is_int64(kind) or pa.types.is_float64(kind)
+
+
+def check(store: Store, key: str) -> list[Fault]:
+    """Which kept summaries are damaged; those of older tables are never read, and are no fault."""
+    if not store.manifest(key):
+        return []
+    made, found = made_from(store, key), []
+    for path in sorted((store.folder(key) / "summaries").glob("*")):
+        name, source, *rest = [*path.name.split("."), ""]
+        if path.name.endswith(TEMPORARY) or (name in SUMMARIES and source != made and path.is_file()):
+            continue
+        if name not in SUMMARIES or len(rest) != 3 or read(path) is None:
+            found.append(fault(key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
+    return found
 
 
 def made_from(store: Store, key: str) -> str:
@@ -88,7 +150,8 @@ def made_from(store: Store, key: str) -> str:
 
 
 def write_all(store: Store, key: str) -> None:
-    """Compute every summary of a finished comparison, so that no page has to."""
+    """Compute every summary of a finished comparison, so that no page has to; damaged ones go."""
+    clear(store, key, check(store, key))
     if tables.state(store, key) == "done":
         for name in SUMMARIES:
             summary(store, key, name)

@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from opdviz import analysis, board, checkpoint, measures, pairing, tables
+from opdviz import analysis, board, checkpoint, faults, manifests, measures, pairing, tables
 from opdviz import store as stores
 from opdviz.cli import main
 from opdviz.errors import MachineError
@@ -285,8 +285,8 @@ def test_an_earlier_version_s_comparison_is_taken_over_with_its_name_and_board(t
     old = "0123456789abcdef"
     store.folder(manifest["key"]).rename(store.folder(old))
     board.pin(store, old, "layers", {}, "kept")
-    store.write_manifest(old, store.manifest(old) | {"key": old, "format": stores.FORMAT - 1})
+    store.write_manifest(old, manifest | {"key": old, "format": manifests.FORMAT - 1})
     again = compared_as(store.root, *pair)
     assert (again["key"], again["name"], store.keys()) == (manifest["key"], "mine", [manifest["key"]])
     assert [pin["caption"] for pin in board.read(store, again["key"])["pins"]] == ["kept"]
-    assert stores.check(store, again["key"]) == []
+    assert faults.check(store, again["key"]) == []

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from opdviz import analysis, checkpoint, keeping, tables
+from opdviz import analysis, checkpoint, faults, keeping, tables
 from opdviz import store as stores
 from opdviz.errors import CheckFailed
 from opdviz.measures import MEASURES, coverage, geometry, magnitude, measure_id
@@ -134,7 +134,7 @@ def test_what_is_bundled_is_drawn_and_counted(tmp_path, worked, monkeypatch):
     assert len(tables.table(store, key, "tensors")) == PAIRS
     assert 0.5 < tables.done_share(store, key) < 1
     assert tables.state(store, key) == "partial"
-    assert stores.check(store, key) == []
+    assert faults.check(store, key) == []
 
 
 def test_a_damaged_bundle_costs_its_own_pairs_alone(tmp_path, worked, measured, monkeypatch):
@@ -144,7 +144,7 @@ def test_a_damaged_bundle_costs_its_own_pairs_alone(tmp_path, worked, measured, 
         stores.read_compacted(tmp_path / "comparisons" / key, key, "pairs.sparsity.2.parquet")["name"].to_pylist()
     )
     file.write_bytes(file.read_bytes()[:-9])
-    assert stores.check(Store(tmp_path), key) == [f"{key}: tables/{file.name} is damaged"]
+    assert list(map(str, faults.check(Store(tmp_path), key))) == [f"{key}: tables/{file.name} is damaged"]
     complete = {name for of, name in there(tmp_path) if of == measure_id(coverage)}
     worked.clear()
     run(tmp_path)

@@ -8,15 +8,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STEPS = (
-    ("errors", "quantities", "words"),
-    ("naming", "fingerprint"),
+    ("errors", "quantities", "words", "files"),
+    ("naming", "fingerprint", "columns", "manifests", "parquet"),
     ("checkpoint.bounded", "checkpoint.formats", "checkpoint.records", "checkpoint.beside", "checkpoint.safetensors",
      "checkpoint.torch_zip", "checkpoint.torch_file", "checkpoint"),
     ("linalg", "ties", "pairing"),
     ("measures.visibility", "measures.sides", "measures.nulls", "measures.hull", "measures.blind",
      "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
      "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
-    ("store", "keeping", "masks", "overlap", "tables", "protocols", "published", "summaries", "board"),
+    ("store", "values", "faults", "keeping", "sources", "masks", "overlap", "tables", "protocols", "published",
+     "summaries", "board"),
     ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "choosing", "parts", "lab.recipes",
      "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.results", "lab.judging", "lab.claims",
      "lab.subnetwork", "lab.callbacks",

@@ -6,7 +6,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from opdviz import fingerprint, tables
+from opdviz import columns, faults, fingerprint, manifests, parquet, tables
 from opdviz import store as stores
 from opdviz.errors import CheckFailed, RequestError
 from opdviz.store import Store
@@ -19,7 +19,7 @@ WHOLE = {
     "dtypes": [],
     "compacted": [],
     "tables": {},
-    "format": stores.FORMAT,
+    "format": manifests.FORMAT,
     "base": SIDE,
     "tuned": SIDE,
 }
@@ -53,13 +53,13 @@ def test_parts_are_read_until_they_are_damaged(store):
     part(folder, "v", [{"name": "v", "numel": 2, "delta_norm": None}])
     table = stores.sorted_rows(stores.read(store, "aa11", "tensors")).to_pylist()
     assert [(r["name"], r["numel"], r["delta_norm"]) for r in table] == [("v", 2, None), ("w", 3, 1.5)]
-    assert stores.check(store, "aa11") == []
+    assert faults.check(store, "aa11") == []
     path = stores.part_path(folder, "w", "magnitude", 1)
     data = bytearray(path.read_bytes())
     data[60] ^= 1
     path.write_bytes(data)
     assert stores.decode_part(path) is None
-    assert stores.check(store, "aa11") == [f"aa11: parts/{path.name} is damaged"]
+    assert list(map(str, faults.check(store, "aa11"))) == [f"aa11: parts/{path.name} is damaged"]
     assert [r["name"] for r in stores.read(store, "aa11", "tensors").to_pylist()] == ["v"]
 
 
@@ -67,7 +67,7 @@ def test_a_leftover_temporary_is_swept_and_is_no_fault(store):
     folder = store.folder("aa11")
     (folder / "parts").mkdir()
     (folder / "parts" / "x.json.1.tmp").write_text("half")
-    assert stores.check(store, "aa11") == []
+    assert faults.check(store, "aa11") == []
     stores.sweep(folder)
     assert not list((folder / "parts").iterdir())
 
@@ -90,16 +90,16 @@ def test_what_a_killed_run_left_of_the_fingerprints_is_swept_by_the_next(tmp_pat
 
 def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
     rows = [{"name": "a", "rank": None, "coverage": None}]
-    (tmp_path / "t.parquet").write_bytes(stores.encoded(stores.typed("coverage", ("name", "rank", "coverage"), rows)))
+    (tmp_path / "t.parquet").write_bytes(parquet.encoded(columns.typed("coverage", ("name", "rank", "coverage"), rows)))
     schema = pq.read_schema(tmp_path / "t.parquet")
     assert [str(schema.field(c).type) for c in schema.names] == ["string", "int64", "double"]
 
 
 def test_a_damaged_or_missing_table_is_named(store):
     store.write_manifest("aa11", WHOLE | {"name": "one", "tables": {"tensors.magnitude.parquet": "0" * 32}})
-    assert stores.check(store, "aa11") == ["aa11: tables/tensors.magnitude.parquet is missing"]
+    assert list(map(str, faults.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is missing"]
     stores.write(store.folder("aa11") / "tables" / "tensors.magnitude.parquet", b"x")
-    assert stores.check(store, "aa11") == ["aa11: tables/tensors.magnitude.parquet is damaged"]
+    assert list(map(str, faults.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is damaged"]
 
 
 def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
@@ -125,11 +125,11 @@ def test_a_manifest_that_is_no_object_is_a_fault_and_no_traceback(store):
     for text in ("[1]", "not json", ""):
         (store.folder("aa11") / "manifest.json").write_text(text)
         assert store.manifest("aa11") == {}
-        assert stores.check(store, "aa11") == ["aa11: manifest.json is missing or unreadable"]
+        assert list(map(str, faults.check(store, "aa11"))) == ["aa11: manifest.json is missing or unreadable"]
 
 
 def test_what_an_earlier_version_stored_is_said_in_one_line(store):
-    store.write_manifest("aa11", WHOLE | {"name": "one", "format": stores.FORMAT - 1})
+    store.write_manifest("aa11", WHOLE | {"name": "one", "format": manifests.FORMAT - 1})
     with pytest.raises(CheckFailed, match="aa11: measured by an earlier version; compare the pair again"):
         stores.read(store, "aa11", "tensors")
     assert (tables.state(store, "aa11"), tables.done_share(store, "aa11")) == ("partial", 0.0)

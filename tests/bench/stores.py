@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from opdviz import analysis, checkpoint, fingerprint, keeping, measures, summaries
+from opdviz.columns import PAIRS, typed
 from opdviz.naming import parse
-from opdviz.store import PAIRS, ROW_GROUP, Store, read, read_compacted, typed
+from opdviz.parquet import ROW_GROUP
+from opdviz.store import Store, read, read_compacted
 from opdviz.workers import pool
 from tests.conftest import GOLDEN
 
@@ -100,6 +102,8 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
             keep(store, manifest, f"{name_}.parquet", spread(rows, wanted))
         for table, columns in analysis.PAIRING_TABLES.items():
             keeping.write_table(store, manifest, f"{table}.pairing.parquet", typed(table, columns, []))
+        listed = typed(PAIRS, ("name",), [{"name": name_} for name_ in wanted])
+        keeping.write_table(store, manifest, f"{PAIRS}.pairing.parquet", listed)
     store.write_manifest(key, manifest)
     manifest["parameters"] = int(pc.sum(read(store, key, "tensors")["numel"]).as_py())
     store.write_manifest(key, manifest)
