@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import streamlit as st
 
-from opdviz import board, demo, jobs, roots, summaries, tables
+from opdviz import board, demo, jobs, roots, summaries, tables, values
 from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.store import Store, block_path, part_count
@@ -22,6 +21,7 @@ from opdviz.words import count, format_name, percent, plain
 
 POLL = "1s"
 PARTS_POLL = "4s"
+MOST_DAMAGED = 5
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def need_comparison() -> Chosen:
             st.header("The first comparison is on its way", anchor=False)
             st.fragment(wait_for_first, run_every=POLL)()
             links.end()
+        if not keys and say_damaged():
+            links.end()
         if not keys:
             st.header("Nothing to show yet", anchor=False)
             st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
@@ -151,6 +153,17 @@ def need_comparison() -> Chosen:
 def is_for(job: jobs.Job, manifest: dict) -> bool:
     """Whether a job compares the pair of a manifest; before it has the lock, while the files are read, the paths tell."""
     return job.id == jobs.job_id(manifest["base"]["path"], manifest["tuned"]["path"])
+
+
+def say_damaged() -> bool:
+    """Say which comparisons cannot be shown, because their manifest is damaged; whether there are any."""
+    keys = store().damaged()
+    for key in keys[:MOST_DAMAGED]:
+        st.error(
+            f"{plain(key, limit=40)}: manifest\\.json is missing or damaged; compare the pair again, which recomputes it, "
+            "or `opdviz forget` it."
+        )
+    return bool(keys)
 
 
 def warm() -> None:
@@ -201,12 +214,16 @@ def gone(chosen: Chosen) -> bool:
 
 
 def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
-    """Base and tuned values of a block that was read before (row, column, base, tuned)."""
+    """Base and tuned values of a block that was read before (row, column, base, tuned); one that is damaged was not."""
     path = block_path(chosen.store.folder(chosen.key), tensor, row, column, size)
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException):  # not there, or damaged: it can be read from the checkpoints
+    tensors = summary(chosen, "by_tensor")
+    of = tensors[tensors["name"] == tensor] if len(tensors) else tensors
+    if of.empty:
         return None
+    one = of.iloc[0]
+    return values.read(
+        path, (1, int(one["numel"])) if pd.isna(one["rows"]) else (int(one["rows"]), int(one["columns"]))
+    )
 
 
 def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> None:

@@ -163,7 +163,8 @@ def job_actions(job: jobs.Job, where: str) -> None:
             jobs.cancel(job)
         except OpdvizError as error:  # it ended in between
             st.caption(plain(error))
-    again = job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}")
+    told = {"base", "tuned"} <= set(job.request)  # the file that says what was asked for may be damaged
+    again = told and job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}")
     if again and start_job(job.request["base"], job.request["tuned"], name=job.request.get("name")):
         st.rerun()
 
@@ -173,7 +174,9 @@ def draw_job(job: jobs.Job) -> None:
     with st.container(border=True):
         st.markdown(f"{plain(job.request.get('base'))} → {plain(job.request.get('tuned'))}")
         if job.state == "running":
-            st.progress(min(1.0, job.share), text=f"{job.status.get('phase', 'starting')} · {progress_text(job)}")
+            st.progress(
+                min(1.0, job.share), text=f"{plain(job.status.get('phase', 'starting'))} · {progress_text(job)}"
+            )
         elif job.state == "failed":
             st.error(f"Failed: {plain(job.message, limit=600)}")
         else:

@@ -34,6 +34,7 @@ def choose() -> None:
         ui.links.goto("pages/run/overview.py", {"comparison": rows[picked[0]]["key"]})
 
 
+ui.say_damaged()
 if rows:
     frame = pd.DataFrame(rows)
     count = len(frame)
