@@ -123,10 +123,11 @@ def wanted_files(manifest: dict) -> set[str]:
     """The tables that a manifest has to name: those of matching, of every measure that is whole, and of every bundle."""
     measured = manifest["compacted"] or manifest.get("bundled")
     wanted = {f"{table}.{PAIRING}.parquet" for table in COLUMNS[PAIRING]} if measured else set()
-    for of in manifest["compacted"]:
-        wanted |= {f"{table}.{of.split('@')[0]}.parquet" for table in COLUMNS.get(of.split("@")[0], {})}
-    for of, counts in manifest.get("bundled", {}).items():
-        measure = of.split("@")[0]
+    for id_ in manifest["compacted"]:
+        measure = id_.split("@")[0]
+        wanted |= {f"{table}.{measure}.parquet" for table in COLUMNS.get(measure, {})}
+    for id_, counts in manifest.get("bundled", {}).items():
+        measure = id_.split("@")[0]
         wanted |= {f"{t}.{measure}.{n}.parquet" for n in counts for t in (*COLUMNS.get(measure, {}), PAIRS)}
     return wanted
 

@@ -202,15 +202,15 @@ def verify(options: argparse.Namespace) -> None:
 
     store = store_of(options)
     keys = store.folders() if options.key is None else [store.resolve(options.key)]
-    found = [] if options.key is not None else list(map(str, faults.between(store)))
+    sentences = [] if options.key is not None else list(map(str, faults.between(store)))
     for key in keys:
-        found += map(str, [*faults.check(store, key), *summaries.check(store, key), *board.check(store, key)])
+        sentences += map(str, [*faults.check(store, key), *summaries.check(store, key), *board.check(store, key)])
         if options.content and store.manifest(key):
-            found += [f"{key}: {sentence}" for sentence in sources.changes(store, key, fresh=True)]
-    for sentence in found:
+            sentences += [f"{key}: {sentence}" for sentence in sources.changes(store, key, fresh=True)]
+    for sentence in sentences:
         print(one_line(sentence, limit=600))
-    if found:
-        raise CheckFailed(f"verify: {len(found)} faults; `opdviz compare` recomputes what is damaged.")
+    if sentences:
+        raise CheckFailed(f"verify: {len(sentences)} faults; `opdviz compare` recomputes what is damaged.")
     print(f"{len(keys)} comparisons, no fault.")
 
 

@@ -40,17 +40,17 @@ def check(store: Store, key: str, names: Iterable[str] | None = None) -> list[Fa
     `names` are those of its pairs, where somebody matched the checkpoints again; otherwise they are those it keeps.
     """
     folder, manifest = store.folder(key), store.manifest(key)
-    found = list(places(folder, key))
+    faults = list(places(folder, key))
     if not manifest:
-        return [*found, fault(key, "manifest", "manifest.json", "is missing or unreadable")]
+        return [*faults, fault(key, "manifest", "manifest.json", "is missing or unreadable")]
     if outdated(manifest):  # its tables are never read
-        return found
+        return faults
     known = kept_names(folder, manifest) if names is None else pa.array(list(names), pa.string())
-    found += of_manifest(key, manifest)
-    found += of_tables(folder, key, manifest, known)
+    faults += of_manifest(key, manifest)
+    faults += of_tables(folder, key, manifest, known)
     pairs = None if known is None else set(known.to_pylist())
-    found += of_parts(folder, key, pairs)
-    return found + list(of_blocks(folder, key, manifest, pairs))
+    faults += of_parts(folder, key, pairs)
+    return faults + list(of_blocks(folder, key, manifest, pairs))
 
 
 def places(folder: Path, key: str) -> Iterator[Fault]:
@@ -73,9 +73,9 @@ def kept_names(folder: Path, manifest: dict) -> pa.Array | None:
 
 def of_manifest(key: str, manifest: dict) -> Iterator[Fault]:
     """What a manifest should name and does not, and measures that no version of ours has."""
-    for of in sorted({*manifest["compacted"], *manifest.get("bundled", {})}):
-        if of.split("@")[0] not in COLUMNS or of.split("@")[0] == PAIRING:
-            yield fault(key, "manifest", "manifest.json", f"names a measure that is unknown: {one_line(of, limit=40)}")
+    for id_ in sorted({*manifest["compacted"], *manifest.get("bundled", {})}):
+        if id_.split("@")[0] not in COLUMNS or id_.split("@")[0] == PAIRING:
+            yield fault(key, "manifest", "manifest.json", f"names a measure that is unknown: {one_line(id_, limit=40)}")
     for name in sorted(wanted_files(manifest) - set(manifest["tables"])):
         yield fault(key, "table", f"tables/{name}", "is not named in manifest.json")
 
@@ -153,12 +153,12 @@ def between(store: Store) -> Iterator[Fault]:
             yield fault("store", "job", f"jobs/{path.parent.name}/{path.name}", parquet.NO_FILE)
 
 
-def clear(store: Store, key: str, found: Iterable[Fault]) -> None:
+def clear(store: Store, key: str, faults: Iterable[Fault]) -> None:
     """Take away a comparison's files that are no good, so that they are made again; the caller holds the lock.
 
     What people wrote - the board - is not among them.
     """
-    for one in found:
+    for one in faults:
         if one.kind in ("table", "part", "block", "summary", "folder"):
             files.clear(store.folder(key) / one.file)
         elif one.file in ("board.lock", "focus"):

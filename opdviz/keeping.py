@@ -127,12 +127,12 @@ def kept(store: Store, key: str, names: Iterable[str]) -> dict:
 
     `names` are those of the pairs.
     """
-    old, found = store.manifest(key), faults.check(store, key, names)
+    old, faulty = store.manifest(key), faults.check(store, key, names)
     if outdated(old):
         old = {}
-    faults.clear(store, key, found)
+    faults.clear(store, key, faulty)
     current = {measure_id(m): m.NAME for m in MEASURES}
-    damaged = {group_of(Path(fault.file).name) for fault in found if fault.kind == "table"}
+    damaged = {group_of(Path(fault.file).name) for fault in faulty if fault.kind == "table"}
     compacted = {of for of in old.get("compacted", []) if of in current and (current[of],) not in damaged}
     bundled = {
         of: {number: count for number, count in counts.items() if (current[of], number) not in damaged}

@@ -44,8 +44,8 @@ def digests(value: object) -> bool:
 def bundles(value: object) -> bool:
     """Whether this says how many pairs each numbered bundle of a measure has."""
     return isinstance(value, dict) and all(
-        ID.fullmatch(of) and isinstance(counts, dict) and all(n.isdecimal() and count(c) for n, c in counts.items())
-        for of, counts in value.items()
+        ID.fullmatch(id_) and isinstance(counts, dict) and all(n.isdecimal() and count(c) for n, c in counts.items())
+        for id_, counts in value.items()
     )
 
 

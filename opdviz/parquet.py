@@ -27,10 +27,10 @@ def encoded(rows: pa.Table) -> bytes:
 def state(path: Path) -> tuple[int, ...]:
     """What changes when a file does; empty where there is none."""
     try:
-        found = os.stat(path)
+        facts = os.stat(path)
     except OSError:
         return ()
-    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
+    return facts.st_mode, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def absence(path: Path) -> str:
@@ -107,10 +107,10 @@ def fault(path: Path, digest: str, names: pa.Array | None) -> str:
     return ""
 
 
-def foreign(found: pa.Array | pa.ChunkedArray, names: pa.Array) -> str:
+def foreign(column: pa.Array | pa.ChunkedArray, names: pa.Array) -> str:
     """Whether there is a name that no pair has, in words; empty where all are pairs'."""
-    found = pc.unique(found)
-    others = found.filter(pc.invert(pc.is_in(found, value_set=names)))
+    distinct = pc.unique(column)
+    others = distinct.filter(pc.invert(pc.is_in(distinct, value_set=names)))
     if not len(others):
         return ""
     return f"holds tensors that are not in this comparison, {one_line(repr(others[0].as_py()), limit=80)} the first"

@@ -18,19 +18,19 @@ def changes(store: Store, key: str, *, fresh: bool = False) -> list[str]:
     """
     manifest, memory = store.sound_manifest(key), fingerprint.Memory(store.root / "fingerprints.json")
     take = fingerprint.afresh if fresh else memory.fingerprint
-    found = []
+    sentences = []
     for side in SIDES:
         path = manifest[side]["path"]
         try:
             prints = [take(file) for file in checkpoint.open(path).files]
         except RequestError as error:
-            found.append(f"the {side} checkpoint is not on this machine any more, or cannot be opened: {error}")
+            sentences.append(f"the {side} checkpoint is not on this machine any more, or cannot be opened: {error}")
         except OSError as error:
-            found.append(f"the {side} checkpoint cannot be read ({one_line(path)}: {error.strerror})")
+            sentences.append(f"the {side} checkpoint cannot be read ({one_line(path)}: {error.strerror})")
         else:
             if prints != manifest[side].get("fingerprints"):
-                found.append(f"the {side} checkpoint changed: it is no longer what was compared ({one_line(path)})")
-    return found
+                sentences.append(f"the {side} checkpoint changed: it is no longer what was compared ({one_line(path)})")
+    return sentences
 
 
 def reopen(store: Store, key: str, purpose: str) -> Matching:

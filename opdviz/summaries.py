@@ -88,14 +88,14 @@ def summary(store: Store, key: str, name: str) -> pd.DataFrame:
     for path in sorted(folder.glob(f"{beginning}.*.parquet")):
         if (rows := read(path)) is not None:
             return tables.frame(rows)
-    made = pa.Table.from_pandas(SUMMARIES[name](store, key), preserve_index=False).replace_schema_metadata(None)
+    rows = pa.Table.from_pandas(SUMMARIES[name](store, key), preserve_index=False).replace_schema_metadata(None)
     # a full disk, or a cache that may not be written, costs time and not the answer
     with suppress(MachineError, OSError):
         for old in folder.glob(f"{name}.*.parquet"):
             files.clear(old)
-        data = parquet.encoded(made)
+        data = parquet.encoded(rows)
         write(folder / f"{beginning}.{fingerprint.of_contents(data)}.parquet", data)
-    return tables.frame(made)
+    return tables.frame(rows)
 
 
 def read(path: Path) -> pa.Table | None:
@@ -133,14 +133,14 @@ def check(store: Store, key: str) -> list[Fault]:
     """Which kept summaries are damaged; those of older tables are never read, and are no fault."""
     if not store.manifest(key):
         return []
-    made, found = made_from(store, key), []
+    current, faults = made_from(store, key), []
     for path in sorted((store.folder(key) / "summaries").glob("*")):
         name, source, *rest = [*path.name.split("."), ""]
-        if path.name.endswith(TEMPORARY) or (name in SUMMARIES and source != made and path.is_file()):
+        if path.name.endswith(TEMPORARY) or (name in SUMMARIES and source != current and path.is_file()):
             continue
         if name not in SUMMARIES or len(rest) != 3 or read(path) is None:
-            found.append(fault(key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
-    return found
+            faults.append(fault(key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
+    return faults
 
 
 def made_from(store: Store, key: str) -> str:

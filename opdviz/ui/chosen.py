@@ -217,10 +217,10 @@ def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) ->
     """Base and tuned values of a block that was read before (row, column, base, tuned); one that is damaged was not."""
     path = block_path(chosen.store.folder(chosen.key), tensor, row, column, size)
     tensors = summary(chosen, "by_tensor")
-    of = tensors[tensors["name"] == tensor] if len(tensors) else tensors
-    if of.empty:
+    rows = tensors[tensors["name"] == tensor] if len(tensors) else tensors
+    if rows.empty:
         return None
-    one = of.iloc[0]
+    one = rows.iloc[0]
     return values.read(
         path, (1, int(one["numel"])) if pd.isna(one["rows"]) else (int(one["rows"]), int(one["columns"]))
     )

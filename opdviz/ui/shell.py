@@ -163,8 +163,8 @@ def job_actions(job: jobs.Job, where: str) -> None:
             jobs.cancel(job)
         except OpdvizError as error:  # it ended in between
             st.caption(plain(error))
-    told = {"base", "tuned"} <= set(job.request)  # the file that says what was asked for may be damaged
-    again = told and job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}")
+    known = {"base", "tuned"} <= set(job.request)  # the file that says what was asked for may be damaged
+    again = known and job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}")
     if again and start_job(job.request["base"], job.request["tuned"], name=job.request.get("name")):
         st.rerun()
 
