@@ -86,12 +86,21 @@ def test_streamlit_alone_would_ask_somebody():
     assert "somebody outside was asked" in knock("").stderr
 
 
+PIPE = "slow.pipe"
+# loaded by every process of the server's: `check` waits here while there is a pipe that nobody writes into
+SLOW = "import os, sys\nif 'check' in sys.orig_argv and os.path.exists({pipe!r}):\n    open({pipe!r}).read()\n"
+
+
 @pytest.fixture(scope="module")
 def server(golden_store, tmp_path_factory) -> Server:
     """A server of the golden pair b, to whose sessions one can come back for three seconds."""
     folder = tmp_path_factory.mktemp("serve")
     shutil.copytree(golden_store.root, folder / "cache")
-    started = Server(folder / "cache", folder, more=("--server.disconnectedSessionTTL", str(AWAY)))
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(SLOW.format(pipe=str(folder / PIPE)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        started = Server(folder / "cache", folder, more=("--server.disconnectedSessionTTL", str(AWAY)))
     yield started
     started.stop()
 
@@ -129,17 +138,10 @@ def test_a_visitor_whose_connection_was_lost_comes_back_to_the_same_session_for_
 
 
 @contextmanager
-def slow_pair(folder: Path):
-    """A pair below a folder whose base sits on a disk that does not answer; a function that waits until it is asked.
-
-    Its `config.json` is a pipe that nobody writes into: whoever reads it waits until the end of this context.
-    """
-    for side in ("base", "tuned_b"):
-        shutil.copytree(GOLDEN / side, folder / side)
-    pipe = folder / "base" / "config.json"
-    pipe.unlink(missing_ok=True)
+def slow_disk(folder: Path):
+    """A disk that does not answer `opdviz check` until the end of this context; a function that waits until it is asked."""
+    pipe, opened = folder / PIPE, []
     os.mkfifo(pipe)
-    opened: list[int] = []
 
     def is_asked() -> None:
         deadline = time.monotonic() + 30
@@ -159,7 +161,8 @@ def slow_pair(folder: Path):
 
 
 def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
-    folder = server.roots / "slow"
+    for side in ("base", "tuned_b"):
+        shutil.copytree(GOLDEN / side, server.roots / "slow" / side)
     with visitor(server) as waiting, visitor(server) as other:
         ask(waiting, "")
         drawn(waiting)
@@ -167,8 +170,15 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
         drawn(waiting)
         ask(waiting, "")
         boxes = {m.delta.new_element.selectbox.label: m.delta.new_element.selectbox.id for m in drawn(waiting)}
-        with slow_pair(folder) as is_asked:
-            ask(waiting, "", **{boxes["Base"]: str(folder / "base"), boxes["Tuned"]: str(folder / "tuned_b")})
+        with slow_disk(server.roots) as is_asked:
+            ask(
+                waiting,
+                "",
+                **{
+                    boxes["Base"]: str(server.roots / "slow" / "base"),
+                    boxes["Tuned"]: str(server.roots / "slow" / "tuned_b"),
+                },
+            )
             is_asked()
             ask(other, "overview")
             drawn(other, seconds=15)

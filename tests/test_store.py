@@ -82,10 +82,10 @@ def test_what_a_killed_run_left_of_the_fingerprints_is_swept_by_the_next(tmp_pat
         (tmp_path / name).write_text("half")
     (tmp_path / "mine.tmp").write_text("somebody's own")
     memory = fingerprint.Memory(tmp_path / "fingerprints.json")
-    memory.known["x"] = "y"
+    memory.known["x"] = "0" * 32
     memory.save()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fingerprints.json", "mine.tmp"]
-    assert fingerprint.Memory(tmp_path / "fingerprints.json").known == {"x": "y"}
+    assert fingerprint.Memory(tmp_path / "fingerprints.json").known == {"x": "0" * 32}
 
 
 def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
