@@ -160,7 +160,7 @@ def test_a_figure_is_saved_as_svg_and_png_and_its_data_as_csv_and_parquet(server
         with page.expect_download() as got:
             made.locator("[data-title*='Download plot']").click()
         saved[kind] = Path(got.value.path()).read_bytes()
-        assert got.value.suggested_filename == f"opdviz_stable_rank.{kind.lower()}"
+        assert got.value.suggested_filename == f"opdviz_golden_stable_rank.{kind.lower()}"
     svg = saved["SVG"].decode()
     assert "Stable rank beside a random update" in svg and "http://127" not in svg
     assert saved["PNG"].startswith(b"\x89PNG")
@@ -175,12 +175,13 @@ def test_a_figure_is_saved_as_svg_and_png_and_its_data_as_csv_and_parquet(server
 
 def test_broken_values_fall_back_with_a_notice_and_nothing_runs(server, visit):
     nasty = "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
-    page = visit(
-        f"{server.address}/layers?comparison={nasty}&quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none"
-    )
+    unknown = visit(f"{server.address}/layers?comparison={nasty}")
+    expect(unknown.get_by_text("asks for comparison “<img src=x")).to_be_visible(timeout=15_000)
+    expect(unknown.get_by_role("button", name="golden")).to_be_visible()
+    assert unknown.locator("img[src=x], .js-plotly-plot").count() == 0, "another run's figures"
+    page = visit(f"{server.address}/layers?quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none")
     figure(page, "Relative norm by layer and module")
     for said in (
-        "for comparison",
         "quantity “nonsense”",
         "colour limits “1”",
         "block “none”",

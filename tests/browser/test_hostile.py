@@ -24,7 +24,7 @@ UNDOTTED = (
     "![x](http://invalid/x) :red[x] `code` [link](http://invalid/) $x^2$ <img src=x onerror=alert(1)>",
     "<img src=x onerror=alert(1)>",
 )
-SENTENCES = {"layers": "is largest in", "directions": "random update's stable rank"}
+SENTENCES = {"layers": "is largest in", "directions": "Joint projection by module"}
 
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
