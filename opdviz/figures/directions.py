@@ -96,31 +96,19 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
 
 
 def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
-    """x: first-order chance of the rms sine, y: measured; log-log with the diagonal; missing chances are left out."""
+    """x: chance of the rms sine, y: measured; log-log with the diagonal; missing chances are left out.
+
+    Grey where few pairs of singular values carry the chance: there the data do not define the subspace.
+    """
     traces = []
     for side, symbol, color in (("left", "circle", theme.TUNED), ("right", "diamond", theme.DELTA)):
-        rows = tensors.dropna(subset=[f"rotation_{side}", f"rotation_{side}_chance"])
-        rows = theme.thinned(
-            rows, rows[f"rotation_{side}"] / rows[f"rotation_{side}_chance"], "module", theme.MOST_MARKS // 2
-        )
-        told = [
-            f"layer {number(x)} · {theme.literal(m)}{'' if p >= UNDEFINED else ' · not defined by the data'}"
-            for x, m, p in zip(
-                rows["layer"].astype("Float64").astype(float),
-                rows["module"],
-                rows[f"rotation_{side}_pairs"],
-                strict=True,
-            )
-        ]
-        colors = [color if pairs >= UNDEFINED else theme.BASE for pairs in rows[f"rotation_{side}_pairs"]]
-        traces.append(
-            go.Scatter(
-                x=rows[f"rotation_{side}_chance"], y=rows[f"rotation_{side}"], mode="markers", name=side,
-                marker=dict(symbol=symbol, size=8, color=colors, opacity=0.7),
-                customdata=np.stack([rows["name"], told, rows["name"].map(theme.literal)], axis=1) if len(rows) else None,
-                hovertemplate=HOVER,
-            )
-        )  # fmt: skip
+        columns = [f"rotation_{side}", f"rotation_{side}_chance"]
+        rows = tensors.dropna(subset=columns)
+        rows = theme.thinned(rows, rows[columns[0]] / rows[columns[1]], "module", theme.MOST_MARKS // 2)
+        defined = rows[f"rotation_{side}_pairs"] >= UNDEFINED
+        traces.append(rotation_marks(rows[defined], side, symbol, color, side))
+        if not defined.all():
+            traces.append(rotation_marks(rows[~defined], side, symbol, theme.BASE, f"{side}, not defined by the data"))
     values = [v for t in traces for v in (*t.x, *t.y) if v and v > 0]
     made = theme.figure(
         *traces, height=380, alt="Rotation of the leading subspace against its first-order chance, one mark a matrix."
@@ -131,6 +119,17 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
                                   line=dict(color=theme.CHANCE, dash="dash")))  # fmt: skip
         places, labels = theme.powers(np.log10(ends[0]), np.log10(ends[1]))
         axis = dict(type="log", range=np.log10(ends).tolist(), tickvals=places, ticktext=labels)
-        made.update_xaxes(title="rms sine of a blind update, first order (log)", **axis)
+        made.update_xaxes(title="rms sine of a blind update (log)", **axis)
         made.update_yaxes(title="rms sine at k = 10 % of r (log)", **axis)
     return made
+
+
+def rotation_marks(rows: pd.DataFrame, side: str, symbol: str, color: str, name: str) -> go.Scatter:
+    """One side's marks: its chance across, what was measured upwards."""
+    places = zip(rows["layer"].astype("Float64").astype(float), rows["module"], strict=True)
+    told = [f"layer {number(layer)} · {theme.literal(module)}" for layer, module in places]
+    data = np.stack([rows["name"], told, rows["name"].map(theme.literal)], axis=1) if len(rows) else None
+    return go.Scatter(
+        x=rows[f"rotation_{side}_chance"], y=rows[f"rotation_{side}"], mode="markers", name=name,
+        marker=dict(symbol=symbol, size=8, color=color, opacity=0.7), customdata=data, hovertemplate=HOVER,
+    )  # fmt: skip

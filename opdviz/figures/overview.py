@@ -61,8 +61,8 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
         made,
         height=420,
         alt=sentence,
-        margin=dict(l=270, r=130, t=50, b=26),
-        legend=dict(y=1.03, x=0, itemsizing="constant", itemwidth=30),
+        margin=dict(l=270, r=130, t=72, b=26),
+        legend=dict(y=1.02, x=-0.32, itemsizing="constant", itemwidth=30),
         hovermode="closest",
         dragmode=False,
     )
@@ -83,7 +83,7 @@ def blind_band(low: float, high: float, unit: str, legend: bool) -> go.Scatter:
     """What typical blind updates of these weights give, as a broad line."""
     return go.Scatter(
         x=[low, high], y=[0.3, 0.3], mode="lines", line=dict(color=theme.NULL_AREA, width=13),
-        name="typical blind updates", legendgroup="band", showlegend=legend,
+        name="blind updates", legendgroup="band", showlegend=legend,
         hovertemplate="blind updates %{x:.3g} " + unit + "<extra></extra>",
     )  # fmt: skip
 

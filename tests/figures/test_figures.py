@@ -196,8 +196,10 @@ def test_projections_are_clipped_at_eight_times_chance(tensors):
 
 
 def test_a_rotation_without_a_chance_is_left_out(tensors):
-    left, right, diagonal = directions.rotation_scatter(tensors).data
-    assert len(left.x) == len(right.x) == 3
+    left, left_grey, right, right_grey, diagonal = directions.rotation_scatter(tensors).data
+    assert len(left.x) == len(right.x) == 2
+    assert len(left_grey.x) == len(right_grey.x) == 1
+    assert left_grey.marker.color == right_grey.marker.color == theme.BASE, "the data do not define that subspace"
     assert diagonal.x == diagonal.y
 
 
