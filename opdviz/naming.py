@@ -20,6 +20,7 @@ EMBEDDING = {
     "class_embedding", "mask_token", "tok_embeddings", "embeddings",
 }  # fmt: skip
 HEAD = {"lm_head", "embed_out", "classifier", "score", "cls", "predictions"}
+OUTPUTS = {("output", "weight"), ("model", "output", "weight")}  # the head of Llama's own files, InternLM and torchtune
 ATTENTION = {
     "self_attn", "attention", "attn", "self_attention", "SelfAttention", "EncDecAttention", "cross_attn", "linear_attn",
     "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj", "c_attn", "query_key_value",
@@ -93,13 +94,13 @@ def is_number(word: str) -> bool:
 
 
 def tower_of(segments: Sequence[str]) -> str:
-    """The tower: visual by its own words, encoder and decoder where both could be (T5), language otherwise."""
+    """The tower: visual by its own words, encoder and decoder where both could be (T5, BART, Whisper), language otherwise."""
     if not VISUAL.isdisjoint(segments) or "patch_embed" in segments or "patch_embeddings" in segments:
         return "visual"
     # ViT's attention.attention.query
     if segments.count("attention") > 1 and any(a == b == "attention" for a, b in zip(segments, segments[1:])):
         return "visual"
-    if "block" in segments or "final_layer_norm" in segments:
+    if "block" in segments or "layers" in segments or "final_layer_norm" in segments:  # BERT has encoder.layer
         return next((tower for tower in ("encoder", "decoder") if tower in segments[:2]), "language")
     return "language"
 
@@ -129,7 +130,7 @@ def block_of(tail: tuple[str, ...], segments: Sequence[str]) -> str:
         return "router"
     if "merger" in segments or "pooler" in segments:
         return "other"
-    if not HEAD.isdisjoint(tail):
+    if not HEAD.isdisjoint(tail) or tuple(segments) in OUTPUTS:
         return "head"
     attention = not ATTENTION.isdisjoint(tail)
     if not attention and not EMBEDDING.isdisjoint(tail):

@@ -49,7 +49,7 @@ class Pair(NamedTuple):
     def head_size(self) -> int | None:
         """The width of an attention head, where the tensor has some and the configuration says it."""
         place = self.place if self.width else None
-        return self.width if place and place.block == "attention" and place.tower == "language" else None
+        return self.width if place and place.block == "attention" and place.tower in ("language", "decoder") else None
 
     @property
     def precisions(self) -> tuple[str, ...]:

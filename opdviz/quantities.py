@@ -136,7 +136,7 @@ SPECTRUM = (
          "the top 32 are nearly all; spread: wider than rounding alone. Missing where there is no rounding null."),
     word("method", "method", "How the spectrum was computed; exact unless it says otherwise."),
     Quantity("error_bound", "error bound", "About the least singular value that the Gram matrix resolves.", "1",
-             "1.5e-8 s_1 sqrt(max(1, r / 64))", low=0),
+             "1.5e-8 s_1 sqrt(max(2, r / 32))", low=0),
     Quantity("tolerance", "tolerance", "A singular value counts when it is above tolerance times the largest.", "1", low=0),
     count("rank", "rank", "Number of singular values above the tolerance; in coverage, the rank of the reconstruction.",
           pitfall="Rounding to bf16 makes any update numerically full rank: look at the energy instead."),

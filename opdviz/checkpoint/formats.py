@@ -83,12 +83,12 @@ def round_bfloat16(x: np.ndarray) -> np.ndarray:
 
 def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
     """Values rounded to a float format, in the array's own wide type (float32 or float64)."""
-    if dtype == "bfloat16":
-        return round_bfloat16(x.astype(np.float32)).astype(x.dtype)
-    if dtype == "float16":
-        with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # what a format does not reach is its infinity
+        if dtype == "bfloat16":
+            return round_bfloat16(x.astype(np.float32)).astype(x.dtype)
+        if dtype == "float16":
             return x.astype(np.float16).astype(x.dtype)
-    return x.astype(np.float32).astype(x.dtype) if dtype == "float32" else x
+        return x.astype(np.float32).astype(x.dtype) if dtype == "float32" else x
 
 
 def step(x: np.ndarray, dtype: str) -> np.ndarray:

@@ -168,19 +168,20 @@ def most_moved_rows(pair: Pair, work: Work) -> list[dict]:
     base, tuned = work.base.astype(np.float64), work.tuned.astype(np.float64)
     tuned -= base
     ww, dd, wd = (np.einsum("ij,ij->i", a, b) for a, b in ((base, base), (tuned, tuned), (base, tuned)))
-    relative = np.sqrt(np.divide(dd, ww, out=np.zeros_like(dd), where=ww > 0))
+    # a row that was zero and moved has no relative norm: it comes first, with missing values
+    relative = np.sqrt(np.divide(dd, ww, out=np.where(dd > 0, np.inf, 0.0), where=ww > 0))
     order = np.argsort(-relative, kind="stable")[:MOST_ROWS]
     tokens = checkpoint.tokens(pair.base_path)
     return [
         {
             "name": pair.name,
             "row": int(i),
-            "relative_norm": float(relative[i]),
+            "relative_norm": float(relative[i]) if ww[i] else None,
             "moved": float(np.count_nonzero(tuned[i])) / pair.shape[1],
-            "shrink": float(wd[i] / ww[i]),
-            "cosine": float(wd[i] / math.sqrt(ww[i] * dd[i])),
+            "shrink": float(wd[i] / ww[i]) if ww[i] else None,
+            "cosine": float(wd[i] / math.sqrt(ww[i] * dd[i])) if ww[i] else None,
             "token": tokens.get(int(i)),
         }
         for i in order
-        if dd[i] > 0 and ww[i] > 0
+        if dd[i] > 0
     ]

@@ -85,7 +85,7 @@ def summary(s: np.ndarray, matrix: str) -> dict:
     energy = s**2
     total, top = float(energy.sum()), float(s[0])
     # the Gram matrix's rounding grows with the root of its size: 1.6 times the floor at r = 500
-    bound = FLOOR * top * math.sqrt(max(1.0, len(s) / 64)) if matrix in ("base", "tuned", "delta") else None
+    bound = FLOOR * top * math.sqrt(max(2.0, len(s) / 32)) if matrix in ("base", "tuned", "delta") else None
     method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(matrix, "exact")
     row = {"spectral_norm": top, "norm": math.sqrt(total), "method": method, "error_bound": bound}
     if not total:

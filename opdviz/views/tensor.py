@@ -112,7 +112,12 @@ def magnitudes(run: Run, state: dict) -> View:
 def heads_of(run: Run, state: dict) -> list[parts.Part]:
     """The attention heads of the state's tensor."""
     row = facts(run, state)
-    if row is None or row["block"] != "attention" or row["tower"] != "language" or pd.isna(row["rows"]):
+    if (
+        row is None
+        or row["block"] != "attention"
+        or row["tower"] not in ("language", "decoder")
+        or pd.isna(row["rows"])
+    ):
         return []
     return parts.heads(row["module"], (int(row["rows"]), int(row["columns"])), run.manifest.get("heads") or {})
 
