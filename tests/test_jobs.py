@@ -82,3 +82,14 @@ def test_a_job_outlives_the_server_that_started_it(tmp_path):
     assert parent.stderr == ""  # a process that is left running is meant to be
     (job,) = jobs.all_jobs(Store(tmp_path))
     assert ended(job.folder).state == "done"
+
+
+def test_a_job_is_known_by_the_pair_that_it_compares_before_it_holds_the_comparison(tmp_path):
+    """While its files are read a comparison has no lock: its page must not say that somebody should compare it again."""
+    from opdviz.ui.chosen import is_for
+
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    manifest = {"base": {"path": str(base)}, "tuned": {"path": str(tuned)}}
+    job = jobs.Job(jobs.job_id(str(tmp_path / "x" / ".." / "base"), str(tuned)), tmp_path, {}, {}, "running")
+    assert is_for(job, manifest)
+    assert not is_for(job, manifest | {"tuned": {"path": str(base)}})

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from opdviz import tables
 from opdviz.store import Store
+from opdviz.words import plain
 from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).parent.parent
@@ -115,8 +117,6 @@ def test_the_comparisons_page_lists_and_offers(cache):
 
 
 def test_hostile_names_are_shown_as_text(tmp_path):
-    from opdviz.words import plain
-
     nasty = "<img src=x onerror=alert(1)> ![a](http://e.vil/x.png) :red[x] $x$ `a` [b](javascript:1)\u202e\n#"
     shown = plain(nasty)
     bare = re.sub(r"\\.", "", shown)  # what is left when every escaped character is gone
@@ -183,3 +183,18 @@ def test_a_damaged_table_is_one_line_on_every_page(page, cache, tmp_path):
     for turn in drawn(page, tmp_path / "damaged", {"comparison": Store(cache).resolve("b")}):
         assert any("missing or damaged; compare the pair again" in told for told in turn["errors"]), turn["errors"]
         assert len(turn["errors"]) == 1
+
+
+def test_a_page_of_one_run_asks_where_the_address_names_none_of_several(cache):
+    for turn in drawn("pages/run/tensor.py", cache):
+        assert turn["headers"] == ["Which comparison?"]
+        assert not turn["charts"] and sum(key.startswith("ask_") for key in turn["buttons"]) == 2
+
+
+def test_most_moved_means_one_thing(cache):
+    """The tensor's page opens the matrix that the map calls the most moved: the largest by relative norm."""
+    key = Store(cache).resolve("a")
+    rows = tables.table(Store(cache), key, "tensors")
+    most = rows[rows["kind"] == "matrix"].set_index("name")["relative_norm"].idxmax()
+    (cold, _) = drawn("pages/run/tensor.py", cache, {"comparison": key})
+    assert cold["headers"] == [plain(most)]
