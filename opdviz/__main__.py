@@ -1,8 +1,6 @@
 """`python -m opdviz`."""
 
-import sys
-
-from opdviz.cli import main
+from opdviz.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

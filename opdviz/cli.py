@@ -69,10 +69,20 @@ def parsed(top: Parser, arguments: list[str] | None) -> argparse.Namespace:
 
 
 def leave(code: int) -> int:
-    """End at once: the pool's own clean-up would wait for workers that died holding its queue, and never return."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """End at once, without tearing the interpreter down: a pool's clean-up would wait for workers that died holding its
+    queue and never return, and Arrow's threads, still at work when the libraries go, have aborted commands that were done.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # the disk that the output goes to is full
+        code = code or MachineError.exit_code
     os._exit(code)
+
+
+def entry() -> None:
+    """The command as a process: run it, and leave."""
+    leave(main())
 
 
 def interrupt(*_) -> None:

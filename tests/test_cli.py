@@ -83,13 +83,13 @@ def test_list_show_headline_rename_and_forget(compared, tmp_path):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_table_comes_in_every_format_with_equal_rows(compared, table, tmp_path):
-    cache = compared[0]
-    rows = json.loads(opdviz("show", "a", table, "--format", "json", cache=cache).stdout)
-    text = opdviz("show", "a", table, cache=cache).stdout
-    assert (
-        opdviz("show", "a", table, "--format", "parquet", "--out", tmp_path / "t.parquet", cache=cache).returncode == 0
-    )
+def test_every_table_comes_in_every_format_with_equal_rows(compared, table, tmp_path, capfdbinary):
+    show = ["show", "a", table, "--cache", str(compared[0])]
+    printed = []
+    for more in (["--format", "json"], [], ["--format", "parquet", "--out", str(tmp_path / "t.parquet")]):
+        assert main([*show, *more]) == 0
+        printed.append(capfdbinary.readouterr().out.decode())
+    rows, text = json.loads(printed[0]), printed[1]
     frame = pd.read_parquet(tmp_path / "t.parquet")
     assert len(rows) == len(frame) == (len(pd.read_csv(io.StringIO(text))) if len(frame) else 0)
     assert len(rows) > 0 or table in ("unmatched", "rewrites")
