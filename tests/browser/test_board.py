@@ -124,6 +124,7 @@ def test_hostile_captions_notes_and_names_are_shown_and_do_nothing(own, visit):
     shown = visit(f"{own.address}/board", height=2400)
     expect(shown.get_by_text("<script>window.owned=1</script>").first).to_be_visible(timeout=15_000)
     expect(shown.get_by_text("does not draw it")).to_be_visible()
+    settled(shown)  # the first of four buttons is the first one only when all have their places
     shown.get_by_test_id("stMain").get_by_role("button", name="Open", exact=True).first.click()
     shown.wait_for_url(re.compile("/layers"), timeout=15_000)
     settled(shown)
