@@ -20,8 +20,7 @@ OVERLAPS = {
     "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
     "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
 }
-COLOURS = {claims.SEEN: "green", claims.NOT_SEEN: "gray", claims.OPPOSITE: "orange", claims.NOT_JUDGED: "blue",
-           claims.UNKNOWN: "gray"}  # fmt: skip
+COLOURS = {claims.SEEN: "green", claims.OPPOSITE: "orange", claims.NOT_JUDGED: "blue"}
 st.header("The lab", anchor=False)
 st.markdown(
     "A 2.4 M parameter model of Qwen3's architecture learns three-digit addition, is stopped short of it, and is then trained "
@@ -48,14 +47,12 @@ seeds = main.groupby("recipe")["seed"].nunique()
 ui.reading(
     f"**{claims.tally(verdicts)}.** A verdict needs every seed that has what it asks for on one side; how many these are stands "
     f"beside it ({words.count(seeds.max(), 'seed')} a recipe, one base: the spread is that of data and sampling; the checkpoints "
-    "of the first come with opdviz). The rules were written while the first runs trained, and made stricter after a review. "
-    "What does not show here is not refuted, and what is not judged had no power here."
+    "of the first come with opdviz). Rules written while they trained, and stricter since. What does not show is not refuted."
 )
 for row in verdicts:
     left, right = st.columns([1, 6])
-    left.badge(row["verdict"], color=COLOURS[row["verdict"]])
-    if row["seeds"]:
-        left.caption(words.count(row["seeds"], "seed"))
+    left.badge(row["verdict"], color=COLOURS.get(row["verdict"], "gray"))
+    left.caption(words.count(row["seeds"], "seed") if row["seeds"] else "")
     right.markdown(f"**{row['claim']}** {row['here']}")
     if row["published"]:
         right.caption(f"Published (arXiv 2606.13657): {row['published']}")
