@@ -142,7 +142,7 @@ def open_mask(path: Path) -> Mask:
     if not path.is_file():
         raise RequestError(f"mask {one_line(path)}: no such file; `opdviz subnetwork KEY --out FILE` writes one.")
     bits = {info.name: info for info in safetensors.headers(path)}
-    facts = safetensors.read_header(path)[0].get("__metadata__", {})
+    facts = safetensors.metadata(path)
     try:
         if (facts["kind"], facts["version"]) != (KIND, VERSION):
             raise ValueError

@@ -7,6 +7,7 @@ whatever it says is held against the file's size before a byte of data is read.
 import math
 import os
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,46 +27,83 @@ LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
 MOST_AXES, LONGEST_AXIS = 16, 1 << 48
 
 
+class Misfit(ValueError):
+    """What a header holds that no file has, and what it should be: words that stand after 'found' and 'expected'."""
+
+    def __init__(self, found: str, expected: str):
+        super().__init__(found)
+        self.found, self.expected = found, expected
+
+
 def headers(path: Path) -> list[TensorInfo]:
     """Every tensor that the file's header names, checked against the file's size.
 
     Raises
         RequestError: not a safetensors file, or a header that its file cannot hold.
     """
-    header, start = read_header(path)
-    if not isinstance(metadata := header.pop("__metadata__", {}), dict):
-        raise broken(path, f"__metadata__ that is a {type(metadata).__name__}", "a JSON object")
-    if len(header) > MOST_TENSORS:
-        raise broken(path, f"{len(header):,} tensors", f"at most {MOST_TENSORS:,}")
-    size = path.stat().st_size - start
-    infos = [tensor_info(path, name, entry, start, size) for name, entry in header.items()]
-    end = 0
-    for low, high, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
-        if low != end:
-            label = one_line(name, limit=80)
-            raise broken(path, f"tensor {label} at byte {start + low:,}", f"it to begin at {start + end:,}")
-        end = high
-    return infos
+    try:
+        text, size = read_header(path)
+        return [TensorInfo(name, shape, dtype, path, offset) for name, shape, dtype, offset in tensors(text, size)]
+    except Misfit as why:
+        raise broken(path, why.found, why.expected) from None
 
 
-def read_header(path: Path) -> tuple[dict, int]:
-    """The header as a dict, and the offset where the data begin."""
+def metadata(path: Path) -> dict:
+    """What the header says of the file itself.
+
+    Raises
+        RequestError: not a safetensors file.
+    """
+    try:
+        return parse(read_header(path)[0])[1]
+    except Misfit as why:
+        raise broken(path, why.found, why.expected) from None
+
+
+def read_header(path: Path) -> tuple[bytes, int]:
+    """The header's JSON, and the size of the file."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         first = file.read(8)
         if len(first) < 8:
-            raise broken(path, f"{size} bytes long", "at least 8 bytes of header length")
+            raise Misfit(f"{size} bytes long", "at least 8 bytes of header length")
         length = int.from_bytes(first, "little")
         if length > min(size - 8, LONGEST_HEADER):
-            raise broken(path, f"a header of {length:,} bytes in a file of {size:,}", "a header inside the file")
-        text = file.read(length)
+            raise Misfit(f"a header of {length:,} bytes in a file of {size:,}", "a header inside the file")
+        return file.read(length), size
+
+
+# Base and tuned are mostly saved by one program, with the same header: the second is not parsed again.
+@lru_cache(maxsize=1)
+def tensors(text: bytes, size: int) -> list[tuple[str, tuple[int, ...], str, int]]:
+    """Name, shape, dtype and offset of every tensor that a header names, if a file of `size` bytes can hold them.
+
+    Raises
+        Misfit: the header is none, or says what cannot be.
+    """
+    start, (header, _) = 8 + len(text), parse(text)
+    if len(header) > MOST_TENSORS:
+        raise Misfit(f"{len(header):,} tensors", f"at most {MOST_TENSORS:,}")
+    records = [tensor(name, entry, start, size - start) for name, entry in header.items()]
+    end = 0
+    for low, high, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
+        if low != end:
+            raise Misfit(f"{of_tensor(name)} at byte {start + low:,}", f"it to begin at {start + end:,}")
+        end = high
+    return records
+
+
+def parse(text: bytes) -> tuple[dict, dict]:
+    """A header's entries by the tensor's name, and its metadata."""
     try:
         header = from_json(text, unique)
     except Unreadable as why:
-        raise broken(path, f"{why} in its header", "a JSON header that names every tensor once") from None
+        raise Misfit(f"{why} in its header", "a JSON header that names every tensor once") from None
     if not isinstance(header, dict):
-        raise broken(path, f"a header that is a {type(header).__name__}", "a JSON object")
-    return header, 8 + length
+        raise Misfit(f"a header that is a {type(header).__name__}", "a JSON object")
+    if not isinstance(metadata := header.pop("__metadata__", {}), dict):
+        raise Misfit(f"__metadata__ that is a {type(metadata).__name__}", "a JSON object")
+    return header, metadata
 
 
 def unique(pairs: list[tuple[str, object]]) -> dict:
@@ -77,29 +115,51 @@ def unique(pairs: list[tuple[str, object]]) -> dict:
     return value
 
 
-def tensor_info(path: Path, name: str, entry: object, start: int, size: int) -> TensorInfo:
-    """One header entry as a TensorInfo, or a RequestError that says what is wrong with it."""
+def tensor(name: str, entry: object, start: int, size: int) -> tuple[str, tuple[int, ...], str, int]:
+    """Name, shape, dtype and offset of one tensor, by its entry in the header; data of `size` bytes begin at `start`."""
     try:
         dtype, shape, (low, high) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if type(dtype) is not str or dtype not in NAMES:
+            raise Misfit(f"of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
+        wanted = bytes_of(dtype, *shape)
+    except Misfit as why:
+        raise Misfit(f"{of_tensor(name)} {why.found}", why.expected) from None
     except (TypeError, KeyError, ValueError):
-        raise faulty(path, name, "without dtype, shape and data_offsets", "all three") from None
+        raise Misfit(f"{of_tensor(name)} without dtype, shape and data_offsets", "all three") from None
     if not is_name(name):
         named = f"a tensor named {one_line(ascii(name), limit=80)}"
-        raise broken(path, named, f"a name that is text of up to {LONGEST_NAME:,} letters")
-    if type(dtype) is not str or dtype not in NAMES:
-        raise faulty(path, name, f"of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
-    for number in (*shape, low, high):
-        if type(number) is not int or number < 0:
-            raise faulty(path, name, f"with shape {one_line(shape, limit=60)}", "whole numbers from 0")
-    if shape and (len(shape) > MOST_AXES or max(shape) > LONGEST_AXIS):
-        raise faulty(path, name, f"with {len(shape)} axes of up to {digits(max(shape))}", f"at most {MOST_AXES} axes")
-    wanted = math.prod(shape) * FORMATS[NAMES[dtype]].size
+        raise Misfit(named, f"a name that is text of up to {LONGEST_NAME:,} letters")
+    if type(low) is not int or type(high) is not int or low < 0:
+        raise Misfit(f"{of_tensor(name)} at bytes {one_line((low, high), limit=60)}", "whole numbers from 0")
     if high - low != wanted or high > size:
         where = f"at bytes {digits(low)} to {digits(high)} of {size:,}"
-        raise faulty(path, name, where, f"{wanted:,} bytes inside the file (is it truncated?)")
-    if not wanted and shape and max(shape) > LONGEST_EMPTY:
-        raise faulty(path, name, f"of no elements with an axis of {max(shape):,}", f"axes of up to {LONGEST_EMPTY:,}")
-    return TensorInfo(name, shape, NAMES[dtype], path, start + low)
+        raise Misfit(f"{of_tensor(name)} {where}", f"{wanted:,} bytes inside the file (is it truncated?)")
+    return name, shape, NAMES[dtype], start + low
+
+
+def of_tensor(name: str) -> str:
+    """A tensor in an error."""
+    return f"tensor {one_line(name, limit=80)}"
+
+
+# A model has few shapes and may have a million tensors. `typed`, as True equals 1 and would pass for it.
+@lru_cache(maxsize=1 << 12, typed=True)
+def bytes_of(dtype: str, *shape: object) -> int:
+    """The bytes that a tensor of this type and shape takes.
+
+    Raises
+        Misfit: there is no such shape.
+        TypeError: a list or an object stands for a length.
+    """
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise Misfit(f"with shape {one_line(shape, limit=60)}", "whole numbers from 0")
+    longest = max(shape, default=0)
+    if len(shape) > MOST_AXES or longest > LONGEST_AXIS:
+        raise Misfit(f"with {len(shape)} axes of up to {digits(longest)}", f"at most {MOST_AXES} axes")
+    elements = math.prod(shape)
+    if not elements and longest > LONGEST_EMPTY:
+        raise Misfit(f"of no elements with an axis of {longest:,}", f"axes of up to {LONGEST_EMPTY:,}")
+    return elements * FORMATS[NAMES[dtype]].size
 
 
 def digits(number: int) -> str:
@@ -128,11 +188,6 @@ def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
                 raise broken(info.path, f"{os.path.getsize(info.path):,} bytes", "the bytes its header names")
             filled += count
     return data.reshape((last - first, *info.shape[1:]))
-
-
-def faulty(path: Path, name: str, what: str, expected: str) -> RequestError:
-    """The one-line error for one entry of a header."""
-    return broken(path, f"tensor {one_line(name, limit=80)} {what}", expected)
 
 
 def broken(path: Path, found: str, expected: str) -> RequestError:

@@ -146,9 +146,25 @@ def test_more_tensors_than_can_be_held_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "MOST_TENSORS", 1)
     with pytest.raises(RequestError, match="found more than 1 tensors"):
         checkpoint.open(tmp_path)
+    write_checkpoint(tmp_path, {"c": np.zeros(2), "d": np.zeros(2)})
     monkeypatch.setattr(checkpoint.safetensors, "MOST_TENSORS", 1)
     with pytest.raises(RequestError, match="found 2 tensors; expected at most 1"):
         checkpoint.open(tmp_path)
+
+
+def test_two_files_of_one_header_keep_their_own_values(tmp_path):
+    sides = [write_checkpoint(tmp_path / name, {"w": np.full(3, value)}) for name, value in (("a", 1.0), ("b", 2.0))]
+    opened = [checkpoint.open(side) for side in sides]
+    assert [side.tensors["w"].path.parent for side in opened] == sides
+    assert [side.read("w").tolist() for side in opened] == [[1.0] * 3, [2.0] * 3]
+
+
+def test_one_header_in_a_shorter_file_is_held_against_that_file(tmp_path):
+    path = write_checkpoint(tmp_path / "a", {"w": np.zeros(3)}) / "model.safetensors"
+    checkpoint.open(path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(RequestError, match="is it truncated"):
+        checkpoint.open(path)
 
 
 @pytest.mark.parametrize("case", REFUSED)
