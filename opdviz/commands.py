@@ -15,7 +15,7 @@ MOST_LINES = 200
 
 def store_of(options: argparse.Namespace):
     """The store that the options or the environment name."""
-    from opdviz.store import Store
+    from opdviz.store.store import Store
 
     root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
     try:
@@ -45,7 +45,7 @@ def print_json(value: object, *, indent: int | None = 1) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
-    from opdviz.estimate import preview
+    from opdviz.compare.estimate import preview
     from opdviz.words import duration
 
     facts = preview(*open_pair(options), options.workers)
@@ -77,8 +77,10 @@ def shown(rows: list[dict]) -> Iterator[dict]:
 
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    from opdviz import analysis, pairing, progress, protocols, summaries, workers
-    from opdviz.store import checked_name
+    from opdviz import pairing
+    from opdviz.compare import measuring, prepare, progress, workers
+    from opdviz.store.store import checked_name
+    from opdviz.tables import protocols, summaries
 
     store = store_of(options)
     with progress.listener(options.job, quiet=options.json) as listener:
@@ -88,13 +90,13 @@ def compare(options: argparse.Namespace) -> None:
             )
         if options.name is not None:
             checked_name(options.name)
-        measures = analysis.chosen_measures(options.measures.split(",") if options.measures is not None else None)
+        measures = measuring.chosen_measures(options.measures.split(",") if options.measures is not None else None)
         base, tuned = open_pair(options)
-        analysis.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
-        comparison = analysis.prepare(base, tuned, store, options.name, listener)
-        listener.found(comparison.key)
+        measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
+        comparison = prepare.prepare(base, tuned, store, options.name, listener)
+        listener.note_key(comparison.key)
         with workers.pool(options.workers) as executor:
-            manifest = analysis.compare(
+            manifest = measuring.compare(
                 comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
             )
         summaries.write_all(store, comparison.key)
@@ -120,9 +122,9 @@ def headline_line(row: dict) -> str:
 
 def list_(options: argparse.Namespace) -> None:
     """`opdviz list`."""
-    from opdviz import tables
+    from opdviz.store import status
 
-    rows = tables.listing(store_of(options))
+    rows = status.listing(store_of(options))
     if options.json:
         print_json(rows)
         return
@@ -140,6 +142,7 @@ def show(options: argparse.Namespace) -> None:
     import io
 
     from opdviz import tables
+    from opdviz.tables import stored
 
     store = store_of(options)
     frame = tables.table(store, store.resolve(options.key), options.table)
@@ -150,16 +153,16 @@ def show(options: argparse.Namespace) -> None:
         frame.to_parquet(buffer, index=False)
         data = buffer.getvalue()
     elif options.format == "json":
-        data = (json.dumps(tables.records(frame), allow_nan=False) + "\n").encode()
+        data = (json.dumps(stored.records(frame), allow_nan=False) + "\n").encode()
     else:
         data = frame.to_csv(index=False).encode()
     if options.out is None:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
         return
-    from opdviz.store import write
+    from opdviz import files
 
-    write(target_of("show", options.out), data)
+    files.write(target_of("show", options.out), data)
 
 
 def target_of(command: str, out: Path) -> Path:
@@ -181,7 +184,7 @@ def target_of(command: str, out: Path) -> Path:
 
 def headline(options: argparse.Namespace) -> None:
     """`opdviz headline`."""
-    from opdviz import protocols, published
+    from opdviz.tables import protocols, published
 
     store = store_of(options)
     rows = protocols.headline(store, store.resolve(options.key), options.protocol)
@@ -198,13 +201,15 @@ def headline(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """`opdviz verify`."""
-    from opdviz import board, faults, sources, summaries
+    from opdviz.compare import sources
+    from opdviz.store import board, checking
+    from opdviz.tables import summaries
 
     store = store_of(options)
     keys = store.folders() if options.key is None else [store.resolve(options.key)]
-    sentences = [] if options.key is not None else list(map(str, faults.between(store)))
+    sentences = [] if options.key is not None else list(map(str, checking.between(store)))
     for key in keys:
-        sentences += map(str, [*faults.check(store, key), *summaries.check(store, key), *board.check(store, key)])
+        sentences += map(str, [*checking.check(store, key), *summaries.check(store, key), *board.check(store, key)])
         if options.content and store.manifest(key):
             sentences += [f"{key}: {sentence}" for sentence in sources.changes(store, key, fresh=True)]
     for sentence in sentences:
@@ -216,12 +221,13 @@ def verify(options: argparse.Namespace) -> None:
 
 def rename(options: argparse.Namespace) -> None:
     """`opdviz rename`."""
-    from opdviz.store import checked_name, lock
+    from opdviz import files
+    from opdviz.store.store import checked_name
 
     store = store_of(options)
     key = store.resolve(options.key)
     name = checked_name(options.name)
-    with lock(store.folder(key)):  # a run that goes on would write its own manifest over this one
+    with files.lock(store.folder(key)):  # a run that goes on would write its own manifest over this one
         store.write_manifest(key, store.sound_manifest(key) | {"name": name})
 
 
@@ -234,11 +240,11 @@ def forget(options: argparse.Namespace) -> None:
 
 def block(options: argparse.Namespace) -> None:
     """`opdviz block`."""
-    from opdviz import blocks
+    from opdviz.runs import values
 
     store = store_of(options)
     print(
-        blocks.keep_block(store, store.resolve(options.key), options.tensor, options.row, options.column, options.size)
+        values.keep_block(store, store.resolve(options.key), options.tensor, options.row, options.column, options.size)
     )
 
 

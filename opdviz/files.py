@@ -5,15 +5,19 @@ cannot: numbers of thousands of digits, a hundred thousand brackets, half a char
 """
 
 import errno
+import fcntl
 import json
 import math
 import os
 import re
 import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
+
+from opdviz.errors import MachineError, RequestError
 
 MOST_BYTES = 1 << 26
 LARGEST_WHOLE = 1 << 63  # tables hold whole numbers of 64 bits, and beyond 1,000 bits a division fails
@@ -117,3 +121,64 @@ def clear_for_file(path: Path) -> None:
     """Take away what stands in a plain file's place and is none: a new one cannot be renamed over a folder."""
     if not path.is_file() and (path.exists() or path.is_symlink()):
         clear(path)
+
+
+TEMPORARY = ".tmp"
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write bytes under a temporary name and rename.
+
+    Raises
+        MachineError: the disk is full or the file may not grow; nothing half-written stays.
+    """
+    temporary = path.with_name(f"{os.urandom(8).hex()}{TEMPORARY}")  # the name may be as long as a disk takes already
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise MachineError(
+            f"write({path.name}): {error.strerror or error}; what was finished before is kept. Make room and run it again."
+        ) from None
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a comparison for writing; the lock dies with its process.
+
+    Raises
+        RequestError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_for_file(folder / "lock")
+    with os.fdopen(opened(folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequestError(
+                f"{folder.name[:12]} is being written by another process; wait for it or cancel it."
+            ) from None
+        yield
+
+
+def running(folder: Path) -> bool:
+    """Whether a living process holds a folder: a comparison that is written, or a job."""
+    try:
+        descriptor = opened(folder / "lock")
+    except OSError:  # not there, or nothing that a process of ours could hold
+        return False
+    with os.fdopen(descriptor) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def sweep(folder: Path) -> None:
+    """Delete temporaries that a killed process left; the caller holds the lock."""
+    for leftover in folder.rglob(f"*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from opdviz import files, fingerprint
 from opdviz.errors import RequestError
-from opdviz.store import Store, running, write
+from opdviz.store.store import Store
 
 KEPT_LOG = 8_000
 PARTS = ("request.json", "status.json", "log.txt", "pid", "cancel")
@@ -72,14 +72,16 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
     for part in (*PARTS, "lock"):
         files.clear_for_file(folder / part)
     request = {"base": str(base), "tuned": str(tuned), "name": name, "time": time.time()}
-    write(folder / "request.json", json.dumps(request).encode())
+    files.write(folder / "request.json", json.dumps(request).encode())
     with os.fdopen(files.opened(folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return load(folder)
         (folder / "cancel").unlink(missing_ok=True)
-        write(folder / "status.json", json.dumps({"state": "running", "share": 0.0, "phase": "starting"}).encode())
+        files.write(
+            folder / "status.json", json.dumps({"state": "running", "share": 0.0, "phase": "starting"}).encode()
+        )
         command = [sys.executable, "-m", "opdviz", "compare", "--job", str(folder), "--cache", str(store.root)]
         command += ["--name", name] if name else []
         with open(folder / "log.txt", "w") as log:
@@ -92,7 +94,7 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
                 pass_fds=(lock.fileno(),),  # the lock lives as long as the job does
             )
         reap(process)
-        write(folder / "pid", str(process.pid).encode())
+        files.write(folder / "pid", str(process.pid).encode())
     return load(folder)
 
 
@@ -108,7 +110,7 @@ def load(folder: Path) -> Job:
     """A job as its folder tells; a job whose process is gone without a last word has failed."""
     request, status = read_facts(folder / "request.json"), read_facts(folder / "status.json")
     state = status.get("state", "failed")
-    alive = running(folder)
+    alive = files.running(folder)
     if state == "running" and not alive:
         state = read_facts(folder / "status.json").get("state", "failed")  # it may just have ended
         stopped = "cancelled" if (folder / "cancel").exists() else "failed"

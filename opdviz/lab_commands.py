@@ -11,8 +11,8 @@ MOST_STEPS = 100_000
 
 def subnetwork(options: argparse.Namespace) -> None:
     """`opdviz subnetwork`."""
-    from opdviz import masks
-    from opdviz.tables import HEADLINE_THRESHOLD
+    from opdviz.runs import masks
+    from opdviz.tables.by_tensor import HEADLINE_THRESHOLD
 
     if options.threshold is not None and options.density is not None:
         raise RequestError("subnetwork: --threshold and --density are two ways to say the same; give one.")
@@ -38,15 +38,15 @@ def subnetwork(options: argparse.Namespace) -> None:
 
 def overlap(options: argparse.Namespace) -> None:
     """`opdviz overlap`."""
-    from opdviz import overlap as overlaps
-    from opdviz import tables
+    from opdviz.runs import overlap
+    from opdviz.tables import stored
 
     store = store_of(options)
-    table = overlaps.of_runs(store, *(store.resolve(word) for word in options.key))
+    table = overlap.of_runs(store, *(store.resolve(word) for word in options.key))
     if options.json:
-        print_json(tables.records(table))
+        print_json(stored.records(table))
         return
-    for row in overlaps.whole(table):
+    for row in overlap.whole(table):
         print(f"{row['probe']} {row['threshold']:g}: both {row['both']:,} of {row['numel']:,} coordinates")
         for name, text in (
             ("chance_both", "of chance"),
@@ -100,7 +100,7 @@ def list_(options: argparse.Namespace, wanted: list, places) -> None:
 
 def run(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab run`: what is missing, and then the list."""
-    from opdviz import progress
+    from opdviz.compare import progress
     from opdviz.lab import plan
 
     with progress.listener(None, quiet=options.json) as listener:
@@ -127,7 +127,7 @@ def grade(options: argparse.Namespace, wanted: list, places) -> None:
 
 def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab evaluate`: measure every finished run of every seed, keep the tables, and judge the claims."""
-    from opdviz import progress, workers
+    from opdviz.compare import progress, workers
     from opdviz.lab import claims, results
     from opdviz.lab import evaluate as evaluation
     from opdviz.lab.places import RESULTS

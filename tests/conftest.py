@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from opdviz import checkpoint, pairing
-from opdviz.analysis import finite
+from opdviz.compare.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
-from opdviz.store import Store
+from opdviz.store.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opdviz import fingerprint, measures, summaries
-from opdviz import store as stores
-from opdviz.store import Store
+from opdviz import fingerprint, measures
+from opdviz.store import parts, values
+from opdviz.store.store import Store
+from opdviz.tables import summaries
 
 ROOT = Path(__file__).parent.parent
 ALL_SUMMARIES = summaries.SUMMARIES
@@ -214,7 +215,7 @@ def block(frame: pd.DataFrame, name: str = TENSOR) -> Damage:
     """A kept block of values from row 0, column 0, of size 64."""
 
     def damage(at: Place) -> None:
-        path = stores.block_path(at.folder, name, 0, 0, 64)
+        path = values.block_path(at.folder, name, 0, 0, 64)
         path.parent.mkdir(exist_ok=True)
         frame.to_parquet(path, index=False)
 
@@ -228,7 +229,7 @@ def grid(rows: int, columns_: int) -> pd.DataFrame:
 
 def block_pipe(at: Place) -> None:
     (at.folder / "blocks").mkdir(exist_ok=True)
-    os.mkfifo(stores.block_path(at.folder, TENSOR, 0, 0, 64))
+    os.mkfifo(values.block_path(at.folder, TENSOR, 0, 0, 64))
 
 
 def part_of(at: Place) -> Path:
@@ -244,7 +245,7 @@ def part(change: Callable[[dict], object]) -> Damage:
     """A part that says something else, its digest fitting."""
 
     def damage(at: Place) -> None:
-        value = stores.decode_part(part_of(at))
+        value = parts.decode_part(part_of(at))
         signed(part_of(at), json.dumps(change(value)).encode())
 
     return damage
@@ -260,7 +261,7 @@ def part_text(body: bytes) -> Damage:
 
 
 def moved_part(at: Place) -> None:
-    shutil.copyfile(part_of(at), stores.part_path(at.folder, TENSOR, "magnitude", measures.magnitude.VERSION))
+    shutil.copyfile(part_of(at), parts.part_path(at.folder, TENSOR, "magnitude", measures.magnitude.VERSION))
 
 
 def part_instead(kind: str) -> Damage:
@@ -268,10 +269,10 @@ def part_instead(kind: str) -> Damage:
 
 
 def foreign_part(at: Place) -> None:
-    value = stores.decode_part(part_of(at))
+    value = parts.decode_part(part_of(at))
     rows = [value["tables"]["tensors"][0] | {"name": "stranger"}]
-    path = stores.part_path(at.folder, "stranger", "magnitude", measures.magnitude.VERSION)
-    path.write_bytes(stores.encode_part("stranger", {"tensors": rows}))
+    path = parts.part_path(at.folder, "stranger", "magnitude", measures.magnitude.VERSION)
+    path.write_bytes(parts.encode_part("stranger", {"tensors": rows}))
 
 
 OTHER_COLUMNS, FOREIGN = "has other columns than this version reads", "holds tensors that are not in this comparison"

@@ -14,12 +14,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from opdviz import analysis, board, checkpoint, faults, manifests, measures, pairing, tables
-from opdviz import store as stores
+from opdviz import checkpoint, files, measures, pairing, tables
 from opdviz.cli import main
+from opdviz.compare import measuring, prepare
 from opdviz.errors import MachineError
 from opdviz.measures import MEASURES
-from opdviz.store import Store
+from opdviz.store import board, checking, parts, reading, status
+from opdviz.store import manifest as manifests
+from opdviz.store.store import Store
 from tests.conftest import GOLDEN, write_checkpoint
 
 KILLS = 20
@@ -50,11 +52,11 @@ def stored(cache: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(cache.rglob("tables/*.parquet"))}
 
 
-def here(folder: Path, base: Path, tuned: Path) -> tuple[analysis.Comparison, Store]:
+def here(folder: Path, base: Path, tuned: Path) -> tuple[prepare.Comparison, Store]:
     """A comparison prepared in this process."""
     store = Store(folder)
     sides = [checkpoint.open(side) for side in (base, tuned)]
-    return analysis.prepare(*sides, store, None, lambda progress: None), store
+    return prepare.prepare(*sides, store, None, lambda progress: None), store
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_sam
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        parts = {p.name: stores.decode_part(p) for p in tmp_path.rglob("parts/*.json")}
+        parts = {p.name: parts.decode_part(p) for p in tmp_path.rglob("parts/*.json")}
         assert all(parts.values()), "a half-written part was left under its final name"
         compacted = any(json.loads(m.read_text())["compacted"] for m in tmp_path.rglob("manifest.json"))
         assert compacted or kept <= set(parts), "a finished part was lost"
@@ -130,7 +132,7 @@ def test_an_interrupted_run_says_so_keeps_its_parts_and_ends_with_130(tmp_path, 
     assert told[-1] == "opdviz: interrupted; what was finished is kept."
     assert not [line for line in told[:-1] if not line.startswith(("reading the files:", "measuring:"))]
     assert list(tmp_path.rglob("parts/*.json"))
-    assert all(stores.decode_part(p) for p in tmp_path.rglob("parts/*.json"))
+    assert all(parts.decode_part(p) for p in tmp_path.rglob("parts/*.json"))
     while not descendants_gone(run.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert descendants_gone(run.pid)
@@ -139,22 +141,22 @@ def test_an_interrupted_run_says_so_keeps_its_parts_and_ends_with_130(tmp_path, 
 def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp_path, monkeypatch):
     comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
     seen: list[str] = []
-    real = analysis.work_on
+    real = measuring.work_on
 
     def counting(pair, names):
         seen.extend(names)
         return real(pair, names)
 
-    monkeypatch.setattr(analysis, "work_on", counting)
+    monkeypatch.setattr(measuring, "work_on", counting)
     with ThreadPoolExecutor(1) as executor:
-        analysis.compare(comparison, store, executor, listener=lambda p: None)
+        measuring.compare(comparison, store, executor, listener=lambda p: None)
         assert len(seen) == 30 * len(MEASURES)
         before = stored(tmp_path)
         seen.clear()
-        analysis.compare(comparison, store, executor, listener=lambda p: None)
+        measuring.compare(comparison, store, executor, listener=lambda p: None)
         assert seen == []
         monkeypatch.setattr(measures.concentration, "VERSION", 99)
-        analysis.compare(comparison, store, executor, listener=lambda p: None)
+        measuring.compare(comparison, store, executor, listener=lambda p: None)
         assert set(seen) == {"concentration"}
         assert len(seen) == 30
     assert stored(tmp_path) == before
@@ -164,11 +166,11 @@ def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp
 def test_the_tensor_that_someone_looks_at_goes_first(tmp_path):
     pairs = pairing.match(checkpoint.open(GOLDEN / "base"), checkpoint.open(GOLDEN / "tuned_a")).pairs
     pending = [(p, []) for p in pairs]
-    assert analysis.looked_at(pending, tmp_path) == 0
+    assert measuring.looked_at(pending, tmp_path) == 0
     (tmp_path / "focus").write_text(pairs[7].name)
-    assert analysis.looked_at(pending, tmp_path) == 7
+    assert measuring.looked_at(pending, tmp_path) == 7
     (tmp_path / "focus").write_text("no such tensor")
-    assert analysis.looked_at(pending, tmp_path) == 0
+    assert measuring.looked_at(pending, tmp_path) == 0
 
 
 def test_the_key_is_of_contents_not_of_paths(tmp_path):
@@ -190,7 +192,7 @@ def test_progress_only_grows_and_ends_at_all(tmp_path):
     comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
     shares = []
     with ThreadPoolExecutor(2) as executor:
-        analysis.compare(
+        measuring.compare(
             comparison, store, executor, listener=lambda p: shares.append(p.share) if p.phase == "measuring" else None
         )
     assert shares == sorted(shares)
@@ -206,9 +208,9 @@ def test_a_matrix_that_does_not_converge_is_skipped_and_ends_nothing(tmp_path, m
 
     monkeypatch.setattr("opdviz.linalg.spectrum_of_gram", diverge)
     with ThreadPoolExecutor(1) as executor:
-        manifest = analysis.compare(comparison, store, executor, listener=lambda p: None)
+        manifest = measuring.compare(comparison, store, executor, listener=lambda p: None)
     assert len(manifest["compacted"]) == len(MEASURES)
-    skipped = stores.read(store, comparison.key, "skipped").to_pylist()
+    skipped = reading.read(store, comparison.key, "skipped").to_pylist()
     assert sum("did not converge" in row["reason"] for row in skipped) == 3 * 23
 
 
@@ -220,19 +222,19 @@ def test_a_failure_is_noted_until_the_next_run(tmp_path, monkeypatch):
             raise BrokenExecutor
 
     with Broken(1) as executor, pytest.raises(MachineError, match="a worker process was lost"):
-        analysis.compare(comparison, store, executor, listener=lambda p: None)
-    assert tables.state(store, comparison.key) == "failed"
+        measuring.compare(comparison, store, executor, listener=lambda p: None)
+    assert status.state(store, comparison.key) == "failed"
     with ThreadPoolExecutor(1) as executor:
-        analysis.compare(comparison, store, executor, listener=lambda p: None)
-    assert tables.state(store, comparison.key) == "done"
+        measuring.compare(comparison, store, executor, listener=lambda p: None)
+    assert status.state(store, comparison.key) == "done"
 
 
 def compared_as(root: Path, base: Path, tuned: Path, name: str | None = None) -> dict:
     """Compare in this process; the manifest."""
     store = Store(root)
-    comparison = analysis.prepare(checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None)
+    comparison = prepare.prepare(checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None)
     with ThreadPoolExecutor(1) as executor:
-        return analysis.compare(comparison, store, executor, listener=lambda p: None)
+        return measuring.compare(comparison, store, executor, listener=lambda p: None)
 
 
 def small_pair(folder: Path, **config) -> tuple[Path, Path]:
@@ -273,7 +275,7 @@ def test_a_name_that_was_given_stays_when_the_pair_is_compared_again(tmp_path):
 
 def test_a_rename_waits_for_nobody_and_undoes_no_run(tmp_path, capsys):
     key = compared_as(tmp_path, *small_pair(tmp_path / "pair"), "mine")["key"]
-    with stores.lock(Store(tmp_path).folder(key)):
+    with files.lock(Store(tmp_path).folder(key)):
         assert main(["rename", "mine", "yours", "--cache", str(tmp_path)]) == 2
     assert "being written by another process" in capsys.readouterr().err
     assert Store(tmp_path).resolve("mine") == key
@@ -289,4 +291,4 @@ def test_an_earlier_version_s_comparison_is_taken_over_with_its_name_and_board(t
     again = compared_as(store.root, *pair)
     assert (again["key"], again["name"], store.keys()) == (manifest["key"], "mine", [manifest["key"]])
     assert [pin["caption"] for pin in board.read(store, again["key"])["pins"]] == ["kept"]
-    assert faults.check(store, again["key"]) == []
+    assert checking.check(store, again["key"]) == []

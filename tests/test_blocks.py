@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from opdviz import blocks, checkpoint
+from opdviz import checkpoint
 from opdviz.errors import RequestError
-from opdviz.store import Store
+from opdviz.runs import values
+from opdviz.store.store import Store
 from tests.conftest import write_checkpoint
 from tests.test_cli import opdviz
 
@@ -46,7 +47,7 @@ def compared(tmp_path) -> tuple[Store, str]:
 def test_a_block_holds_the_values_of_the_files(compared, tmp_path, name, take):
     store, key = compared
     row = 0 if "norm" in name else 3
-    frame = pd.read_parquet(blocks.keep_block(store, key, name, row, 4, 8))
+    frame = pd.read_parquet(values.keep_block(store, key, name, row, 4, 8))
     for side in ("base", "tuned"):
         whole = take(checkpoint.open(tmp_path / side).read(name.split("[")[0]))
         wanted = whole[row : row + 8, 4:12]
@@ -60,12 +61,12 @@ def test_wrong_blocks_and_checkpoints_that_are_gone_or_changed_are_refused(compa
     name = "model.layers.0.mlp.up_proj.weight"
     for row, column, size in ((40, 0, 8), (0, 30, 8), (-1, 0, 8), (0, 0, 0), (0, 0, 513)):
         with pytest.raises(RequestError, match="expected a start inside 40 x 30"):
-            blocks.keep_block(store, key, name, row, column, size)
+            values.keep_block(store, key, name, row, column, size)
     with pytest.raises(RequestError, match="no such tensor"):
-        blocks.keep_block(store, key, "nobody", 0, 0, 8)
+        values.keep_block(store, key, "nobody", 0, 0, 8)
     write_checkpoint(tmp_path / "tuned", {n: RNG.standard_normal(s) for n, s in TENSORS.items()})
     with pytest.raises(RequestError, match="tuned checkpoint changed"):
-        blocks.keep_block(store, key, name, 0, 0, 8)
+        values.keep_block(store, key, name, 0, 0, 8)
     shutil.rmtree(tmp_path / "base")
     with pytest.raises(RequestError, match="base checkpoint is not on this machine"):
-        blocks.keep_block(store, key, name, 0, 0, 8)
+        values.keep_block(store, key, name, 0, 0, 8)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opdviz import board
 from opdviz.errors import CheckFailed, MachineError, RequestError
-from opdviz.store import Store
+from opdviz.store import board
+from opdviz.store.store import Store
 
 KEY = "aa" * 8
 PIN = '{"id": "a", "view": "layers", "state": {}, "caption": ""}'

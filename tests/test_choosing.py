@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opdviz import choosing
+from opdviz.views import filters
 
 
 @pytest.fixture
@@ -44,32 +44,32 @@ def rows() -> pd.DataFrame:
     ],
 )
 def test_filters_keep_what_fits(rows, state, kept):
-    assert choosing.fitting(rows, state)["name"].tolist() == kept
+    assert filters.fitting(rows, state)["name"].tolist() == kept
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_ranges_or_none(text):
-    found = choosing.numbers(text)
+    found = filters.numbers(text)
     assert found is None or all(isinstance(low, int) and isinstance(high, int) for low, high in found)
 
 
 @given(st.text(max_size=30))
 def test_any_pattern_can_be_searched_for(pattern):
     names = pd.Series(["a.b", "[x]", "é"])
-    assert choosing.named(names, pattern).dtype == bool
+    assert filters.named(names, pattern).dtype == bool
 
 
 def test_pages_are_cut_after_sorting_and_missing_values_come_last(rows, monkeypatch):
-    monkeypatch.setattr(choosing, "PAGE", 4)
-    first = choosing.page_of(rows, "size", 1)
-    assert (first["name"].tolist(), choosing.pages(len(rows), 4)) == (["l1.norm", "embed", "l0.q", "l1.q"], 2)
-    second = choosing.page_of(rows, "size", 2)
+    monkeypatch.setattr(filters, "PAGE", 4)
+    first = filters.page_of(rows, "size", 1)
+    assert (first["name"].tolist(), filters.pages(len(rows), 4)) == (["l1.norm", "embed", "l0.q", "l1.q"], 2)
+    second = filters.page_of(rows, "size", 2)
     assert second["name"].tolist() == ["l0.e0.up", "l0.e1.up"]
-    assert choosing.page_of(rows, "size", 99)["name"].tolist() == second["name"].tolist()
-    assert choosing.page_of(rows, "name", 1, ascending=True)["name"].iloc[0] == "embed"
-    assert choosing.page_of(rows.iloc[:0], "size", 1).empty
+    assert filters.page_of(rows, "size", 99)["name"].tolist() == second["name"].tolist()
+    assert filters.page_of(rows, "name", 1, ascending=True)["name"].iloc[0] == "embed"
+    assert filters.page_of(rows.iloc[:0], "size", 1).empty
 
 
 @pytest.mark.parametrize("text", ["²", "٣", "7" * 6000, f"1-{'7' * 6000}", "1-٣"])
 def test_digits_of_other_scripts_and_endless_numbers_are_no_ranges(text):
-    assert choosing.numbers(text) is None
+    assert filters.numbers(text) is None

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from opdviz import checkpoint, demo, estimate, tables
-from opdviz.store import Store
+from opdviz import checkpoint, demo, tables
+from opdviz.compare import estimate
+from opdviz.store.store import Store
 from tests.test_cli import opdviz
 
 

@@ -4,11 +4,12 @@ import re
 import subprocess
 from pathlib import Path
 
-from opdviz.analysis import PAIRING_TABLES
 from opdviz.cli import parser
 from opdviz.measures import MEASURES
 from opdviz.quantities import QUANTITIES
-from opdviz.tables import STORED, TABLES
+from opdviz.store.columns import PAIRING_TABLES
+from opdviz.tables import TABLES
+from opdviz.tables.stored import STORED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from opdviz import cli, pairing, roots, workers
+from opdviz import cli, pairing, roots
 from opdviz.checkpoint import torch_file
+from opdviz.compare import workers
 from opdviz.errors import RequestError
 from tests import hostile as h
 

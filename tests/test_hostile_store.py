@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from opdviz import analysis, board, cli, columns, keeping, measures, summaries, workers
+from opdviz import cli, measures
+from opdviz.compare import measuring, workers
 from opdviz.errors import MachineError
-from opdviz.store import Store
+from opdviz.store import board, bundles, columns
+from opdviz.store.store import Store
+from opdviz.tables import summaries
 from tests.conftest import GOLDEN
 from tests.hostile_store import (
     ALL_SUMMARIES,
@@ -42,9 +45,9 @@ def quick(returned: dict, *made: str):
         with ThreadPoolExecutor(1) as executor:
             yield executor
 
-    real = analysis.work_on
+    real = measuring.work_on
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis, "work_on", remembered)
+        patch.setattr(measuring, "work_on", remembered)
         patch.setattr(workers, "pool", pool)
         patch.setattr(cli, "leave", lambda code: code)
         patch.setattr(summaries, "SUMMARIES", {name: ALL_SUMMARIES[name] for name in made or ALL_SUMMARIES})
@@ -69,8 +72,8 @@ def caches(tmp_path_factory):
         assert compare(root / "other", "a", "--measures", "magnitude") == 0
     with quick(returned) as patch:
         assert compare(root / "whole") == 0
-        patch.setattr(keeping, "BUNDLE", 7)
-        patch.setattr(keeping.Keeper, "compact", stopped)
+        patch.setattr(bundles, "BUNDLE", 7)
+        patch.setattr(bundles.Keeper, "compact", stopped)
         assert compare(root / "stopped") == 3
     assert list(root.glob("stopped/comparisons/*/parts/*.magnitude.*"))
     return root, returned

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from opdviz import jobs, tables
+from opdviz import jobs
 from opdviz.errors import RequestError
-from opdviz.store import Store
+from opdviz.store import status
+from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
 PAIR = (str(GOLDEN / "base"), str(GOLDEN / "tuned_a"))
@@ -36,7 +37,7 @@ def test_a_job_runs_to_its_end_and_is_started_once(tmp_path):
     assert (second.folder / "pid").read_text() == process
     done = ended(first.folder)
     assert (done.state, done.share) == ("done", 1.0)
-    assert [row["name"] for row in tables.listing(store)] == ["golden"]
+    assert [row["name"] for row in status.listing(store)] == ["golden"]
     assert done.status["key"] == store.keys()[0]
     assert "30 pairs" in done.log()
 

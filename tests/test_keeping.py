@@ -7,11 +7,12 @@ from random import Random
 
 import pytest
 
-from opdviz import analysis, checkpoint, faults, keeping, tables
-from opdviz import store as stores
+from opdviz import checkpoint, files, tables
+from opdviz.compare import measuring, prepare
 from opdviz.errors import CheckFailed
 from opdviz.measures import MEASURES, coverage, geometry, magnitude, measure_id
-from opdviz.store import Store
+from opdviz.store import bundles, checking, parts, reading, status
+from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
 PAIRS = 30
@@ -25,14 +26,14 @@ class Killed(BaseException):
 def measured(tmp_path_factory) -> tuple[dict, dict]:
     """What workers return for the golden pair b, and the tables of a run that nothing disturbed and that made no bundle."""
     returned, root = {}, tmp_path_factory.mktemp("undisturbed")
-    real = analysis.work_on
+    real = measuring.work_on
 
     def remembering(pair, names):
         returned[pair.name] = returned.get(pair.name, {}) | dict(zip(names, result := real(pair, names)))
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis, "work_on", remembering)
+        patch.setattr(measuring, "work_on", remembering)
         key = run(root)
     assert not Store(root).manifest(key)["bundled"]
     return returned, stored(root)
@@ -47,17 +48,17 @@ def worked(measured, monkeypatch) -> list[str]:
         asked.append(pair.name)
         return [measured[0][pair.name][name] for name in names]
 
-    monkeypatch.setattr(keeping, "BUNDLE", 7)
-    monkeypatch.setattr(analysis, "work_on", remembered)
+    monkeypatch.setattr(bundles, "BUNDLE", 7)
+    monkeypatch.setattr(measuring, "work_on", remembered)
     return asked
 
 
 def run(root: Path) -> str:
     """Compare the golden pair b in this process; its key."""
     sides = [checkpoint.open(GOLDEN / side) for side in ("base", "tuned_b")]
-    comparison = analysis.prepare(*sides, Store(root), None, lambda progress: None)
+    comparison = prepare.prepare(*sides, Store(root), None, lambda progress: None)
     with ThreadPoolExecutor(1) as executor:
-        analysis.compare(comparison, Store(root), executor, listener=lambda progress: None)
+        measuring.compare(comparison, Store(root), executor, listener=lambda progress: None)
     return comparison.key
 
 
@@ -68,7 +69,7 @@ def stored(root: Path) -> dict[str, bytes]:
 
 def dying(monkeypatch, when: Callable[[Path], bool]) -> None:
     """Let the process end before a write, a rename or a deletion for which `when` is true."""
-    for of, name in ((stores, "write"), (keeping, "write"), (Path, "unlink")):
+    for of, name in ((files, "write"), (Path, "unlink")):
         real = getattr(of, name)
 
         def dies(path, *args, real=real, **more):
@@ -82,10 +83,10 @@ def dying(monkeypatch, when: Callable[[Path], bool]) -> None:
 def there(root: Path) -> set[tuple[str, str]]:
     """The pairs and measures that are on disk, loose or in bundles."""
     (key,) = Store(root).keys()
-    loose = ((p.name.split("."), stores.decode_part(p)) for p in root.rglob("parts/*.json"))
+    loose = ((p.name.split("."), parts.decode_part(p)) for p in root.rglob("parts/*.json"))
     found = {(f"{words[1]}@{words[2]}", part["name"]) for words, part in loose}
-    bundles = Store(root).manifest(key)["bundled"]
-    return found | {(of, name) for of in bundles for name in stores.bundled_pairs(Store(root), key, of)}
+    noted = Store(root).manifest(key)["bundled"]
+    return found | {(of, name) for of in noted for name in reading.bundled_pairs(Store(root), key, of)}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -132,19 +133,19 @@ def test_what_is_bundled_is_drawn_and_counted(tmp_path, worked, monkeypatch):
     assert bundled[measure_id(geometry)] == 7
     assert len(list(tmp_path.rglob("parts/*.magnitude.*"))) == 2
     assert len(tables.table(store, key, "tensors")) == PAIRS
-    assert 0.5 < tables.done_share(store, key) < 1
-    assert tables.state(store, key) == "partial"
-    assert faults.check(store, key) == []
+    assert 0.5 < status.done_share(store, key) < 1
+    assert status.state(store, key) == "partial"
+    assert checking.check(store, key) == []
 
 
 def test_a_damaged_bundle_costs_its_own_pairs_alone(tmp_path, worked, measured, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     file = tmp_path / "comparisons" / key / "tables" / "sparsity.sparsity.2.parquet"
     lost = set(
-        stores.read_compacted(tmp_path / "comparisons" / key, key, "pairs.sparsity.2.parquet")["name"].to_pylist()
+        reading.read_compacted(tmp_path / "comparisons" / key, key, "pairs.sparsity.2.parquet")["name"].to_pylist()
     )
     file.write_bytes(file.read_bytes()[:-9])
-    assert list(map(str, faults.check(Store(tmp_path), key))) == [f"{key}: tables/{file.name} is damaged"]
+    assert list(map(str, checking.check(Store(tmp_path), key))) == [f"{key}: tables/{file.name} is damaged"]
     complete = {name for of, name in there(tmp_path) if of == measure_id(coverage)}
     worked.clear()
     run(tmp_path)
@@ -166,14 +167,14 @@ def test_another_version_of_a_measure_does_without_the_bundles_of_the_old_one(tm
 
 def test_a_reader_finds_the_table_when_bundles_became_one_while_it_read(tmp_path, worked, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
-    real, before = stores.read_compacted, tables.table(Store(tmp_path), key, "tensors")
+    real, before = reading.read_compacted, tables.table(Store(tmp_path), key, "tensors")
 
     def late(*args):
-        monkeypatch.setattr(stores, "read_compacted", real)
+        monkeypatch.setattr(reading, "read_compacted", real)
         run(tmp_path)
         return real(*args)
 
-    monkeypatch.setattr(stores, "read_compacted", late)
+    monkeypatch.setattr(reading, "read_compacted", late)
     after = tables.table(Store(tmp_path), key, "tensors")
     assert after["name"].tolist() == before["name"].tolist()
 

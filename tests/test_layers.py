@@ -8,26 +8,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STEPS = (
-    ("errors", "quantities", "words", "files"),
-    ("naming", "fingerprint", "columns", "manifests", "parquet"),
-    ("checkpoint.bounded", "checkpoint.formats", "checkpoint.records", "checkpoint.beside", "checkpoint.safetensors",
-     "checkpoint.torch_zip", "checkpoint.torch_file", "checkpoint"),
-    ("linalg", "ties", "pairing"),
-    ("measures.visibility", "measures.sides", "measures.nulls", "measures.hull", "measures.blind",
-     "measures.magnitude", "measures.sparsity", "measures.concentration", "measures.coordinates",
-     "measures.spectrum", "measures.geometry", "measures.coverage", "measures"),
-    ("store", "values", "faults", "keeping", "sources", "masks", "overlap", "tables", "protocols", "published",
-     "summaries", "board"),
-    ("demo", "roots", "estimate", "workers", "analysis", "blocks", "jobs", "choosing", "parts", "lab.recipes",
-     "lab.tasks", "lab.places", "lab.shipped", "lab.models", "lab.results", "lab.judging", "lab.claims",
-     "lab.subnetwork", "lab.callbacks",
-     "lab.train", "lab.plan", "lab.evaluate", "lab", "figures.theme", "figures.overview", "figures.layers",
-     "figures.scatter", "figures.directions", "figures.coordinates", "figures.parts", "figures.tensor", "figures.lab", "figures",
-     "sentences", "progress", "views.view", "views.run", "views.tensor", "views"),
-    ("ui.turns", "ui.links", "ui.address", "ui.chosen", "ui.sharing", "ui.shown", "ui.boards", "ui.shell", "ui", "serve",
-     "commands", "lab_commands", "cli", "__main__"),
-)  # fmt: skip
-ORDER = {f"opdviz.{name}": (step, at) for step, names in enumerate(STEPS) for at, name in enumerate(names)}
+    ("errors",),
+    ("quantities", "words", "files", "naming", "slices"),
+    ("fingerprint",),
+    ("checkpoint",),
+    ("ties", "linalg"),
+    ("pairing",),
+    ("measures",),
+    ("store",),
+    ("compare", "tables"),
+    ("demo", "runs", "figures", "jobs"),
+    ("roots", "views", "lab"),
+    ("ui", "cli"),
+    ("serve", "__main__"),
+)
+STEP_OF = {name: step for step, names in enumerate(STEPS) for name in names}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
 UI = {f"opdviz/ui/{name}.py" for name in ("links", "address", "chosen", "sharing", "shown", "boards", "shell")}
 BORDERS = {
@@ -37,6 +32,9 @@ BORDERS = {
     "datasets": {"opdviz/lab/train.py"},
     "streamlit": {*UI, "opdviz/serve.py", "app.py"},
     "plotly": UI,
+}
+MODULES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in ROOT.glob("opdviz/**/*.py")
 }
 SOURCES = [p for p in ROOT.glob("**/*.py") if p.relative_to(ROOT).parts[0] in ("opdviz", "pages", "app.py")]
 
@@ -54,21 +52,35 @@ def imports(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [name if name in ORDER else node.module for name in inner]
+            found += [name if name in MODULES else node.module for name in inner]
     return found
 
 
-def test_every_module_has_its_step():
-    missing = {module_name(p) for p in SOURCES if module_name(p).startswith("opdviz.")} - set(ORDER)
-    assert not missing
+def room(module: str) -> str | None:
+    """The package or module directly in `opdviz` that a module stands in; `None` for the package itself and all else."""
+    words = module.split(".")
+    return words[1] if words[0] == "opdviz" and len(words) > 1 else None
+
+
+def test_every_room_has_its_step():
+    assert {room(module) for module in MODULES} - {None} == set(STEP_OF)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_down(path):
-    me = ORDER.get(module_name(path), (99, 0))
-    ours = [name for name in imports(path) if name in ORDER]
-    upward = [name for name in ours if ORDER[name] >= me]
+    here = room(module_name(path))
+    step = STEP_OF.get(here, len(STEPS))
+    upward = [name for name in imports(path) if (other := room(name)) and other != here and STEP_OF[other] >= step]
     assert not upward, f"{path.name} imports {upward}"
+
+
+def test_modules_of_a_room_import_each_other_in_no_circle():
+    below = {module_name(path): set(imports(path)) & MODULES for path in SOURCES}
+    left = dict(below)
+    while free := [name for name, others in left.items() if not others & left.keys() - {name}]:
+        for name in free:
+            del left[name]
+    assert not left, f"in a circle: {sorted(left)}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -123,7 +135,9 @@ def forbidden(tree: ast.AST) -> list[str]:
 
 
 BLANKET = {
-    "opdviz/workers.py": ["except BaseException"],  # the pool lets go of its workers on any exit, and raises again
+    "opdviz/compare/workers.py": [
+        "except BaseException"
+    ],  # the pool lets go of its workers on any exit, and raises again
     "opdviz/measures/__init__.py": [
         "except Exception"
     ],  # one tensor costs its own rows, and `skipped` says what it raised

@@ -7,10 +7,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from opdviz import masks
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.cli import main
 from opdviz.errors import RequestError
+from opdviz.runs import masks
 from tests.conftest import GOLDEN, write_checkpoint
 
 NAME = "model.layers.0.mlp.up_proj.weight"

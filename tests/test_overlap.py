@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from opdviz import overlap
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.cli import main
-from opdviz.masks import matching_of
 from opdviz.measures.visibility import codes, quarters
 from opdviz.quantities import QUANTITIES
+from opdviz.runs import overlap
+from opdviz.runs.masks import matching_of
 from tests.conftest import GOLDEN, write_checkpoint
 
 NAME = "model.layers.0.mlp.up_proj.weight"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from opdviz import tables
-from opdviz.store import Store
+from opdviz.store.store import Store
 from opdviz.words import plain
 from tests.conftest import GOLDEN
 

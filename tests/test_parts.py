@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opdviz import parts
+from opdviz import slices
 
 COUNTS = {"query": 8, "key_value": 2, "size": 16}
 SAME = {"query": 8, "key_value": 8, "size": 16}
@@ -25,8 +25,8 @@ SAME = {"query": 8, "key_value": 8, "size": 16}
     ],
 )
 def test_heads_lie_where_the_configuration_puts_them(module, shape, counts, first, last, number):
-    found = parts.heads(module, shape, counts)
-    assert (found[0], found[-1], len(found)) == (parts.Part(*first), parts.Part(*last), number)
+    found = slices.heads(module, shape, counts)
+    assert (found[0], found[-1], len(found)) == (slices.Part(*first), slices.Part(*last), number)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_heads_lie_where_the_configuration_puts_them(module, shape, counts, firs
     ],
 )
 def test_no_heads_are_made_up(module, shape, counts):
-    assert parts.heads(module, shape, counts) == []
+    assert slices.heads(module, shape, counts) == []
 
 
 @given(st.sampled_from(["row", "column"]), st.integers(0, 40), st.integers(1, 40))
 def test_what_is_written_is_read_back(axis, low, width):
-    found = parts.parse(parts.band(axis, low, low + width), (50, 60), [])
+    found = slices.parse(slices.band(axis, low, low + width), (50, 60), [])
     inside = low + width <= (50 if axis == "row" else 60)
-    assert found == (parts.Part(parts.band(axis, low, low + width), axis, low, low + width) if inside else None)
+    assert found == (slices.Part(slices.band(axis, low, low + width), axis, low, low + width) if inside else None)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_is_written_is_read_back(axis, low, width):
     ],
 )
 def test_a_part_that_is_not_there_is_none(text):
-    assert parts.parse(text, (50, 60), parts.heads("q_proj", (128, 96), COUNTS)) is None
+    assert slices.parse(text, (50, 60), slices.heads("q_proj", (128, 96), COUNTS)) is None
 
 
 def test_shares_of_heads_are_those_of_their_bands():
@@ -83,9 +83,9 @@ def test_shares_of_heads_are_those_of_their_bands():
             "moved_bfloat16": [None] * 5,
         }
     )
-    rows = parts.by_head(profile, parts.heads("k_proj", (32, 96), COUNTS))
+    rows = slices.by_head(profile, slices.heads("k_proj", (32, 96), COUNTS))
     assert rows["energy"].tolist() == pytest.approx([0.3, 0.7])
     assert rows["even"].tolist() == [0.5, 0.5]
     assert rows["moved"].tolist() == [0.5, 0.5]
     assert rows["moved_bfloat16"].isna().all()
-    assert parts.measured(profile, parts.Part("rows 4-11", "row", 4, 12)) is None
+    assert slices.measured(profile, slices.Part("rows 4-11", "row", 4, 12)) is None

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from opdviz import analysis, checkpoint, protocols, published, tables
+from opdviz import checkpoint, tables
+from opdviz.compare import measuring, prepare
 from opdviz.measures import MEASURES
-from opdviz.store import Store
+from opdviz.store.store import Store
+from opdviz.tables import by_tensor, protocols, published
 from tests.conftest import write_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -29,10 +31,10 @@ def compared(
     sides = [write_checkpoint(root / side, arrays, dtype) for side, arrays in (("base", base), ("tuned", tuned))]
     store = Store(root / "cache")
     for names, pattern in steps:
-        comparison = analysis.prepare(*map(checkpoint.open, sides), store, "planted", lambda p: None)
+        comparison = prepare.prepare(*map(checkpoint.open, sides), store, "planted", lambda p: None)
         measures = tuple(m for m in MEASURES if names is None or m.NAME in names)
         with ThreadPoolExecutor(1) as executor:
-            analysis.compare(comparison, store, executor, measures=measures, pattern=pattern, listener=lambda p: None)
+            measuring.compare(comparison, store, executor, measures=measures, pattern=pattern, listener=lambda p: None)
     return store, comparison.key
 
 
@@ -54,7 +56,7 @@ def test_totals_are_over_the_tensors_that_were_counted_and_say_so(tmp_path):
     whole = protocols.headline(*compared(tmp_path / "whole", base, tuned))
     steps = ((["magnitude"], None), (["magnitude", "sparsity"], "*layers.0*"))
     store, key = compared(tmp_path / "part", base, tuned, steps=steps)
-    rows = tables.quantities_by_tensor(store, key)
+    rows = by_tensor.quantities_by_tensor(store, key)
     layer = rows[rows["layer"] == 0]
     found = value(protocols.headline(store, key), "sparsity_absolute_1e-5")
     assert found["value"] == pytest.approx(100 * layer["unchanged_absolute"].sum() / layer["numel"].sum())
@@ -102,7 +104,7 @@ def test_b_and_c_average_over_moved_layer_matrices(tmp_path):
     tuned["model.layers.1.mlp.up_proj.weight"] = base["model.layers.1.mlp.up_proj.weight"]
     tuned["lm_head.weight"] = 2 * base["lm_head.weight"]
     store, key = compared(tmp_path, base, tuned)
-    rows = tables.quantities_by_tensor(store, key)
+    rows = by_tensor.quantities_by_tensor(store, key)
     inside = rows[rows["block"].isin(["attention", "ffn"]) & (rows["moved"] > 0)]
     assert len(inside) == 5
     for protocol in "BC":

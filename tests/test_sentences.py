@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opdviz import published, sentences
+from opdviz.tables import published
+from opdviz.views import sentences
 from opdviz.words import percent
 
 PAPER = tuple(row for row in published.numbers() if row["paper"] == published.PAPERS["A"])

@@ -12,10 +12,11 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from opdviz import fingerprint, sources
+from opdviz import fingerprint
 from opdviz.cli import main
+from opdviz.compare import sources
 from opdviz.errors import CheckFailed, RequestError
-from opdviz.store import Store
+from opdviz.store.store import Store
 from tests.conftest import write_checkpoint
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

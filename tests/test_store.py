@@ -6,10 +6,11 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from opdviz import columns, faults, fingerprint, manifests, parquet, tables
-from opdviz import store as stores
+from opdviz import files, fingerprint
 from opdviz.errors import CheckFailed, RequestError
-from opdviz.store import Store
+from opdviz.store import checking, columns, parquet, parts, reading, status
+from opdviz.store import manifest as manifests
+from opdviz.store.store import Store
 
 SIDE = {"path": "x", "label": "x"}
 WHOLE = {
@@ -26,7 +27,7 @@ WHOLE = {
 
 
 def part(folder, name, rows, measure="magnitude", version=1):
-    stores.write(stores.part_path(folder, name, measure, version), stores.encode_part(name, {"tensors": rows}))
+    files.write(parts.part_path(folder, name, measure, version), parts.encode_part(name, {"tensors": rows}))
 
 
 @pytest.fixture
@@ -51,29 +52,29 @@ def test_parts_are_read_until_they_are_damaged(store):
     folder = store.folder("aa11")
     part(folder, "w", [{"name": "w", "numel": 3, "delta_norm": 1.5}])
     part(folder, "v", [{"name": "v", "numel": 2, "delta_norm": None}])
-    table = stores.sorted_rows(stores.read(store, "aa11", "tensors")).to_pylist()
+    table = reading.sorted_rows(reading.read(store, "aa11", "tensors")).to_pylist()
     assert [(r["name"], r["numel"], r["delta_norm"]) for r in table] == [("v", 2, None), ("w", 3, 1.5)]
-    assert faults.check(store, "aa11") == []
-    path = stores.part_path(folder, "w", "magnitude", 1)
+    assert checking.check(store, "aa11") == []
+    path = parts.part_path(folder, "w", "magnitude", 1)
     data = bytearray(path.read_bytes())
     data[60] ^= 1
     path.write_bytes(data)
-    assert stores.decode_part(path) is None
-    assert list(map(str, faults.check(store, "aa11"))) == [f"aa11: parts/{path.name} is damaged"]
-    assert [r["name"] for r in stores.read(store, "aa11", "tensors").to_pylist()] == ["v"]
+    assert parts.decode_part(path) is None
+    assert list(map(str, checking.check(store, "aa11"))) == [f"aa11: parts/{path.name} is damaged"]
+    assert [r["name"] for r in reading.read(store, "aa11", "tensors").to_pylist()] == ["v"]
 
 
 def test_a_leftover_temporary_is_swept_and_is_no_fault(store):
     folder = store.folder("aa11")
     (folder / "parts").mkdir()
     (folder / "parts" / "x.json.1.tmp").write_text("half")
-    assert faults.check(store, "aa11") == []
-    stores.sweep(folder)
+    assert checking.check(store, "aa11") == []
+    files.sweep(folder)
     assert not list((folder / "parts").iterdir())
 
 
 def test_a_name_as_long_as_a_disk_takes_is_written(tmp_path):
-    stores.write(tmp_path / ("x" * 255), b"whole")
+    files.write(tmp_path / ("x" * 255), b"whole")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x" * 255, b"whole")]
 
 
@@ -97,9 +98,9 @@ def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
 
 def test_a_damaged_or_missing_table_is_named(store):
     store.write_manifest("aa11", WHOLE | {"name": "one", "tables": {"tensors.magnitude.parquet": "0" * 32}})
-    assert list(map(str, faults.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is missing"]
-    stores.write(store.folder("aa11") / "tables" / "tensors.magnitude.parquet", b"x")
-    assert list(map(str, faults.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is damaged"]
+    assert list(map(str, checking.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is missing"]
+    files.write(store.folder("aa11") / "tables" / "tensors.magnitude.parquet", b"x")
+    assert list(map(str, checking.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is damaged"]
 
 
 def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
@@ -108,15 +109,15 @@ def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
     code += "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
-    assert stores.running(folder)
-    with pytest.raises(RequestError, match="being written by another process"), stores.lock(folder):
+    assert files.running(folder)
+    with pytest.raises(RequestError, match="being written by another process"), files.lock(folder):
         pass
     with pytest.raises(RequestError, match="being written"):
         store.forget("aa11")
     other.kill()
     other.wait()
     other.stdout.close()
-    assert not stores.running(folder)
+    assert not files.running(folder)
     store.forget("aa11")
     assert "aa11" not in store.keys()
 
@@ -125,11 +126,11 @@ def test_a_manifest_that_is_no_object_is_a_fault_and_no_traceback(store):
     for text in ("[1]", "not json", ""):
         (store.folder("aa11") / "manifest.json").write_text(text)
         assert store.manifest("aa11") == {}
-        assert list(map(str, faults.check(store, "aa11"))) == ["aa11: manifest.json is missing or unreadable"]
+        assert list(map(str, checking.check(store, "aa11"))) == ["aa11: manifest.json is missing or unreadable"]
 
 
 def test_what_an_earlier_version_stored_is_said_in_one_line(store):
     store.write_manifest("aa11", WHOLE | {"name": "one", "format": manifests.FORMAT - 1})
     with pytest.raises(CheckFailed, match="aa11: measured by an earlier version; compare the pair again"):
-        stores.read(store, "aa11", "tensors")
-    assert (tables.state(store, "aa11"), tables.done_share(store, "aa11")) == ("partial", 0.0)
+        reading.read(store, "aa11", "tensors")
+    assert (status.state(store, "aa11"), status.done_share(store, "aa11")) == ("partial", 0.0)

@@ -6,8 +6,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from opdviz import fingerprint, protocols, summaries, tables
-from opdviz.store import Store
+from opdviz import fingerprint, tables
+from opdviz.store.store import Store
+from opdviz.tables import protocols, stored, summaries
 
 
 @pytest.fixture
@@ -74,6 +75,6 @@ def test_rows_of_one_tensor_are_those_of_the_whole_table(store):
     for table in ("spectrum", "histogram", "profile", "coverage", "skipped"):
         whole = tables.table(store, key, table)
         for name in ("model.layers.1.mlp.up_proj.weight", "model.norm.weight", "none"):
-            one = tables.of_tensor(store, key, table, name)
+            one = stored.of_tensor(store, key, table, name)
             expected = whole[whole["name"] == name].reset_index(drop=True)
             pd.testing.assert_frame_equal(one.reset_index(drop=True), expected, check_dtype=False)

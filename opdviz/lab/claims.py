@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from opdviz import published
 from opdviz.lab.judging import (
     NOT_JUDGED,
     NOT_SEEN,
@@ -23,6 +22,7 @@ from opdviz.lab.judging import (
     points,
     several,
 )
+from opdviz.tables import published
 from opdviz.words import number, percent
 
 SHARE_MARGIN = 0.01  # of all coordinates: their number makes sampling errors vanish

@@ -14,14 +14,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from opdviz import analysis, checkpoint, overlap, protocols, tables
-from opdviz.analysis import Progress
+from opdviz import checkpoint
+from opdviz.compare import measuring, prepare
+from opdviz.compare.progress import Progress
 from opdviz.errors import RequestError
 from opdviz.lab.places import MASK, Places
 from opdviz.lab.recipes import ABLATION, BASES, CONTROLS, MAIN, RECIPES, SWEEP, VISIBLE, Recipe
 from opdviz.lab.results import TABLES
-from opdviz.masks import matching_of, open_mask
-from opdviz.store import Store
+from opdviz.runs import overlap
+from opdviz.runs.masks import deltas, matching_of, open_mask
+from opdviz.store import status
+from opdviz.store.store import Store
+from opdviz.tables import by_tensor, protocols
 
 HEADLINES = {
     "relative_norm": "relative_norm",
@@ -102,9 +106,9 @@ def compared(places: Places, recipe: Recipe, store: Store, executor: Executor) -
     """The key of a run's comparison with its base, made where it is missing."""
     base, tuned = (checkpoint.open(path) for path in (places.of(recipe.base), places.folder(recipe)))
     name = f"seed{places.seed}/{recipe.name}"
-    comparison = analysis.prepare(base, tuned, store, name, lambda progress: None)
-    if tables.state(store, comparison.key) != "done":
-        analysis.compare(comparison, store, executor, listener=lambda progress: None)
+    comparison = prepare.prepare(base, tuned, store, name, lambda progress: None)
+    if status.state(store, comparison.key) != "done":
+        measuring.compare(comparison, store, executor, listener=lambda progress: None)
     return comparison.key
 
 
@@ -117,8 +121,8 @@ def headline(store: Store, key: str) -> dict:
                 scale = 0.01 if found["unit"] == "%" else 1.0
                 for column, part in ((name, "value"), (f"{name}_chance", "chance")):
                     row[column] = None if found[part] is None else found[part] * scale
-    rows = tables.quantities_by_tensor(store, key)
-    rows = tables.matrices(rows[rows["moved"] > 0])
+    rows = by_tensor.quantities_by_tensor(store, key)
+    rows = by_tensor.matrices(rows[rows["moved"] > 0])
     for mask in BANDED:
         for end in ("null_low", "null_high", "blind_low", "blind_high"):
             row[f"coverage_{mask}_{end}"] = rows[f"{mask}_{end}"].median()
@@ -153,13 +157,13 @@ def masked(places: Places, recipe: Recipe) -> dict:
         return {}
     mask = open_mask(places.folder(recipe) / MASK)
     matching = matching_of(places.of(recipe.base), places.folder(recipe))
-    outside = sum(int(((delta > 0) & ~mask.read(name)).sum()) for name, delta in overlap.deltas(matching))
+    outside = sum(int(((delta > 0) & ~mask.read(name)).sum()) for name, delta in deltas(matching))
     return {"mask_density": mask.density, "moved_outside_mask": outside}
 
 
 def layers(store: Store, key: str) -> list[dict]:
     """Each layer's share of the visible coordinates and of the parameters."""
-    rows = tables.quantities_by_tensor(store, key).dropna(subset=["layer"])
+    rows = by_tensor.quantities_by_tensor(store, key).dropna(subset=["layer"])
     rows = rows.assign(visible=rows["numel"] - rows["unchanged_absolute"])
     sums = rows.groupby("layer", as_index=False)[["visible", "numel"]].sum()
     shares = sums[["visible", "numel"]] / sums[["visible", "numel"]].sum()

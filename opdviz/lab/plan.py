@@ -10,13 +10,13 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from opdviz import workers
-from opdviz.analysis import Progress
+from opdviz import files
+from opdviz.compare import workers
+from opdviz.compare.progress import Progress
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.lab import shipped
 from opdviz.lab.places import MASTER, Places
 from opdviz.lab.recipes import GROUPS, RECIPES, Recipe
-from opdviz.store import TEMPORARY, lock
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
 PACKAGES = {"transformers": ">=5.23,<6", "trl": ">=1.16,<2", "datasets": ">=5.2,<6", "accelerate": ">=1.15,<2"}
@@ -86,7 +86,7 @@ def run(
         MachineError: a run could not be kept, or its process was lost; finished runs stay.
     """
     places.by_seed.mkdir(parents=True, exist_ok=True)
-    with lock(places.root):
+    with files.lock(places.root):
         sweep(places)
         shipped.expand(places.root)
         todo = missing(wanted, places, master=master)
@@ -99,7 +99,7 @@ def run(
 def sweep(places: Places) -> None:
     """Delete what runs that were cut short have left."""
     for folder in (places.root, places.by_seed):
-        for leftover in folder.glob(f".*{TEMPORARY}"):
+        for leftover in folder.glob(f".*{files.TEMPORARY}"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from opdviz import files
 from opdviz.errors import CheckFailed, one_line
 from opdviz.lab.places import RESULTS
 from opdviz.lab.shipped import HERE
-from opdviz.store import write
 from opdviz.words import percent
 
 TABLES = ("runs", "curve", "diagnostics", "overlap", "layers")
@@ -20,7 +20,7 @@ def keep(found: dict[str, pd.DataFrame], into: Path) -> None:
     for name, table in found.items():
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
-        write(into / f"{name}.parquet", buffer.getvalue())
+        files.write(into / f"{name}.parquet", buffer.getvalue())
 
 
 def read(root: Path) -> dict[str, pd.DataFrame]:
@@ -30,9 +30,9 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
         CheckFailed: a table is damaged.
     """
     folder = root / RESULTS if (root / RESULTS / "runs.parquet").is_file() else SHIPPED
-    files = {name: folder / f"{name}.parquet" for name in TABLES}
+    paths = {name: folder / f"{name}.parquet" for name in TABLES}
     try:
-        found = {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in files.items()}
+        found = {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in paths.items()}
     except (OSError, ValueError):
         found = {}
     if not found or not (found["runs"].empty or {"recipe", "seed", "groups", "test"} <= set(found["runs"])):

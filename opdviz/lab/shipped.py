@@ -17,10 +17,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from opdviz import fingerprint
+from opdviz import files, fingerprint
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.lab.places import MASK, RESULTS, RUN, WEIGHTS
-from opdviz.store import TEMPORARY, write
 
 HERE = Path(__file__).parent / "shipped"
 FIRST = ("base", "seed0/opd")
@@ -71,7 +70,7 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
         MachineError: the disk is full.
     """
     into.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=TEMPORARY, dir=into.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=files.TEMPORARY, dir=into.parent))
     try:
         made = pack_into(work, root, runs)
         work.chmod(0o755)  # a temporary folder is its owner's alone
@@ -91,7 +90,7 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
         data = packed((root / before / WEIGHTS).read_bytes(), file) if before else lzma.compress(file, preset=PRESET)
         entry = {"path": path, "before": before, "file": path.replace("/", ".") + ".xz"}
         index.append(entry | {"digest": fingerprint.of_contents(file)})
-        write(into / entry["file"], data)
+        files.write(into / entry["file"], data)
 
     for run in runs:
         facts = json.loads((root / run / RUN).read_text())
@@ -100,16 +99,16 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
         index[-1]["facts"] = facts
         if (mask := root / run / MASK).is_file():
             index[-1] |= {"mask": run.replace("/", ".") + ".mask.xz", "mask_digest": fingerprint.of_file(mask)}
-            write(into / index[-1]["mask"], lzma.compress(mask.read_bytes(), preset=PRESET))
+            files.write(into / index[-1]["mask"], lzma.compress(mask.read_bytes(), preset=PRESET))
         for step in sorted((root / run / "steps").glob("*"), key=lambda p: int(p.name)):
             keep(f"{run}/steps/{step.name}", before)
             before = f"{run}/steps/{step.name}"
     for name in BESIDE:
         if (root / runs[0] / name).is_file():
-            write(into / name, (root / runs[0] / name).read_bytes())
+            files.write(into / name, (root / runs[0] / name).read_bytes())
     if (root / RESULTS).is_dir():
         shutil.copytree(root / RESULTS, into / RESULTS)
-    write(into / INDEX, json.dumps(index, indent=1).encode())
+    files.write(into / INDEX, json.dumps(index, indent=1).encode())
     return index
 
 
@@ -158,19 +157,19 @@ def expand(root: Path, tell: Callable[[float], None] = lambda share: None) -> No
     """
     if there(root):
         return
-    files: dict[str, bytes] = {}
+    expanded: dict[str, bytes] = {}
     entries = index()
     for done, entry in enumerate(entries):
-        files[entry["path"]] = weights(entry, files)
-        put(root / entry["path"], files[entry["path"]], entry.get("facts"), mask_of(entry))
+        expanded[entry["path"]] = weights(entry, expanded)
+        put(root / entry["path"], expanded[entry["path"]], entry.get("facts"), mask_of(entry))
         tell((done + 1) / len(entries))
 
 
-def weights(entry: dict, files: dict[str, bytes]) -> bytes:
-    """One shipped file, expanded and checked; `files` holds those before it."""
+def weights(entry: dict, expanded: dict[str, bytes]) -> bytes:
+    """One shipped file, expanded and checked; `expanded` holds those before it."""
     try:
         data = (HERE / entry["file"]).read_bytes()
-        file = unpacked(files[entry["before"]], data) if entry["before"] else lzma.decompress(data)
+        file = unpacked(expanded[entry["before"]], data) if entry["before"] else lzma.decompress(data)
     except (OSError, lzma.LZMAError, SafetensorError, LookupError, ValueError, TypeError) as error:
         raise CheckFailed(f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})") from None
     return checked(file, entry["file"], entry["digest"])
@@ -199,7 +198,7 @@ def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> No
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=TEMPORARY, dir=folder.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=files.TEMPORARY, dir=folder.parent))
         try:
             (work / WEIGHTS).write_bytes(file)
             for name in BESIDE:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from opdviz import masks
 from opdviz.errors import RequestError, one_line
+from opdviz.runs import masks
 
 
 def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: masks.Mask) -> list:

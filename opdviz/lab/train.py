@@ -24,7 +24,7 @@ from datasets import Dataset, disable_progress_bars
 from safetensors import SafetensorError
 from transformers import TrainerCallback, set_seed
 
-from opdviz import masks
+from opdviz import files
 from opdviz.errors import MachineError, one_line
 from opdviz.lab import models, tasks
 from opdviz.lab.callbacks import Anneal, Curve, Diagnostics, Told, Trajectory
@@ -43,7 +43,7 @@ from opdviz.lab.recipes import (
 )
 from opdviz.lab.subnetwork import SubnetworkCallback
 from opdviz.lab.tasks import Problem
-from opdviz.store import TEMPORARY, write
+from opdviz.runs import masks
 
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
 WARMUP = 50
@@ -61,7 +61,7 @@ def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[
     place = places.folder(recipe)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{recipe.name}.", suffix=TEMPORARY, dir=place.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{recipe.name}.", suffix=files.TEMPORARY, dir=place.parent))
     except OSError as error:
         raise full(recipe, error) from None
     try:
@@ -83,7 +83,7 @@ def grade_again(recipe: Recipe, places: Places) -> dict:
     facts, folder = places.facts(recipe), places.folder(recipe)
     with quiet():
         facts |= models.graded(models.load(folder))
-    write(folder / RUN, json.dumps(facts, indent=1).encode())
+    files.write(folder / RUN, json.dumps(facts, indent=1).encode())
     return facts
 
 

@@ -7,7 +7,7 @@ only one there is; with several and none named a page asks, and never draws anot
 import streamlit as st
 
 from opdviz.errors import one_line
-from opdviz.store import Store
+from opdviz.store.store import Store
 from opdviz.ui import links
 from opdviz.words import plain
 

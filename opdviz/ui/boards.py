@@ -3,12 +3,14 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz import board, choosing, views
+from opdviz import views
 from opdviz.figures import theme
+from opdviz.store import board
 from opdviz.ui import links
 from opdviz.ui.chosen import Chosen, read_only
 from opdviz.ui.sharing import done
 from opdviz.ui.shown import chart
+from opdviz.views import filters
 from opdviz.words import markdown, plain
 
 A_PAGE = 8
@@ -18,7 +20,7 @@ HEIGHTS = {"720": 470, "1080": 800}
 
 def listed(chosen: Chosen, pins: list[dict]) -> None:
     """The pins one below the other, a few to a page."""
-    first = (links.turn(st, choosing.pages(len(pins), A_PAGE)) - 1) * A_PAGE
+    first = (links.turn(st, filters.pages(len(pins), A_PAGE)) - 1) * A_PAGE
     for at, pin in enumerate(pins[first : first + A_PAGE], start=first):
         with st.container(border=True):
             pinned(chosen, pin, at, len(pins))

@@ -10,10 +10,14 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from opdviz import board, demo, jobs, roots, summaries, tables, values
+from opdviz import demo, jobs, roots, tables
 from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
-from opdviz.store import Store, block_path, part_count
+from opdviz.store import board, status, values
+from opdviz.store.status import part_count
+from opdviz.store.store import Store
+from opdviz.store.values import block_path
+from opdviz.tables import by_tensor, stored, summaries
 from opdviz.ui import address, links
 from opdviz.ui.turns import stepped_out
 from opdviz.views import Run, View, draw
@@ -99,8 +103,8 @@ def cached_summary(root: str, key: str, stamp: tuple, name: str) -> pd.DataFrame
 def cached_rows(root: str, key: str, stamp: tuple, table: str, tensor: str) -> pd.DataFrame:
     """One tensor's rows of a table, the same way; `moved_given_size` is its histogram of the base, summed over precisions."""
     if table == "moved_given_size":
-        return tables.moved_given_size(Store(Path(root)), key, name=tensor)
-    return tables.of_tensor(Store(Path(root)), key, table, tensor)
+        return by_tensor.moved_given_size(Store(Path(root)), key, name=tensor)
+    return stored.of_tensor(Store(Path(root)), key, table, tensor)
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)
@@ -138,11 +142,11 @@ def need_comparison() -> Chosen:
         address.ask()
         links.end()
     made = store()
-    chosen = Chosen(made, key, made.manifest(key), tables.state(made, key))
+    chosen = Chosen(made, key, made.manifest(key), status.state(made, key))
     if chosen.state == "running":
         st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)  # one at work in a terminal, as well as a job
     if chosen.state in ("partial", "failed"):
-        share = tables.done_share(made, key)
+        share = status.done_share(made, key)
         going = any(job.state == "running" for job in jobs.all_jobs(made) if is_for(job, chosen.manifest))
         what = "is being taken up again" if going else f"is {chosen.state}"
         then = "" if going else " Compare the pair again to go on."
@@ -169,7 +173,7 @@ def say_damaged() -> bool:
 def warm() -> None:
     """Draw what a first visitor sees of the newest comparison, before there is one: libraries load and caches fill."""
     for key in store().keys()[:1]:
-        chosen = Chosen(store(), key, store().manifest(key), tables.state(store(), key))
+        chosen = Chosen(store(), key, store().manifest(key), status.state(store(), key))
         with suppress(OpdvizError):  # the page will say it
             for name in ("headline", "layers") if chosen.state == "done" else ():
                 if figure := chosen.view(name, {}).figure:
@@ -178,7 +182,7 @@ def warm() -> None:
 
 def follow(chosen: Chosen, drawn: tuple) -> None:
     """While a comparison runs: draw the page again when more of it is there."""
-    if chosen.stamp != drawn or tables.state(chosen.store, chosen.key) != chosen.state:
+    if chosen.stamp != drawn or status.state(chosen.store, chosen.key) != chosen.state:
         st.rerun()
 
 
@@ -257,7 +261,7 @@ def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str,
         "exact, float64",
     ]
     if chosen.state != "done":
-        parts = [*parts, f"**{tables.done_share(chosen.store, chosen.key):.0%} computed so far**"]
+        parts = [*parts, f"**{status.done_share(chosen.store, chosen.key):.0%} computed so far**"]
     first = ""
     if demo.is_demo(manifest):
         first = "A small demonstration model, a sentence encoder, not an OPD run.  \n"
@@ -270,7 +274,7 @@ def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
     """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
     if chosen.manifest.get("same"):
         st.warning("Base and tuned are the same files: nothing moved.")
-    sound = tables.countable(tensors)
+    sound = by_tensor.countable(tensors)
     clean, broken = tensors[sound], tensors[~sound]
     if len(broken):
         names = plain(", ".join(broken["name"].head(20)))

@@ -5,8 +5,8 @@ import time
 import pandas as pd
 import streamlit as st
 
-from opdviz import board
 from opdviz.errors import OpdvizError
+from opdviz.store import board
 from opdviz.ui import links
 from opdviz.ui.chosen import Chosen, read_only
 from opdviz.words import count, markdown, plain

@@ -8,11 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz import choosing
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
 from opdviz.ui import links, sharing
 from opdviz.ui.chosen import Chosen, read_only
+from opdviz.views import filters
 from opdviz.views.tensor import parts_of
 from opdviz.words import plain
 
@@ -190,8 +190,8 @@ def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: 
     first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
     sort = links.choose(first, "Sort by", sorts, "sort")
     order = links.switch(second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed")
-    number = links.turn(third, choosing.pages(len(rows), choosing.PAGE))
-    shown = choosing.page_of(rows, sort, number, ascending=order != "largest first")
+    number = links.turn(third, filters.pages(len(rows), filters.PAGE))
+    shown = filters.page_of(rows, sort, number, ascending=order != "largest first")
     shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))
     table(shown, shown_columns, key, lambda row: open_tensor(row["name"]))
     st.caption(

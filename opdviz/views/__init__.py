@@ -5,23 +5,22 @@ Pages, the board and the presentation draw the same views: `draw("layers", run, 
 
 import math
 
-from opdviz import choosing
 from opdviz.quantities import MAPPED
-from opdviz.views import run, tensor
+from opdviz.views import filters, tensor, whole
 from opdviz.views.view import Run, View
 
 VIEWS = {
-    "headline": (run.headline, "overview"),
-    "layers": (run.layers, "layers"),
-    "strip": (run.strip, "layers"),
-    "scatter": (run.scatter, "layers"),
-    "stable_rank": (run.stable_rank, "directions"),
-    "projection": (run.projection, "directions"),
-    "rotation": (run.rotation, "directions"),
-    "moved_given_size": (run.moved_given_size, "coordinates"),
-    "coverage": (run.coverage, "coordinates"),
-    "sparsity": (run.sparsity, "coordinates"),
-    "steps": (run.steps, "coordinates"),
+    "headline": (whole.headline, "overview"),
+    "layers": (whole.layers, "layers"),
+    "strip": (whole.strip, "layers"),
+    "scatter": (whole.scatter, "layers"),
+    "stable_rank": (whole.stable_rank, "directions"),
+    "projection": (whole.projection, "directions"),
+    "rotation": (whole.rotation, "directions"),
+    "moved_given_size": (whole.moved_given_size, "coordinates"),
+    "coverage": (whole.coverage, "coordinates"),
+    "sparsity": (whole.sparsity, "coordinates"),
+    "steps": (whole.steps, "coordinates"),
     "energy": (tensor.energy, "tensor"),
     "moved": (tensor.moved, "tensor"),
     "angles": (tensor.angles, "tensor"),
@@ -42,8 +41,8 @@ CHOICES = {
     **dict.fromkeys(("quantity", "x", "y"), MAPPED),
     "above": ("0", "1e-5"),
     "profile": ("energy", "moved"),
-    "limits": run.LIMITS,
-    "kinds": choosing.KINDS,
+    "limits": whole.LIMITS,
+    "kinds": filters.KINDS,
 }
 
 
@@ -73,7 +72,7 @@ def clean(state: dict) -> dict:
     kept |= {k: v for k, v in state.items() if k in WHOLE and type(v) is int and 0 <= v < 2**53}
     kept |= {k: float(v) for k, v in state.items() if k in REAL and type(v) in (int, float) and math.isfinite(v)}
     kept |= {"over": True} if state.get("over") is True else {}
-    return {k: v for k, v in kept.items() if k not in ("layers", "expert") or choosing.numbers(v) is not None}
+    return {k: v for k, v in kept.items() if k not in ("layers", "expert") or filters.numbers(v) is not None}
 
 
 __all__ = ["VIEWS", "Run", "View", "clean", "draw", "page_of"]

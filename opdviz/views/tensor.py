@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from opdviz import parts, sentences, tables
+from opdviz import slices
 from opdviz.figures import coordinates
-from opdviz.figures import parts as part_figures
+from opdviz.figures import slices as slice_figures
 from opdviz.figures import tensor as figures
+from opdviz.tables import by_tensor
+from opdviz.views import sentences
 from opdviz.views.view import Run, View, view
 from opdviz.words import number, percent, plain
 
@@ -65,7 +67,7 @@ def angles(run: Run, state: dict) -> View:
         return nothing_to_draw("Principal angles between base and tuned", run, state, "geometry")
     r = int(run.of("spectrum", state["tensor"])["index"].max())
     turned = run.of("rotation", state["tensor"])
-    turned = turned[turned["share"] == tables.HEADLINE_SHARE].set_index("side")
+    turned = turned[turned["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
     figure = figures.angles(rows, r, turned)
     return view(title, sentences.angles(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs"))
 
@@ -91,7 +93,7 @@ def magnitudes(run: Run, state: dict) -> View:
     rows = run.of("histogram", state["tensor"])
     if rows.empty:
         return nothing_to_draw("Sizes of weights and changes", run, state, "coordinates")
-    rows = tables.at_headline_precision(rows)
+    rows = by_tensor.at_headline_precision(rows)
     rows = rows[rows["threshold"] == 0.0]
     row = facts(run, state)
     norms = "_bfloat16" if row["counted_as"] == "bfloat16" else ""  # of the same update as the bins
@@ -109,7 +111,7 @@ def magnitudes(run: Run, state: dict) -> View:
     return view(title, reading, figures.magnitudes(rows, sizes), rows, ("of", "count", "chance"))
 
 
-def heads_of(run: Run, state: dict) -> list[parts.Part]:
+def heads_of(run: Run, state: dict) -> list[slices.Part]:
     """The attention heads of the state's tensor."""
     row = facts(run, state)
     if (
@@ -119,14 +121,14 @@ def heads_of(run: Run, state: dict) -> list[parts.Part]:
         or pd.isna(row["rows"])
     ):
         return []
-    return parts.heads(row["module"], (int(row["rows"]), int(row["columns"])), run.manifest.get("heads") or {})
+    return slices.heads(row["module"], (int(row["rows"]), int(row["columns"])), run.manifest.get("heads") or {})
 
 
 def heads(run: Run, state: dict) -> View:
     """What each attention head holds of the update, beside an even spread."""
     title = titled("The update by attention head", run, state)
     rows = (
-        parts.by_head(run.of("profile", state["tensor"]), heads_of(run, state))
+        slices.by_head(run.of("profile", state["tensor"]), heads_of(run, state))
         if heads_of(run, state)
         else pd.DataFrame()
     )
@@ -134,7 +136,7 @@ def heads(run: Run, state: dict) -> View:
         return View(title, "This tensor has no attention heads that its configuration tells, or it did not move.")
     top = rows.loc[rows["energy"].idxmax()]
     reading = f"{top['part'].capitalize()} holds {percent(top['energy'])} of the update; an even spread {percent(top['even'])}."
-    return view(title, reading, part_figures.bars(rows), rows, ("energy_share", "moved"))
+    return view(title, reading, slice_figures.bars(rows), rows, ("energy_share", "moved"))
 
 
 def bands(run: Run, state: dict) -> View:
@@ -147,10 +149,10 @@ def bands(run: Run, state: dict) -> View:
     wide = bool(rows["moved_bfloat16"].notna().any())
     column = {"energy": "energy", "moved": "moved_bfloat16" if wide else "moved"}[quantity]
     top = rows.loc[rows[column].idxmax()]
-    where = parts.band(top["axis"], int(top["low"]), int(top["high"]))
-    alike = part_figures.even(rows[rows["axis"] == top["axis"]], column)[top.name]
+    where = slices.band(top["axis"], int(top["low"]), int(top["high"]))
+    alike = slice_figures.even(rows[rows["axis"] == top["axis"]], column)[top.name]
     reading = f"Most in {where}: {percent(top[column])}; an even spread {percent(alike)}."
-    return view(title, reading, part_figures.profile(rows, column), rows, (quantity, "axis"))
+    return view(title, reading, slice_figures.profile(rows, column), rows, (quantity, "axis"))
 
 
 def vocabulary(run: Run, state: dict) -> View:
@@ -169,19 +171,20 @@ def vocabulary(run: Run, state: dict) -> View:
         f"{int(row['decayed_rows']):,} only shrank. "
         f"Dashed: the whole tensor."
     )
-    figure = part_figures.vocabulary(rows.head(MOST_ROWS), float(row["relative_norm"]))
+    figure = slice_figures.vocabulary(rows.head(MOST_ROWS), float(row["relative_norm"]))
     return view(title, reading, figure, rows, ("relative_norm", "shrink", "token"))
 
 
 def parts_of(run: Run, state: dict) -> pd.DataFrame:
     """Every named part of a tensor: heads, rows of a vocabulary, bands. Columns: part, and what is known of it."""
     profile, rows = run.of("profile", state["tensor"]), run.of("rows", state["tensor"])
-    found = [parts.by_head(profile, heads_of(run, state))]
+    found = [slices.by_head(profile, heads_of(run, state))]
     if len(rows):
-        found.append(rows.assign(part=[parts.band("row", int(r), int(r) + 1) for r in rows["row"]]))
+        found.append(rows.assign(part=[slices.band("row", int(r), int(r) + 1) for r in rows["row"]]))
     if len(profile):
         names = [
-            parts.band(a, int(low), int(high)) for a, low, high in zip(profile["axis"], profile["low"], profile["high"])
+            slices.band(a, int(low), int(high))
+            for a, low, high in zip(profile["axis"], profile["low"], profile["high"])
         ]
         length = profile.groupby("axis")["high"].transform("max")
         found.append(profile.assign(part=names, even=(profile["high"] - profile["low"]) / length))

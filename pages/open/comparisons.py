@@ -3,13 +3,14 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import jobs, roots, tables, ui
+from opdviz import jobs, roots, ui
 from opdviz.errors import OpdvizError
+from opdviz.store import status
 from opdviz.words import duration, plain
 
 st.header("What did training do to the weights?", anchor=False)
 store = ui.store()
-rows = tables.listing(store)
+rows = status.listing(store)
 ui.open_the_lab_s_first(rows)
 with st.expander("New here? The geometry of an update in five sentences", expanded=not rows):
     st.markdown(

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from opdviz import sentences, ui
+from opdviz import ui
+from opdviz.views import sentences
 
 
 def open_mark(data: list) -> None:

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from opdviz import choosing, ui
+from opdviz import ui
 from opdviz.figures import layers
 from opdviz.quantities import CHANCE_OF
 from opdviz.ui import links
-from opdviz.views import run
+from opdviz.views import filters, whole
 
 
 def ranges(text: str) -> bool:
     """Whether a text names ranges of numbers."""
-    return choosing.numbers(text) is not None
+    return filters.numbers(text) is not None
 
 
 def open_cell(data: list) -> None:
@@ -31,35 +31,35 @@ def open_mark(data: list) -> None:
 chosen = ui.need_comparison()
 ui.heading("Where it moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
 tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
-there = run.there(tensors)
+there = whole.there(tensors)
 first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
 quantity = links.choose(first, "Quantity", there, "quantity")
 links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.layers.*.down_proj.*")
-limits = links.choose(third, "Colour limits", run.LIMITS, "limits")
+limits = links.choose(third, "Colour limits", whole.LIMITS, "limits")
 with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
-    if len(towers := run.towers(tensors)) > 1:
+    if len(towers := whole.towers(tensors)) > 1:
         links.choose(st, "Tower", towers, "tower")
     for key in ("block", "module"):
-        options = [choosing.ANY, *sorted(tensors[key].dropna().unique())]
+        options = [filters.ANY, *sorted(tensors[key].dropna().unique())]
         if len(options) > 2:
             links.choose(st, key.capitalize(), options, key)
     links.text(st, "Layers", "layers", fits=ranges, expected="numbers like 3-7 or 0, 5-8", placeholder="3-7, 12")
     if tensors["expert"].notna().any():
         links.text(st, "Experts", "expert", fits=ranges, expected="numbers like 3-7", placeholder="0-15")
-    links.choose(st, "Kind", choosing.KINDS, "kinds")
+    links.choose(st, "Kind", filters.KINDS, "kinds")
 if quantity in CHANCE_OF:
     links.flag(st, "Show over chance", "over", help="log2 of the value over what a blind update would give")
-if limits == run.LIMITS[2]:
-    low, high = layers.whole_range(choosing.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
+if limits == whole.LIMITS[2]:
+    low, high = layers.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
     left, right, _ = st.columns([3, 3, 6])
     links.number(left, "From", "low", low=-1e30, high=1e30, default=float(f"{low:.3g}"), format="%.3g")
     links.number(right, "To", "high", low=-1e30, high=1e30, default=float(f"{high:.3g}"), format="%.3g")
 state = links.state()
-rows = choosing.fitting(tensors, state)
+rows = filters.fitting(tensors, state)
 if rows.empty:
     st.info("No tensor fits these filters. Take one off, or search for a shorter piece of a name.")
     ui.end()
-if said := choosing.described(state):
+if said := filters.described(state):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {ui.plain(said)}")
         st.button("Show all", key="clear", type="tertiary", on_click=links.clear,

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from opdviz import parts, ui
+from opdviz import slices, ui
 from opdviz.errors import OpdvizError
 from opdviz.ui import links
 from opdviz.views import tensor
@@ -20,15 +20,15 @@ shape = (int(row["rows"]), int(row["columns"])) if row.notna()["rows"] else (1, 
 heads = tensor.heads_of(run, {"tensor": name})
 examples = "head 3, rows 0-63, column 7" if heads else "rows 0-63, column 7, row 1234"
 text = links.text(
-    second, "Part", "part", placeholder=examples, fits=lambda t: not t or parts.parse(t, shape, heads) is not None,
+    second, "Part", "part", placeholder=examples, fits=lambda t: not t or slices.parse(t, shape, heads) is not None,
     expected=f"a part like {examples}, inside {shape[0]:,} x {shape[1]:,}", on_change=links.clear, args=(("row", "column"),),
 )  # fmt: skip
-part = parts.parse(text, shape, heads) if text else None
+part = slices.parse(text, shape, heads) if text else None
 title = plain(part.label) if part else "Values"
 with heading:
     ui.heading(title, chosen, row["shape"], row["base_dtype"], trail=ui.trail(tensor=name))
 if part:
-    found = parts.measured(run.of("profile", name), part) if len(run.of("profile", name)) else None
+    found = slices.measured(run.of("profile", name), part) if len(run.of("profile", name)) else None
     rows = run.of("rows", name)
     known = (
         rows[rows["row"] == part.low]

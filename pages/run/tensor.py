@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import tables, ui
+from opdviz import ui
+from opdviz.store import status
 from opdviz.ui import links
 from opdviz.views import tensor
 from opdviz.words import format_name, percent, plain
@@ -14,7 +15,7 @@ heading = st.container()
 first, last = st.columns([3, 2], vertical_alignment="bottom")
 row = ui.choose_tensor(first, tensors)
 name = row["name"]
-tables.focus(chosen.store, chosen.key, name)
+status.focus(chosen.store, chosen.key, name)
 names = tensors["name"].tolist()
 with last.container(horizontal=True):
     for step, sign in ((-1, "← previous"), (1, "next →")):

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from opdviz import board, ui
+from opdviz import ui
 from opdviz.errors import OpdvizError
+from opdviz.store import board
 from opdviz.words import count, plain
 
 chosen = ui.need_comparison()

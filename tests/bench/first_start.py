@@ -7,9 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from opdviz import jobs, protocols
+from opdviz import jobs
 from opdviz.lab import shipped
-from opdviz.store import Store
+from opdviz.store.store import Store
+from opdviz.tables import protocols
 
 REPEATS = 3
 

@@ -13,12 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from opdviz import analysis, checkpoint, fingerprint, keeping, measures, summaries
-from opdviz.columns import PAIRS, typed
+from opdviz import checkpoint, fingerprint, measures
+from opdviz.compare import measuring, prepare
+from opdviz.compare.workers import pool
 from opdviz.naming import parse
-from opdviz.parquet import ROW_GROUP
-from opdviz.store import Store, read, read_compacted
-from opdviz.workers import pool
+from opdviz.store import bundles
+from opdviz.store.columns import PAIRING_TABLES, PAIRS, typed
+from opdviz.store.parquet import ROW_GROUP
+from opdviz.store.reading import read, read_compacted
+from opdviz.store.store import Store
+from opdviz.tables import summaries
 from tests.conftest import GOLDEN
 
 EXPERTS = 128
@@ -90,9 +94,9 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
     with tempfile.TemporaryDirectory() as small:
         little = Store(Path(small))
         base, tuned = (checkpoint.open(GOLDEN / side) for side in ("base", "tuned_b"))
-        comparison = analysis.prepare(base, tuned, little, "small", lambda _: None)
+        comparison = prepare.prepare(base, tuned, little, "small", lambda _: None)
         with pool(1) as executor:
-            analysis.compare(comparison, little, executor, listener=lambda _: None)
+            measuring.compare(comparison, little, executor, listener=lambda _: None)
         store, wanted = Store(root), sorted(names(tensors))
         manifest = little.manifest(comparison.key) | {"name": name, "pairs": len(wanted), "tables": {}}
         manifest["key"] = key = fingerprint.of_bytes(name, str(tensors))[:16]
@@ -100,10 +104,10 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
         for name_ in tables:
             rows = read_compacted(little.folder(comparison.key), comparison.key, f"{name_}.parquet")
             keep(store, manifest, f"{name_}.parquet", spread(rows, wanted))
-        for table, columns in analysis.PAIRING_TABLES.items():
-            keeping.write_table(store, manifest, f"{table}.pairing.parquet", typed(table, columns, []))
+        for table, columns in PAIRING_TABLES.items():
+            bundles.write_table(store, manifest, f"{table}.pairing.parquet", typed(table, columns, []))
         listed = typed(PAIRS, ("name",), [{"name": name_} for name_ in wanted])
-        keeping.write_table(store, manifest, f"{PAIRS}.pairing.parquet", listed)
+        bundles.write_table(store, manifest, f"{PAIRS}.pairing.parquet", listed)
     store.write_manifest(key, manifest)
     manifest["parameters"] = int(pc.sum(read(store, key, "tensors")["numel"]).as_py())
     store.write_manifest(key, manifest)
@@ -124,8 +128,8 @@ def unfinish(root: Path, key: str) -> None:
         whole = {t: manifest["tables"].pop(f"{t}.{m.NAME}.parquet") and store.folder(key) / "tables" / f"{t}.{m.NAME}.parquet"
                  for t in m.TABLES}  # fmt: skip
         rows = {table: pq.read_table(path) for table, path in whole.items()}
-        for number, low in enumerate(range(0, len(names), keeping.BUNDLE)):
-            some = names.slice(low, keeping.BUNDLE).combine_chunks()
+        for number, low in enumerate(range(0, len(names), bundles.BUNDLE)):
+            some = names.slice(low, bundles.BUNDLE).combine_chunks()
             for table in m.TABLES:
                 keep(
                     store,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from opdviz import board
-from opdviz.store import Store
+from opdviz.store import board
+from opdviz.store.store import Store
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT, Server, figure, settled
 from tests.conftest import GOLDEN
 

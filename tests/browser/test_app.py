@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from opdviz import jobs
-from opdviz.store import Store
+from opdviz.store.store import Store
 from tests.browser.conftest import ROOT, choose_pair, press_row, settled
 from tests.conftest import GOLDEN
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from opdviz import board
-from opdviz.store import Store
+from opdviz.store import board
+from opdviz.store.store import Store
 from tests.browser.conftest import compared, figure, opened, press, settled
 
 pytestmark = pytest.mark.browser

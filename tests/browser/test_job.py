@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from opdviz import jobs
-from opdviz.store import Store
+from opdviz.store.store import Store
 from tests.browser.conftest import choose_pair, figure, opened
 from tests.conftest import write_checkpoint
 

@@ -5,9 +5,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from opdviz import published
-from opdviz.figures import coordinates, directions, layers, overview, parts, scatter, tensor, theme
+from opdviz.figures import coordinates, directions, layers, overview, scatter, slices, tensor, theme
 from opdviz.quantities import MAPPED
+from opdviz.tables import published
 
 
 @pytest.fixture
@@ -259,11 +259,11 @@ def test_a_gaussian_s_own_sizes_lie_on_their_chance():
 
 def test_bands_stand_beside_an_even_spread():
     bands = pd.DataFrame({"axis": "row", "low": [0, 10], "high": [10, 40], "energy": [0.5, 0.5], "moved": [0.4, 0.8]})
-    assert parts.even(bands, "energy").tolist() == [0.25, 0.75]
-    assert parts.even(bands, "moved").tolist() == pytest.approx([0.7, 0.7])
+    assert slices.even(bands, "energy").tolist() == [0.25, 0.75]
+    assert slices.even(bands, "moved").tolist() == pytest.approx([0.7, 0.7])
     for column in ("energy", "moved"):
-        (line,) = traces(parts.profile(bands, column), "even spread")
-        assert list(line.y) == pytest.approx(parts.even(bands, column).tolist())
+        (line,) = traces(slices.profile(bands, column), "even spread")
+        assert list(line.y) == pytest.approx(slices.even(bands, column).tolist())
 
 
 def test_pixels_share_one_scale_for_base_and_tuned():

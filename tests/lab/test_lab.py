@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from opdviz import masks
 from opdviz.cli import main
 from opdviz.lab import plan, recipes, shipped
 from opdviz.lab.places import Places
+from opdviz.runs import masks
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = ["--seed", "0", "--steps", "20"]
@@ -219,9 +219,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path):
 
 
 def test_a_busy_folder_is_refused(tmp_path, capsys):
-    from opdviz.store import lock
+    from opdviz import files
 
-    with lock(tmp_path / "lab"):
+    with files.lock(tmp_path / "lab"):
         assert main(["lab", "run", "opd", *SHORT, "--cache", str(tmp_path)]) == 2
     assert "another process" in capsys.readouterr().err
 

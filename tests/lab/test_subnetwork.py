@@ -6,10 +6,10 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
-from opdviz import masks
 from opdviz.errors import RequestError
 from opdviz.lab import models, tasks
 from opdviz.lab.subnetwork import SubnetworkCallback, read_mask, train_only
+from opdviz.runs import masks
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own advice
 OPTIMIZERS = {

@@ -15,7 +15,7 @@ from opdviz.measures import blind, coverage, geometry, spectrum
 from opdviz.measures.hull import hull_at
 from opdviz.measures.nulls import Deltas, Sizes
 from opdviz.measures.visibility import PROBES, ramps
-from opdviz.sentences import FEWEST_MOVES
+from opdviz.views.sentences import FEWEST_MOVES
 from tests import oracle
 from tests.measures.blind_updates import BLIND, FORMATS, scale_for, work_on
 

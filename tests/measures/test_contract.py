@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from opdviz.columns import column_type
 from opdviz.linalg import Work
 from opdviz.measures import MEASURES
 from opdviz.measures.visibility import NO_NULLS
 from opdviz.quantities import QUANTITIES
+from opdviz.store.columns import column_type
 from tests.conftest import measured, measured_arrays
 
 RNG = np.random.default_rng(3)

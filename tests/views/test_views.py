@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opdviz import summaries, tables, views
+from opdviz import views
 from opdviz.figures import theme
 from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
+from opdviz.tables import by_tensor, stored, summaries
 from opdviz.words import plain as plain_text
 
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
@@ -22,8 +23,8 @@ def run(golden_store) -> views.Run:
 
     def of(table: str, tensor: str):
         if table == "moved_given_size":
-            return tables.moved_given_size(golden_store, key, name=tensor)
-        return tables.of_tensor(golden_store, key, table, tensor)
+            return by_tensor.moved_given_size(golden_store, key, name=tensor)
+        return stored.of_tensor(golden_store, key, table, tensor)
 
     manifest = golden_store.manifest(key) | {"heads": {"query": 8, "key_value": 4, "size": 16}}
     return views.Run(

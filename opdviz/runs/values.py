@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from opdviz import files, pairing, sources
+from opdviz import files, pairing
+from opdviz.compare import sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Pair
-from opdviz.store import Store, block_path, write
+from opdviz.store.store import Store
+from opdviz.store.values import block_path
 
 LARGEST = 512
 
@@ -36,7 +38,7 @@ def keep_block(store: Store, key: str, name: str, row: int, column: int, size: i
     frame.assign(base=base.ravel(), tuned=tuned.ravel()).to_parquet(buffer, index=False)
     path = block_path(store.folder(key), name, row, column, size)
     files.clear_for_file(path)
-    write(path, buffer.getvalue())
+    files.write(path, buffer.getvalue())
     return path
 
 

@@ -12,10 +12,10 @@ import pandas as pd
 
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.errors import RequestError, one_line
-from opdviz.masks import deltas, matching_of_comparison
 from opdviz.measures.visibility import codes, quarters
 from opdviz.pairing import Matching
-from opdviz.store import Store
+from opdviz.runs.masks import deltas, matching_of_comparison
+from opdviz.store.store import Store
 
 PROBES = (("exact", 0.0), ("absolute", 1e-5))
 COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")

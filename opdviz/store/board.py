@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from opdviz import files
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
-from opdviz.faults import Fault
-from opdviz.store import Store, write
+from opdviz.store.checking import Fault
+from opdviz.store.store import Store
 
 LONGEST_CAPTION = 4_000
 LONGEST_NOTE = 2_000
@@ -83,7 +83,7 @@ def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             found = read(store, key)
             how(found)
-            write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
+            files.write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise MachineError(
             f"board({key[:12]}): board.lock: {error.strerror}; nothing was changed. Make the cache writable."

@@ -4,7 +4,8 @@ import pandas as pd
 
 from opdviz import tables
 from opdviz.errors import RequestError, one_line
-from opdviz.store import Store
+from opdviz.store.store import Store
+from opdviz.tables import by_tensor
 from opdviz.words import format_name
 
 LONG_R, FIXED_K = 1024, 512  # protocol B: beyond so many directions, so many leading ones
@@ -19,10 +20,10 @@ def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
     makers = {"A": protocol_a, "B": protocol_b, "C": protocol_c, "D": protocol_d}
     if protocol not in makers:
         raise RequestError(f"--protocol: {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}.")
-    found = tables.quantities_by_tensor(store, key)
+    found = by_tensor.quantities_by_tensor(store, key)
     if found.empty:
         return []
-    kept = tables.counted(found)
+    kept = by_tensor.counted(found)
     left_out = f"; {len(found) - len(kept)} tensors left out" if len(kept) < len(found) else ""
     pairs, skipped = store.manifest(key)["pairs"], tables.table(store, key, "skipped")
     known = len(found) + (
@@ -65,7 +66,7 @@ def root_ratio(above: pd.Series, below: pd.Series) -> float | None:
 def by_count(found: pd.DataFrame, quantity: str, probe: str) -> dict:
     """Share of all coordinates that a probe calls unchanged, over the tensors that it looked at."""
     counted = of_all(found, f"unchanged_{probe}", "tensors")
-    return row(quantity, tables.share_unchanged(found, probe), "%", f"by element, {as_counted(found)}{counted}")
+    return row(quantity, by_tensor.share_unchanged(found, probe), "%", f"by element, {as_counted(found)}{counted}")
 
 
 def median_of(moved: pd.DataFrame, column: str | None) -> float | None:
@@ -96,7 +97,7 @@ def protocol_a(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
         row("relative_norm", root_ratio(*(known[norm] for norm in norms)), "%", how),
         by_count(found, "sparsity_absolute_1e-5", "absolute"),
     ]
-    moved = tables.matrices(found[found["moved"] > 0])
+    moved = by_tensor.matrices(found[found["moved"] > 0])
     for quantity, column, unit, chance, band in MEDIANS:
         ends = {end: median_of(moved, f"{band}_{end}") for end in ("low", "high")} if band else {}
         counted = as_counted(found) if quantity in AS_COUNTED else "of the stored values"
@@ -123,7 +124,7 @@ def protocol_c(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
 def layer_matrices(found: pd.DataFrame) -> pd.DataFrame:
     """The matrices that B and C average over: those of attention and ffn in a layer, where anything moved."""
     inside = found[found["block"].isin(["attention", "ffn"]) & found["layer"].notna()]
-    return tables.matrices(inside[inside["moved"] > 0])
+    return by_tensor.matrices(inside[inside["moved"] > 0])
 
 
 def sparsity_and_geometry(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
@@ -152,7 +153,7 @@ def fixed_rank_coverage(store: Store, key: str, found: pd.DataFrame) -> list[dic
     if coverage.empty:
         return []
     used = layer_matrices(found)
-    coverage = tables.at_headline_precision(coverage[coverage["name"].isin(used["name"])])
+    coverage = by_tensor.at_headline_precision(coverage[coverage["name"].isin(used["name"])])
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
     coverage = coverage[(coverage["probe"] == "relative") & (coverage["mask"].isin(["principal", "low_magnitude"]))]
     rows = []

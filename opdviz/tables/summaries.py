@@ -13,10 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opdviz import columns, files, fingerprint, parquet, protocols, tables
+from opdviz import files, fingerprint, tables
 from opdviz.errors import MachineError
-from opdviz.faults import Fault, clear, fault
-from opdviz.store import TEMPORARY, Store, write
+from opdviz.store import columns, parquet, status
+from opdviz.store.checking import Fault, clear, fault
+from opdviz.store.store import Store
+from opdviz.tables import by_tensor, protocols, stored
 
 VERSION = 3
 LARGEST = 1 << 30
@@ -34,7 +36,7 @@ REQUIRED = {
     "step_shares": {"precision", "steps", "count", "numel", "share"},
     "tails": set(columns.COLUMNS["spectrum"]["tail"]),
 }  # fmt: skip
-THRESHOLDS = (0.0, tables.HEADLINE_THRESHOLD)
+THRESHOLDS = (0.0, by_tensor.HEADLINE_THRESHOLD)
 
 
 def headline(store: Store, key: str) -> pd.DataFrame:
@@ -44,19 +46,19 @@ def headline(store: Store, key: str) -> pd.DataFrame:
 
 def moved_bins(store: Store, key: str) -> pd.DataFrame:
     """Moves given the size of the weight, over all tensors. Columns: threshold, low, high, count, moved, null_moved."""
-    found = [tables.moved_given_size(store, key, threshold=t).assign(threshold=t) for t in THRESHOLDS]
+    found = [by_tensor.moved_given_size(store, key, threshold=t).assign(threshold=t) for t in THRESHOLDS]
     return pd.concat(found, ignore_index=True)
 
 
 def sparsity_shares(store: Store, key: str) -> pd.DataFrame:
     """Share unchanged over all coordinates by probe, threshold and precision."""
     rows = tables.table(store, key, "sparsity")
-    return tables.by_element(rows, tables.tensors(store, key), ["precision", "probe", "threshold"])
+    return by_tensor.by_element(rows, stored.tensors(store, key), ["precision", "probe", "threshold"])
 
 
 def step_shares(store: Store, key: str) -> pd.DataFrame:
     """Share of all coordinates by grid steps moved."""
-    return tables.by_element(tables.table(store, key, "steps"), tables.tensors(store, key), ["precision", "steps"])
+    return by_tensor.by_element(tables.table(store, key, "steps"), stored.tensors(store, key), ["precision", "steps"])
 
 
 def tails(store: Store, key: str) -> pd.DataFrame:
@@ -70,7 +72,7 @@ def blocks(store: Store, key: str) -> pd.DataFrame:
 
 
 SUMMARIES: dict[str, Callable[[Store, str], pd.DataFrame]] = {
-    "by_tensor": tables.quantities_by_tensor,
+    "by_tensor": by_tensor.quantities_by_tensor,
     "blocks": blocks,
     "headline": headline,
     "moved_bins": moved_bins,
@@ -82,20 +84,20 @@ SUMMARIES: dict[str, Callable[[Store, str], pd.DataFrame]] = {
 
 def summary(store: Store, key: str, name: str) -> pd.DataFrame:
     """One summary of a comparison: kept where all of it is measured, computed from what is there otherwise."""
-    if tables.state(store, key) != "done":
+    if status.state(store, key) != "done":
         return SUMMARIES[name](store, key)
     folder, beginning = store.folder(key) / "summaries", f"{name}.{made_from(store, key)}"
     for path in sorted(folder.glob(f"{beginning}.*.parquet")):
         if (rows := read(path)) is not None:
-            return tables.frame(rows)
+            return stored.frame(rows)
     rows = pa.Table.from_pandas(SUMMARIES[name](store, key), preserve_index=False).replace_schema_metadata(None)
     # a full disk, or a cache that may not be written, costs time and not the answer
     with suppress(MachineError, OSError):
         for old in folder.glob(f"{name}.*.parquet"):
             files.clear(old)
         data = parquet.encoded(rows)
-        write(folder / f"{beginning}.{fingerprint.of_contents(data)}.parquet", data)
-    return tables.frame(rows)
+        files.write(folder / f"{beginning}.{fingerprint.of_contents(data)}.parquet", data)
+    return stored.frame(rows)
 
 
 def read(path: Path) -> pa.Table | None:
@@ -136,7 +138,7 @@ def check(store: Store, key: str) -> list[Fault]:
     current, faults = made_from(store, key), []
     for path in sorted((store.folder(key) / "summaries").glob("*")):
         name, source, *rest = [*path.name.split("."), ""]
-        if path.name.endswith(TEMPORARY) or (name in SUMMARIES and source != current and path.is_file()):
+        if path.name.endswith(files.TEMPORARY) or (name in SUMMARIES and source != current and path.is_file()):
             continue
         if name not in SUMMARIES or len(rest) != 3 or read(path) is None:
             faults.append(fault(key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
@@ -152,6 +154,6 @@ def made_from(store: Store, key: str) -> str:
 def write_all(store: Store, key: str) -> None:
     """Compute every summary of a finished comparison, so that no page has to; damaged ones go."""
     clear(store, key, check(store, key))
-    if tables.state(store, key) == "done":
+    if status.state(store, key) == "done":
         for name in SUMMARIES:
             summary(store, key, name)

@@ -7,11 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opdviz import files, parquet, values
-from opdviz.columns import COLUMNS, PAIRING, PAIRS, wanted_files
+from opdviz import files
 from opdviz.errors import one_line
-from opdviz.manifests import outdated
-from opdviz.store import KEY, Store, decode_part, pair_key
+from opdviz.store import parquet, values
+from opdviz.store.columns import COLUMNS, PAIRING, PAIRS, wanted_files
+from opdviz.store.manifest import outdated
+from opdviz.store.parts import decode_part, pair_key
+from opdviz.store.store import KEY, Store
 
 FOLDERS = ("tables", "parts", "blocks", "summaries")
 

@@ -12,7 +12,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
-def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.analysis",)):
+def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.compare.measuring",)):
     """An executor of some processes, with the modules that they need loaded before they start.
 
     Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.

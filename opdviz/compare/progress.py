@@ -1,13 +1,15 @@
-"""Tell of a run's progress: a bar on a terminal, plain lines elsewhere, and a job's status file for the app."""
+"""How far a run is, and who is told: a bar on a terminal, plain lines elsewhere, and a job's status file for the app."""
 
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich import progress as rich_progress
 
 from opdviz.errors import OpdvizError, one_line
 
@@ -15,17 +17,44 @@ EVERY = 0.3
 PLAIN_EVERY = 5.0
 
 
-class Listener:
-    """Takes an analysis.Progress and shows it. `bar` is rich's, or `None` for plain lines."""
+@dataclass
+class Progress:
+    """How far a run is, in seconds of estimated work; told to the listener after every part."""
 
-    def __init__(self, bar: Progress | None, job: Path | None, *, quiet: bool):
+    phase: str
+    total: float
+    done: float = 0.0
+    pairs: int = 0
+    pairs_done: int = 0
+    current: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return self.done / self.total if self.total else 1.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at the rate so far; `None` before there is one."""
+        passed = time.monotonic() - self.started
+        return passed * (1 - self.share) / self.share if self.share > 0.01 else None
+
+
+Listener = Callable[[Progress], None]
+
+
+class Display:
+    """A listener that shows what it is told. `bar` is rich's, or `None` for plain lines."""
+
+    def __init__(self, bar: rich_progress.Progress | None, job: Path | None, *, quiet: bool):
         self.bar, self.job, self.quiet = bar, job, quiet
         self.task = bar.add_task("starting", total=1.0, what="") if bar else None
         self.last = self.last_plain = 0.0
         self.phase = ""
         self.status: dict = {"state": "running", "pid": os.getpid(), "started": time.time()}
 
-    def __call__(self, progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Show the progress, at most a few times a second."""
         now = time.monotonic()
         if progress.phase == self.phase and now - self.last < EVERY and progress.share < 1:
@@ -42,7 +71,7 @@ class Listener:
             self.last_plain = now
         self.phase, self.last = progress.phase, now
 
-    def found(self, key: str) -> None:
+    def note_key(self, key: str) -> None:
         """Note the key of the comparison as soon as it is known."""
         self.status["key"] = key
         self.write_status()
@@ -57,7 +86,7 @@ class Listener:
         os.replace(temporary, self.job / "status.json")
 
 
-def describe(progress) -> str:
+def describe(progress: Progress) -> str:
     """Tensors done, the one just finished, and the time left."""
     parts = []
     if progress.pairs:
@@ -77,22 +106,22 @@ def listener(job: Path | None, *, quiet: bool):
         from rich.console import Console
 
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[what]}"),
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.TaskProgressColumn(),
+            rich_progress.TextColumn("{task.fields[what]}"),
         )
-        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        bar = rich_progress.Progress(*columns, console=Console(stderr=True), transient=True)
         bar.start()
-    made = Listener(bar, job, quiet=quiet)
+    display = Display(bar, job, quiet=quiet)
     try:
-        yield made
-        made.write_status(state="done", share=1.0, left=0.0)
+        yield display
+        display.write_status(state="done", share=1.0, left=0.0)
     except KeyboardInterrupt:
-        made.write_status(state="cancelled")
+        display.write_status(state="cancelled")
         raise
     except OpdvizError as error:
-        made.write_status(state="failed", message=one_line(error, limit=600))
+        display.write_status(state="failed", message=one_line(error, limit=600))
         raise
     finally:
         if bar:

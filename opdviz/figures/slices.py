@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from opdviz import parts
+from opdviz import slices
 from opdviz.figures import theme
 from opdviz.words import percent
 
@@ -41,7 +41,7 @@ def profile(rows: pd.DataFrame, column: str) -> go.Figure:
     )
     for at, axis in enumerate(("row", "column"), start=1):
         part = rows[rows["axis"] == axis].sort_values("low")
-        told = [[parts.band(axis, int(a), int(b))] for a, b in zip(part["low"], part["high"])]
+        told = [[slices.band(axis, int(a), int(b))] for a, b in zip(part["low"], part["high"])]
         middle, width = (part["low"] + part["high"]) / 2, part["high"] - part["low"]
         made.add_trace(
             go.Bar(x=middle, y=part[column], width=width, marker=dict(color=theme.DELTA, line=dict(width=0)), customdata=told,
@@ -71,7 +71,7 @@ def vocabulary(rows: pd.DataFrame, whole: float) -> go.Figure:
     """x: row with its token, most moved first; y: relative norm of the row; dashed: the whole tensor's."""
     names = [f"{row}" if token is None or token != token else f"{row} {theme.shortened(str(token), 12)}"
              for row, token in zip(rows["row"], rows["token"])]  # fmt: skip
-    told = [[parts.band("row", int(r), int(r) + 1), theme.literal(n)] for r, n in zip(rows["row"], names)]
+    told = [[slices.band("row", int(r), int(r) + 1), theme.literal(n)] for r, n in zip(rows["row"], names)]
     made = theme.figure(
         go.Bar(x=list(range(len(rows))), y=rows["relative_norm"], marker_color=theme.DELTA, customdata=told,
                name="row", showlegend=False,

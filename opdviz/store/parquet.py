@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from opdviz import fingerprint
-from opdviz.columns import PAIRING, PAIRS, group_of, schema_of_file, wrong_values
 from opdviz.errors import one_line
+from opdviz.store.columns import PAIRING, PAIRS, group_of, schema_of_file, wrong_values
 
 ROW_GROUP = 1 << 15  # rows of one tensor stand in one or two groups: reading it skips the rest
 UNREADABLE = (OSError, ValueError, pa.ArrowException)

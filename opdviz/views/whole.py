@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from opdviz import choosing, published, sentences, tables
 from opdviz.figures import coordinates, directions, overview, theme
 from opdviz.figures import layers as maps
 from opdviz.figures import scatter as scatters
 from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
+from opdviz.tables import by_tensor, published
+from opdviz.views import filters, sentences
 from opdviz.views.view import Run, View, view
 from opdviz.words import number, percent
 
@@ -24,9 +25,9 @@ def headline(run: Run, state: dict) -> View:
             title, "The headline waits until every tensor is measured: partial results are biased by their order."
         )
     rows = run.summary("headline").replace({np.nan: None}).to_dict("records")
-    tensors = tables.counted(run.summary("by_tensor"))
+    tensors = by_tensor.counted(run.summary("by_tensor"))
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    reading = sentences.overview(rows, tuple(paper), tensors, tables.share_unchanged(tensors, "exact"))
+    reading = sentences.overview(rows, tuple(paper), tensors, by_tensor.share_unchanged(tensors, "exact"))
     reading += " Ticks are the paper's published pairs, by recipe."
     terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage", "null_low")
     return view(title, reading, overview.strips(rows, paper), run.summary("headline"), terms)
@@ -39,7 +40,7 @@ def there(tensors: pd.DataFrame) -> list[str]:
 
 def towers(tensors: pd.DataFrame) -> list[str]:
     """The model's towers, the largest first: layer 3 of one is not layer 3 of another, so a map shows one of them."""
-    return tensors["tower"].value_counts().index.tolist() if len(tensors) else [choosing.ANY]
+    return tensors["tower"].value_counts().index.tolist() if len(tensors) else [filters.ANY]
 
 
 def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> str:
@@ -53,7 +54,7 @@ def chosen(run: Run, state: dict) -> tuple[pd.DataFrame, str, bool]:
     """The tensors that fit, the quantity, and whether it is shown over chance (then there is a column `over_chance`: log2)."""
     tensors = run.summary("by_tensor")
     quantity = quantity_of(tensors, state, "quantity", "relative_norm")
-    rows = choosing.fitting(tensors, {"tower": towers(tensors)[0]} | state)
+    rows = filters.fitting(tensors, {"tower": towers(tensors)[0]} | state)
     over = bool(state.get("over")) and CHANCE_OF.get(quantity) in rows
     if over:
         ratio = rows[quantity].astype(float) / rows[CHANCE_OF[quantity]].astype(float)
@@ -68,8 +69,8 @@ def layers(run: Run, state: dict) -> View:
     label = QUANTITIES[quantity].label
     inside = rows[rows["layer"].notna()]
     title = f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {run.name}"
-    if filters := choosing.described(state):
-        title += f" ({filters})"
+    if words := filters.described(state):
+        title += f" ({words})"
     if inside.empty or not inside[quantity].notna().any():
         return View(title, "No tensor of a layer fits these filters, or none has this quantity.")
     limits = {
@@ -131,8 +132,8 @@ def scatter(run: Run, state: dict) -> View:
     x = quantity_of(known, state, "x", "relative_norm")
     y = quantity_of(known, state, "y", "stable_rank")
     title = f"{QUANTITIES[y].label.capitalize()} against {QUANTITIES[x].label}: {run.name}"
-    if filters := choosing.described(state):
-        title += f" ({filters})"
+    if words := filters.described(state):
+        title += f" ({words})"
     both = rows.dropna(subset=[x, y])
     if both.empty:
         return View(title, "No tensor that fits has both quantities.")

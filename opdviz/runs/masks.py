@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from opdviz import checkpoint, fingerprint, pairing, sources
+from opdviz import checkpoint, files, fingerprint, pairing
 from opdviz.checkpoint import safetensors
 from opdviz.checkpoint.formats import FORMATS, round_bfloat16
 from opdviz.checkpoint.records import TensorInfo
+from opdviz.compare import sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Matching
-from opdviz.store import Store, write
+from opdviz.store.store import Store
 
 KIND = "opdviz.mask"
 VERSION = "1"
@@ -115,7 +116,7 @@ def keep(path: Path, bits: Iterator[tuple[str, np.ndarray]], **facts: str | floa
         raise RequestError("subnetwork: found no weights in these checkpoints; expected tensors of floats.")
     facts |= {"density": ones / total, "shapes": shapes}
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
-    write(path, save(packed, metadata={"kind": KIND, "version": VERSION, **text}))
+    files.write(path, save(packed, metadata={"kind": KIND, "version": VERSION, **text}))
 
 
 def visible(matching: Matching, threshold: float) -> Iterator[tuple[str, np.ndarray]]:

@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opdviz import parquet
+from opdviz.store import parquet
+from opdviz.store.parts import pair_key
 
 NAMES = ["row", "column", "base", "tuned"]
 FILE = re.compile(r"[0-9a-f]{20}\.([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,4})\.parquet")
@@ -54,3 +55,8 @@ def is_grid(block: pd.DataFrame, place: tuple[int, int, int], shape: tuple[int, 
     at = np.indices((height, width))
     rows, columns = (block[name].to_numpy() for name in NAMES[:2])
     return bool(np.array_equal(rows, (at[0] + row).ravel()) and np.array_equal(columns, (at[1] + column).ravel()))
+
+
+def block_path(folder: Path, name: str, row: int, column: int, size: int) -> Path:
+    """Where a block of values stands."""
+    return folder / "blocks" / f"{pair_key(name)}.{row}.{column}.{size}.parquet"

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from opdviz.published import FAMILIES, family
+from opdviz.tables.published import FAMILIES, family
 from opdviz.words import count, format_name, listing, number, percent, plain
 
 MOVEMENT = ("relative_norm", "delta_norm", "delta_rms", "delta_max", "delta_mean_abs")

@@ -12,12 +12,15 @@ from types import ModuleType
 
 import pyarrow as pa
 
-from opdviz import faults, files, fingerprint
-from opdviz.columns import PAIRS, group_of, typed
-from opdviz.manifests import outdated
+from opdviz import files, fingerprint
 from opdviz.measures import MEASURES, measure_id
-from opdviz.parquet import encoded
-from opdviz.store import Store, bundled_pairs, decode_part, part_path, read_compacted, write
+from opdviz.store import checking
+from opdviz.store.columns import PAIRS, group_of, typed
+from opdviz.store.manifest import outdated
+from opdviz.store.parquet import encoded
+from opdviz.store.parts import decode_part, part_path
+from opdviz.store.reading import bundled_pairs, read_compacted
+from opdviz.store.store import Store
 
 BUNDLE = 512
 
@@ -46,7 +49,7 @@ class Keeper:
 
     def keep(self, pair: str, m: ModuleType, data: bytes) -> None:
         """Write one part."""
-        write(part_path(self.folder, pair, m.NAME, m.VERSION), data)
+        files.write(part_path(self.folder, pair, m.NAME, m.VERSION), data)
         self.note(m, pair)
 
     def note(self, m: ModuleType, pair: str) -> None:
@@ -92,8 +95,8 @@ class Keeper:
                 continue
             bundles = self.manifest["bundled"].pop(of, {})
             for table, columns in m.TABLES.items():
-                files = [f"{table}.{m.NAME}.{number}.parquet" for number in bundles]
-                pieces = [read_compacted(self.folder, self.manifest["key"], file) for file in files]
+                names = [f"{table}.{m.NAME}.{number}.parquet" for number in bundles]
+                pieces = [read_compacted(self.folder, self.manifest["key"], name) for name in names]
                 rows = pa.concat_tables([*pieces, rows_of(parts, table, columns)])
                 # one tensor's rows lie together, where a reader can find them
                 write_table(self.store, self.manifest, f"{table}.{m.NAME}.parquet", rows.sort_by("name"))
@@ -112,7 +115,7 @@ class Keeper:
 def write_table(store: Store, manifest: dict, name: str, rows: pa.Table) -> None:
     """Write one table and note its digest in the manifest."""
     path = store.folder(manifest["key"]) / "tables" / name
-    write(path, encoded(rows))
+    files.write(path, encoded(rows))
     manifest["tables"][name] = fingerprint.of_file(path)
 
 
@@ -127,10 +130,10 @@ def kept(store: Store, key: str, names: Iterable[str]) -> dict:
 
     `names` are those of the pairs.
     """
-    old, faulty = store.manifest(key), faults.check(store, key, names)
+    old, faulty = store.manifest(key), checking.check(store, key, names)
     if outdated(old):
         old = {}
-    faults.clear(store, key, faulty)
+    checking.clear(store, key, faulty)
     current = {measure_id(m): m.NAME for m in MEASURES}
     damaged = {group_of(Path(fault.file).name) for fault in faulty if fault.kind == "table"}
     compacted = {of for of in old.get("compacted", []) if of in current and (current[of],) not in damaged}

@@ -3,7 +3,7 @@
 from opdviz import checkpoint, fingerprint, pairing
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Matching
-from opdviz.store import Store
+from opdviz.store.store import Store
 
 SIDES = ("base", "tuned")
 

@@ -1,0 +1,137 @@
+"""Measure pairs over a pool of processes and keep every finished part.
+
+Coordinates come first for all tensors, then spectra; a tensor that someone looks at goes first. Whatever stops the run,
+the parts on disk are whole and the next run takes them up.
+"""
+
+import fnmatch
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+from opdviz import files
+from opdviz.compare.estimate import cost
+from opdviz.compare.prepare import Comparison, start_manifest
+from opdviz.compare.progress import Listener, Progress
+from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
+from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
+from opdviz.measures.sides import work_of
+from opdviz.pairing import Pair
+from opdviz.store import bundles
+from opdviz.store.parts import encode_part
+from opdviz.store.store import Store
+
+
+def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
+    """The measures of some names, in their own order, and magnitude, beside which all are read; all without names.
+
+    Raises
+        RequestError: an unknown name.
+    """
+    known = {m.NAME: m for m in MEASURES}
+    for name in names if names is not None else []:
+        if name not in known:
+            raise RequestError(f"--measures: {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}.")
+    return tuple(m for m in MEASURES if names is None or m.NAME in names or m is MEASURES[0])
+
+
+def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
+    """The pairs whose name fits a wildcard pattern; all of them without one.
+
+    Raises
+        RequestError: none fits.
+    """
+    fitting = [p for p in pairs if pattern is None or fnmatch.fnmatchcase(p.name, pattern)]
+    if not fitting:
+        raise RequestError(f"--tensors: {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors.")
+    return fitting
+
+
+def compare(
+    comparison: Comparison, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener
+):
+    """Run what is missing of a comparison, keep it, and compact what is complete. Returns the manifest."""
+    folder = store.folder(comparison.key)
+    pairs = chosen_pairs(comparison.matching.pairs, pattern)
+    with files.lock(folder), failure_noted(comparison.key, store):
+        files.sweep(folder)
+        keeper = bundles.Keeper(store, start_manifest(comparison, store))
+        measure_pairs(pairs, measures, executor, keeper=keeper, listener=listener)
+        listener(Progress("writing the tables", 1.0))
+        return keeper.compact(p.name for p in comparison.matching.pairs)
+
+
+@contextmanager
+def failure_noted(key: str, store: Store) -> Iterator[None]:
+    """Leave the reason of a failure in the manifest, where there is room for it; the next run starts without it."""
+    try:
+        yield
+    except OpdvizError as error:
+        with suppress(MachineError):
+            store.write_manifest(key, store.manifest(key) | {"failure": one_line(error)})
+        raise
+
+
+def measure_pairs(pairs, measures, executor: Executor, *, keeper: bundles.Keeper, listener: Listener) -> None:
+    """Measure pairs on an executor and write each part as it comes: first pass for all, then the second.
+
+    Raises
+        MachineError: a worker was lost, or a part could not be written.
+    """
+    tasks = [
+        (pair, missing)
+        for group in (FIRST_PASS, SECOND_PASS)
+        for pair in sorted(pairs, key=lambda p: (-cost(p, group), p.name))
+        if (missing := keeper.missing(pair.name, [m for m in group if m in measures]))
+    ]
+    progress = Progress("measuring", sum(cost(p, m) for p, m in tasks), pairs=len(tasks))
+    listener(progress)
+    pending, flying = list(tasks), {}
+    room = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+    try:
+        while pending or flying:
+            while pending and len(flying) < room:
+                pair, modules = pending.pop(looked_at(pending, keeper.folder))
+                flying[executor.submit(work_on, pair, [m.NAME for m in modules])] = (pair, modules)
+            finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=1.0)
+            for future in finished:
+                pair, modules = flying.pop(future)
+                for m, data in zip(modules, future.result()):
+                    keeper.keep(pair.name, m, data)
+                progress.done += cost(pair, modules)
+                progress.pairs_done += 1
+                progress.current = pair.name
+            listener(progress)
+    except BrokenExecutor:
+        raise MachineError(
+            "compare: a worker process was lost (out of memory?); finished parts are kept. "
+            "Run it again, with --workers 1 if memory is short."
+        ) from None
+
+
+def looked_at(pending: list, folder: Path) -> int:
+    """The position of the pair that someone is looking at, named in the file `focus`; the first otherwise."""
+    try:
+        name = files.contents(folder / "focus").decode(errors="replace")
+    except OSError:
+        return 0
+    return next((i for i, (pair, _) in enumerate(pending) if pair.name == name), 0)
+
+
+def work_on(pair: Pair, names: list[str]) -> list[bytes]:
+    """In a worker: measure one pair, return the part of each measure named."""
+    work, known = work_of(pair), {m.NAME: m for m in MEASURES}
+    return [encode_part(pair.name, finite(measure(pair, work, known[name]))) for name in names]
+
+
+def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """Rows in which every NaN or infinite number is missing."""
+
+    def clean(value):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {table: [{k: clean(v) for k, v in row.items()} for row in rows] for table, rows in tables.items()}

@@ -1,0 +1,1 @@
+"""Relations between comparisons, and what is taken out of one: masks, overlaps, blocks of values."""

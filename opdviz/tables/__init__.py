@@ -1,0 +1,26 @@
+"""Reading a comparison: tidy tables by name, each of which answers one question."""
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from opdviz.errors import RequestError, one_line
+from opdviz.store.store import Store
+from opdviz.tables.groups import GROUPS, groups
+from opdviz.tables.stored import STORED, stored, tensors
+
+TABLES = ("tensors", *GROUPS, *STORED)
+
+
+def table(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
+    """One tidy table of a comparison; an empty frame where nothing of it is there yet. `where` keeps rows of a stored one.
+
+    Raises
+        RequestError: no such table.
+    """
+    if name in GROUPS:
+        return groups(store, key, name)
+    if name == "tensors":
+        return tensors(store, key)
+    if name not in STORED:
+        raise RequestError(f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}.")
+    return stored(store, key, name, where=where)

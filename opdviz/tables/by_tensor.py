@@ -1,0 +1,147 @@
+"""Every headline quantity of a tensor as a column, and what is summed over tensors."""
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from opdviz.store.store import Store
+from opdviz.tables.stored import stored, tensors
+
+HEADLINE_THRESHOLD = 1e-5
+HEADLINE_SHARE = 0.1
+HEADLINE_K = 16
+WIDE = ("float32", "float64")
+
+
+def countable(rows: pd.DataFrame) -> pd.Series:
+    """Which tensors enter totals: all coordinates finite and every norm known, so that all sums are over the same ones."""
+    return (rows["nonfinite"] == 0) & rows["base_norm"].notna() & rows["delta_norm"].notna()
+
+
+def counted(rows: pd.DataFrame) -> pd.DataFrame:
+    """The tensors that enter totals."""
+    return rows[countable(rows)]
+
+
+def at_headline_precision(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each tensor as bf16: its bfloat16 rows, or its stored ones where it is stored no wider."""
+    wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
+    return rows[(rows["precision"] == "bfloat16") | ~rows["name"].isin(wide)]
+
+
+def counted_as(rows: pd.DataFrame) -> pd.Series:
+    """The format that each tensor's coordinates are counted in: bfloat16 where a side is stored wider, else the tuned's."""
+    wide = rows["base_dtype"].isin(WIDE) | rows["tuned_dtype"].isin(WIDE)
+    return rows["tuned_dtype"].where(~wide, "bfloat16")
+
+
+def quantities_by_tensor(store: Store, key: str) -> pd.DataFrame:
+    """`tensors` with every headline quantity of a tensor as a column, beside its chance."""
+    rows = tensors(store, key)
+    if rows.empty:
+        return rows
+    rows = rows.assign(counted_as=counted_as(rows))
+    sparsity = stored(store, key, "sparsity")
+    if not sparsity.empty:
+        sparsity = at_headline_precision(sparsity)
+        for probe, threshold in (("absolute", HEADLINE_THRESHOLD), ("relative", 1e-3), ("exact", 0.0)):
+            part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
+            part = part.rename(columns={"unchanged": f"unchanged_{probe}", "share": f"sparsity_{probe}"})
+            rows = rows.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
+    for name, columns in spectral_columns(store, key).items():
+        rows = rows.merge(columns, on="name", how="left", suffixes=("", f"_{name}"))
+    return rows
+
+
+def spectral_columns(store: Store, key: str) -> dict[str, pd.DataFrame]:
+    """Headline quantities of the second pass by name: columns to join on `name`."""
+    delta, gaussian = pc.field("matrix") == "delta", pc.field("matrix") == "gaussian"
+    headline = pc.field("share") == HEADLINE_SHARE
+    top = stored(store, key, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))
+    noise = stored(store, key, "spectrum_summary", where=gaussian)
+    joined = {
+        "top": renamed(top, {"energy": "top16_energy", "chance": "top16_chance"}),
+        "gaussian": renamed(noise, {"stable_rank": "stable_rank_chance"}),
+        "tail": renamed(stored(store, key, "tail"), {"position": "position", "verdict": "verdict"}),
+        "drift": renamed(stored(store, key, "drift"), {"nss": "nss", "chance": "nss_chance"}),
+    }
+    projection = stored(store, key, "projection", where=headline)
+    extra = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
+    for side in ("joint", "left", "right") if len(projection) else ():
+        name = f"projection_{side}"
+        columns = {"energy": name} | {column: f"{name}_{end}" for column, end in extra.items()}
+        joined[name] = renamed(projection[projection["side"] == side], columns)
+    rotation = stored(store, key, "rotation", where=headline)
+    for side in ("left", "right") if len(rotation) else ():
+        name = f"rotation_{side}"
+        columns = {"rms_sine": name, "chance": f"{name}_chance", "pairs": f"{name}_pairs"}
+        joined[name] = renamed(rotation[rotation["side"] == side], columns)
+    at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == HEADLINE_THRESHOLD)
+    coverage = stored(store, key, "coverage", where=at)
+    if len(coverage):
+        joined |= coverage_columns(at_headline_precision(coverage))
+    return {name: columns for name, columns in joined.items() if len(columns)}
+
+
+def renamed(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """`name` and some columns under other names; empty where there are no rows."""
+    return rows[["name", *columns]].rename(columns=columns) if len(rows) else rows
+
+
+def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe and threshold.
+
+    `typical` is the middle of what typical blind updates cover: the level that a coverage stands beside.
+    """
+    coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
+    kept = (
+        "coverage", "chance", "typical", "lowest", "highest", "null_low", "null_high", "blind_low", "blind_high", "visible",
+    )  # fmt: skip
+    return {
+        mask: renamed(coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in kept})
+        for mask in ("principal", "low_magnitude")
+    }
+
+
+def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:
+    """Share of the coordinates that a probe calls unchanged, over the tensors that it looked at; `None` without any."""
+    column = f"unchanged_{probe}"
+    known = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
+    total = float(known["numel"].sum())
+    return float(known[column].sum()) / total if total else None
+
+
+def matrices(rows: pd.DataFrame) -> pd.DataFrame:
+    """The tensors that have directions: two axes, both longer than one."""
+    return rows[(rows["rows"] > 1).fillna(False).astype(bool) & (rows["columns"] > 1).fillna(False).astype(bool)]
+
+
+def moved_given_size(store: Store, key: str, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
+    """Bins of |W| with count, moved and null_moved, as bf16 where that was counted: of one tensor or of all summed."""
+    where = (pc.field("of") == "base") & (pc.field("threshold") == threshold)
+    rows = stored(store, key, "histogram", where=where if name is None else where & (pc.field("name") == name))
+    if rows.empty:
+        return rows
+    return at_headline_precision(rows).groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]].sum()
+
+
+def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Shares over all coordinates by some columns, each tensor weighted by its elements.
+
+    A tensor stored no wider than bf16 has only `stored` rows; it counts in both precisions.
+    """
+    if rows.empty:
+        return pd.DataFrame(columns=[*by, "share"])
+    count = "unchanged" if "unchanged" in rows else "count"
+    rows = rows[rows["name"].isin(counted(tensors_)["name"])]
+    if (rows["precision"] == "bfloat16").any():
+        wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
+        rows = pd.concat([rows, rows[~rows["name"].isin(wide)].assign(precision="bfloat16")])
+    rows = rows.merge(tensors_[["name", "numel"]], on="name")
+    sums = rows.groupby(by, as_index=False, sort=True)[[count, "numel"]].sum()
+    sums["share"] = sums[count] / sums["numel"]
+    order = {"exact": 0, "absolute": 1, "relative": 2, "base_rms": 3}
+    if "probe" in sums:
+        sums = sums.sort_values(
+            ["precision", "probe", "threshold"], key=lambda c: c.map(order) if c.name == "probe" else c
+        )
+    return sums.sort_values("precision", ascending=False, kind="stable")

@@ -1,0 +1,47 @@
+"""Stored tables as frames."""
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from opdviz.store import reading
+from opdviz.store.store import Store
+
+STORED = (
+    "sparsity", "steps", "concentration", "spectrum", "spectrum_summary", "tail", "rank", "top_energy", "projection", "rotation",
+    "angle", "drift", "basis_energy", "coverage", "histogram", "profile", "rows", "skipped", "unmatched", "rewrites",
+)  # fmt: skip
+
+
+def stored(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
+    """One stored table in its order; an empty frame where nothing of it is there yet. `where` keeps rows."""
+    return frame(reading.sorted_rows(reading.read(store, key, name, where=where)))
+
+
+def of_tensor(store: Store, key: str, name: str, tensor: str) -> pd.DataFrame:
+    """The rows of a stored table that speak of one tensor; a large store is not read as a whole for them."""
+    return stored(store, key, name, where=pc.field("name") == tensor)
+
+
+def frame(rows: pa.Table) -> pd.DataFrame:
+    """Arrow rows as pandas: whole numbers with missing values stay whole."""
+    kinds = {pa.int64(): pd.Int64Dtype()}
+    result = rows.to_pandas(types_mapper=kinds.get)
+    return result.astype({c: "int64" for c in result if result[c].dtype == "Int64" and not result[c].hasnans})
+
+
+def records(frame: pd.DataFrame) -> list[dict]:
+    """Rows as plain dicts, missing values as `None`: what JSON can carry."""
+    return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.astype(object).to_dict("records")]
+
+
+def tensors(store: Store, key: str) -> pd.DataFrame:
+    """One row a pair: place, sizes, and the delta's ranks where they are known."""
+    rows = stored(store, key, "tensors")
+    if rows.empty:
+        return rows
+    summary = stored(store, key, "spectrum_summary", where=pc.field("matrix") == "delta")
+    ranks = ["stable_rank", "entropy_rank"]
+    if summary.empty:
+        return rows.assign(**dict.fromkeys(ranks, float("nan")))
+    return rows.merge(summary[["name", *ranks]], on="name", how="left")
