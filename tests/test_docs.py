@@ -1,10 +1,14 @@
 """The docs are held to the code: commands, tables, columns, links, and what they must not contain."""
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
 
-from opdviz.cli import parser
+import pytest
+
+from opdviz.cli import COMMANDS, parsed, parser
+from opdviz.cli.command import Command
 from opdviz.measures import MEASURES
 from opdviz.quantities import QUANTITIES
 from opdviz.store.columns import PAIRING_TABLES
@@ -17,10 +21,26 @@ DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("cache/*.md")]
 
 
 def test_every_command_stands_in_the_readme():
-    (commands,) = (a for a in parser()._actions if a.dest == "==SUPPRESS==" or hasattr(a, "choices") and a.choices)
-    assert len(commands.choices) == 13
-    for name in commands.choices:
-        assert f"`opdviz {name} " in README or f"`opdviz {name}`" in README, name
+    written = re.findall(r"^\| `opdviz ([a-z]+)", README, re.M)
+    assert written == [command.name for command in COMMANDS]
+
+
+def test_every_command_that_is_written_can_be_called():
+    written = {
+        value.name
+        for path in (ROOT / "opdviz" / "cli").glob("*.py")
+        for value in vars(importlib.import_module(f"opdviz.cli.{path.stem}".removesuffix(".__init__"))).values()
+        if isinstance(value, Command)
+    }
+    assert written == {command.name for command in COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_readme_names_a_command_s_options_and_its_example_is_one(command):
+    (row,) = re.findall(rf"^\| `opdviz {command.name}\b(.*?)` \|", README, re.M)
+    options = {name for argument in command.arguments for name in argument.names if name.startswith("--")}
+    assert options - {"--job"} == set(re.findall(r"--[a-z-]+", row)), row
+    parsed(parser(), command.example.split()[1:])
 
 
 def test_every_table_stands_in_the_readme_and_has_a_maker():

@@ -5,10 +5,9 @@ import pyarrow.compute as pc
 
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Store
-from opdviz.tables.groups import GROUPS, groups
-from opdviz.tables.stored import STORED, stored, tensors
+from opdviz.tables import groups, stored
 
-TABLES = ("tensors", *GROUPS, *STORED)
+TABLES = ("tensors", *groups.GROUPS, *stored.STORED)
 
 
 def table(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
@@ -17,10 +16,10 @@ def table(store: Store, key: str, name: str, *, where: pc.Expression | None = No
     Raises
         RequestError: no such table.
     """
-    if name in GROUPS:
-        return groups(store, key, name)
+    if name in groups.GROUPS:
+        return groups.grouped(store, key, name)
     if name == "tensors":
-        return tensors(store, key)
-    if name not in STORED:
+        return stored.tensors(store, key)
+    if name not in stored.STORED:
         raise RequestError(f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}.")
-    return stored(store, key, name, where=where)
+    return stored.read(store, key, name, where=where)

@@ -12,7 +12,7 @@ GROUPS = {
 }
 
 
-def groups(store: Store, key: str, name: str) -> pd.DataFrame:
+def grouped(store: Store, key: str, name: str) -> pd.DataFrame:
     """One row a group of tensors: sizes summed, shares of energy and parameters, medians over its moved matrices.
 
     Tensors with NaN or Inf are left out of every sum and counted in `left_out`.

@@ -13,14 +13,14 @@ STORED = (
 )  # fmt: skip
 
 
-def stored(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
+def read(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
     """One stored table in its order; an empty frame where nothing of it is there yet. `where` keeps rows."""
     return frame(reading.sorted_rows(reading.read(store, key, name, where=where)))
 
 
 def of_tensor(store: Store, key: str, name: str, tensor: str) -> pd.DataFrame:
     """The rows of a stored table that speak of one tensor; a large store is not read as a whole for them."""
-    return stored(store, key, name, where=pc.field("name") == tensor)
+    return read(store, key, name, where=pc.field("name") == tensor)
 
 
 def frame(rows: pa.Table) -> pd.DataFrame:
@@ -37,10 +37,10 @@ def records(frame: pd.DataFrame) -> list[dict]:
 
 def tensors(store: Store, key: str) -> pd.DataFrame:
     """One row a pair: place, sizes, and the delta's ranks where they are known."""
-    rows = stored(store, key, "tensors")
+    rows = read(store, key, "tensors")
     if rows.empty:
         return rows
-    summary = stored(store, key, "spectrum_summary", where=pc.field("matrix") == "delta")
+    summary = read(store, key, "spectrum_summary", where=pc.field("matrix") == "delta")
     ranks = ["stable_rank", "entropy_rank"]
     if summary.empty:
         return rows.assign(**dict.fromkeys(ranks, float("nan")))

@@ -1,74 +1,32 @@
-"""Commands on runs: masks to train, overlaps of two runs, and the lab."""
+"""The lab's command: train small models, and measure the papers' claims on them."""
 
 import argparse
 import os
 
-from opdviz.commands import MOST_WORKERS, print_json, store_of, target_of
+from opdviz.cli.command import JSON, WORKERS, argument, check_workers, command, print_json, store_of
 from opdviz.errors import RequestError, one_line
 
 MOST_STEPS = 100_000
+RECIPES = "names or groups (main, ablation, sweep, all); `lab list` shows them"
 
 
-def subnetwork(options: argparse.Namespace) -> None:
-    """`opdviz subnetwork`."""
-    from opdviz.runs import masks
-    from opdviz.tables.by_tensor import HEADLINE_THRESHOLD
-
-    if options.threshold is not None and options.density is not None:
-        raise RequestError("subnetwork: --threshold and --density are two ways to say the same; give one.")
-    if options.threshold is not None and not 0 <= options.threshold < float("inf"):
-        raise RequestError(f"subnetwork --threshold: found {options.threshold:g}; expected a number from 0.")
-    if options.density is not None and not 0 < options.density <= 1:
-        raise RequestError(f"subnetwork --density: found {options.density:g}; expected a share above 0 and up to 1.")
-    target = target_of("subnetwork", options.out)
-    store = store_of(options)
-    key = store.resolve(options.key)
-    matching = masks.matching_of_comparison(store, key)
-    if target in {file.resolve() for side in (matching.base, matching.tuned) for file in side.files}:
-        raise RequestError(f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name another.")
-    threshold = HEADLINE_THRESHOLD if options.threshold is None else options.threshold
-    if options.density is not None:
-        threshold = masks.threshold_for(matching, options.density)
-    base = store.manifest(key)["base"]["fingerprints"]
-    masks.keep(target, masks.visible(matching, threshold), key=key, base=base, threshold=threshold)
-    mask = masks.open_mask(options.out)
-    share = f"{mask.density:.4%} of the coordinates"
-    print(f"{options.out}: {len(mask.tensors)} tensors, {share}, |D| > {threshold:g} in bf16.")
-
-
-def overlap(options: argparse.Namespace) -> None:
-    """`opdviz overlap`."""
-    from opdviz.runs import overlap
-    from opdviz.tables import stored
-
-    store = store_of(options)
-    table = overlap.of_runs(store, *(store.resolve(word) for word in options.key))
-    if options.json:
-        print_json(stored.records(table))
-        return
-    for row in overlap.whole(table):
-        print(f"{row['probe']} {row['threshold']:g}: both {row['both']:,} of {row['numel']:,} coordinates")
-        for name, text in (
-            ("chance_both", "of chance"),
-            ("expected_both", "of what the sizes of the weights explain"),
-            ("expected_both_rows", "of what sizes and rows explain"),
-        ):
-            if row[name]:
-                print(f"    {row['both'] / row[name]:.3f} times {row[name]:,.0f}, {text}")
-        if row["both"]:
-            print(f"    {row['a_in_b']:.2%} of a's lie in b, {row['b_in_a']:.2%} of b's in a")
-        if row["jaccard"] is not None:
-            chance, expected = row["jaccard_chance"], row["jaccard_expected"]
-            print(f"    Jaccard {row['jaccard']:.4f}; chance {chance:.4f}, given the sizes {expected:.4f}")
-
-
+@command(
+    "lab", "train small models, and measure the papers' claims on them",
+    argument("action", choices=("list", "run", "grade", "evaluate", "ship")),
+    argument("recipe", nargs="*", default=[], help=RECIPES),
+    argument("--seed", type=int, default=0),
+    argument("--steps", type=int, help="another length than the recipe's; kept apart"),
+    WORKERS,
+    argument("--master", action="store_true", help="also keep the float32 weights"),
+    JSON,
+    example="opdviz lab run opd",
+)  # fmt: skip
 def lab(options: argparse.Namespace) -> None:
     """`opdviz lab`."""
     from opdviz.lab import plan
     from opdviz.lab.places import Places
 
-    if not 1 <= options.workers <= MOST_WORKERS:
-        raise RequestError(f"--workers: found {options.workers}; expected 1 to {MOST_WORKERS}.")
+    check_workers(options.workers)
     if not 0 <= options.seed < 1 << 32:
         raise RequestError(f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}.")
     if options.steps is not None and not 1 <= options.steps <= MOST_STEPS:

@@ -1,0 +1,48 @@
+"""The app's command."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from opdviz.cli.command import argument, command, store_of
+from opdviz.errors import RequestError, one_line
+
+
+@command(
+    "app", "open the dashboard",
+    argument("--roots", nargs="+", type=Path, metavar="DIR", help="folders below which checkpoints may be listed"),
+    argument("--read-only", action="store_true", help="no jobs can be started from the pages"),
+    argument("--demo", action="store_true", help="start comparing the demo pair, if that is not done yet"),
+    argument("streamlit", nargs="*", help="after --: options for streamlit"),
+    example="opdviz app --roots runs models",
+)  # fmt: skip
+def app(options: argparse.Namespace) -> None:
+    """`opdviz app`: replaces this process by Streamlit's server."""
+    script = Path(__file__).resolve().parents[2] / "app.py"
+    if not script.is_file():
+        raise RequestError("app: app.py is not beside the package; run it from a checkout or an editable install.")
+    cache = store_of(options).root.resolve()
+    os.environ["OPDVIZ_CACHE"] = str(cache)
+    if options.roots:
+        missing = [r for r in options.roots if not os.path.isdir(r)]
+        if missing:
+            raise RequestError(f"app --roots: {one_line(missing[0])} is no folder.")
+        os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
+    if options.demo:
+        start_demo(options)
+    if options.read_only:
+        os.environ["OPDVIZ_READ_ONLY"] = "1"
+    os.chdir(script.parent)
+    os.execv(sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit])
+
+
+def start_demo(options: argparse.Namespace) -> None:
+    """Start the demonstration pair's job where it is not in the cache yet."""
+    from opdviz import demo, jobs
+
+    store, pair = store_of(options), demo.pair()
+    if pair is None:
+        raise RequestError("app --demo: the demo packages are missing; pip install --no-deps -r requirements-demo.txt")
+    if not any(store.manifest(key).get("name") == demo.NAME for key in store.keys()):
+        jobs.start(store, *pair, name=demo.NAME)

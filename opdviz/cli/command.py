@@ -1,0 +1,96 @@
+"""A command in one place: its name, what it says of itself, its arguments, an example, and the body below them.
+
+Imports stand inside the bodies, so that `--version` and `list` do not pay for what `compare` needs.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from opdviz.errors import RequestError, one_line
+
+MOST_WORKERS = 256
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a command, as `argparse` takes it."""
+
+    names: tuple[str, ...]
+    options: dict
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the program; `body` takes the options that were read."""
+
+    name: str
+    text: str
+    arguments: tuple[Argument, ...]
+    example: str
+    body: Callable[[argparse.Namespace], None]
+
+
+def argument(*names: str, **options) -> Argument:
+    """An argument of a command."""
+    return Argument(names, options)
+
+
+def command(name: str, text: str, *arguments: Argument, example: str) -> Callable[[Callable], Command]:
+    """Make a command of the function below, which is its body."""
+    return lambda body: Command(name, text, arguments, example, body)
+
+
+CACHE = argument("--cache", type=Path, help="the store (default: $OPDVIZ_CACHE or cache/)")
+KEY = argument("key", help="a comparison: its key, a unique beginning of it, or its name")
+JSON = argument("--json", action="store_true", help="print one JSON value")
+WORKERS = argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+
+
+def store_of(options: argparse.Namespace):
+    """The store that the options or the environment name."""
+    from opdviz.store.store import Store
+
+    root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
+    try:
+        why = "a file" if root.exists() and not root.is_dir() else ""
+    except OSError as error:  # a name longer than the disk takes, or a folder that may not be read
+        why = (error.strerror or "no usable name").lower()
+    if why or "\0" in str(root):
+        raise RequestError(f"--cache {one_line(root)}: found {why or 'a NUL'}; expected a folder.")
+    return Store(root)
+
+
+def check_workers(count: int) -> None:
+    """Refuse a number of workers that no machine has.
+
+    Raises
+        RequestError: it is none.
+    """
+    if not 1 <= count <= MOST_WORKERS:
+        raise RequestError(f"--workers: found {count}; expected 1 to {MOST_WORKERS}.")
+
+
+def print_json(value: object, *, indent: int | None = 1) -> None:
+    """One JSON value on stdout."""
+    print(json.dumps(value, indent=indent, allow_nan=False))
+
+
+def target_of(command: str, out: Path) -> Path:
+    """The file that --out stands for; a link keeps being one, what it points to is written.
+
+    Raises
+        RequestError: it is a folder or a device, or its folder is not there.
+    """
+    try:
+        target = out.resolve()
+        found = "a folder or device" if target.exists() and not target.is_file() else ""
+        found = found or ("" if target.parent.is_dir() else "no such folder")
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a name longer than the disk takes, or with a NUL
+        found = "no usable name"
+    if found:
+        raise RequestError(f"{command} --out {one_line(out)}: found {found}; expected the name of a file in a folder.")
+    return target

@@ -1,0 +1,114 @@
+"""Commands on two checkpoints: what they have in common, and what training did between them."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from opdviz.cli.command import JSON, WORKERS, argument, check_workers, command, print_json, store_of
+from opdviz.errors import RequestError, one_line
+
+MOST_LINES = 200
+PAIR = (
+    argument("base", type=Path, help="a checkpoint: a folder or a file"),
+    argument("tuned", type=Path, help="what training made of it"),
+)
+
+
+def open_pair(options: argparse.Namespace):
+    """Both checkpoints, opened."""
+    from opdviz import checkpoint
+
+    check_workers(options.workers)
+    base, tuned = checkpoint.open(options.base), checkpoint.open(options.tuned)
+    base.notes += checkpoint.tokens_note(base.path)
+    return base, tuned
+
+
+@command(
+    "check", "what two checkpoints have in common, from their headers alone", *PAIR, WORKERS, JSON,
+    example="opdviz check models/base runs/opd/checkpoint-200",
+)  # fmt: skip
+def check(options: argparse.Namespace) -> None:
+    """`opdviz check`."""
+    from opdviz.compare.estimate import preview
+    from opdviz.words import duration
+
+    facts = preview(*open_pair(options), options.workers)
+    if options.json:
+        many = len(facts["unmatched"]) + len(facts["rewrites"]) > MOST_LINES
+        print_json(facts, indent=None if many else 1)  # a million rows in lines of their own take half a minute
+        return
+    pairs, seconds, gigabytes = facts["pairs"], facts["seconds"], facts["bytes"] / 1e9
+    print(f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over.")
+    print(f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers.")
+    print("Stored as " + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items()) + ".")
+    if facts["same"]:
+        print("Both are the same folder: nothing will have moved.")
+    for note in facts["notes"]:
+        print(note)
+    for row in first_lines(facts["rewrites"]):
+        detail = f"{row['rule']}: {one_line(row['detail'])}"
+        print(f"  {one_line(row['name'])} = {one_line(row['tuned_name'])} ({detail})")
+    for row in first_lines(facts["unmatched"]):
+        print(f"  left over: {one_line(row['name'])} ({row['shape']}): {row['reason']}")
+
+
+def first_lines(rows: list[dict]) -> Iterator[dict]:
+    """The first of many rows, and then a line that says how many more there are."""
+    yield from rows[:MOST_LINES]
+    if len(rows) > MOST_LINES:
+        print(f"  ... and {len(rows) - MOST_LINES:,} more; --json lists them all.")
+
+
+@command(
+    "compare", "measure the update between two checkpoints and keep it", *PAIR, WORKERS, JSON,
+    argument("--name", help="a name to find it by"),
+    argument("--device", default="cpu", help="where the decompositions run (this version: cpu)"),
+    argument("--measures", help="comma-separated; all by default, magnitude always"),
+    argument("--tensors", metavar="GLOB", help="only tensors whose name fits"),
+    argument("--job", type=Path, help=argparse.SUPPRESS),
+    example="opdviz compare models/base runs/opd/checkpoint-200 --name opd",
+)  # fmt: skip
+def compare(options: argparse.Namespace) -> None:
+    """`opdviz compare`."""
+    from opdviz import pairing
+    from opdviz.compare import measuring, prepare, progress, workers
+    from opdviz.store.store import checked_name
+    from opdviz.tables import protocols, summaries
+
+    store = store_of(options)
+    with progress.listener(options.job, quiet=options.json) as listener:
+        if options.device != "cpu":
+            raise RequestError(
+                f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only."
+            )
+        if options.name is not None:
+            checked_name(options.name)
+        measures = measuring.chosen_measures(options.measures.split(",") if options.measures is not None else None)
+        base, tuned = open_pair(options)
+        measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
+        comparison = prepare.prepare(base, tuned, store, options.name, listener)
+        listener.note_key(comparison.key)
+        with workers.pool(options.workers) as executor:
+            manifest = measuring.compare(
+                comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
+            )
+        summaries.write_all(store, comparison.key)
+    rows = protocols.headline(store, comparison.key)
+    values = {row["quantity"]: row["value"] for row in rows}
+    result = {"key": manifest["key"], "name": manifest["name"], "pairs": manifest["pairs"]}
+    result |= {"parameters": manifest["parameters"]} | values
+    if options.json:
+        print_json(result)
+        return
+    print(f"{one_line(manifest['name'])}  {manifest['key']}")
+    print(f"{manifest['pairs']:,} pairs, {manifest['parameters']:,} parameters.")
+    for row in rows:
+        print("  " + headline_line(row))
+
+
+def headline_line(row: dict) -> str:
+    """One headline number as text."""
+    value = "not computed" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".removesuffix(" 1")
+    chance = "" if row["chance"] is None else f"   chance {row['chance']:.4g}"
+    return f"{row['quantity']:32s} {value:>14s}{chance}   ({row['aggregation']})"

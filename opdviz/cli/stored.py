@@ -1,0 +1,152 @@
+"""Commands on what is stored: list it, show it, judge it, take care of it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from opdviz.cli.command import JSON, KEY, argument, command, print_json, store_of, target_of
+from opdviz.cli.pair import headline_line
+from opdviz.errors import CheckFailed, RequestError, one_line
+
+FORMATS = ("csv", "json", "parquet")
+
+
+@command("list", "the comparisons in the cache", JSON, example="opdviz list")
+def list_(options: argparse.Namespace) -> None:
+    """`opdviz list`."""
+    from opdviz.store import status
+
+    rows = status.listing(store_of(options))
+    if options.json:
+        print_json(rows)
+        return
+    if not rows:
+        print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
+    for key in map(one_line, store_of(options).damaged()):
+        print(f"{key}  damaged: manifest.json cannot be read; compare the pair again, or `opdviz forget {key}`.")
+    for row in rows:
+        size, share = f"{row['bytes'] / 1e6:.1f} MB", f"{row['done_share']:4.0%} {row['pairs']:6,} pairs"
+        print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {one_line(row['name'])}")
+
+
+@command(
+    "show", "print one tidy table", KEY,
+    argument("table", help="the README lists them"),
+    argument("--format", choices=FORMATS, default="csv"),
+    argument("--out", type=Path, help="write to this file instead"),
+    example="opdviz show opd blocks --format json",
+)  # fmt: skip
+def show(options: argparse.Namespace) -> None:
+    """`opdviz show`."""
+    import io
+
+    from opdviz import tables
+    from opdviz.tables import stored
+
+    store = store_of(options)
+    frame = tables.table(store, store.resolve(options.key), options.table)
+    if options.format == "parquet":
+        if options.out is None:
+            raise RequestError("show: --format parquet needs --out FILE; Parquet is not for a terminal.")
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        data = buffer.getvalue()
+    elif options.format == "json":
+        data = (json.dumps(stored.records(frame), allow_nan=False) + "\n").encode()
+    else:
+        data = frame.to_csv(index=False).encode()
+    if options.out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    from opdviz import files
+
+    files.write(target_of("show", options.out), data)
+
+
+@command(
+    "headline", "a paper's row beside its published numbers", KEY,
+    argument("--protocol", default="A", help="A, B, C or D"), JSON,
+    example="opdviz headline opd --protocol B",
+)  # fmt: skip
+def headline(options: argparse.Namespace) -> None:
+    """`opdviz headline`."""
+    from opdviz.tables import protocols, published
+
+    store = store_of(options)
+    rows = protocols.headline(store, store.resolve(options.key), options.protocol)
+    if options.json:
+        print_json(rows)
+        return
+    if not rows:
+        print("Not computed yet: the headline needs the measure magnitude.")
+    for row in rows:
+        print(headline_line(row))
+        for other in published.rows(row["quantity"], protocol=options.protocol):
+            print(f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}: {other['pair']}")
+
+
+@command(
+    "verify", "re-read the store and say what is wrong with it",
+    argument("key", nargs="?", help="one comparison; all of them by default"),
+    argument("--content", action="store_true", help="also read the checkpoints again"),
+    example="opdviz verify --content",
+)  # fmt: skip
+def verify(options: argparse.Namespace) -> None:
+    """`opdviz verify`."""
+    from opdviz.compare import sources
+    from opdviz.store import board, checking
+    from opdviz.tables import summaries
+
+    store = store_of(options)
+    keys = store.folders() if options.key is None else [store.resolve(options.key)]
+    sentences = [] if options.key is not None else list(map(str, checking.between(store)))
+    for key in keys:
+        sentences += map(str, [*checking.check(store, key), *summaries.check(store, key), *board.check(store, key)])
+        if options.content and store.manifest(key):
+            sentences += [f"{key}: {sentence}" for sentence in sources.changes(store, key, fresh=True)]
+    for sentence in sentences:
+        print(one_line(sentence, limit=600))
+    if sentences:
+        raise CheckFailed(f"verify: {len(sentences)} faults; `opdviz compare` recomputes what is damaged.")
+    print(f"{len(keys)} comparisons, no fault.")
+
+
+@command("rename", "give a comparison another name", KEY, argument("name"), example="opdviz rename 3f2a opd-seed0")
+def rename(options: argparse.Namespace) -> None:
+    """`opdviz rename`."""
+    from opdviz import files
+    from opdviz.store.store import checked_name
+
+    store = store_of(options)
+    key = store.resolve(options.key)
+    name = checked_name(options.name)
+    with files.lock(store.folder(key)):  # a run that goes on would write its own manifest over this one
+        store.write_manifest(key, store.sound_manifest(key) | {"name": name})
+
+
+@command("forget", "delete comparisons from the cache", argument("key", nargs="+"), example="opdviz forget opd-seed0")
+def forget(options: argparse.Namespace) -> None:
+    """`opdviz forget`."""
+    store = store_of(options)
+    for key in [store.resolve(word) for word in options.key]:
+        store.forget(key)
+
+
+@command(
+    "block", "read a small block of values and keep it beside the tables", KEY,
+    argument("tensor"),
+    argument("--row", type=int, default=0),
+    argument("--column", type=int, default=0),
+    argument("--size", type=int, default=128),
+    example="opdviz block opd model.layers.0.mlp.up_proj.weight --row 64 --size 32",
+)  # fmt: skip
+def block(options: argparse.Namespace) -> None:
+    """`opdviz block`."""
+    from opdviz.runs import values
+
+    store = store_of(options)
+    print(
+        values.keep_block(store, store.resolve(options.key), options.tensor, options.row, options.column, options.size)
+    )
