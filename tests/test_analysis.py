@@ -86,11 +86,11 @@ def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_sam
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        parts = {p.name: parts.decode_part(p) for p in tmp_path.rglob("parts/*.json")}
-        assert all(parts.values()), "a half-written part was left under its final name"
+        on_disk = {p.name: parts.decode_part(p) for p in tmp_path.rglob("parts/*.json")}
+        assert all(on_disk.values()), "a half-written part was left under its final name"
         compacted = any(json.loads(m.read_text())["compacted"] for m in tmp_path.rglob("manifest.json"))
-        assert compacted or kept <= set(parts), "a finished part was lost"
-        kept = set(parts)
+        assert compacted or kept <= set(on_disk), "a finished part was lost"
+        kept = set(on_disk)
         kills += 1
         if ended or compacted:  # start over: the next kills should hit work, not a finished comparison
             kept = set()

@@ -401,7 +401,9 @@ def test_check_prints_the_first_of_many_lines_and_lists_all_as_json(tmp_path):
 
 SLOW = """
 import sys, time
-from opdviz import cli, keeping, summaries
+from opdviz import cli
+from opdviz.store import bundles
+from opdviz.tables import summaries
 slow = {module}.{name}
 def wait(*arguments):
     print("now", flush=True)
@@ -413,7 +415,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [("keeping", "encoded"), ("summaries", "write")], ids=["tables", "summaries"]
+    ("module", "name"), [("bundles", "encoded"), ("summaries", "summary")], ids=["tables", "summaries"]
 )
 def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run_finishes(
     compared, tmp_path, module, name
@@ -424,7 +426,7 @@ def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run
         [sys.executable, "-c", code, "compare", *pair], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     # the first two tables are of the pairing, before anything is measured; of the last, some are written by then
-    for _ in range(6 if module == "keeping" else 2):
+    for _ in range(6 if module == "bundles" else 2):
         assert process.stdout.readline() == "now\n"
     for _ in range(3):  # an impatient user
         process.send_signal(signal.SIGINT)

@@ -76,7 +76,7 @@ def test_an_ended_job_leaves_no_process_and_no_thread_though_nobody_looks_at_it_
 
 
 def test_a_job_outlives_the_server_that_started_it(tmp_path):
-    code = "import sys; from pathlib import Path; from opdviz import jobs; from opdviz.store import Store\n"
+    code = "import sys; from pathlib import Path; from opdviz import jobs; from opdviz.store.store import Store\n"
     code += "jobs.start(Store(Path(sys.argv[1])), *sys.argv[2:])"
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path), *PAIR]
     parent = subprocess.run(command, check=True, capture_output=True, text=True)

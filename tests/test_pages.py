@@ -66,7 +66,7 @@ def drawn(page: str, cache: Path, query: dict | None = None, **environment: str)
 def cache(tmp_path_factory) -> Path:
     """A cache with the golden pair a, whole, and b, of which only some tensors are there, in bundles and loose."""
     folder = tmp_path_factory.mktemp("pages")
-    small = "from opdviz import cli, keeping; keeping.BUNDLE = 4; raise SystemExit(cli.main())"
+    small = "from opdviz import cli; from opdviz.store import bundles; bundles.BUNDLE = 4; raise SystemExit(cli.main())"
     for tuned, more in (("b", ["--tensors", "*layers.0*"]), ("a", [])):
         command = [sys.executable, "-c", small, "compare", str(GOLDEN / "base"), str(GOLDEN / f"tuned_{tuned}")]
         subprocess.run([*command, "--name", tuned, "--cache", str(folder), *more], check=True, capture_output=True)

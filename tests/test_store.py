@@ -105,7 +105,7 @@ def test_a_damaged_or_missing_table_is_named(store):
 
 def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
     folder = store.folder("aa11")
-    code = "import sys, time; from pathlib import Path; from opdviz.store import lock\n"
+    code = "import sys, time; from pathlib import Path; from opdviz.files import lock\n"
     code += "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"

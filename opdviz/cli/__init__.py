@@ -65,7 +65,7 @@ def parsed(top: Parser, arguments: list[str] | None) -> argparse.Namespace:
     if rest and not (hasattr(options, "recipe") and not any(word.startswith("-") for word in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        options.recipe += rest
+        options.recipe = [*options.recipe, *rest]
     return options
 
 

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
+from opdviz.tables.published import family
 from opdviz.words import number
 
 STRIPS = (
@@ -26,7 +27,7 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
     for at, (quantity, title, unit, log, mapped) in enumerate(STRIPS, start=1):
         rows = [row for row in published if row["quantity"] == quantity]
         for recipe in theme.RECIPES:
-            part = [row for row in rows if published.family(row["recipe"]) == recipe]
+            part = [row for row in rows if family(row["recipe"]) == recipe]
             if part:
                 made.add_trace(ticks(part, recipe, unit, recipe not in shown), row=at, col=1)
                 shown.add(recipe)
