@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from opdviz import ui
+from opdviz.ui import frame, links
 
 st.set_page_config(page_title="opdviz", page_icon="docs/icon.svg", layout="wide")
-ui.links.begin()
-ui.first_start()
+links.begin()
+frame.first_start()
 pages = {
     "Open": [
         st.Page("pages/open/comparisons.py", title="Comparisons", icon=":material/compare_arrows:", default=True),
@@ -29,5 +29,5 @@ pages = {
 }
 presenting = "present" in st.query_params
 page = st.navigation(pages, position="hidden" if presenting else "sidebar")
-with ui.turn(), ui.no_frame() if presenting else ui.frame():
+with frame.no_frame() if presenting else frame.frame():
     page.run()

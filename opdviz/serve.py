@@ -9,7 +9,7 @@ from streamlit.runtime.session_manager import SessionInfo
 from streamlit.web.cli import main
 from streamlit.web.server import server
 
-from opdviz import ui
+from opdviz.ui import comparison
 
 
 class Away:
@@ -73,5 +73,5 @@ def settle() -> None:
 
 if __name__ == "__main__":
     settle()
-    ui.warm()
+    comparison.warm()
     sys.exit(main(prog_name="streamlit"))

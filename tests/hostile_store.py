@@ -197,18 +197,18 @@ def summary_of(name: str, make: Callable[[Place], pd.DataFrame]) -> Damage:
         data = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(make(at), preserve_index=False), data)
         digest = fingerprint.of_contents(data.getvalue().to_pybytes())
-        made = summaries.made_from(at.store, at.key)
+        made = summaries.made_from(at.store.open(at.key))
         path.with_name(f"{name}.{made}.{digest}.parquet").write_bytes(data.getvalue().to_pybytes())
 
     return damage
 
 
 def text_norms(at: Place) -> pd.DataFrame:
-    return summaries.summary(at.store, at.key, "by_tensor").assign(delta_norm="large")
+    return summaries.summary(at.store.open(at.key), "by_tensor").assign(delta_norm="large")
 
 
 def tails(at: Place) -> pd.DataFrame:
-    return summaries.summary(at.store, at.key, "tails")
+    return summaries.summary(at.store.open(at.key), "tails")
 
 
 def block(frame: pd.DataFrame, name: str = TENSOR) -> Damage:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -21,7 +22,7 @@ from opdviz.errors import MachineError
 from opdviz.measures import MEASURES
 from opdviz.store import board, checking, parts, reading, status
 from opdviz.store import manifest as manifests
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
 from tests.conftest import GOLDEN, write_checkpoint
 
 KILLS = 20
@@ -52,7 +53,7 @@ def stored(cache: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(cache.rglob("tables/*.parquet"))}
 
 
-def here(folder: Path, base: Path, tuned: Path) -> tuple[prepare.Comparison, Store]:
+def here(folder: Path, base: Path, tuned: Path) -> tuple[prepare.Prepared, Store]:
     """A comparison prepared in this process."""
     store = Store(folder)
     sides = [checkpoint.open(side) for side in (base, tuned)]
@@ -160,7 +161,7 @@ def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp
         assert set(seen) == {"concentration"}
         assert len(seen) == 30
     assert stored(tmp_path) == before
-    assert "concentration@99" in store.manifest(comparison.key)["compacted"]
+    assert "concentration@99" in store.open(comparison.key).manifest.compacted
 
 
 def test_the_tensor_that_someone_looks_at_goes_first(tmp_path):
@@ -208,9 +209,9 @@ def test_a_matrix_that_does_not_converge_is_skipped_and_ends_nothing(tmp_path, m
 
     monkeypatch.setattr("opdviz.linalg.spectrum_of_gram", diverge)
     with ThreadPoolExecutor(1) as executor:
-        manifest = measuring.compare(comparison, store, executor, listener=lambda p: None)
-    assert len(manifest["compacted"]) == len(MEASURES)
-    skipped = reading.read(store, comparison.key, "skipped").to_pylist()
+        done = measuring.compare(comparison, store, executor, listener=lambda p: None)
+    assert len(done.manifest.compacted) == len(MEASURES)
+    skipped = reading.read(store.open(comparison.key), "skipped").to_pylist()
     assert sum("did not converge" in row["reason"] for row in skipped) == 3 * 23
 
 
@@ -223,14 +224,14 @@ def test_a_failure_is_noted_until_the_next_run(tmp_path, monkeypatch):
 
     with Broken(1) as executor, pytest.raises(MachineError, match="a worker process was lost"):
         measuring.compare(comparison, store, executor, listener=lambda p: None)
-    assert status.state(store, comparison.key) == "failed"
+    assert status.state(store.open(comparison.key)) == "failed"
     with ThreadPoolExecutor(1) as executor:
         measuring.compare(comparison, store, executor, listener=lambda p: None)
-    assert status.state(store, comparison.key) == "done"
+    assert status.state(store.open(comparison.key)) == "done"
 
 
-def compared_as(root: Path, base: Path, tuned: Path, name: str | None = None) -> dict:
-    """Compare in this process; the manifest."""
+def compared_as(root: Path, base: Path, tuned: Path, name: str | None = None) -> Stored:
+    """Compare in this process."""
     store = Store(root)
     comparison = prepare.prepare(checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None)
     with ThreadPoolExecutor(1) as executor:
@@ -253,28 +254,28 @@ def test_a_configuration_that_changes_the_numbers_makes_another_comparison(tmp_p
     """The same weights with a tied head, or with other heads: what was kept for them is not read for these."""
     keys = set()
     for config in ({}, {"tie_word_embeddings": True}, {"hidden_size": 16, "num_attention_heads": 4}):
-        manifest = compared_as(tmp_path / "cache", *small_pair(tmp_path, **config))
-        names = set(tables.table(Store(tmp_path / "cache"), manifest["key"], "tensors")["name"])
-        assert len(names) == manifest["pairs"] == (2 if "tie_word_embeddings" in config else 3)
-        keys.add(manifest["key"])
+        comparison = compared_as(tmp_path / "cache", *small_pair(tmp_path, **config))
+        names = set(tables.table(comparison, "tensors")["name"])
+        assert len(names) == comparison.manifest.pairs == (2 if "tie_word_embeddings" in config else 3)
+        keys.add(comparison.key)
     assert len(keys) == 3
     again = compared_as(tmp_path / "cache", *small_pair(tmp_path))
-    assert again["key"] in keys
+    assert again.key in keys
 
 
 def test_a_name_that_was_given_stays_when_the_pair_is_compared_again(tmp_path):
     pair = small_pair(tmp_path)
-    assert compared_as(tmp_path / "cache", *pair)["name"].endswith("base..tuned")
-    assert compared_as(tmp_path / "cache", *pair, "mine")["name"] == "mine"
-    assert compared_as(tmp_path / "cache", *pair)["name"] == "mine"
+    assert compared_as(tmp_path / "cache", *pair).name.endswith("base..tuned")
+    assert compared_as(tmp_path / "cache", *pair, "mine").name == "mine"
+    assert compared_as(tmp_path / "cache", *pair).name == "mine"
     key = Store(tmp_path / "cache").resolve("mine")
     assert main(["rename", "mine", "yours", "--cache", str(tmp_path / "cache")]) == 0
-    assert compared_as(tmp_path / "cache", *pair)["name"] == "yours"
+    assert compared_as(tmp_path / "cache", *pair).name == "yours"
     assert Store(tmp_path / "cache").resolve("yours") == key
 
 
 def test_a_rename_waits_for_nobody_and_undoes_no_run(tmp_path, capsys):
-    key = compared_as(tmp_path, *small_pair(tmp_path / "pair"), "mine")["key"]
+    key = compared_as(tmp_path, *small_pair(tmp_path / "pair"), "mine").key
     with files.lock(Store(tmp_path).folder(key)):
         assert main(["rename", "mine", "yours", "--cache", str(tmp_path)]) == 2
     assert "being written by another process" in capsys.readouterr().err
@@ -283,12 +284,12 @@ def test_a_rename_waits_for_nobody_and_undoes_no_run(tmp_path, capsys):
 
 def test_an_earlier_version_s_comparison_is_taken_over_with_its_name_and_board(tmp_path):
     pair, store = small_pair(tmp_path), Store(tmp_path / "cache")
-    manifest = compared_as(store.root, *pair, "mine")
+    mine = compared_as(store.root, *pair, "mine")
     old = "0123456789abcdef"
-    store.folder(manifest["key"]).rename(store.folder(old))
-    board.pin(store, old, "layers", {}, "kept")
-    store.write_manifest(old, manifest | {"key": old, "format": manifests.FORMAT - 1})
+    mine.folder.rename(store.folder(old))
+    board.pin(store.folder(old), "layers", {}, "kept")
+    manifests.write(store.folder(old), replace(mine.manifest, format=manifests.FORMAT - 1))
     again = compared_as(store.root, *pair)
-    assert (again["key"], again["name"], store.keys()) == (manifest["key"], "mine", [manifest["key"]])
-    assert [pin["caption"] for pin in board.read(store, again["key"])["pins"]] == ["kept"]
-    assert checking.check(store, again["key"]) == []
+    assert (again.key, again.name, store.keys()) == (mine.key, "mine", [mine.key])
+    assert [pin["caption"] for pin in board.read(store.folder(again.key))["pins"]] == ["kept"]
+    assert checking.check(store.folder(again.key)) == []

@@ -9,7 +9,7 @@ import pytest
 from opdviz import checkpoint
 from opdviz.errors import RequestError
 from opdviz.runs import values
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
 from tests.conftest import write_checkpoint
 from tests.test_cli import opdviz
 
@@ -23,7 +23,7 @@ TENSORS = {
 
 
 @pytest.fixture
-def compared(tmp_path) -> tuple[Store, str]:
+def compared(tmp_path) -> Stored:
     """A comparison of a matrix, a stack, a convolution and a vector, with its checkpoints beside the cache."""
     for side in ("base", "tuned"):
         write_checkpoint(tmp_path / side, {n: RNG.standard_normal(s) for n, s in TENSORS.items()})
@@ -31,8 +31,7 @@ def compared(tmp_path) -> tuple[Store, str]:
         opdviz("compare", tmp_path / "base", tmp_path / "tuned", "--name", "x", cache=tmp_path / "cache").returncode
         == 0
     )
-    store = Store(tmp_path / "cache")
-    return store, store.resolve("x")
+    return Store(tmp_path / "cache").find("x")
 
 
 @pytest.mark.parametrize(
@@ -45,9 +44,8 @@ def compared(tmp_path) -> tuple[Store, str]:
     ],
 )
 def test_a_block_holds_the_values_of_the_files(compared, tmp_path, name, take):
-    store, key = compared
     row = 0 if "norm" in name else 3
-    frame = pd.read_parquet(values.keep_block(store, key, name, row, 4, 8))
+    frame = pd.read_parquet(values.keep_block(compared, name, row, 4, 8))
     for side in ("base", "tuned"):
         whole = take(checkpoint.open(tmp_path / side).read(name.split("[")[0]))
         wanted = whole[row : row + 8, 4:12]
@@ -57,16 +55,15 @@ def test_a_block_holds_the_values_of_the_files(compared, tmp_path, name, take):
 
 
 def test_wrong_blocks_and_checkpoints_that_are_gone_or_changed_are_refused(compared, tmp_path):
-    store, key = compared
     name = "model.layers.0.mlp.up_proj.weight"
     for row, column, size in ((40, 0, 8), (0, 30, 8), (-1, 0, 8), (0, 0, 0), (0, 0, 513)):
         with pytest.raises(RequestError, match="expected a start inside 40 x 30"):
-            values.keep_block(store, key, name, row, column, size)
+            values.keep_block(compared, name, row, column, size)
     with pytest.raises(RequestError, match="no such tensor"):
-        values.keep_block(store, key, "nobody", 0, 0, 8)
+        values.keep_block(compared, "nobody", 0, 0, 8)
     write_checkpoint(tmp_path / "tuned", {n: RNG.standard_normal(s) for n, s in TENSORS.items()})
     with pytest.raises(RequestError, match="tuned checkpoint changed"):
-        values.keep_block(store, key, name, 0, 0, 8)
+        values.keep_block(compared, name, 0, 0, 8)
     shutil.rmtree(tmp_path / "base")
     with pytest.raises(RequestError, match="base checkpoint is not on this machine"):
-        values.keep_block(store, key, name, 0, 0, 8)
+        values.keep_block(compared, name, 0, 0, 8)

@@ -25,58 +25,58 @@ def store(tmp_path) -> Store:
 
 
 def captions(store) -> list[str]:
-    return [pin["caption"] for pin in board.read(store, KEY)["pins"]]
+    return [pin["caption"] for pin in board.read(store.folder(KEY))["pins"]]
 
 
 def test_pins_keep_their_state_and_can_be_moved_captioned_and_deleted(store):
-    ids = [board.pin(store, KEY, "layers", {"quantity": "cosine", "over": True}, text) for text in "abc"]
-    assert board.read(store, KEY)["pins"][0]["state"] == {"quantity": "cosine", "over": True}
-    board.move(store, KEY, ids[2], -1)
+    ids = [board.pin(store.folder(KEY), "layers", {"quantity": "cosine", "over": True}, text) for text in "abc"]
+    assert board.read(store.folder(KEY))["pins"][0]["state"] == {"quantity": "cosine", "over": True}
+    board.move(store.folder(KEY), ids[2], -1)
     assert captions(store) == ["a", "c", "b"]
-    board.move(store, KEY, ids[0], -1)
-    board.move(store, KEY, ids[1], 5)
+    board.move(store.folder(KEY), ids[0], -1)
+    board.move(store.folder(KEY), ids[1], 5)
     assert captions(store) == ["a", "c", "b"]
-    board.caption(store, KEY, ids[2], "# C")
-    board.remove(store, KEY, ids[0])
+    board.caption(store.folder(KEY), ids[2], "# C")
+    board.remove(store.folder(KEY), ids[0])
     assert captions(store) == ["# C", "b"]
-    board.move(store, KEY, "gone", 1)
-    board.remove(store, KEY, "gone")
+    board.move(store.folder(KEY), "gone", 1)
+    board.remove(store.folder(KEY), "gone")
     assert captions(store) == ["# C", "b"]
 
 
 def test_notes_say_who_and_when(store):
-    id_ = board.note(store, KEY, "lm_head.weight", "the head moved", "Ada\nL.")
-    (note,) = board.read(store, KEY)["notes"]
+    id_ = board.note(store.folder(KEY), "lm_head.weight", "the head moved", "Ada\nL.")
+    (note,) = board.read(store.folder(KEY))["notes"]
     assert (note["id"], note["tensor"], note["text"], note["who"]) == (
         id_,
         "lm_head.weight",
         "the head moved",
         "Ada L.",
     )
-    board.remove(store, KEY, id_)
-    assert board.read(store, KEY)["notes"] == []
+    board.remove(store.folder(KEY), id_)
+    assert board.read(store.folder(KEY))["notes"] == []
 
 
 def test_what_is_too_long_or_empty_is_refused_and_nothing_changes(store):
-    board.note(store, KEY, "t", "kept", "")
+    board.note(store.folder(KEY), "t", "kept", "")
     for call, match in (
-        (lambda: board.pin(store, KEY, "layers", {}, "x" * 4_001), "caption of 4,001 characters"),
-        (lambda: board.note(store, KEY, "t", "x" * 2_001, ""), "note of 2,001 characters"),
-        (lambda: board.note(store, KEY, "t", "x", "w" * 61), "name of 61 characters"),
-        (lambda: board.note(store, KEY, "t", "  ", ""), "found no text"),
-        (lambda: board.pin(store, "bb" * 8, "layers", {}, ""), "is gone"),
+        (lambda: board.pin(store.folder(KEY), "layers", {}, "x" * 4_001), "caption of 4,001 characters"),
+        (lambda: board.note(store.folder(KEY), "t", "x" * 2_001, ""), "note of 2,001 characters"),
+        (lambda: board.note(store.folder(KEY), "t", "x", "w" * 61), "name of 61 characters"),
+        (lambda: board.note(store.folder(KEY), "t", "  ", ""), "found no text"),
+        (lambda: board.pin(store.folder("bb" * 8), "layers", {}, ""), "is gone"),
     ):
         with pytest.raises(RequestError, match=match):
             call()
-    found = board.read(store, KEY)
+    found = board.read(store.folder(KEY))
     assert ([n["text"] for n in found["notes"]], found["pins"]) == (["kept"], [])
 
 
 def test_a_full_board_takes_no_more(store, monkeypatch):
     monkeypatch.setattr(board, "MOST", 1)
-    board.pin(store, KEY, "layers", {}, "")
+    board.pin(store.folder(KEY), "layers", {}, "")
     with pytest.raises(RequestError, match="it holds 1 already"):
-        board.pin(store, KEY, "layers", {}, "")
+        board.pin(store.folder(KEY), "layers", {}, "")
 
 
 @pytest.mark.parametrize(
@@ -85,23 +85,23 @@ def test_a_full_board_takes_no_more(store, monkeypatch):
 def test_a_damaged_board_is_said_and_left_as_it_is(store, text):
     path = store.folder(KEY) / "board.json"
     path.write_bytes(text.encode("latin-1"))
-    for call in (lambda: board.read(store, KEY), lambda: board.pin(store, KEY, "layers", {}, "")):
+    for call in (lambda: board.read(store.folder(KEY)), lambda: board.pin(store.folder(KEY), "layers", {}, "")):
         with pytest.raises(CheckFailed, match=r"board\.json is damaged"):
             call()
     assert path.read_bytes() == text.encode("latin-1")
-    assert len(board.check(store, KEY)) == 1
+    assert len(board.check(store.folder(KEY))) == 1
     path.unlink()
-    assert board.check(store, KEY) == []
+    assert board.check(store.folder(KEY)) == []
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(store):
     (store.folder(KEY) / "board.lock").mkdir()
     with pytest.raises(MachineError, match="nothing was changed"):
-        board.pin(store, KEY, "layers", {}, "")
+        board.pin(store.folder(KEY), "layers", {}, "")
 
 
 def test_many_at_once_lose_nothing(store):
-    threads = [threading.Thread(target=board.pin, args=(store, KEY, "layers", {}, str(i))) for i in range(24)]
+    threads = [threading.Thread(target=board.pin, args=(store.folder(KEY), "layers", {}, str(i))) for i in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -30,15 +30,15 @@ def test_the_pair_has_its_known_figures(compared):
     assert said["relative_norm"] / 100 == pytest.approx(0.010239, abs=5e-7), (
         "both sides rounded to bf16, as protocol A does"
     )
-    tensors = tables.table(store, key, "tensors")
+    tensors = tables.table(store.open(key), "tensors")
     stored_norm = ((tensors["delta_norm"] ** 2).sum() / (tensors["base_norm"] ** 2).sum()) ** 0.5
     assert stored_norm == pytest.approx(0.010073, abs=5e-7)
-    sparsity = tables.table(store, key, "sparsity")
+    sparsity = tables.table(store.open(key), "sparsity")
     stored = sparsity[sparsity["precision"] == "stored"]
     share = stored.groupby(["probe", "threshold"])["unchanged"].sum() / 22_713_216
     assert share["exact", 0.0] == pytest.approx(0.00651, abs=5e-6)
     assert share["absolute", 1e-5] == pytest.approx(0.4712, abs=5e-5)
-    unmatched = tables.table(store, key, "unmatched")
+    unmatched = tables.table(store.open(key), "unmatched")
     assert unmatched.to_dict("records") == [
         {"side": "base", "name": "embeddings.position_ids", "shape": "1x512", "reason": "only in base"}
     ]
@@ -46,15 +46,15 @@ def test_the_pair_has_its_known_figures(compared):
 
 def test_the_pair_shows_what_it_is_known_for(compared):
     store, key, _ = compared
-    tensors = tables.table(store, key, "tensors").set_index("name")
+    tensors = tables.table(store.open(key), "tensors").set_index("name")
     assert (tensors["moved"] == 0).sum() == 2
     assert tensors.loc["pooler.dense.weight", "moved"] == 0
     zero = tensors[tensors["base_norm"] == 0]
     assert zero["relative_norm"].isna().all()
     assert tensors["moved"].sum() / tensors["numel"].sum() > 0.99
-    sparsity = tables.table(store, key, "sparsity").query("precision == 'bfloat16' and probe == 'exact'")
+    sparsity = tables.table(store.open(key), "sparsity").query("precision == 'bfloat16' and probe == 'exact'")
     assert sparsity["unchanged"].sum() / 22_713_216 > 0.5
-    vocabulary = tables.table(store, key, "rows").query("name == 'embeddings.word_embeddings.weight'")
+    vocabulary = tables.table(store.open(key), "rows").query("name == 'embeddings.word_embeddings.weight'")
     assert len(vocabulary) == 100
     assert vocabulary["token"].notna().all()
     words = tensors.loc["embeddings.word_embeddings.weight"]

@@ -406,12 +406,12 @@ def test_a_hostile_input_is_used_or_refused_in_one_line(name, pair, capsys, monk
         assert (code, err) == (0, "")
         assert run(capsys, "verify")[:2] == (0, "1 comparisons, no fault.\n")
     if list(TABLE).index(name) % REAL:
-        monkeypatch.setattr(roots, "told", lambda *given: told_here(capsys, *given))
+        monkeypatch.setattr(roots, "output_of_command", lambda *given: told_here(capsys, *given))
     field(sides, wanted, words)
 
 
 def told_here(capsys, *arguments: str) -> str:
-    """What `roots.told` gives, without a process of its own."""
+    """What `roots.output_of_command` gives, without a process of its own."""
     code, out, err = run(capsys, *arguments)
     if code:
         raise RequestError(err.strip().removeprefix("opdviz: "))

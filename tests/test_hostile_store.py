@@ -73,7 +73,7 @@ def caches(tmp_path_factory):
     with quick(returned) as patch:
         assert compare(root / "whole") == 0
         patch.setattr(bundles, "BUNDLE", 7)
-        patch.setattr(bundles.Keeper, "compact", stopped)
+        patch.setattr(bundles.Writer, "compact", stopped)
         assert compare(root / "stopped") == 3
     assert list(root.glob("stopped/comparisons/*/parts/*.magnitude.*"))
     return root, returned
@@ -181,7 +181,7 @@ def test_a_board_that_cannot_be_locked_is_one_line(caches, tmp_path, kind):
     at = place(caches, "whole", tmp_path / "cache")
     instead("board.lock", kind)(at)
     with pytest.raises(MachineError, match=r"board\.lock: .*nothing was changed"):
-        board.pin(at.store, at.key, "layers", {}, "")
+        board.pin(at.store.folder(at.key), "layers", {}, "")
 
 
 def test_a_damaged_comparison_can_be_forgotten(caches, tmp_path, capsys):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from opdviz import jobs
 from opdviz.errors import RequestError
 from opdviz.store import status
+from opdviz.store.manifest import Manifest, Side
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
@@ -87,10 +89,11 @@ def test_a_job_outlives_the_server_that_started_it(tmp_path):
 
 def test_a_job_is_known_by_the_pair_that_it_compares_before_it_holds_the_comparison(tmp_path):
     """While its files are read a comparison has no lock: its page must not say that somebody should compare it again."""
-    from opdviz.ui.chosen import is_for
+    from opdviz.ui.comparison import is_for
 
     base, tuned = tmp_path / "base", tmp_path / "tuned"
-    manifest = {"base": {"path": str(base)}, "tuned": {"path": str(tuned)}}
+    facts = dict(key="k", name="n", pairs=0, parameters=0, measures=0, dtypes=())
+    manifest = Manifest(base=Side(str(base), "base"), tuned=Side(str(tuned), "tuned"), **facts)
     job = jobs.Job(jobs.job_id(str(tmp_path / "x" / ".." / "base"), str(tuned)), tmp_path, {}, {}, "running")
     assert is_for(job, manifest)
-    assert not is_for(job, manifest | {"tuned": {"path": str(base)}})
+    assert not is_for(job, replace(manifest, tuned=manifest.base))

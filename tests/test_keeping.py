@@ -1,5 +1,6 @@
 """Parts become bundles and bundles become tables: whatever ends the run at any write, all is read once and nothing is lost."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from opdviz.compare import measuring, prepare
 from opdviz.errors import CheckFailed
 from opdviz.measures import MEASURES, coverage, geometry, magnitude, measure_id
 from opdviz.store import bundles, checking, parts, reading, status
+from opdviz.store import manifest as manifests
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
@@ -35,7 +37,7 @@ def measured(tmp_path_factory) -> tuple[dict, dict]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "work_on", remembering)
         key = run(root)
-    assert not Store(root).manifest(key)["bundled"]
+    assert not Store(root).open(key).manifest.bundled
     return returned, stored(root)
 
 
@@ -85,8 +87,8 @@ def there(root: Path) -> set[tuple[str, str]]:
     (key,) = Store(root).keys()
     loose = ((p.name.split("."), parts.decode_part(p)) for p in root.rglob("parts/*.json"))
     found = {(f"{words[1]}@{words[2]}", part["name"]) for words, part in loose}
-    noted = Store(root).manifest(key)["bundled"]
-    return found | {(of, name) for of in noted for name in reading.bundled_pairs(Store(root), key, of)}
+    noted = Store(root).open(key).manifest.bundled
+    return found | {(of, name) for of in noted for name in reading.bundled_pairs(Store(root).open(key), of)}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,11 +104,11 @@ def test_ended_at_any_write_every_pair_is_read_once_and_nothing_is_lost(tmp_path
                 ends += 1
             if not (keys := Store(tmp_path).keys()):
                 continue
-            if Store(tmp_path).manifest(keys[0])["compacted"]:
+            if Store(tmp_path).open(keys[0]).manifest.compacted:
                 continue
             assert kept <= (now := there(tmp_path))
             kept = now
-            names = tables.table(Store(tmp_path), keys[0], "tensors")
+            names = tables.table(Store(tmp_path).open(keys[0]), "tensors")
             assert not len(names) or names["name"].is_unique
             assert len(names) >= seen
             seen = len(names)
@@ -128,24 +130,22 @@ def part_way(root: Path, monkeypatch) -> str:
 def test_what_is_bundled_is_drawn_and_counted(tmp_path, worked, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     store = Store(tmp_path)
-    bundled = {of: sum(counts.values()) for of, counts in store.manifest(key)["bundled"].items()}
+    bundled = {measure: sum(counts.values()) for measure, counts in store.open(key).manifest.bundled.items()}
     assert bundled[measure_id(magnitude)] == 28
     assert bundled[measure_id(geometry)] == 7
     assert len(list(tmp_path.rglob("parts/*.magnitude.*"))) == 2
-    assert len(tables.table(store, key, "tensors")) == PAIRS
-    assert 0.5 < status.done_share(store, key) < 1
-    assert status.state(store, key) == "partial"
-    assert checking.check(store, key) == []
+    assert len(tables.table(store.open(key), "tensors")) == PAIRS
+    assert 0.5 < status.done_share(store.open(key)) < 1
+    assert status.state(store.open(key)) == "partial"
+    assert checking.check(store.folder(key)) == []
 
 
 def test_a_damaged_bundle_costs_its_own_pairs_alone(tmp_path, worked, measured, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     file = tmp_path / "comparisons" / key / "tables" / "sparsity.sparsity.2.parquet"
-    lost = set(
-        reading.read_compacted(tmp_path / "comparisons" / key, key, "pairs.sparsity.2.parquet")["name"].to_pylist()
-    )
+    lost = set(reading.read_compacted(tmp_path / "comparisons" / key, "pairs.sparsity.2.parquet")["name"].to_pylist())
     file.write_bytes(file.read_bytes()[:-9])
-    assert list(map(str, checking.check(Store(tmp_path), key))) == [f"{key}: tables/{file.name} is damaged"]
+    assert list(map(str, checking.check(Store(tmp_path).folder(key)))) == [f"{key}: tables/{file.name} is damaged"]
     complete = {name for of, name in there(tmp_path) if of == measure_id(coverage)}
     worked.clear()
     run(tmp_path)
@@ -161,13 +161,13 @@ def test_another_version_of_a_measure_does_without_the_bundles_of_the_old_one(tm
     worked.clear()
     run(tmp_path)
     assert len(set(worked)) == PAIRS
-    assert measure_id(MEASURES[0]) in Store(tmp_path).manifest(key)["compacted"]
+    assert measure_id(MEASURES[0]) in Store(tmp_path).open(key).manifest.compacted
     assert stored(tmp_path) == measured[1]
 
 
 def test_a_reader_finds_the_table_when_bundles_became_one_while_it_read(tmp_path, worked, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
-    real, before = reading.read_compacted, tables.table(Store(tmp_path), key, "tensors")
+    real, before = reading.read_compacted, tables.table(Store(tmp_path).open(key), "tensors")
 
     def late(*args):
         monkeypatch.setattr(reading, "read_compacted", real)
@@ -175,7 +175,7 @@ def test_a_reader_finds_the_table_when_bundles_became_one_while_it_read(tmp_path
         return real(*args)
 
     monkeypatch.setattr(reading, "read_compacted", late)
-    after = tables.table(Store(tmp_path), key, "tensors")
+    after = tables.table(Store(tmp_path).open(key), "tensors")
     assert after["name"].tolist() == before["name"].tolist()
 
 
@@ -183,12 +183,13 @@ def test_a_bundle_that_is_gone_for_good_is_said(tmp_path, worked, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     (tmp_path / "comparisons" / key / "tables" / "tensors.magnitude.0.parquet").unlink()
     with pytest.raises(CheckFailed, match="tensors.magnitude.0.parquet is missing or damaged; compare the pair again"):
-        tables.table(Store(tmp_path), key, "tensors")
+        tables.table(Store(tmp_path).open(key), "tensors")
 
 
 @pytest.mark.parametrize("bundled", [[], {"magnitude@1": 3}, {"magnitude@1": {"x": 3}}, {"magnitude@1": {"0": "3"}}])
 def test_a_manifest_with_senseless_bundles_is_damaged(tmp_path, worked, monkeypatch, bundled):
     key = part_way(tmp_path, monkeypatch)
     store = Store(tmp_path)
-    store.write_manifest(key, store.manifest(key) | {"bundled": bundled})
-    assert store.manifest(key) == {}
+    path = store.folder(key) / manifests.FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bundled": bundled}))
+    assert manifests.read(store.folder(key)) is None

@@ -24,7 +24,7 @@ STEPS = (
 )
 STEP_OF = {name: step for step, names in enumerate(STEPS) for name in names}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
-UI = {f"opdviz/ui/{name}.py" for name in ("links", "address", "chosen", "sharing", "shown", "boards", "shell")}
+UI = {str(path.relative_to(ROOT)) for path in (ROOT / "opdviz" / "ui").glob("*.py")}
 BORDERS = {
     "torch": {"opdviz/checkpoint/torch_file.py", *LAB_TRAINS},
     "transformers": LAB_TRAINS,

@@ -194,7 +194,7 @@ def test_a_page_of_one_run_asks_where_the_address_names_none_of_several(cache):
 def test_most_moved_means_one_thing(cache):
     """The tensor's page opens the matrix that the map calls the most moved: the largest by relative norm."""
     key = Store(cache).resolve("a")
-    rows = tables.table(Store(cache), key, "tensors")
+    rows = tables.table(Store(cache).open(key), "tensors")
     most = rows[rows["kind"] == "matrix"].set_index("name")["relative_norm"].idxmax()
     (cold, _) = drawn("pages/run/tensor.py", cache, {"comparison": key})
     assert cold["headers"] == [plain(most)]

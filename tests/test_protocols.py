@@ -10,8 +10,8 @@ import pytest
 from opdviz import checkpoint, tables
 from opdviz.compare import measuring, prepare
 from opdviz.measures import MEASURES
-from opdviz.store.store import Store
-from opdviz.tables import by_tensor, protocols, published
+from opdviz.store.store import Store, Stored
+from opdviz.tables import by_tensor, protocols, published, stored
 from tests.conftest import write_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -24,18 +24,16 @@ SHAPES = {
 }  # fmt: skip
 
 
-def compared(
-    root: Path, base: dict, tuned: dict, *, dtype: str = "bfloat16", steps=((None, None),)
-) -> tuple[Store, str]:
+def compared(root: Path, base: dict, tuned: dict, *, dtype: str = "bfloat16", steps=((None, None),)) -> Stored:
     """Compare two models of some arrays, in one or several steps of (measures, pattern)."""
     sides = [write_checkpoint(root / side, arrays, dtype) for side, arrays in (("base", base), ("tuned", tuned))]
     store = Store(root / "cache")
     for names, pattern in steps:
-        comparison = prepare.prepare(*map(checkpoint.open, sides), store, "planted", lambda p: None)
+        prepared = prepare.prepare(*map(checkpoint.open, sides), store, "planted", lambda p: None)
         measures = tuple(m for m in MEASURES if names is None or m.NAME in names)
         with ThreadPoolExecutor(1) as executor:
-            measuring.compare(comparison, store, executor, measures=measures, pattern=pattern, listener=lambda p: None)
-    return store, comparison.key
+            measuring.compare(prepared, store, executor, measures=measures, pattern=pattern, listener=lambda p: None)
+    return store.open(prepared.key)
 
 
 def model(scale: float = 0.0, base: dict | None = None) -> dict[str, np.ndarray]:
@@ -53,25 +51,25 @@ def test_totals_are_over_the_tensors_that_were_counted_and_say_so(tmp_path):
     """Sizes of all, counts of one layer: the share is that of the layer, and the line says of how many tensors."""
     base = model()
     tuned = model(0.01, base)
-    whole = protocols.headline(*compared(tmp_path / "whole", base, tuned))
+    whole = protocols.headline(compared(tmp_path / "whole", base, tuned))
     steps = ((["magnitude"], None), (["magnitude", "sparsity"], "*layers.0*"))
-    store, key = compared(tmp_path / "part", base, tuned, steps=steps)
-    rows = by_tensor.quantities_by_tensor(store, key)
+    comparison = compared(tmp_path / "part", base, tuned, steps=steps)
+    rows = by_tensor.quantities_by_tensor(comparison)
     layer = rows[rows["layer"] == 0]
-    found = value(protocols.headline(store, key), "sparsity_absolute_1e-5")
+    found = value(protocols.headline(comparison), "sparsity_absolute_1e-5")
     assert found["value"] == pytest.approx(100 * layer["unchanged_absolute"].sum() / layer["numel"].sum())
     assert "3 of 9 tensors" in found["aggregation"]
     assert "tensors" not in value(whole, "sparsity_absolute_1e-5")["aggregation"]
-    assert "0 of 8 matrices" in value(protocols.headline(store, key), "top16_energy")["aggregation"]
-    blocks = tables.table(store, key, "blocks").set_index("block")
+    assert "0 of 8 matrices" in value(protocols.headline(comparison), "top16_energy")["aggregation"]
+    blocks = tables.table(comparison, "blocks").set_index("block")
     assert blocks.loc[["embedding", "head", "norm"], "sparsity_absolute"].isna().all(), "nothing was counted there"
     assert blocks.loc["ffn", "sparsity_absolute"] > 0
 
 
 def test_a_is_taken_on_bf16_as_its_authors_do(tmp_path):
     base = {name: np.float32(x) for name, x in model().items()}
-    store, key = compared(tmp_path, base, model(3e-3, base), dtype="float32")
-    rows, tensors = protocols.headline(store, key), tables.table(store, key, "tensors")
+    comparison = compared(tmp_path, base, model(3e-3, base), dtype="float32")
+    rows, tensors = protocols.headline(comparison), tables.table(comparison, "tensors")
     norm = value(rows, "relative_norm")
     stored = np.sqrt((tensors["delta_norm"] ** 2).sum() / (tensors["base_norm"] ** 2).sum())
     coarse = np.sqrt((tensors["delta_norm_bfloat16"] ** 2).sum() / (tensors["base_norm_bfloat16"] ** 2).sum())
@@ -85,13 +83,13 @@ def test_a_is_taken_on_bf16_as_its_authors_do(tmp_path):
 @pytest.mark.parametrize(("dtype", "words"), [("float16", "as fp16"), ("bfloat16", "as bf16"), ("float32", "as bf16")])
 def test_counts_name_the_precision_that_was_counted(tmp_path, dtype, words):
     base = model()
-    rows = protocols.headline(*compared(tmp_path, base, model(0.01, base), dtype=dtype))
+    rows = protocols.headline(compared(tmp_path, base, model(0.01, base), dtype=dtype))
     assert words in value(rows, "sparsity_absolute_1e-5")["aggregation"]
 
 
 def test_a_coverage_stands_beside_typical_blind_updates_not_beside_its_mask_s_density(tmp_path):
     base = model()
-    rows = protocols.headline(*compared(tmp_path, base, model(0.002, base)))
+    rows = protocols.headline(compared(tmp_path, base, model(0.002, base)))
     small = value(rows, "coverage_low_magnitude_10pct")
     assert small["chance_low"] < small["chance"] < small["chance_high"]
     assert small["chance"] > 11
@@ -103,15 +101,15 @@ def test_b_and_c_average_over_moved_layer_matrices(tmp_path):
     tuned = model(0.01, base)
     tuned["model.layers.1.mlp.up_proj.weight"] = base["model.layers.1.mlp.up_proj.weight"]
     tuned["lm_head.weight"] = 2 * base["lm_head.weight"]
-    store, key = compared(tmp_path, base, tuned)
-    rows = by_tensor.quantities_by_tensor(store, key)
+    comparison = compared(tmp_path, base, tuned)
+    rows = by_tensor.quantities_by_tensor(comparison)
     inside = rows[rows["block"].isin(["attention", "ffn"]) & (rows["moved"] > 0)]
     assert len(inside) == 5
     for protocol in "BC":
-        found = protocols.headline(store, key, protocol)
+        found = protocols.headline(comparison, protocol)
         assert value(found, "nss")["value"] == pytest.approx(inside["nss"].mean())
         assert "5 moved layer matrices" in value(found, "nss")["aggregation"]
-        angle = tables.table(store, key, "angle")
+        angle = tables.table(comparison, "angle")
         left = angle[angle["name"].isin(inside["name"]) & (angle["side"] == "left")]
         expected = left.groupby("name")["degrees"].mean().mean()
         assert value(found, "mean_angle_left")["value"] == pytest.approx(expected)
@@ -122,8 +120,8 @@ def test_b_takes_angles_at_512_where_there_are_more_than_1024_directions(monkeyp
     tensors = pd.DataFrame({"name": ["a"], "rows": [r], "columns": [r + 1], "moved": [5], "block": ["ffn"], "layer": [0],
                             "numel": [r * (r + 1)], "counted_as": ["bfloat16"], "unchanged_relative": [0]})  # fmt: skip
     angle = pd.DataFrame([{"name": "a", "side": "left", "k": k, "degrees": float(k)} for k in ks])
-    monkeypatch.setattr(tables, "table", lambda store, key, name: angle)
-    found = protocols.sparsity_and_geometry(None, "", tensors)
+    monkeypatch.setattr(stored, "read", lambda comparison, name: angle)
+    found = protocols.sparsity_and_geometry(None, tensors)
     assert value(found, "mean_angle_left")["value"] == (512 if r > 1024 else 90)
 
 

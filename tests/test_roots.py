@@ -37,7 +37,7 @@ def test_a_name_longer_than_a_disk_takes_is_refused_on_the_way(root):
 @pytest.mark.parametrize("word", ["a\0b", "\ud800", "x" * 3_000_000], ids=["NUL", "surrogate", "long"])
 def test_words_that_no_command_line_takes_are_refused_in_one_line(word):
     with pytest.raises(RequestError, match="no command can be given these words") as refused:
-        roots.told("block", "--", "key", word)
+        roots.output_of_command("block", "--", "key", word)
     assert len(str(refused.value)) < 400
 
 

@@ -105,10 +105,10 @@ def test_verify_says_what_changed_and_checks_the_rest(compared, tmp_path, capsys
 
 def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
     store, key = compared
-    assert [pair.name for pair in sources.reopen(store, key, "x").pairs] == list(NAMES)
+    assert [pair.name for pair in sources.reopen(store.open(key), "x").pairs] == list(NAMES)
     lose(tmp_path / "base")
     with pytest.raises(RequestError, match="x: the base checkpoint changed: it is no longer what was compared"):
-        sources.reopen(store, key, "x")
+        sources.reopen(store.open(key), "x")
     cache = ("--cache", str(store.root))
     for command in (("block", key, NAMES[0]), ("subnetwork", key, "--out", str(tmp_path / "m")), ("overlap", key, key)):
         assert main([*command, *cache]) == 2
@@ -118,7 +118,7 @@ def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
         assert main([*command, *cache]) == 1
         assert "manifest.json is missing or damaged" in capsys.readouterr().err
     with pytest.raises(CheckFailed, match=r"manifest\.json"):
-        sources.changes(store, key)
+        sources.changes(store.open(key))
 
 
 def test_a_hub_s_blob_is_read_again_and_not_believed(tmp_path):

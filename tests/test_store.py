@@ -10,17 +10,15 @@ from opdviz import files, fingerprint
 from opdviz.errors import CheckFailed, RequestError
 from opdviz.store import checking, columns, parquet, parts, reading, status
 from opdviz.store import manifest as manifests
+from opdviz.store.manifest import Manifest, Side
 from opdviz.store.store import Store
 
-SIDE = {"path": "x", "label": "x"}
+SIDE = Side("x", "x")
 WHOLE = {
     "pairs": 2,
     "parameters": 5,
     "measures": 7,
-    "dtypes": [],
-    "compacted": [],
-    "tables": {},
-    "format": manifests.FORMAT,
+    "dtypes": (),
     "base": SIDE,
     "tuned": SIDE,
 }
@@ -34,7 +32,7 @@ def part(folder, name, rows, measure="magnitude", version=1):
 def store(tmp_path):
     made = Store(tmp_path)
     for key, name in (("aa11", "one"), ("aa22", "two"), ("bb33", "two")):
-        made.write_manifest(key, WHOLE | {"name": name})
+        manifests.write(made.folder(key), Manifest(**WHOLE, key=key, name=name))
     return made
 
 
@@ -52,23 +50,23 @@ def test_parts_are_read_until_they_are_damaged(store):
     folder = store.folder("aa11")
     part(folder, "w", [{"name": "w", "numel": 3, "delta_norm": 1.5}])
     part(folder, "v", [{"name": "v", "numel": 2, "delta_norm": None}])
-    table = reading.sorted_rows(reading.read(store, "aa11", "tensors")).to_pylist()
+    table = reading.sorted_rows(reading.read(store.open("aa11"), "tensors")).to_pylist()
     assert [(r["name"], r["numel"], r["delta_norm"]) for r in table] == [("v", 2, None), ("w", 3, 1.5)]
-    assert checking.check(store, "aa11") == []
+    assert checking.check(store.folder("aa11")) == []
     path = parts.part_path(folder, "w", "magnitude", 1)
     data = bytearray(path.read_bytes())
     data[60] ^= 1
     path.write_bytes(data)
     assert parts.decode_part(path) is None
-    assert list(map(str, checking.check(store, "aa11"))) == [f"aa11: parts/{path.name} is damaged"]
-    assert [r["name"] for r in reading.read(store, "aa11", "tensors").to_pylist()] == ["v"]
+    assert list(map(str, checking.check(store.folder("aa11")))) == [f"aa11: parts/{path.name} is damaged"]
+    assert [r["name"] for r in reading.read(store.open("aa11"), "tensors").to_pylist()] == ["v"]
 
 
 def test_a_leftover_temporary_is_swept_and_is_no_fault(store):
     folder = store.folder("aa11")
     (folder / "parts").mkdir()
     (folder / "parts" / "x.json.1.tmp").write_text("half")
-    assert checking.check(store, "aa11") == []
+    assert checking.check(store.folder("aa11")) == []
     files.sweep(folder)
     assert not list((folder / "parts").iterdir())
 
@@ -97,10 +95,10 @@ def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
 
 
 def test_a_damaged_or_missing_table_is_named(store):
-    store.write_manifest("aa11", WHOLE | {"name": "one", "tables": {"tensors.magnitude.parquet": "0" * 32}})
-    assert list(map(str, checking.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is missing"]
+    store.open("aa11").changed(tables={"tensors.magnitude.parquet": "0" * 32})
+    assert list(map(str, checking.check(store.folder("aa11")))) == ["aa11: tables/tensors.magnitude.parquet is missing"]
     files.write(store.folder("aa11") / "tables" / "tensors.magnitude.parquet", b"x")
-    assert list(map(str, checking.check(store, "aa11"))) == ["aa11: tables/tensors.magnitude.parquet is damaged"]
+    assert list(map(str, checking.check(store.folder("aa11")))) == ["aa11: tables/tensors.magnitude.parquet is damaged"]
 
 
 def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
@@ -125,12 +123,12 @@ def test_a_lock_keeps_a_second_writer_out_and_dies_with_its_process(store):
 def test_a_manifest_that_is_no_object_is_a_fault_and_no_traceback(store):
     for text in ("[1]", "not json", ""):
         (store.folder("aa11") / "manifest.json").write_text(text)
-        assert store.manifest("aa11") == {}
-        assert list(map(str, checking.check(store, "aa11"))) == ["aa11: manifest.json is missing or unreadable"]
+        assert manifests.read(store.folder("aa11")) is None
+        assert list(map(str, checking.check(store.folder("aa11")))) == ["aa11: manifest.json is missing or unreadable"]
 
 
 def test_what_an_earlier_version_stored_is_said_in_one_line(store):
-    store.write_manifest("aa11", WHOLE | {"name": "one", "format": manifests.FORMAT - 1})
+    store.open("aa11").changed(format=manifests.FORMAT - 1)
     with pytest.raises(CheckFailed, match="aa11: measured by an earlier version; compare the pair again"):
-        reading.read(store, "aa11", "tensors")
-    assert (status.state(store, "aa11"), status.done_share(store, "aa11")) == ("partial", 0.0)
+        reading.read(store.open("aa11"), "tensors")
+    assert (status.state(store.open("aa11")), status.done_share(store.open("aa11"))) == ("partial", 0.0)

@@ -24,24 +24,23 @@ def test_a_finished_comparison_has_all_of_them_and_they_are_what_they_stand_for(
     assert kept == set(summaries.SUMMARIES)
     for name, make in summaries.SUMMARIES.items():
         pd.testing.assert_frame_equal(
-            summaries.summary(store, key, name).reset_index(drop=True),
+            summaries.summary(store.open(key), name).reset_index(drop=True),
             make(store, key).reset_index(drop=True),
             check_dtype=False,
         )
-    headline = summaries.summary(store, key, "headline").set_index("quantity")["value"]
-    assert {row["quantity"]: row["value"] for row in protocols.headline(store, key)} == headline.to_dict()
+    headline = summaries.summary(store.open(key), "headline").set_index("quantity")["value"]
+    assert {row["quantity"]: row["value"] for row in protocols.headline(store.open(key))} == headline.to_dict()
 
 
 def test_one_of_older_tables_is_never_read(store):
     (key,) = store.keys()
-    manifest = store.manifest(key)
+    comparison = store.open(key)
     tensors = store.folder(key) / "tables" / "tensors.magnitude.parquet"
     pq.write_table(pq.read_table(tensors), tensors)  # the same rows in other bytes
-    manifest["tables"][tensors.name] = fingerprint.of_file(tensors)
     (old,) = (store.folder(key) / "summaries").glob("blocks.*")
     old.write_bytes((store.folder(key) / "summaries" / next(p.name for p in old.parent.glob("tails.*"))).read_bytes())
-    store.write_manifest(key, manifest)
-    assert "energy_share" in summaries.summary(store, key, "blocks")
+    comparison.changed(tables={**comparison.manifest.tables, tensors.name: fingerprint.of_file(tensors)})
+    assert "energy_share" in summaries.summary(store.open(key), "blocks")
     assert not old.exists()
 
 
@@ -49,7 +48,7 @@ def test_a_damaged_one_is_made_again(store):
     (key,) = store.keys()
     (path,) = (store.folder(key) / "summaries").glob("blocks.*")
     path.write_bytes(b"no parquet")
-    assert "energy_share" in summaries.summary(store, key, "blocks")
+    assert "energy_share" in summaries.summary(store.open(key), "blocks")
     assert path.read_bytes() != b"no parquet"
 
 
@@ -58,23 +57,23 @@ def test_a_cache_that_cannot_be_written_costs_time_not_the_answer(store):
     folder = store.folder(key) / "summaries"
     shutil.rmtree(folder)
     folder.write_text("a file where the folder should be")
-    assert len(summaries.summary(store, key, "by_tensor")) == 30
+    assert len(summaries.summary(store.open(key), "by_tensor")) == 30
 
 
 def test_a_partial_comparison_is_summed_up_afresh_each_time(store):
     (key,) = store.keys()
     shutil.rmtree(store.folder(key) / "summaries")
-    manifest = store.manifest(key)
-    store.write_manifest(key, manifest | {"compacted": manifest["compacted"][:2]})
-    assert len(summaries.summary(store, key, "by_tensor")) == 30
+    comparison = store.open(key)
+    comparison.changed(compacted=comparison.manifest.compacted[:2])
+    assert len(summaries.summary(store.open(key), "by_tensor")) == 30
     assert not (store.folder(key) / "summaries").exists()
 
 
 def test_rows_of_one_tensor_are_those_of_the_whole_table(store):
     (key,) = store.keys()
     for table in ("spectrum", "histogram", "profile", "coverage", "skipped"):
-        whole = tables.table(store, key, table)
+        whole = tables.table(store.open(key), table)
         for name in ("model.layers.1.mlp.up_proj.weight", "model.norm.weight", "none"):
-            one = stored.of_tensor(store, key, table, name)
+            one = stored.of_tensor(store.open(key), table, name)
             expected = whole[whole["name"] == name].reset_index(drop=True)
             pd.testing.assert_frame_equal(one.reset_index(drop=True), expected, check_dtype=False)

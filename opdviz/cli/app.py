@@ -44,5 +44,5 @@ def start_demo(options: argparse.Namespace) -> None:
     store, pair = store_of(options), demo.pair()
     if pair is None:
         raise RequestError("app --demo: the demo packages are missing; pip install --no-deps -r requirements-demo.txt")
-    if not any(store.manifest(key).get("name") == demo.NAME for key in store.keys()):
+    if not any(comparison.name == demo.NAME for comparison in store.all()):
         jobs.start(store, *pair, name=demo.NAME)

@@ -87,22 +87,23 @@ def compare(options: argparse.Namespace) -> None:
         measures = measuring.chosen_measures(options.measures.split(",") if options.measures is not None else None)
         base, tuned = open_pair(options)
         measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
-        comparison = prepare.prepare(base, tuned, store, options.name, listener)
-        listener.note_key(comparison.key)
+        prepared = prepare.prepare(base, tuned, store, options.name, listener)
+        listener.note_key(prepared.key)
         with workers.pool(options.workers) as executor:
-            manifest = measuring.compare(
-                comparison, store, executor, measures=measures, pattern=options.tensors, listener=listener
+            comparison = measuring.compare(
+                prepared, store, executor, measures=measures, pattern=options.tensors, listener=listener
             )
-        summaries.write_all(store, comparison.key)
-    rows = protocols.headline(store, comparison.key)
+        summaries.write_all(comparison)
+    rows = protocols.headline(comparison)
     values = {row["quantity"]: row["value"] for row in rows}
-    result = {"key": manifest["key"], "name": manifest["name"], "pairs": manifest["pairs"]}
-    result |= {"parameters": manifest["parameters"]} | values
+    manifest = comparison.manifest
+    result = {"key": comparison.key, "name": comparison.name, "pairs": manifest.pairs}
+    result |= {"parameters": manifest.parameters} | values
     if options.json:
         print_json(result)
         return
-    print(f"{one_line(manifest['name'])}  {manifest['key']}")
-    print(f"{manifest['pairs']:,} pairs, {manifest['parameters']:,} parameters.")
+    print(f"{one_line(comparison.name)}  {comparison.key}")
+    print(f"{manifest.pairs:,} pairs, {manifest.parameters:,} parameters.")
     for row in rows:
         print("  " + headline_line(row))
 

@@ -26,16 +26,15 @@ def subnetwork(options: argparse.Namespace) -> None:
     if options.density is not None and not 0 < options.density <= 1:
         raise RequestError(f"subnetwork --density: found {options.density:g}; expected a share above 0 and up to 1.")
     target = target_of("subnetwork", options.out)
-    store = store_of(options)
-    key = store.resolve(options.key)
-    matching = masks.matching_of_comparison(store, key)
+    comparison = store_of(options).find(options.key)
+    matching = masks.matching_of_comparison(comparison)
     if target in {file.resolve() for side in (matching.base, matching.tuned) for file in side.files}:
         raise RequestError(f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name another.")
     threshold = HEADLINE_THRESHOLD if options.threshold is None else options.threshold
     if options.density is not None:
         threshold = masks.threshold_for(matching, options.density)
-    base = store.manifest(key)["base"]["fingerprints"]
-    masks.keep(target, masks.visible(matching, threshold), key=key, base=base, threshold=threshold)
+    base = list(comparison.manifest.base.fingerprints)
+    masks.keep(target, masks.visible(matching, threshold), key=comparison.key, base=base, threshold=threshold)
     mask = masks.open_mask(options.out)
     share = f"{mask.density:.4%} of the coordinates"
     print(f"{options.out}: {len(mask.tensors)} tensors, {share}, |D| > {threshold:g} in bf16.")
@@ -51,7 +50,7 @@ def overlap(options: argparse.Namespace) -> None:
     from opdviz.tables import stored
 
     store = store_of(options)
-    table = overlap.of_runs(store, *(store.resolve(word) for word in options.key))
+    table = overlap.of_runs(*(store.find(word) for word in options.key))
     if options.json:
         print_json(stored.records(table))
         return

@@ -44,8 +44,7 @@ def show(options: argparse.Namespace) -> None:
     from opdviz import tables
     from opdviz.tables import stored
 
-    store = store_of(options)
-    frame = tables.table(store, store.resolve(options.key), options.table)
+    frame = tables.table(store_of(options).find(options.key), options.table)
     if options.format == "parquet":
         if options.out is None:
             raise RequestError("show: --format parquet needs --out FILE; Parquet is not for a terminal.")
@@ -74,8 +73,7 @@ def headline(options: argparse.Namespace) -> None:
     """`opdviz headline`."""
     from opdviz.tables import protocols, published
 
-    store = store_of(options)
-    rows = protocols.headline(store, store.resolve(options.key), options.protocol)
+    rows = protocols.headline(store_of(options).find(options.key), options.protocol)
     if options.json:
         print_json(rows)
         return
@@ -97,20 +95,27 @@ def verify(options: argparse.Namespace) -> None:
     """`opdviz verify`."""
     from opdviz.compare import sources
     from opdviz.store import board, checking
+    from opdviz.store import manifest as manifests
+    from opdviz.store.store import Stored
     from opdviz.tables import summaries
 
     store = store_of(options)
-    keys = store.folders() if options.key is None else [store.resolve(options.key)]
-    sentences = [] if options.key is not None else list(map(str, checking.between(store)))
-    for key in keys:
-        sentences += map(str, [*checking.check(store, key), *summaries.check(store, key), *board.check(store, key)])
-        if options.content and store.manifest(key):
-            sentences += [f"{key}: {sentence}" for sentence in sources.changes(store, key, fresh=True)]
+    folders = store.folders() if options.key is None else [store.folder(store.resolve(options.key))]
+    faults = [] if options.key is not None else list(checking.between(store))
+    changes: list[str] = []
+    for folder in folders:
+        faults += [*checking.check(folder), *board.check(folder)]
+        if manifest := manifests.read(folder):
+            comparison = Stored(folder, manifest)
+            faults += summaries.check(comparison)
+            found = sources.changes(comparison, fresh=True) if options.content else []
+            changes += [f"{comparison.key}: {sentence}" for sentence in found]
+    sentences = [*map(str, faults), *changes]
     for sentence in sentences:
         print(one_line(sentence, limit=600))
     if sentences:
         raise CheckFailed(f"verify: {len(sentences)} faults; `opdviz compare` recomputes what is damaged.")
-    print(f"{len(keys)} comparisons, no fault.")
+    print(f"{len(folders)} comparisons, no fault.")
 
 
 @command("rename", "give a comparison another name", KEY, argument("name"), example="opdviz rename 3f2a opd-seed0")
@@ -120,10 +125,10 @@ def rename(options: argparse.Namespace) -> None:
     from opdviz.store.store import checked_name
 
     store = store_of(options)
-    key = store.resolve(options.key)
+    comparison = store.find(options.key)
     name = checked_name(options.name)
-    with files.lock(store.folder(key)):  # a run that goes on would write its own manifest over this one
-        store.write_manifest(key, store.sound_manifest(key) | {"name": name})
+    with files.lock(comparison.folder):  # a run that goes on would write its own manifest over this one
+        comparison.again().changed(name=name)
 
 
 @command("forget", "delete comparisons from the cache", argument("key", nargs="+"), example="opdviz forget opd-seed0")
@@ -146,7 +151,5 @@ def block(options: argparse.Namespace) -> None:
     """`opdviz block`."""
     from opdviz.runs import values
 
-    store = store_of(options)
-    print(
-        values.keep_block(store, store.resolve(options.key), options.tensor, options.row, options.column, options.size)
-    )
+    comparison = store_of(options).find(options.key)
+    print(values.keep_block(comparison, options.tensor, options.row, options.column, options.size))

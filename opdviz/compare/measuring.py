@@ -10,20 +10,22 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from opdviz import files
 from opdviz.compare.estimate import cost
-from opdviz.compare.prepare import Comparison, start_manifest
+from opdviz.compare.prepare import Prepared, start
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
 from opdviz.measures.sides import work_of
 from opdviz.pairing import Pair
 from opdviz.store import bundles
+from opdviz.store import manifest as manifests
 from opdviz.store.parts import encode_part
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
 
 
 def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
@@ -52,31 +54,32 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
 
 
 def compare(
-    comparison: Comparison, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener
-):
-    """Run what is missing of a comparison, keep it, and compact what is complete. Returns the manifest."""
-    folder = store.folder(comparison.key)
-    pairs = chosen_pairs(comparison.matching.pairs, pattern)
-    with files.lock(folder), failure_noted(comparison.key, store):
+    prepared: Prepared, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener
+) -> Stored:
+    """Run what is missing of a comparison, keep it, and compact what is complete."""
+    folder = store.folder(prepared.key)
+    pairs = chosen_pairs(prepared.matching.pairs, pattern)
+    with files.lock(folder), failure_noted(folder):
         files.sweep(folder)
-        keeper = bundles.Keeper(store, start_manifest(comparison, store))
-        measure_pairs(pairs, measures, executor, keeper=keeper, listener=listener)
+        writer = bundles.Writer(start(prepared, store))
+        measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
         listener(Progress("writing the tables", 1.0))
-        return keeper.compact(p.name for p in comparison.matching.pairs)
+        return writer.compact(p.name for p in prepared.matching.pairs)
 
 
 @contextmanager
-def failure_noted(key: str, store: Store) -> Iterator[None]:
+def failure_noted(folder: Path) -> Iterator[None]:
     """Leave the reason of a failure in the manifest, where there is room for it; the next run starts without it."""
     try:
         yield
     except OpdvizError as error:
         with suppress(MachineError):
-            store.write_manifest(key, store.manifest(key) | {"failure": one_line(error)})
+            if manifest := manifests.read(folder):
+                manifests.write(folder, replace(manifest, failure=one_line(error)))
         raise
 
 
-def measure_pairs(pairs, measures, executor: Executor, *, keeper: bundles.Keeper, listener: Listener) -> None:
+def measure_pairs(pairs, measures, executor: Executor, *, writer: bundles.Writer, listener: Listener) -> None:
     """Measure pairs on an executor and write each part as it comes: first pass for all, then the second.
 
     Raises
@@ -86,7 +89,7 @@ def measure_pairs(pairs, measures, executor: Executor, *, keeper: bundles.Keeper
         (pair, missing)
         for group in (FIRST_PASS, SECOND_PASS)
         for pair in sorted(pairs, key=lambda p: (-cost(p, group), p.name))
-        if (missing := keeper.missing(pair.name, [m for m in group if m in measures]))
+        if (missing := writer.missing(pair.name, [m for m in group if m in measures]))
     ]
     progress = Progress("measuring", sum(cost(p, m) for p, m in tasks), pairs=len(tasks))
     listener(progress)
@@ -95,13 +98,13 @@ def measure_pairs(pairs, measures, executor: Executor, *, keeper: bundles.Keeper
     try:
         while pending or flying:
             while pending and len(flying) < room:
-                pair, modules = pending.pop(looked_at(pending, keeper.folder))
+                pair, modules = pending.pop(looked_at(pending, writer.folder))
                 flying[executor.submit(work_on, pair, [m.NAME for m in modules])] = (pair, modules)
             finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=1.0)
             for future in finished:
                 pair, modules = flying.pop(future)
                 for m, data in zip(modules, future.result()):
-                    keeper.keep(pair.name, m, data)
+                    writer.write_part(pair.name, m, data)
                 progress.done += cost(pair, modules)
                 progress.pairs_done += 1
                 progress.current = pair.name

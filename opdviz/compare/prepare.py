@@ -11,9 +11,10 @@ from opdviz.errors import MachineError, one_line
 from opdviz.measures import MEASURES
 from opdviz.pairing import Matching
 from opdviz.store import bundles
+from opdviz.store import manifest as manifests
 from opdviz.store.columns import PAIRING, PAIRING_TABLES, PAIRS, typed
-from opdviz.store.manifest import FORMAT, outdated
-from opdviz.store.store import Store
+from opdviz.store.manifest import Manifest, Side
+from opdviz.store.store import Store, Stored
 
 SETTINGS = {"seed": 0, "precision": "float64"}
 PLAIN = {
@@ -31,19 +32,19 @@ PLAIN = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Prepared:
     """Two matched checkpoints under the key of their contents."""
 
     key: str
     name: str | None  # as somebody asked for it
     matching: Matching
-    prints: dict[str, list[str]]
+    prints: dict[str, tuple[str, ...]]
 
 
-def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener) -> Comparison:
+def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener) -> Prepared:
     """Match the checkpoints and read their files once for the fingerprints that make the key."""
     matching = pairing.match(base, tuned, look=True)
-    memory_ = fingerprint.Memory(store.root / "fingerprints.json")
+    memory = fingerprint.Memory(store.root / "fingerprints.json")
     size = sum(f.stat().st_size for f in (*base.files, *tuned.files))
     progress = Progress("reading the files", size)
 
@@ -52,18 +53,18 @@ def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None,
         listener(progress)
 
     prints = {
-        side: [memory_.fingerprint(f, advance) for f in opened.files]
+        side: tuple(memory.fingerprint(f, advance) for f in opened.files)
         for side, opened in (("base", base), ("tuned", tuned))
     }
     try:
-        files.clear_for_file(memory_.path)
-        memory_.save()
+        files.clear_for_file(memory.path)
+        memory.save()
     except OSError as error:
-        raise MachineError(f"write({memory_.path.name}): {error.strerror}; make room and run it again.") from None
+        raise MachineError(f"write({memory.path.name}): {error.strerror}; make room and run it again.") from None
     settings = [f"{k}={v}" for k, v in sorted(SETTINGS.items())]
     key = fingerprint.of_bytes(*prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching))[:16]
     adopt(store, key, prints)
-    return Comparison(key, name, matching, prints)
+    return Prepared(key, name, matching, prints)
 
 
 def pairing_digest(matching: Matching) -> str:
@@ -75,22 +76,21 @@ def pairing_digest(matching: Matching) -> str:
     return fingerprint.of_bytes(json.dumps([pairs, pairing.head_counts(matching.base.config)], sort_keys=True))
 
 
-def adopt(store: Store, key: str, prints: dict[str, list[str]]) -> None:
+def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]]) -> None:
     """Take over what an earlier version kept of these files: its name, board and notes; its tables are measured again."""
     if store.folder(key).exists():
         return
-    for old in store.keys():
-        manifest = store.manifest(old)
-        same = all(manifest[side].get("fingerprints") == prints[side] for side in ("base", "tuned"))
-        if same and outdated(manifest) and not files.running(store.folder(old)):
-            store.folder(old).rename(store.folder(key))
+    for old in store.all():
+        fingerprints = {"base": old.manifest.base.fingerprints, "tuned": old.manifest.tuned.fingerprints}
+        if fingerprints == prints and old.manifest.outdated and not old.running:
+            old.folder.rename(store.folder(key))
             return
 
 
-def label(path: Path) -> str:
+def label_of(path: Path) -> str:
     """A short name for a checkpoint: its folder, with the parent's where that says little.
 
-    >>> label(Path("runs/opd/checkpoint-100")), label(Path("org/my-model/model"))
+    >>> label_of(Path("runs/opd/checkpoint-100")), label_of(Path("org/my-model/model"))
     ('opd/checkpoint-100', 'my-model')
     """
     path = Path(str(path.resolve()).encode("utf-8", "replace").decode())  # a path may be no UTF-8, a name is
@@ -104,36 +104,38 @@ def label(path: Path) -> str:
     return one_line(f"{parts[-2]}/{last}" if numbered else last) or "checkpoint"
 
 
-def start_manifest(comparison: Comparison, store: Store) -> dict:
-    """The manifest to start from: what is kept, current and undamaged stays, the rest is deleted."""
-    matching, key = comparison.matching, comparison.key
+def start(prepared: Prepared, store: Store) -> Stored:
+    """The comparison to start from: what is kept, current and undamaged stays, the rest is deleted."""
+    matching, folder = prepared.matching, store.folder(prepared.key)
     names = [p.name for p in matching.pairs]
-    known = store.manifest(key).get("name")  # given by somebody, here or by `rename`
-    manifest = {
-        "format": FORMAT,
-        "key": key,
-        "name": comparison.name or known or f"{label(matching.base.path)}..{label(matching.tuned.path)}",
-        "base": side_facts(matching.base, comparison.prints["base"]),
-        "tuned": side_facts(matching.tuned, comparison.prints["tuned"]),
-        "settings": SETTINGS,
-        "measures": len(MEASURES),
-        "pairs": len(matching.pairs),
-        "parameters": matching.parameters,
-        "dtypes": sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs}),
-        "heads": pairing.head_counts(matching.base.config),
-        "notes": matching.base.notes + matching.tuned.notes + matching.contradictions,
-        "same": comparison.prints["base"] == comparison.prints["tuned"],
-    } | bundles.kept(store, key, names)
-    for table, columns in PAIRING_TABLES.items():
-        rows = typed(table, columns, getattr(matching, table))
-        bundles.write_table(store, manifest, f"{table}.{PAIRING}.parquet", rows)
-    listed = typed(PAIRS, ("name",), [{"name": name} for name in sorted(names)])
-    bundles.write_table(store, manifest, f"{PAIRS}.{PAIRING}.parquet", listed)
-    store.write_manifest(key, manifest)
-    bundles.delete_others(store, manifest)
-    return manifest
+    earlier = manifests.read(folder)  # its name was given by somebody, here or by `rename`
+    label = f"{label_of(matching.base.path)}..{label_of(matching.tuned.path)}"
+    manifest = Manifest(
+        key=prepared.key,
+        name=prepared.name or (earlier.name if earlier else label),
+        base=side_facts(matching.base, prepared.prints["base"]),
+        tuned=side_facts(matching.tuned, prepared.prints["tuned"]),
+        settings=SETTINGS,
+        measures=len(MEASURES),
+        pairs=len(matching.pairs),
+        parameters=matching.parameters,
+        dtypes=tuple(sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs})),
+        heads=pairing.head_counts(matching.base.config),
+        notes=(*matching.base.notes, *matching.tuned.notes, *matching.contradictions),
+        same=prepared.prints["base"] == prepared.prints["tuned"],
+        **bundles.still_valid(folder, names),
+    )
+    written = {
+        f"{table}.{PAIRING}.parquet": typed(table, columns, getattr(matching, table))
+        for table, columns in PAIRING_TABLES.items()
+    }
+    written[f"{PAIRS}.{PAIRING}.parquet"] = typed(PAIRS, ("name",), [{"name": name} for name in sorted(names)])
+    digests = {name: bundles.write_table(folder, name, rows) for name, rows in written.items()}
+    comparison = Stored(folder, manifest).changed(tables={**manifest.tables, **digests})
+    bundles.delete_others(folder, comparison.manifest)
+    return comparison
 
 
-def side_facts(side: Checkpoint, prints: list[str]) -> dict:
+def side_facts(side: Checkpoint, prints: tuple[str, ...]) -> Side:
     """What the manifest keeps of one checkpoint."""
-    return {"path": str(side.path.resolve()), "label": label(side.path), "fingerprints": prints}
+    return Side(str(side.path.resolve()), label_of(side.path), prints)

@@ -24,7 +24,7 @@ from opdviz.lab.results import TABLES
 from opdviz.runs import overlap
 from opdviz.runs.masks import deltas, matching_of, open_mask
 from opdviz.store import status
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
 from opdviz.tables import by_tensor, protocols
 
 HEADLINES = {
@@ -67,9 +67,10 @@ def gather(root: Path, executor: Executor, listener: Callable[[Progress], None])
         row = where | {grade: facts["accuracy"].get(grade) for grade in GRADES} | {"seconds": facts["seconds"]}
         row["answers"] = facts.get("answers", {}).get("test")
         if recipe.loop != "pretrain" and recipe.hidden == RECIPES["opd"].hidden:
-            key = keys[places.seed, recipe.name] = compared(places, recipe, store, executor)
-            row |= headline(store, key) | masked(places, recipe)
-            found["layers"] += [where | layer for layer in layers(store, key)]
+            comparison = compared(places, recipe, store, executor)
+            keys[places.seed, recipe.name] = comparison.key
+            row |= headline(comparison) | masked(places, recipe)
+            found["layers"] += [where | layer for layer in layers(comparison)]
         found["runs"].append(row)
     found["overlap"] = list(overlaps(root, set(keys)))
     return {name: pd.DataFrame(rows) for name, rows in found.items()}
@@ -102,26 +103,26 @@ def about(recipe: Recipe, facts: dict) -> dict:
     }
 
 
-def compared(places: Places, recipe: Recipe, store: Store, executor: Executor) -> str:
-    """The key of a run's comparison with its base, made where it is missing."""
+def compared(places: Places, recipe: Recipe, store: Store, executor: Executor) -> Stored:
+    """A run's comparison with its base, made where it is missing."""
     base, tuned = (checkpoint.open(path) for path in (places.of(recipe.base), places.folder(recipe)))
     name = f"seed{places.seed}/{recipe.name}"
-    comparison = prepare.prepare(base, tuned, store, name, lambda progress: None)
-    if status.state(store, comparison.key) != "done":
-        measuring.compare(comparison, store, executor, listener=lambda progress: None)
-    return comparison.key
+    prepared = prepare.prepare(base, tuned, store, name, lambda progress: None)
+    if prepared.key in store.keys() and status.state(store.open(prepared.key)) == "done":
+        return store.open(prepared.key)
+    return measuring.compare(prepared, store, executor, listener=lambda progress: None)
 
 
-def headline(store: Store, key: str) -> dict:
+def headline(comparison: Stored) -> dict:
     """Headline quantities of a comparison with their chance, and the null bands of the coverages."""
     row: dict = {}
     for protocol in ("A", "D"):
-        for found in protocols.headline(store, key, protocol):
+        for found in protocols.headline(comparison, protocol):
             if name := HEADLINES.get(found["quantity"]):
                 scale = 0.01 if found["unit"] == "%" else 1.0
                 for column, part in ((name, "value"), (f"{name}_chance", "chance")):
                     row[column] = None if found[part] is None else found[part] * scale
-    rows = by_tensor.quantities_by_tensor(store, key)
+    rows = by_tensor.quantities_by_tensor(comparison)
     rows = by_tensor.matrices(rows[rows["moved"] > 0])
     for mask in BANDED:
         for end in ("null_low", "null_high", "blind_low", "blind_high"):
@@ -161,9 +162,9 @@ def masked(places: Places, recipe: Recipe) -> dict:
     return {"mask_density": mask.density, "moved_outside_mask": outside}
 
 
-def layers(store: Store, key: str) -> list[dict]:
+def layers(comparison: Stored) -> list[dict]:
     """Each layer's share of the visible coordinates and of the parameters."""
-    rows = by_tensor.quantities_by_tensor(store, key).dropna(subset=["layer"])
+    rows = by_tensor.quantities_by_tensor(comparison).dropna(subset=["layer"])
     rows = rows.assign(visible=rows["numel"] - rows["unchanged_absolute"])
     sums = rows.groupby("layer", as_index=False)[["visible", "numel"]].sum()
     shares = sums[["visible", "numel"]] / sums[["visible", "numel"]].sum()

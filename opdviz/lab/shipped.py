@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 from opdviz import files, fingerprint
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.lab.places import MASK, RESULTS, RUN, WEIGHTS
+from opdviz.store.manifest import Manifest
 
 HERE = Path(__file__).parent / "shipped"
 FIRST = ("base", "seed0/opd")
@@ -134,13 +135,13 @@ def facts(path: str) -> dict:
     return next((entry.get("facts", {}) for entry in index() if entry["path"] == path), {})
 
 
-def is_of_base(manifest: dict) -> bool:
+def is_of_base(manifest: Manifest) -> bool:
     """Whether a comparison is of a run from the shipped base; not where what is shipped is damaged."""
     try:
         known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
     except CheckFailed:
         return False
-    return known is not None and manifest.get("base", {}).get("fingerprints") == [known]
+    return known is not None and manifest.base.fingerprints == (known,)
 
 
 def there(root: Path) -> bool:

@@ -20,7 +20,7 @@ from opdviz.checkpoint.records import TensorInfo
 from opdviz.compare import sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Matching
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 
 KIND = "opdviz.mask"
 VERSION = "1"
@@ -60,12 +60,12 @@ class Mask:
 
 
 def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
-    """The size of every coordinate's change as a bf16 checkpoint shows it, tensor by tensor as they are stored.
+    """The size of every coordinate's change as a bf16 checkpoint shows it, tensor by tensor as they are comparison.
 
     Integer tensors are left out; they are no weights.
     """
-    stored = {pair.stored_name(pair.name): pair for pair in matching.pairs}
-    for name, pair in stored.items():
+    by_name = {pair.stored_name(pair.name): pair for pair in matching.pairs}
+    for name, pair in by_name.items():
         if FORMATS[pair.base_dtype].kind == "integer":
             continue
         sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
@@ -172,15 +172,14 @@ def matching_of(base: str | Path, tuned: str | Path) -> Matching:
     return pairing.match(checkpoint.open(base), checkpoint.open(tuned), look=True)
 
 
-def matching_of_comparison(store: Store, key: str) -> Matching:
+def matching_of_comparison(comparison: Stored) -> Matching:
     """The checkpoints of a comparison, matched, after a look whether they are still what was compared.
 
     Raises
         RequestError: they are gone or others by now.
         CheckFailed: the comparison's manifest is damaged.
     """
-    name = store.manifest(key).get("name", key)
-    return sources.reopen(store, key, one_line(name, limit=60))
+    return sources.reopen(comparison, one_line(comparison.name, limit=60))
 
 
 def prints(side: checkpoint.Checkpoint) -> list[str]:

@@ -15,7 +15,7 @@ from opdviz.errors import RequestError, one_line
 from opdviz.measures.visibility import codes, quarters
 from opdviz.pairing import Matching
 from opdviz.runs.masks import deltas, matching_of_comparison
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 
 PROBES = (("exact", 0.0), ("absolute", 1e-5))
 COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")
@@ -26,20 +26,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def of_runs(store: Store, key_a: str, key_b: str) -> pd.DataFrame:
+def of_runs(a: Stored, b: Stored) -> pd.DataFrame:
     """Table `overlap` of two comparisons: one row a tensor and probe.
 
     Raises
         RequestError: they are not on one base, or a checkpoint is not what was compared.
     """
-    sides = [matching_of_comparison(store, key) for key in (key_a, key_b)]
-    a, b = store.manifest(key_a), store.manifest(key_b)
-    if a["base"].get("fingerprints") != b["base"].get("fingerprints"):
+    sides = [matching_of_comparison(run) for run in (a, b)]
+    if a.manifest.base.fingerprints != b.manifest.base.fingerprints:
         raise RequestError(
-            f"overlap: {one_line(a['name'], limit=60)} and {one_line(b['name'], limit=60)} are not on one base; "
+            f"overlap: {one_line(a.name, limit=60)} and {one_line(b.name, limit=60)} are not on one base; "
             "expected two runs from the same checkpoint."
         )
-    table = pd.DataFrame(rows(*sides, a["name"], b["name"]), columns=list(COLUMNS))
+    table = pd.DataFrame(rows(*sides, a.name, b.name), columns=list(COLUMNS))
     if table.empty:
         raise RequestError("overlap: found no weights that both runs have; expected tensors of floats in common.")
     return table

@@ -10,19 +10,19 @@ from opdviz import files, pairing
 from opdviz.compare import sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Pair
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 from opdviz.store.values import block_path
 
 LARGEST = 512
 
 
-def keep_block(store: Store, key: str, name: str, row: int, column: int, size: int) -> Path:
+def keep_block(comparison: Stored, name: str, row: int, column: int, size: int) -> Path:
     """Read base and tuned values of a block of a tensor and keep them as one Parquet file (row, column, base, tuned).
 
     Raises
         RequestError: the checkpoints are gone or changed, no such tensor, or a block outside of it.
     """
-    pair = next((p for p in sources.reopen(store, key, "block").pairs if p.name == name), None)
+    pair = next((p for p in sources.reopen(comparison, "block").pairs if p.name == name), None)
     if pair is None:
         raise RequestError(f"block({one_line(name, limit=80)}): no such tensor in this comparison.")
     rows, columns = pair.shape if len(pair.shape) == 2 else (1, pair.numel)
@@ -36,7 +36,7 @@ def keep_block(store: Store, key: str, name: str, row: int, column: int, size: i
     frame = pd.DataFrame({"row": (at[0] + row).ravel(), "column": (at[1] + column).ravel()})
     buffer = io.BytesIO()
     frame.assign(base=base.ravel(), tuned=tuned.ravel()).to_parquet(buffer, index=False)
-    path = block_path(store.folder(key), name, row, column, size)
+    path = block_path(comparison.folder, name, row, column, size)
     files.clear_for_file(path)
     files.write(path, buffer.getvalue())
     return path

@@ -10,42 +10,43 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from opdviz import files
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.store.checking import Fault
-from opdviz.store.store import Store
 
 LONGEST_CAPTION = 4_000
 LONGEST_NOTE = 2_000
 LONGEST_WHO = 60
 MOST = 500
 LATEST = 2.0**35  # seconds: a thousand years on; beyond that a calendar gives up
+DAMAGED = "is damaged; mend it, or move it away to start an empty board."
 EMPTY = {"pins": [], "notes": []}
 FIELDS = {"pins": {"id": str, "view": str, "state": dict, "caption": str},
           "notes": {"id": str, "tensor": str, "text": str, "who": str, "time": (int, float)}}  # fmt: skip
 
 
-def read(store: Store, key: str) -> dict:
+def read(folder: Path) -> dict:
     """The pins and notes of a comparison, in their order.
 
     Raises
         CheckFailed: the file is damaged; it is left as it is.
     """
-    path = store.folder(key) / "board.json"
+    path = folder / "board.json"
     if not path.exists() and not path.is_symlink():
         return {name: [] for name in EMPTY}
     if not sound(found := files.json_value(path)):
-        raise CheckFailed(f"{key}: board.json is damaged; mend it, or move it away to start an empty board.")
+        raise CheckFailed(f"{folder.name}: board.json {DAMAGED}")
     return found
 
 
-def check(store: Store, key: str) -> list[Fault]:
+def check(folder: Path) -> list[Fault]:
     """What is wrong with a comparison's board."""
     try:
-        read(store, key)
-    except CheckFailed as fault:
-        return [Fault("board", "board.json", str(fault))]
+        read(folder)
+    except CheckFailed:
+        return [Fault(folder.name, "board", "board.json", DAMAGED)]
     return []
 
 
@@ -67,7 +68,7 @@ def fitting(row: object, fields: dict) -> bool:
     )
 
 
-def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
+def change(folder: Path, how: Callable[[dict], None]) -> None:
     """Read the board, change it and write it, while nobody else does.
 
     Raises
@@ -75,18 +76,17 @@ def change(store: Store, key: str, how: Callable[[dict], None]) -> None:
         MachineError: it cannot be written.
         RequestError: the comparison is gone.
     """
-    folder = store.folder(key)
     if not folder.is_dir():
-        raise RequestError(f"board({key[:12]}): this comparison is gone from the cache.")
+        raise RequestError(f"board({folder.name[:12]}): this comparison is gone from the cache.")
     try:
         with os.fdopen(files.opened(folder / "board.lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            found = read(store, key)
+            found = read(folder)
             how(found)
             files.write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise MachineError(
-            f"board({key[:12]}): board.lock: {error.strerror}; nothing was changed. Make the cache writable."
+            f"board({folder.name[:12]}): board.lock: {error.strerror}; nothing was changed. Make the cache writable."
         ) from None
 
 
@@ -106,18 +106,18 @@ def shortened(text: str, longest: int, what: str) -> str:
     return text
 
 
-def pin(store: Store, key: str, view: str, state: dict, caption: str) -> str:
+def pin(folder: Path, view: str, state: dict, caption: str) -> str:
     """Add a figure in one state, with a caption; its id.
 
     Raises
         RequestError: the caption is too long, or the board is full.
     """
     made = {"id": new_id(), "view": view, "state": state, "caption": shortened(caption, LONGEST_CAPTION, "caption")}
-    change(store, key, lambda found: add(found["pins"], made))
+    change(folder, lambda found: add(found["pins"], made))
     return made["id"]
 
 
-def note(store: Store, key: str, tensor: str, text: str, who: str) -> str:
+def note(folder: Path, tensor: str, text: str, who: str) -> str:
     """Add a note on a tensor: what was found, and by whom; its id.
 
     Raises
@@ -127,7 +127,7 @@ def note(store: Store, key: str, tensor: str, text: str, who: str) -> str:
         raise RequestError("note: found no text; expected what was seen in this tensor.")
     made = {"id": new_id(), "tensor": tensor, "text": shortened(text, LONGEST_NOTE, "note")}
     made |= {"who": one_line(shortened(who, LONGEST_WHO, "name")), "time": time.time()}
-    change(store, key, lambda found: add(found["notes"], made))
+    change(folder, lambda found: add(found["notes"], made))
     return made["id"]
 
 
@@ -142,7 +142,7 @@ def add(rows: list[dict], made: dict) -> None:
     rows.append(made)
 
 
-def caption(store: Store, key: str, id_: str, text: str) -> None:
+def caption(folder: Path, id_: str, text: str) -> None:
     """Write another caption under a pin."""
     shortened(text, LONGEST_CAPTION, "caption")
 
@@ -151,10 +151,10 @@ def caption(store: Store, key: str, id_: str, text: str) -> None:
             if row["id"] == id_:
                 row["caption"] = text
 
-    change(store, key, set_)
+    change(folder, set_)
 
 
-def move(store: Store, key: str, id_: str, by: int) -> None:
+def move(folder: Path, id_: str, by: int) -> None:
     """Move a pin by some places, at most to an end."""
 
     def shift(found: dict) -> None:
@@ -163,14 +163,14 @@ def move(store: Store, key: str, id_: str, by: int) -> None:
             row = found["pins"].pop(at)
             found["pins"].insert(max(0, at + by), row)
 
-    change(store, key, shift)
+    change(folder, shift)
 
 
-def remove(store: Store, key: str, id_: str) -> None:
+def remove(folder: Path, id_: str) -> None:
     """Take a pin or a note off."""
 
     def drop(found: dict) -> None:
         for name in FIELDS:
             found[name] = [row for row in found[name] if row["id"] != id_]
 
-    change(store, key, drop)
+    change(folder, drop)

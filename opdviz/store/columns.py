@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from opdviz.store.manifest import Manifest
+
 PAIRS = "pairs"  # the names of all pairs; of a bundle, the names of those whose parts it holds
 PAIRING = "pairing"  # what stands in the place of a measure for the tables that matching makes
 TEXT = {
@@ -119,15 +121,15 @@ def schema_of_file(name: str) -> pa.Schema | None:
     return schema(table, known[table]) if table in known else None
 
 
-def wanted_files(manifest: dict) -> set[str]:
+def wanted_files(manifest: Manifest) -> set[str]:
     """The tables that a manifest has to name: those of matching, of every measure that is whole, and of every bundle."""
-    measured = manifest["compacted"] or manifest.get("bundled")
+    measured = manifest.compacted or manifest.bundled
     wanted = {f"{table}.{PAIRING}.parquet" for table in COLUMNS[PAIRING]} if measured else set()
-    for id_ in manifest["compacted"]:
-        measure = id_.split("@")[0]
+    for measured_id in manifest.compacted:
+        measure = measured_id.split("@")[0]
         wanted |= {f"{table}.{measure}.parquet" for table in COLUMNS.get(measure, {})}
-    for id_, counts in manifest.get("bundled", {}).items():
-        measure = id_.split("@")[0]
+    for measured_id, counts in manifest.bundled.items():
+        measure = measured_id.split("@")[0]
         wanted |= {f"{t}.{measure}.{n}.parquet" for n in counts for t in (*COLUMNS.get(measure, {}), PAIRS)}
     return wanted
 

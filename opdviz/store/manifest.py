@@ -1,12 +1,114 @@
-"""What a comparison's manifest must be for commands and pages to rely on it; one that is not is damaged."""
+"""The manifest of a comparison: what was compared, how, and which of its measures are whole. One that is unsound is damaged."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-HALF = re.compile("[\ud800-\udfff]")
+from opdviz import files
+
+FILE = "manifest.json"
 FORMAT = 2  # of what is stored: tables of an earlier one are computed again, names and boards stay
+HALF = re.compile("[\ud800-\udfff]")
 ID = re.compile(r"[a-z0-9_]+@[0-9]+")
 TABLE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*\.parquet")  # nothing that leads out of the folder of tables
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One checkpoint of a comparison: where it was, what to call it, and the fingerprints of its files in their order."""
+
+    path: str
+    label: str
+    fingerprints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a comparison says of itself.
+
+    `compacted` are the measures (`name@version`) that are one file a table; `bundled` says of the others how many pairs each
+    numbered bundle holds; `tables` gives the digest of every stored file.
+    """
+
+    key: str
+    name: str
+    base: Side
+    tuned: Side
+    pairs: int
+    parameters: int
+    measures: int
+    dtypes: tuple[str, ...]
+    compacted: tuple[str, ...] = ()
+    bundled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    same: bool = False
+    failure: str | None = None
+    format: int | None = FORMAT
+
+    @property
+    def outdated(self) -> bool:
+        """Whether an earlier version measured this comparison: its tables mean other things."""
+        return self.format != FORMAT
+
+    @property
+    def complete(self) -> bool:
+        """Whether every measure is whole."""
+        return not self.outdated and len(self.compacted) >= self.measures
+
+    @property
+    def bundled_parts(self) -> int:
+        """How many parts stand in bundles."""
+        return sum(sum(counts.values()) for counts in self.bundled.values())
+
+    def encoded(self) -> bytes:
+        """The manifest as the JSON that `parse` takes."""
+        sides = {name: _facts(getattr(self, name)) for name in ("base", "tuned")}
+        facts = {name: getattr(self, name) for name in self.__slots__} | sides
+        facts = {name: value for name, value in facts.items() if value is not None}
+        return json.dumps(facts, indent=1, sort_keys=True).encode()
+
+
+def _facts(side: Side) -> dict:
+    """One side as JSON has it."""
+    return {"path": side.path, "label": side.label, "fingerprints": side.fingerprints}
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a comparison's folder; `None` where it is missing or damaged."""
+    return parse(files.json_value(folder / FILE), folder.name)
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest of a comparison's folder."""
+    files.clear_for_file(folder / FILE)
+    files.write(folder / FILE, manifest.encoded())
+
+
+def parse(value: object, key: str) -> Manifest | None:
+    """A manifest from JSON, if it has everything that commands and pages rely on and is this comparison's own.
+
+    One of an earlier format may say another key: its folder was taken over under a new one.
+    """
+    if not isinstance(value, dict) or not all(fits(value.get(name)) for name, fits in FIELDS.items()):
+        return None
+    if not all(fits(value[name]) for name, fits in OPTIONAL.items() if name in value):
+        return None
+    known = {name: value[name] for name in (*FIELDS, *OPTIONAL) if name in value}
+    known |= {name: tuple(known[name]) for name in ("dtypes", "compacted", "notes") if name in known}
+    known |= {name: parsed_side(value[name]) for name in ("base", "tuned")}
+    known["format"] = value.get("format")
+    manifest = Manifest(key=key, same=bool(value.get("same")), settings=value.get("settings") or {}, **known)
+    return manifest if manifest.outdated or value.get("key", key) == key else None
+
+
+def parsed_side(value: dict) -> Side:
+    """One checkpoint from JSON."""
+    return Side(value["path"], value["label"], tuple(value.get("fingerprints", ())))
 
 
 def text(value: object) -> bool:
@@ -44,8 +146,10 @@ def digests(value: object) -> bool:
 def bundles(value: object) -> bool:
     """Whether this says how many pairs each numbered bundle of a measure has."""
     return isinstance(value, dict) and all(
-        ID.fullmatch(id_) and isinstance(counts, dict) and all(n.isdecimal() and count(c) for n, c in counts.items())
-        for id_, counts in value.items()
+        ID.fullmatch(measure)
+        and isinstance(counts, dict)
+        and all(n.isdecimal() and count(c) for n, c in counts.items())
+        for measure, counts in value.items()
     )
 
 
@@ -61,18 +165,3 @@ FIELDS: dict[str, Callable[[object], bool]] = {
 OPTIONAL: dict[str, Callable[[object], bool]] = {
     "bundled": bundles, "heads": head_counts, "notes": texts, "failure": text, "format": count,
 }  # fmt: skip
-
-
-def sound(manifest: object, key: str) -> bool:
-    """Whether a manifest has everything that commands and pages rely on, and is this comparison's own."""
-    if not isinstance(manifest, dict) or not all(fits(manifest.get(k)) for k, fits in FIELDS.items()):
-        return False
-    if not all(fits(manifest[k]) for k, fits in OPTIONAL.items() if k in manifest):
-        return False
-    # a folder of an earlier version was taken over under another key
-    return outdated(manifest) or manifest.get("key", key) == key
-
-
-def outdated(manifest: dict) -> bool:
-    """Whether a comparison was measured by an earlier version, whose tables mean other things."""
-    return bool(manifest) and manifest.get("format") != FORMAT

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from opdviz import fingerprint
 from opdviz.errors import one_line
 from opdviz.store.columns import PAIRING, PAIRS, group_of, schema_of_file, wrong_values
+from opdviz.store.manifest import Manifest
 
 ROW_GROUP = 1 << 15  # rows of one tensor stand in one or two groups: reading it skips the rest
 UNREADABLE = (OSError, ValueError, pa.ArrowException)
@@ -124,7 +125,7 @@ def pairs_fault(path: Path, digest: str, pairs: int) -> str:
     return "" if len(pc.unique(names)) == len(names) == pairs and not names.null_count else DAMAGED
 
 
-def pairs_file(folder: Path, manifest: dict) -> Path | None:
+def pairs_file(folder: Path, manifest: Manifest) -> Path | None:
     """The file with the names of all pairs, where a manifest names one."""
     name = f"{PAIRS}.{PAIRING}.parquet"
-    return folder / "tables" / name if name in manifest["tables"] else None
+    return folder / "tables" / name if name in manifest.tables else None

@@ -10,65 +10,67 @@ import pyarrow.parquet as pq
 from opdviz.errors import CheckFailed
 from opdviz.store import columns, parquet
 from opdviz.store.columns import PAIRS, typed
-from opdviz.store.manifest import outdated
+from opdviz.store.manifest import Manifest
 from opdviz.store.parts import decode_part
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 
 
-def read(store: Store, key: str, table: str, *, where: pc.Expression | None = None) -> pa.Table:
+def read(comparison: Stored, table: str, *, where: pc.Expression | None = None) -> pa.Table:
     """One stored table of a comparison: compacted files, and the parts of what is still running, by written order.
 
     `where` keeps the rows that fit; compacted files are read only where such rows can be. An empty table (no columns) where
-    nothing of it is stored yet.
+    nothing of it is comparison yet.
 
     Raises
         CheckFailed: a file is missing or damaged, or an earlier version wrote them.
     """
-    if outdated(manifest := store.sound_manifest(key)):
+    if comparison.manifest.outdated:
         raise CheckFailed(
-            f"{key}: measured by an earlier version; compare the pair again: its name, board and notes stay."
+            f"{comparison.key}: measured by an earlier version; compare the pair again: its name, board and notes stay."
         )
-    folder, names = store.folder(key), compacted_names(manifest, table)
+    names = compacted_names(comparison.manifest, table)
     try:
-        found = [read_sound(folder, manifest, name, where) for name in names]
+        pieces = [read_sound(comparison, name, where) for name in names]
     except CheckFailed:
-        if compacted_names(store.manifest(key), table) == names:
+        now = comparison.again()
+        if compacted_names(now.manifest, table) == names:
             raise
-        return read(store, key, table, where=where)  # bundles became one file in between
-    rows = [row for part in parts(store, key, table) for row in part["tables"].get(table, [])]
+        return read(now, table, where=where)  # bundles became one file in between
+    rows = [row for part in loose_parts(comparison, table) for row in part["tables"].get(table, [])]
     if rows:
         live = typed(table, tuple(dict.fromkeys(c for row in rows for c in row)), rows)
-        found.append(live if where is None else live.filter(where))
-    if not found:
+        pieces.append(live if where is None else live.filter(where))
+    if not pieces:
         return pa.table({})
-    return pa.concat_tables(found, promote_options="default")
+    return pa.concat_tables(pieces, promote_options="default")
 
 
-def read_sound(folder: Path, manifest: dict, name: str, where: pc.Expression | None) -> pa.Table:
+def read_sound(comparison: Stored, name: str, where: pc.Expression | None) -> pa.Table:
     """One compacted file, or its rows that fit, if it is what the manifest says.
 
     Raises
         CheckFailed: it is missing, damaged, or not this comparison's.
     """
-    names, pairs = pair_names(folder, manifest), parquet.pairs_file(folder, manifest)
-    refuse(folder.name, name, parquet.quick_fault(folder / "tables" / name, manifest["tables"][name], pairs))
-    rows = read_compacted(folder, folder.name, name, where)
+    names, pairs = pair_names(comparison), parquet.pairs_file(comparison.folder, comparison.manifest)
+    digest = comparison.manifest.tables[name]
+    refuse(comparison.key, name, parquet.quick_fault(comparison.folder / "tables" / name, digest, pairs))
+    rows = read_compacted(comparison.folder, name, where)
     words = parquet.DAMAGED if columns.wrong_values(rows) else ""
     if names is not None and parquet.speaks_of_pairs(name):
         words = words or parquet.foreign(rows["name"], names)
-    refuse(folder.name, name, words)
+    refuse(comparison.key, name, words)
     return rows.replace_schema_metadata(None)
 
 
-def pair_names(folder: Path, manifest: dict) -> pa.Array | None:
+def pair_names(comparison: Stored) -> pa.Array | None:
     """The names of all pairs of a comparison; `None` where an earlier version kept no list of them.
 
     Raises
         CheckFailed: the list is missing or damaged.
     """
-    if (path := parquet.pairs_file(folder, manifest)) is None:
+    if (path := parquet.pairs_file(comparison.folder, comparison.manifest)) is None:
         return None
-    refuse(folder.name, path.name, parquet.quick_fault(path, manifest["tables"][path.name], None))
+    refuse(comparison.key, path.name, parquet.quick_fault(path, comparison.manifest.tables[path.name], None))
     return parquet.names_at(path, parquet.state(path))
 
 
@@ -84,36 +86,39 @@ def refuse(key: str, file: str, words: str) -> None:
         raise CheckFailed(f"{key}: tables/{file} {words}; compare the pair again, which recomputes it.")
 
 
-def parts(store: Store, key: str, table: str) -> Iterator[dict]:
+def loose_parts(comparison: Stored, table: str) -> Iterator[dict]:
     """The sound parts with rows of a table that are neither compacted nor in a bundle yet."""
-    manifest, paths = store.manifest(key), sorted((store.folder(key) / "parts").glob("*.json"))
-    compacted, bundled = set(manifest.get("compacted", [])), {}
-    names = pair_names(store.folder(key), manifest) if paths and manifest else None
+    paths = sorted((comparison.folder / "parts").glob("*.json"))
+    compacted, bundled = set(comparison.manifest.compacted), {}
+    names = pair_names(comparison) if paths else None
     known = None if names is None else set(names.to_pylist())
     for path in paths:
-        of = "@".join(path.name.split(".")[1:3])
-        if of in compacted or not (part := decode_part(path, holding=table)):
+        measure = "@".join(path.name.split(".")[1:3])
+        if measure in compacted or not (part := decode_part(path, holding=table)):
             continue
         if known is not None and part["name"] not in known:  # another comparison's, which `verify` says
             continue
-        if of not in bundled:
-            bundled[of] = bundled_pairs(store, key, of)
-        if part["name"] not in bundled[of]:
+        if measure not in bundled:
+            bundled[measure] = bundled_pairs(comparison, measure)
+        if part["name"] not in bundled[measure]:
             yield part
 
 
-def bundled_pairs(store: Store, key: str, of: str) -> set[str]:
-    """The names of the pairs that are in the bundles of a measure and version."""
-    names = [f"{PAIRS}.{of.split('@')[0]}.{n}.parquet" for n in store.manifest(key).get("bundled", {}).get(of, {})]
-    return {name for f in names for name in read_compacted(store.folder(key), key, f)["name"].to_pylist()}
+def bundled_pairs(comparison: Stored, measure: str) -> set[str]:
+    """The names of the pairs that are in the bundles of a measure (`name@version`)."""
+    names: set[str] = set()
+    for number in comparison.manifest.bundled.get(measure, {}):
+        file = f"{PAIRS}.{measure.split('@')[0]}.{number}.parquet"
+        names.update(read_compacted(comparison.folder, file)["name"].to_pylist())
+    return names
 
 
-def compacted_names(manifest: dict, table: str) -> list[str]:
+def compacted_names(manifest: Manifest, table: str) -> list[str]:
     """The files that a manifest says a table is in."""
-    return sorted(name for name in manifest.get("tables", {}) if name.startswith(f"{table}."))
+    return sorted(name for name in manifest.tables if name.startswith(f"{table}."))
 
 
-def read_compacted(folder: Path, key: str, name: str, where: pc.Expression | None = None) -> pa.Table:
+def read_compacted(folder: Path, name: str, where: pc.Expression | None = None) -> pa.Table:
     """One compacted file, or its rows that fit.
 
     Raises
@@ -126,7 +131,7 @@ def read_compacted(folder: Path, key: str, name: str, where: pc.Expression | Non
         return pq.read_table(path, filters=where)
     except parquet.UNREADABLE:
         raise CheckFailed(
-            f"{key}: tables/{name} is missing or damaged; compare the pair again, which recomputes it."
+            f"{folder.name}: tables/{name} is missing or damaged; compare the pair again, which recomputes it."
         ) from None
 
 

@@ -1,60 +1,51 @@
 """How far comparisons are: their state, the share that is done, the list of them."""
 
 from opdviz import files
-from opdviz.store.manifest import outdated
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
 
 
-def part_count(store: Store, key: str) -> int:
+def part_count(comparison: Stored) -> int:
     """How many parts of a running comparison are on disk, loose or in bundles."""
-    bundled = sum(sum(counts.values()) for counts in store.manifest(key).get("bundled", {}).values())
-    return bundled + sum(1 for _ in (store.folder(key) / "parts").glob("*.json"))
+    return comparison.manifest.bundled_parts + sum(1 for _ in (comparison.folder / "parts").glob("*.json"))
 
 
-def focus(store: Store, key: str, name: str) -> None:
-    """While a comparison runs, ask for the tensor that someone looks at to go first."""
-    if files.running(store.folder(key)):
-        files.write(store.folder(key) / "focus", name.encode())
-
-
-def done_share(store: Store, key: str) -> float:
+def done_share(comparison: Stored) -> float:
     """The share of a comparison's parts that are computed, between 0 and 1."""
-    manifest = store.manifest(key)
-    if outdated(manifest):
+    manifest = comparison.manifest
+    if manifest.outdated or not manifest.pairs * manifest.measures:
         return 0.0
-    compacted = len(manifest.get("compacted", [])) * manifest.get("pairs", 0)
-    wanted = manifest.get("pairs", 0) * manifest.get("measures", 1)
-    return min(1.0, (compacted + part_count(store, key)) / wanted) if wanted else 0.0
+    compacted = len(manifest.compacted) * manifest.pairs
+    return min(1.0, (compacted + part_count(comparison)) / (manifest.pairs * manifest.measures))
 
 
-def state(store: Store, key: str) -> str:
+def state(comparison: Stored) -> str:
     """running, done, failed or partial."""
-    manifest = store.manifest(key)
-    if files.running(store.folder(key)):
+    if comparison.running:
         return "running"
-    if outdated(manifest):
-        return "partial"
-    if len(manifest.get("compacted", [])) >= manifest.get("measures", 1):
+    if comparison.manifest.complete:
         return "done"
-    return "failed" if manifest.get("failure") else "partial"
+    return "failed" if comparison.manifest.failure and not comparison.manifest.outdated else "partial"
+
+
+def focus(comparison: Stored, name: str) -> None:
+    """While a comparison runs, ask for the tensor that someone looks at to go first."""
+    if comparison.running:
+        files.write(comparison.folder / "focus", name.encode())
 
 
 def listing(store: Store) -> list[dict]:
     """One row a comparison of the cache, newest first."""
-    rows = []
-    for key in store.keys():
-        manifest = store.manifest(key)
-        rows.append(
-            {
-                "key": key,
-                "name": manifest.get("name", key),
-                "base": manifest.get("base", {}).get("label"),
-                "tuned": manifest.get("tuned", {}).get("label"),
-                "state": state(store, key),
-                "pairs": manifest.get("pairs"),
-                "parameters": manifest.get("parameters"),
-                "done_share": done_share(store, key),
-                "bytes": store.size(key),
-            }
-        )
-    return rows
+    return [
+        {
+            "key": comparison.key,
+            "name": comparison.name,
+            "base": comparison.manifest.base.label,
+            "tuned": comparison.manifest.tuned.label,
+            "state": state(comparison),
+            "pairs": comparison.manifest.pairs,
+            "parameters": comparison.manifest.parameters,
+            "done_share": done_share(comparison),
+            "bytes": comparison.size,
+        }
+        for comparison in store.all()
+    ]

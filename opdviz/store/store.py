@@ -15,19 +15,73 @@ Layout under the cache folder:
 Everything is written under a temporary name and renamed, so a file is whole or not there.
 """
 
-import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opdviz import files
 from opdviz.errors import CheckFailed, RequestError, one_line
 from opdviz.store import manifest as manifests
 from opdviz.store import parquet
+from opdviz.store.manifest import Manifest
 
 LONGEST_NAME = 200
 KEY = re.compile(r"^[0-9a-f]{16}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A comparison as it stands on disk, its manifest read once: by a command, or for one drawing of a page."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def key(self) -> str:
+        """The key: what was compared, in sixteen digits."""
+        return self.folder.name
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.manifest.name
+
+    @property
+    def running(self) -> bool:
+        """Whether a process writes it now."""
+        return files.running(self.folder)
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes."""
+        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
+
+    def again(self) -> "Stored":
+        """The same with its manifest read anew.
+
+        Raises
+            CheckFailed: it is missing or damaged by now.
+        """
+        return opened(self.folder)
+
+    def changed(self, **facts) -> "Stored":
+        """The same with other facts in its manifest, which is written."""
+        manifest = replace(self.manifest, **facts)
+        manifests.write(self.folder, manifest)
+        return Stored(self.folder, manifest)
+
+
+def opened(folder: Path) -> Stored:
+    """The comparison in a folder.
+
+    Raises
+        CheckFailed: its manifest is missing or damaged.
+    """
+    if manifest := manifests.read(folder):
+        return Stored(folder, manifest)
+    key = one_line(folder.name, limit=40)
+    raise CheckFailed(f"{key}: manifest.json is missing or damaged; compare the pair again, which recomputes it.")
 
 
 @dataclass(frozen=True)
@@ -45,60 +99,59 @@ class Store:
         """One comparison's folder."""
         return self.comparisons / key
 
+    def folders(self) -> list[Path]:
+        """Every folder of comparisons, also those whose manifest is lost."""
+        return sorted(p for p in self.comparisons.glob("*") if p.is_dir())
+
+    def all(self) -> list[Stored]:
+        """All comparisons with a sound manifest, newest first."""
+        times = {folder: parquet.state(folder / manifests.FILE)[-1:] for folder in self.folders()}
+        newest_first = sorted(times, key=times.get, reverse=True)
+        return [Stored(folder, manifest) for folder in newest_first if (manifest := manifests.read(folder))]
+
     def keys(self) -> list[str]:
-        """The keys of all comparisons with a sound manifest, newest first."""
-        times = {key: parquet.state(self.folder(key) / "manifest.json")[-1:] for key in self.folders()}
-        return [key for key in sorted(times, key=times.get, reverse=True) if self.manifest(key)]
+        """Their keys."""
+        return [comparison.key for comparison in self.all()]
 
     def damaged(self) -> list[str]:
-        """The folders of comparisons whose manifest is lost or damaged; one whose run is just starting is not."""
-        return [key for key in self.folders() if not self.manifest(key) and not files.running(self.folder(key))]
+        """The keys of comparisons whose manifest is lost or damaged; one whose run is just starting is not."""
+        return [f.name for f in self.folders() if not manifests.read(f) and not files.running(f)]
 
-    def folders(self) -> list[str]:
-        """Every folder of comparisons, also those whose manifest is lost."""
-        return sorted(p.name for p in self.comparisons.glob("*") if p.is_dir())
+    def open(self, key: str) -> Stored:
+        """One comparison.
+
+        Raises
+            CheckFailed: its manifest is missing or damaged.
+        """
+        return opened(self.folder(key))
+
+    def find(self, word: str) -> Stored:
+        """The comparison that a key, a unique beginning of one, or a name (its newest) stands for.
+
+        Raises
+            RequestError: nothing or more than one fits.
+            CheckFailed: its manifest is missing or damaged.
+        """
+        return self.open(self.resolve(word))
 
     def resolve(self, word: str) -> str:
-        """The key that a key, a unique prefix or a name (its newest) stands for.
+        """Its key alone, which also a damaged one has.
 
         Raises
             RequestError: nothing or more than one fits.
         """
-        keys = self.keys()
-        named = [k for k in keys if self.manifest(k).get("name") == word]
-        fitting = [k for k in keys if word and k.startswith(word)]
-        if word in self.folders() or named or len(fitting) == 1:
-            return word if word in self.folders() else (named or fitting)[0]
-        known = ", ".join(one_line(self.manifest(k).get("name", k), limit=40) for k in keys[:6]) or "none yet"
-        known += "".join(f"; {one_line(k, limit=40)}: manifest.json is missing or damaged" for k in self.damaged()[:3])
+        known = self.all()
+        folders = [folder.name for folder in self.folders()]
+        named = [comparison.key for comparison in known if comparison.name == word]
+        fitting = [comparison.key for comparison in known if word and comparison.key.startswith(word)]
+        if word in folders:
+            return word
+        if named or len(fitting) == 1:
+            return (named or fitting)[0]
+        names = ", ".join(one_line(comparison.name, limit=40) for comparison in known[:6]) or "none yet"
+        names += "".join(f"; {one_line(k, limit=40)}: manifest.json is missing or damaged" for k in self.damaged()[:3])
         what = f"fits {len(fitting)} comparisons" if fitting else "is no comparison in the cache"
-        raise RequestError(f"{one_line(word, limit=60)!r} {what}; there are: {known}. `opdviz list` shows them.")
-
-    def manifest(self, key: str) -> dict:
-        """A comparison's manifest; empty where it cannot be read."""
-        manifest = files.json_value(self.folder(key) / "manifest.json")
-        return manifest if manifests.sound(manifest, key) else {}
-
-    def sound_manifest(self, key: str) -> dict:
-        """A comparison's manifest.
-
-        Raises
-            CheckFailed: it is missing or damaged.
-        """
-        if manifest := self.manifest(key):
-            return manifest
-        raise CheckFailed(
-            f"{one_line(key, limit=40)}: manifest.json is missing or damaged; compare the pair again, which recomputes it."
-        )
-
-    def write_manifest(self, key: str, manifest: dict) -> None:
-        """Replace a comparison's manifest."""
-        files.clear_for_file(self.folder(key) / "manifest.json")
-        files.write(self.folder(key) / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
-
-    def size(self, key: str) -> int:
-        """Bytes that a comparison takes."""
-        return sum(f.stat().st_size for f in self.folder(key).rglob("*") if f.is_file())
+        raise RequestError(f"{one_line(word, limit=60)!r} {what}; there are: {names}. `opdviz list` shows them.")
 
     def forget(self, key: str) -> None:
         """Delete a comparison; refused while it runs."""
@@ -113,6 +166,6 @@ def checked_name(name: str) -> str:
         RequestError: empty, longer than 200 characters, not printable, or the form of a key.
     """
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or KEY.match(name):
-        found = one_line(ascii(name), limit=60)
-        raise RequestError(f"name {found}: expected 1 to {LONGEST_NAME} printable characters that are not a key's.")
+        words = one_line(ascii(name), limit=60)
+        raise RequestError(f"name {words}: expected 1 to {LONGEST_NAME} printable characters that are not a key's.")
     return name

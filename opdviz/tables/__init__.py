@@ -4,22 +4,22 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from opdviz.errors import RequestError, one_line
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 from opdviz.tables import groups, stored
 
 TABLES = ("tensors", *groups.GROUPS, *stored.STORED)
 
 
-def table(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
+def table(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
     """One tidy table of a comparison; an empty frame where nothing of it is there yet. `where` keeps rows of a stored one.
 
     Raises
         RequestError: no such table.
     """
     if name in groups.GROUPS:
-        return groups.grouped(store, key, name)
+        return groups.grouped(comparison, name)
     if name == "tensors":
-        return stored.tensors(store, key)
+        return stored.tensors(comparison)
     if name not in stored.STORED:
         raise RequestError(f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}.")
-    return stored.read(store, key, name, where=where)
+    return stored.read(comparison, name, where=where)

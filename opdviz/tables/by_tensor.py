@@ -3,7 +3,7 @@
 import pandas as pd
 import pyarrow.compute as pc
 
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 from opdviz.tables import stored
 
 HEADLINE_THRESHOLD = 1e-5
@@ -34,49 +34,49 @@ def counted_as(rows: pd.DataFrame) -> pd.Series:
     return rows["tuned_dtype"].where(~wide, "bfloat16")
 
 
-def quantities_by_tensor(store: Store, key: str) -> pd.DataFrame:
+def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
     """`tensors` with every headline quantity of a tensor as a column, beside its chance."""
-    rows = stored.tensors(store, key)
+    rows = stored.tensors(comparison)
     if rows.empty:
         return rows
     rows = rows.assign(counted_as=counted_as(rows))
-    sparsity = stored.read(store, key, "sparsity")
+    sparsity = stored.read(comparison, "sparsity")
     if not sparsity.empty:
         sparsity = at_headline_precision(sparsity)
         for probe, threshold in (("absolute", HEADLINE_THRESHOLD), ("relative", 1e-3), ("exact", 0.0)):
             part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
             part = part.rename(columns={"unchanged": f"unchanged_{probe}", "share": f"sparsity_{probe}"})
             rows = rows.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
-    for name, columns in spectral_columns(store, key).items():
+    for name, columns in spectral_columns(comparison).items():
         rows = rows.merge(columns, on="name", how="left", suffixes=("", f"_{name}"))
     return rows
 
 
-def spectral_columns(store: Store, key: str) -> dict[str, pd.DataFrame]:
+def spectral_columns(comparison: Stored) -> dict[str, pd.DataFrame]:
     """Headline quantities of the second pass by name: columns to join on `name`."""
     delta, gaussian = pc.field("matrix") == "delta", pc.field("matrix") == "gaussian"
     headline = pc.field("share") == HEADLINE_SHARE
-    top = stored.read(store, key, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))
-    noise = stored.read(store, key, "spectrum_summary", where=gaussian)
+    top = stored.read(comparison, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))
+    noise = stored.read(comparison, "spectrum_summary", where=gaussian)
     joined = {
         "top": renamed(top, {"energy": "top16_energy", "chance": "top16_chance"}),
         "gaussian": renamed(noise, {"stable_rank": "stable_rank_chance"}),
-        "tail": renamed(stored.read(store, key, "tail"), {"position": "position", "verdict": "verdict"}),
-        "drift": renamed(stored.read(store, key, "drift"), {"nss": "nss", "chance": "nss_chance"}),
+        "tail": renamed(stored.read(comparison, "tail"), {"position": "position", "verdict": "verdict"}),
+        "drift": renamed(stored.read(comparison, "drift"), {"nss": "nss", "chance": "nss_chance"}),
     }
-    projection = stored.read(store, key, "projection", where=headline)
+    projection = stored.read(comparison, "projection", where=headline)
     extra = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
     for side in ("joint", "left", "right") if len(projection) else ():
         name = f"projection_{side}"
         columns = {"energy": name} | {column: f"{name}_{end}" for column, end in extra.items()}
         joined[name] = renamed(projection[projection["side"] == side], columns)
-    rotation = stored.read(store, key, "rotation", where=headline)
+    rotation = stored.read(comparison, "rotation", where=headline)
     for side in ("left", "right") if len(rotation) else ():
         name = f"rotation_{side}"
         columns = {"rms_sine": name, "chance": f"{name}_chance", "pairs": f"{name}_pairs"}
         joined[name] = renamed(rotation[rotation["side"] == side], columns)
     at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == HEADLINE_THRESHOLD)
-    coverage = stored.read(store, key, "coverage", where=at)
+    coverage = stored.read(comparison, "coverage", where=at)
     if len(coverage):
         joined |= coverage_columns(at_headline_precision(coverage))
     return {name: columns for name, columns in joined.items() if len(columns)}
@@ -115,10 +115,10 @@ def matrices(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["rows"] > 1).fillna(False).astype(bool) & (rows["columns"] > 1).fillna(False).astype(bool)]
 
 
-def moved_given_size(store: Store, key: str, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
+def moved_given_size(comparison: Stored, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
     """Bins of |W| with count, moved and null_moved, as bf16 where that was counted: of one tensor or of all summed."""
     where = (pc.field("of") == "base") & (pc.field("threshold") == threshold)
-    rows = stored.read(store, key, "histogram", where=where if name is None else where & (pc.field("name") == name))
+    rows = stored.read(comparison, "histogram", where=where if name is None else where & (pc.field("name") == name))
     if rows.empty:
         return rows
     return at_headline_precision(rows).groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]].sum()

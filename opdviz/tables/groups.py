@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 from opdviz.tables.by_tensor import counted, quantities_by_tensor, share_unchanged
 
 GROUPS = {
@@ -12,12 +12,12 @@ GROUPS = {
 }
 
 
-def grouped(store: Store, key: str, name: str) -> pd.DataFrame:
+def grouped(comparison: Stored, name: str) -> pd.DataFrame:
     """One row a group of tensors: sizes summed, shares of energy and parameters, medians over its moved matrices.
 
     Tensors with NaN or Inf are left out of every sum and counted in `left_out`.
     """
-    tensors_ = quantities_by_tensor(store, key)
+    tensors_ = quantities_by_tensor(comparison)
     if tensors_.empty:
         return pd.DataFrame()
     clean = counted(tensors_)

@@ -2,16 +2,15 @@
 
 import pandas as pd
 
-from opdviz import tables
 from opdviz.errors import RequestError, one_line
-from opdviz.store.store import Store
-from opdviz.tables import by_tensor
+from opdviz.store.store import Stored
+from opdviz.tables import by_tensor, stored
 from opdviz.words import format_name
 
 LONG_R, FIXED_K = 1024, 512  # protocol B: beyond so many directions, so many leading ones
 
 
-def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
+def headline(comparison: Stored, protocol: str = "A") -> list[dict]:
     """Rows {protocol, quantity, value, unit, aggregation, chance} of one protocol; missing values where not computed.
 
     Raises
@@ -20,18 +19,18 @@ def headline(store: Store, key: str, protocol: str = "A") -> list[dict]:
     makers = {"A": protocol_a, "B": protocol_b, "C": protocol_c, "D": protocol_d}
     if protocol not in makers:
         raise RequestError(f"--protocol: {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}.")
-    found = by_tensor.quantities_by_tensor(store, key)
+    found = by_tensor.quantities_by_tensor(comparison)
     if found.empty:
         return []
     kept = by_tensor.counted(found)
     left_out = f"; {len(found) - len(kept)} tensors left out" if len(kept) < len(found) else ""
-    pairs, skipped = store.manifest(key)["pairs"], tables.table(store, key, "skipped")
+    pairs, skipped = comparison.manifest.pairs, stored.read(comparison, "skipped")
     known = len(found) + (
         int((skipped["measure"] == "magnitude").sum()) if len(skipped) else 0
     )  # integers have no norms
     if known < pairs:
         left_out += f"; of {len(found)} of {pairs} tensors only"
-    rows = makers[protocol](store, key, kept)
+    rows = makers[protocol](comparison, kept)
     return [{"protocol": protocol} | r | {"aggregation": r["aggregation"] + left_out} for r in rows]
 
 
@@ -85,7 +84,7 @@ AS_COUNTED = ("coverage_principal_10pct", "coverage_low_magnitude_10pct")
 AS_BFLOAT16 = "global, both sides rounded to bf16"
 
 
-def protocol_a(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
+def protocol_a(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     """arXiv 2606.13657, whose script casts both sides to bf16 first: norms and counts so, spectra of the stored values.
 
     Medians are over moved matrices, energy shares by block.
@@ -111,14 +110,14 @@ def protocol_a(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def protocol_b(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
+def protocol_b(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     """arXiv 2606.07082: relative probe, means over matrices of nss and angles, coverage with rank 64."""
-    return [*sparsity_and_geometry(store, key, found), *fixed_rank_coverage(store, key, found)]
+    return [*sparsity_and_geometry(comparison, found), *fixed_rank_coverage(comparison, found)]
 
 
-def protocol_c(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
+def protocol_c(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     """arXiv 2511.08567: sparsity, nss and angles as in B."""
-    return sparsity_and_geometry(store, key, found)
+    return sparsity_and_geometry(comparison, found)
 
 
 def layer_matrices(found: pd.DataFrame) -> pd.DataFrame:
@@ -127,13 +126,13 @@ def layer_matrices(found: pd.DataFrame) -> pd.DataFrame:
     return by_tensor.matrices(inside[inside["moved"] > 0])
 
 
-def sparsity_and_geometry(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
+def sparsity_and_geometry(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     """The quantities that B and C share."""
     rows, used = [by_count(found, "sparsity_relative_1e-3", "relative")], layer_matrices(found)
     if "nss" in found:
         how = f"mean of {len(used)} moved layer matrices{of_all(used, 'nss', 'matrices')}"
         rows.append(row("nss", used["nss"].mean(), "1", how, used["nss_chance"].mean()))
-    angle = tables.table(store, key, "angle")
+    angle = stored.read(comparison, "angle")
     if angle.empty:
         return rows
     ranks = used.assign(r=used[["rows", "columns"]].min(axis=1).astype(int))[["name", "r"]]
@@ -147,9 +146,9 @@ def sparsity_and_geometry(store: Store, key: str, found: pd.DataFrame) -> list[d
     return rows
 
 
-def fixed_rank_coverage(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
+def fixed_rank_coverage(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     """Coverage of rank-64 principal masks of 50 and 30 % by the relative probe, mean over matrices."""
-    coverage = tables.table(store, key, "coverage")
+    coverage = stored.read(comparison, "coverage")
     if coverage.empty:
         return []
     used = layer_matrices(found)
@@ -165,13 +164,13 @@ def fixed_rank_coverage(store: Store, key: str, found: pd.DataFrame) -> list[dic
     return rows
 
 
-def protocol_d(store: Store, key: str, found: pd.DataFrame) -> list[dict]:
+def protocol_d(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     """arXiv 2505.11711: both sparsities over all parameters, mean rank share of the update over all matrices."""
     rows = [
         by_count(found, "sparsity_absolute_1e-5", "absolute"),
         by_count(found, "sparsity_exact", "exact"),
     ]
-    ranks = tables.table(store, key, "rank")
+    ranks = stored.read(comparison, "rank")
     if not ranks.empty:
         ranks = ranks.merge(found[["name", "rows", "columns"]], on="name")
         ranks = ranks[ranks["tolerance"] == ranks[["rows", "columns"]].max(axis=1).astype(float) * 2.0**-23]

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from opdviz.store import reading
-from opdviz.store.store import Store
+from opdviz.store.store import Stored
 
 STORED = (
     "sparsity", "steps", "concentration", "spectrum", "spectrum_summary", "tail", "rank", "top_energy", "projection", "rotation",
@@ -13,14 +13,14 @@ STORED = (
 )  # fmt: skip
 
 
-def read(store: Store, key: str, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
+def read(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
     """One stored table in its order; an empty frame where nothing of it is there yet. `where` keeps rows."""
-    return frame(reading.sorted_rows(reading.read(store, key, name, where=where)))
+    return frame(reading.sorted_rows(reading.read(comparison, name, where=where)))
 
 
-def of_tensor(store: Store, key: str, name: str, tensor: str) -> pd.DataFrame:
+def of_tensor(comparison: Stored, name: str, tensor: str) -> pd.DataFrame:
     """The rows of a stored table that speak of one tensor; a large store is not read as a whole for them."""
-    return read(store, key, name, where=pc.field("name") == tensor)
+    return read(comparison, name, where=pc.field("name") == tensor)
 
 
 def frame(rows: pa.Table) -> pd.DataFrame:
@@ -35,12 +35,12 @@ def records(frame: pd.DataFrame) -> list[dict]:
     return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.astype(object).to_dict("records")]
 
 
-def tensors(store: Store, key: str) -> pd.DataFrame:
+def tensors(comparison: Stored) -> pd.DataFrame:
     """One row a pair: place, sizes, and the delta's ranks where they are known."""
-    rows = read(store, key, "tensors")
+    rows = read(comparison, "tensors")
     if rows.empty:
         return rows
-    summary = read(store, key, "spectrum_summary", where=pc.field("matrix") == "delta")
+    summary = read(comparison, "spectrum_summary", where=pc.field("matrix") == "delta")
     ranks = ["stable_rank", "entropy_rank"]
     if summary.empty:
         return rows.assign(**dict.fromkeys(ranks, float("nan")))

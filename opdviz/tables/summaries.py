@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from opdviz import files, fingerprint, tables
 from opdviz.errors import MachineError
 from opdviz.store import columns, parquet, status
-from opdviz.store.checking import Fault, clear, fault
-from opdviz.store.store import Store
+from opdviz.store.checking import Fault, clear
+from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, protocols, stored
 
 VERSION = 3
@@ -39,39 +39,39 @@ REQUIRED = {
 THRESHOLDS = (0.0, by_tensor.HEADLINE_THRESHOLD)
 
 
-def headline(store: Store, key: str) -> pd.DataFrame:
+def headline(comparison: Stored) -> pd.DataFrame:
     """Protocol A's rows."""
-    return pd.DataFrame(protocols.headline(store, key))
+    return pd.DataFrame(protocols.headline(comparison))
 
 
-def moved_bins(store: Store, key: str) -> pd.DataFrame:
+def moved_bins(comparison: Stored) -> pd.DataFrame:
     """Moves given the size of the weight, over all tensors. Columns: threshold, low, high, count, moved, null_moved."""
-    found = [by_tensor.moved_given_size(store, key, threshold=t).assign(threshold=t) for t in THRESHOLDS]
+    found = [by_tensor.moved_given_size(comparison, threshold=t).assign(threshold=t) for t in THRESHOLDS]
     return pd.concat(found, ignore_index=True)
 
 
-def sparsity_shares(store: Store, key: str) -> pd.DataFrame:
+def sparsity_shares(comparison: Stored) -> pd.DataFrame:
     """Share unchanged over all coordinates by probe, threshold and precision."""
-    rows = tables.table(store, key, "sparsity")
-    return by_tensor.by_element(rows, stored.tensors(store, key), ["precision", "probe", "threshold"])
+    rows = tables.table(comparison, "sparsity")
+    return by_tensor.by_element(rows, stored.tensors(comparison), ["precision", "probe", "threshold"])
 
 
-def step_shares(store: Store, key: str) -> pd.DataFrame:
+def step_shares(comparison: Stored) -> pd.DataFrame:
     """Share of all coordinates by grid steps moved."""
-    return by_tensor.by_element(tables.table(store, key, "steps"), stored.tensors(store, key), ["precision", "steps"])
+    return by_tensor.by_element(tables.table(comparison, "steps"), stored.tensors(comparison), ["precision", "steps"])
 
 
-def tails(store: Store, key: str) -> pd.DataFrame:
+def tails(comparison: Stored) -> pd.DataFrame:
     """The table of tails: where each matrix's spectrum stands between rounding and noise."""
-    return tables.table(store, key, "tail")
+    return tables.table(comparison, "tail")
 
 
-def blocks(store: Store, key: str) -> pd.DataFrame:
+def blocks(comparison: Stored) -> pd.DataFrame:
     """The table of blocks."""
-    return tables.table(store, key, "blocks")
+    return tables.table(comparison, "blocks")
 
 
-SUMMARIES: dict[str, Callable[[Store, str], pd.DataFrame]] = {
+SUMMARIES: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "by_tensor": by_tensor.quantities_by_tensor,
     "blocks": blocks,
     "headline": headline,
@@ -82,15 +82,15 @@ SUMMARIES: dict[str, Callable[[Store, str], pd.DataFrame]] = {
 }
 
 
-def summary(store: Store, key: str, name: str) -> pd.DataFrame:
+def summary(comparison: Stored, name: str) -> pd.DataFrame:
     """One summary of a comparison: kept where all of it is measured, computed from what is there otherwise."""
-    if status.state(store, key) != "done":
-        return SUMMARIES[name](store, key)
-    folder, beginning = store.folder(key) / "summaries", f"{name}.{made_from(store, key)}"
+    if status.state(comparison) != "done":
+        return SUMMARIES[name](comparison)
+    folder, beginning = comparison.folder / "summaries", f"{name}.{made_from(comparison)}"
     for path in sorted(folder.glob(f"{beginning}.*.parquet")):
         if (rows := read(path)) is not None:
             return stored.frame(rows)
-    rows = pa.Table.from_pandas(SUMMARIES[name](store, key), preserve_index=False).replace_schema_metadata(None)
+    rows = pa.Table.from_pandas(SUMMARIES[name](comparison), preserve_index=False).replace_schema_metadata(None)
     # a full disk, or a cache that may not be written, costs time and not the answer
     with suppress(MachineError, OSError):
         for old in folder.glob(f"{name}.*.parquet"):
@@ -131,29 +131,27 @@ def fitting_type(column: pa.Field) -> bool:
     return pa.types.is_int64(kind) or pa.types.is_float64(kind)
 
 
-def check(store: Store, key: str) -> list[Fault]:
+def check(comparison: Stored) -> list[Fault]:
     """Which kept summaries are damaged; those of older tables are never read, and are no fault."""
-    if not store.manifest(key):
-        return []
-    current, faults = made_from(store, key), []
-    for path in sorted((store.folder(key) / "summaries").glob("*")):
+    current, faults = made_from(comparison), []
+    for path in sorted((comparison.folder / "summaries").glob("*")):
         name, source, *rest = [*path.name.split("."), ""]
         if path.name.endswith(files.TEMPORARY) or (name in SUMMARIES and source != current and path.is_file()):
             continue
         if name not in SUMMARIES or len(rest) != 3 or read(path) is None:
-            faults.append(fault(key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
+            faults.append(Fault(comparison.key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
     return faults
 
 
-def made_from(store: Store, key: str) -> str:
+def made_from(comparison: Stored) -> str:
     """A digest of the tables that summaries are made from, and of this module's version."""
-    digests = [f"{name}={digest}" for name, digest in sorted(store.manifest(key)["tables"].items())]
+    digests = [f"{name}={digest}" for name, digest in sorted(comparison.manifest.tables.items())]
     return fingerprint.of_bytes(str(VERSION), *digests)[:16]
 
 
-def write_all(store: Store, key: str) -> None:
+def write_all(comparison: Stored) -> None:
     """Compute every summary of a finished comparison, so that no page has to; damaged ones go."""
-    clear(store, key, check(store, key))
-    if status.state(store, key) == "done":
+    clear(comparison.folder, check(comparison))
+    if status.state(comparison) == "done":
         for name in SUMMARIES:
-            summary(store, key, name)
+            summary(comparison, name)

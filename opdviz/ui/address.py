@@ -17,7 +17,7 @@ MOST = 40
 
 def labels(store: Store) -> dict[str, str]:
     """What comparisons are called, newest first: their names, with the key's beginning where two have the same."""
-    names = {key: one_line(store.manifest(key).get("name", key), limit=60) for key in store.keys()}
+    names = {comparison.key: one_line(comparison.name, limit=60) for comparison in store.all()}
     words = list(names.values())
     return {key: f"{name} ({key[:6]})" if words.count(name) > 1 else name for key, name in names.items()}
 

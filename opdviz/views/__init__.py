@@ -1,13 +1,13 @@
 """Every figure of a comparison by name, drawn from what is stored and from the plain values that a link carries.
 
-Pages, the board and the presentation draw the same views: `draw("layers", run, {"quantity": "stable_rank"})`.
+Pages, the board and the presentation draw the same views: `draw("layers", reader, {"quantity": "stable_rank"})`.
 """
 
 import math
 
 from opdviz.quantities import MAPPED
 from opdviz.views import filters, tensor, whole
-from opdviz.views.view import Run, View
+from opdviz.views.view import Reader, View
 
 VIEWS = {
     "headline": (whole.headline, "overview"),
@@ -46,7 +46,7 @@ CHOICES = {
 }
 
 
-def draw(name: str, of: Run, state: dict) -> View:
+def draw(name: str, reader: Reader, state: dict) -> View:
     """One view of a comparison in one state; keys of the state that the view does not know are left alone.
 
     A view that is not there, or of a tensor that is not there, says so.
@@ -54,11 +54,11 @@ def draw(name: str, of: Run, state: dict) -> View:
     if name not in VIEWS:
         return View("This figure", "This version of opdviz does not draw it.")
     make, page = VIEWS[name]
-    if of.summary("by_tensor").empty:
+    if reader.summary("by_tensor").empty:
         return View("This figure", "No tensor is measured yet. It appears here as soon as one is.")
-    if page in ("tensor", "part") and tensor.facts(of, state) is None:
+    if page in ("tensor", "part") and tensor.facts(reader, state) is None:
         return View("This figure", "Its tensor is not in this comparison, or not measured yet.")
-    return make(of, state)
+    return make(reader, state)
 
 
 def page_of(name: str) -> str | None:
@@ -75,4 +75,4 @@ def clean(state: dict) -> dict:
     return {k: v for k, v in kept.items() if k not in ("layers", "expert") or filters.numbers(v) is not None}
 
 
-__all__ = ["VIEWS", "Run", "View", "clean", "draw", "page_of"]
+__all__ = ["VIEWS", "Reader", "View", "clean", "draw", "page_of"]

@@ -11,91 +11,91 @@ from opdviz.figures import slices as slice_figures
 from opdviz.figures import tensor as figures
 from opdviz.tables import by_tensor
 from opdviz.views import sentences
-from opdviz.views.view import Run, View, view
+from opdviz.views.view import Reader, View, view
 from opdviz.words import number, percent, plain
 
 MOST_ROWS = 30
 
 
-def facts(run: Run, state: dict) -> pd.Series | None:
+def facts(reader: Reader, state: dict) -> pd.Series | None:
     """The tensor's row of the summary, if the state names one that is there."""
-    rows = run.summary("by_tensor")
+    rows = reader.summary("by_tensor")
     rows = rows[rows["name"] == state.get("tensor")] if len(rows) else rows
     return rows.iloc[0] if len(rows) else None
 
 
-def nothing_to_draw(what: str, run: Run, state: dict, measure: str) -> View:
+def nothing_to_draw(what: str, reader: Reader, state: dict, measure: str) -> View:
     """Why a view has nothing to draw: the reasons of the measure that it is made from."""
-    skipped = run.of("skipped", state["tensor"])
+    skipped = reader.rows("skipped", state["tensor"])
     reasons = sorted(set(skipped.loc[skipped["measure"] == measure, "reason"])) if len(skipped) else []
-    return View(titled(what, run, state), "; ".join(map(plain, reasons)) or "Not computed yet.")
+    return View(titled(what, reader, state), "; ".join(map(plain, reasons)) or "Not computed yet.")
 
 
-def titled(what: str, run: Run, state: dict) -> str:
+def titled(what: str, reader: Reader, state: dict) -> str:
     """A title that says of which tensor and run a figure is, also where it stands alone."""
-    return f"{what}: {state['tensor']} ({run.name})"
+    return f"{what}: {state['tensor']} ({reader.name})"
 
 
-def energy(run: Run, state: dict) -> View:
+def energy(reader: Reader, state: dict) -> View:
     """Cumulative energy of the leading directions."""
-    rows = run.of("spectrum", state["tensor"])
+    rows = reader.rows("spectrum", state["tensor"])
     if rows.empty:
-        return nothing_to_draw("Energy of the leading directions", run, state, "spectrum")
+        return nothing_to_draw("Energy of the leading directions", reader, state, "spectrum")
     r = int(rows["index"].max())
     shown = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(subset=["energy"])
-    title = titled("Energy of the leading directions of the update", run, state)
+    title = titled("Energy of the leading directions of the update", reader, state)
     return view(
         title, sentences.tensor(shown, r), figures.cumulative_energy(shown, r), shown, ("top16_energy", "energy")
     )
 
 
-def moved(run: Run, state: dict) -> View:
+def moved(reader: Reader, state: dict) -> View:
     """Which weights moved, given their size."""
-    bins = run.of("moved_given_size", state["tensor"])
+    bins = reader.moved_given_size(state["tensor"])
     if bins.empty:
-        return nothing_to_draw("Share that moved by size of the weight", run, state, "coordinates")
-    title = titled("Share that moved by size of the weight", run, state)
+        return nothing_to_draw("Share that moved by size of the weight", reader, state, "coordinates")
+    title = titled("Share that moved by size of the weight", reader, state)
     figure = coordinates.moved_given_size(bins, height=figures.HEIGHT)
     return view(title, sentences.coordinates(bins), figure, bins, ("moved", "null_moved"))
 
 
-def angles(run: Run, state: dict) -> View:
+def angles(reader: Reader, state: dict) -> View:
     """Principal angles of the leading subspaces."""
-    rows = run.of("angle", state["tensor"])
-    title = titled("Principal angles between base and tuned", run, state)
+    rows = reader.rows("angle", state["tensor"])
+    title = titled("Principal angles between base and tuned", reader, state)
     if rows.empty:
-        return nothing_to_draw("Principal angles between base and tuned", run, state, "geometry")
-    r = int(run.of("spectrum", state["tensor"])["index"].max())
-    turned = run.of("rotation", state["tensor"])
+        return nothing_to_draw("Principal angles between base and tuned", reader, state, "geometry")
+    r = int(reader.rows("spectrum", state["tensor"])["index"].max())
+    turned = reader.rows("rotation", state["tensor"])
     turned = turned[turned["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
     figure = figures.angles(rows, r, turned)
     return view(title, sentences.angles(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs"))
 
 
-def spectra(run: Run, state: dict) -> View:
+def spectra(reader: Reader, state: dict) -> View:
     """Singular values of base, tuned and update."""
-    rows = run.of("spectrum", state["tensor"])
+    rows = reader.rows("spectrum", state["tensor"])
     if rows.empty:
-        return nothing_to_draw("Singular values", run, state, "spectrum")
-    row = facts(run, state)
+        return nothing_to_draw("Singular values", reader, state, "spectrum")
+    row = facts(reader, state)
     reading = "The tensor did not move: it has no update's spectrum."
     if pd.notna(row["stable_rank"]):
         chance = number(row.get("stable_rank_chance"))
         reading = f"The update's stable rank is {number(row['stable_rank'])}; a random update's would be {chance}."
-    title = titled("Singular values of base, tuned and update", run, state)
+    title = titled("Singular values of base, tuned and update", reader, state)
     return view(
         title, reading, figures.spectra(rows, int(rows["index"].max())), rows, ("sigma", "stable_rank", "entropy_rank")
     )
 
 
-def magnitudes(run: Run, state: dict) -> View:
+def magnitudes(reader: Reader, state: dict) -> View:
     """How large weights and changes are."""
-    rows = run.of("histogram", state["tensor"])
+    rows = reader.rows("histogram", state["tensor"])
     if rows.empty:
-        return nothing_to_draw("Sizes of weights and changes", run, state, "coordinates")
+        return nothing_to_draw("Sizes of weights and changes", reader, state, "coordinates")
     rows = by_tensor.at_headline_precision(rows)
     rows = rows[rows["threshold"] == 0.0]
-    row = facts(run, state)
+    row = facts(reader, state)
     norms = "_bfloat16" if row["counted_as"] == "bfloat16" else ""  # of the same update as the bins
     numel = math.sqrt(int(row["numel"]))
     sizes = {side: float(row[f"{side}_norm{norms}"]) / numel for side in ("base", "delta")}
@@ -107,13 +107,13 @@ def magnitudes(run: Run, state: dict) -> View:
             f" {percent(large['share'].sum())} of the changes are larger than {number(float(large['low'].min()))}; of a Gaussian "
             f"of the same norm {percent(figures.gaussian_above(float(large['low'].min()), sizes['delta']))} would be."
         )
-    title = titled("Sizes of weights and changes", run, state)
+    title = titled("Sizes of weights and changes", reader, state)
     return view(title, reading, figures.magnitudes(rows, sizes), rows, ("of", "count", "chance"))
 
 
-def heads_of(run: Run, state: dict) -> list[slices.Part]:
+def heads_of(reader: Reader, state: dict) -> list[slices.Part]:
     """The attention heads of the state's tensor."""
-    row = facts(run, state)
+    row = facts(reader, state)
     if (
         row is None
         or row["block"] != "attention"
@@ -121,15 +121,15 @@ def heads_of(run: Run, state: dict) -> list[slices.Part]:
         or pd.isna(row["rows"])
     ):
         return []
-    return slices.heads(row["module"], (int(row["rows"]), int(row["columns"])), run.manifest.get("heads") or {})
+    return slices.heads(row["module"], (int(row["rows"]), int(row["columns"])), dict(reader.manifest.heads))
 
 
-def heads(run: Run, state: dict) -> View:
+def heads(reader: Reader, state: dict) -> View:
     """What each attention head holds of the update, beside an even spread."""
-    title = titled("The update by attention head", run, state)
+    title = titled("The update by attention head", reader, state)
     rows = (
-        slices.by_head(run.of("profile", state["tensor"]), heads_of(run, state))
-        if heads_of(run, state)
+        slices.by_head(reader.rows("profile", state["tensor"]), heads_of(reader, state))
+        if heads_of(reader, state)
         else pd.DataFrame()
     )
     if rows.empty or rows["energy"].isna().any():
@@ -139,13 +139,13 @@ def heads(run: Run, state: dict) -> View:
     return view(title, reading, slice_figures.bars(rows), rows, ("energy_share", "moved"))
 
 
-def bands(run: Run, state: dict) -> View:
+def bands(reader: Reader, state: dict) -> View:
     """What bands of rows and of columns hold of the update, or how much of them moved."""
     quantity = "moved" if state.get("profile") == "moved" else "energy"
-    rows = run.of("profile", state["tensor"])
-    title = titled(f"{'Share that moved' if quantity == 'moved' else 'Energy'} by rows and columns", run, state)
+    rows = reader.rows("profile", state["tensor"])
+    title = titled(f"{'Share that moved' if quantity == 'moved' else 'Energy'} by rows and columns", reader, state)
     if rows.empty or (quantity == "energy" and rows["energy"].isna().all()):
-        return nothing_to_draw("Energy by rows and columns", run, state, "coordinates")
+        return nothing_to_draw("Energy by rows and columns", reader, state, "coordinates")
     wide = bool(rows["moved_bfloat16"].notna().any())
     column = {"energy": "energy", "moved": "moved_bfloat16" if wide else "moved"}[quantity]
     top = rows.loc[rows[column].idxmax()]
@@ -155,17 +155,17 @@ def bands(run: Run, state: dict) -> View:
     return view(title, reading, slice_figures.profile(rows, column), rows, (quantity, "axis"))
 
 
-def vocabulary(run: Run, state: dict) -> View:
+def vocabulary(reader: Reader, state: dict) -> View:
     """The rows of an embedding or a head that moved most, with their tokens."""
     rows = (
-        run.of("rows", state["tensor"]).sort_values("relative_norm", ascending=False)
-        if len(run.of("rows", state["tensor"]))
+        reader.rows("rows", state["tensor"]).sort_values("relative_norm", ascending=False)
+        if len(reader.rows("rows", state["tensor"]))
         else None
     )
-    title = titled("The most moved rows", run, state)
+    title = titled("The most moved rows", reader, state)
     if rows is None:
         return View(title, "Rows are kept for embeddings and heads alone.")
-    row = facts(run, state)
+    row = facts(reader, state)
     reading = (
         f"{int(row['untouched_rows']):,} of {int(row['rows']):,} rows are unchanged as stored, "
         f"{int(row['decayed_rows']):,} only shrank. "
@@ -175,10 +175,10 @@ def vocabulary(run: Run, state: dict) -> View:
     return view(title, reading, figure, rows, ("relative_norm", "shrink", "token"))
 
 
-def parts_of(run: Run, state: dict) -> pd.DataFrame:
+def parts_of(reader: Reader, state: dict) -> pd.DataFrame:
     """Every named part of a tensor: heads, rows of a vocabulary, bands. Columns: part, and what is known of it."""
-    profile, rows = run.of("profile", state["tensor"]), run.of("rows", state["tensor"])
-    found = [slices.by_head(profile, heads_of(run, state))]
+    profile, rows = reader.rows("profile", state["tensor"]), reader.rows("rows", state["tensor"])
+    found = [slices.by_head(profile, heads_of(reader, state))]
     if len(rows):
         found.append(rows.assign(part=[slices.band("row", int(r), int(r) + 1) for r in rows["row"]]))
     if len(profile):
@@ -192,16 +192,16 @@ def parts_of(run: Run, state: dict) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def pixels(run: Run, state: dict) -> View:
+def pixels(reader: Reader, state: dict) -> View:
     """The values themselves."""
     at = [int(state.get(key) or default) for key, default in (("row", 0), ("column", 0), ("size", 128))]
-    title = titled(f"Update, base and tuned from row {at[0]}, column {at[1]}", run, state)
-    block = run.block(state["tensor"], *at)
+    title = titled(f"Update, base and tuned from row {at[0]}, column {at[1]}", reader, state)
+    block = reader.block(state["tensor"], *at)
     if block is None:
         return View(title, "These values were not read yet.")
     delta = block["tuned"] - block["base"]
     energy_ = float(np.sqrt((delta.astype(float) ** 2).sum()))
-    row = facts(run, state)
+    row = facts(reader, state)
     even = float(np.sqrt(len(block) / int(row["numel"]))) * float(row["delta_norm"])
     reading = (
         f"{percent(float((delta != 0).mean()))} of these {len(block):,} values moved as stored; the norm of their update is "

@@ -7,19 +7,21 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from opdviz.figures import theme
+from opdviz.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Run:
+class Reader:
     """One comparison as views see it: its manifest, its summaries, the rows of one tensor, and the tensors with notes.
 
-    `summary(name)` and `of(table, tensor)` give frames; `block(tensor, row, column, size)` gives values that were read
-    before, or `None`. `complete` says whether every tensor is measured.
+    `summary(name)`, `rows(table, tensor)` and `moved_given_size(tensor)` give frames; `block(tensor, row, column, size)`
+    gives values that were read before, or `None`. `complete` says whether every tensor is measured.
     """
 
-    manifest: dict
+    manifest: Manifest
     summary: Callable[[str], pd.DataFrame]
-    of: Callable[[str, str], pd.DataFrame]
+    rows: Callable[[str, str], pd.DataFrame]
+    moved_given_size: Callable[[str], pd.DataFrame]
     block: Callable[[str, int, int, int], pd.DataFrame | None]
     noted: frozenset[str] = frozenset()
     complete: bool = True
@@ -27,7 +29,7 @@ class Run:
     @property
     def name(self) -> str:
         """The comparison's name."""
-        return self.manifest["name"]
+        return self.manifest.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from opdviz import ui, words
 from opdviz.errors import OpdvizError
 from opdviz.figures import lab
 from opdviz.lab import claims, results
+from opdviz.ui import figure, links, server, tables
+from opdviz.words import count, plain
 
 COLUMNS = (
     "recipe", "seeds", "learning_rate", "test", "test_spread", "comparison", "relative_norm", "unchanged_absolute",
@@ -16,7 +17,7 @@ COLUMNS = (
 OVERLAPS = {
     "run_a": st.column_config.TextColumn("run"),
     "run_b": st.column_config.TextColumn("beside"),
-    "jaccard": ui.column("jaccard"),
+    "jaccard": tables.column("jaccard"),
     "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
     "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
 }
@@ -28,31 +29,31 @@ st.markdown(
     "runs come with opdviz; `opdviz lab run` makes them again, and more of them."
 )
 try:
-    found = results.read(ui.store().root / "lab")
+    found = results.read(server.store().root / "lab")
 except OpdvizError as error:
-    st.error(words.plain(error))
-    ui.end()
+    st.error(plain(error))
+    links.end()
 main = results.of_group(found, "runs", "main")
 before = claims.Runs(found).before
 if main.empty or before is None:
     st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")
-    ui.end()
+    links.end()
 alike = main[main["optimizer"] == "AdamW"]  # SGD has a learning rate of its own, and stands with the ablation below
-ui.reading(f"**{lab.summary(alike)}** {claims.beats_random(claims.Runs(found)).text}")
-ui.figure(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))
+figure.reading(f"**{lab.summary(alike)}** {claims.beats_random(claims.Runs(found)).text}")
+figure.figure(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))
 
 st.subheader("What the papers claim, and what shows here", anchor=False)
 verdicts = claims.verdicts(found)
 seeds = main.groupby("recipe")["seed"].nunique()
-ui.reading(
+figure.reading(
     f"**{claims.tally(verdicts)}.** A verdict needs every seed that has what it asks for on one side; how many these are stands "
-    f"beside it ({words.count(seeds.max(), 'seed')} a recipe, one base: the spread is that of data and sampling; the checkpoints "
+    f"beside it ({count(seeds.max(), 'seed')} a recipe, one base: the spread is that of data and sampling; the checkpoints "
     "of the first come with opdviz). Rules written while they trained, and stricter since. What does not show is not refuted."
 )
 for row in verdicts:
     left, right = st.columns([1, 6])
     left.badge(row["verdict"], color=COLOURS.get(row["verdict"], "gray"))
-    left.caption(words.count(row["seeds"], "seed") if row["seeds"] else "")
+    left.caption(count(row["seeds"], "seed") if row["seeds"] else "")
     right.markdown(f"**{row['claim']}** {row['here']}")
     if row["published"]:
         right.caption(f"Published (arXiv 2606.13657): {row['published']}")
@@ -60,10 +61,10 @@ for row in verdicts:
 st.subheader("Every recipe", anchor=False)
 table = results.by_recipe(found)
 shown = [c for c in COLUMNS if c in table]
-ui.reading(
+figure.reading(
     "Means over seeds. Coverages stand beside the band of blind updates, everything else beside its chance level."
 )
-config = {c: ui.column(c) for c in shown} | {
+config = {c: tables.column(c) for c in shown} | {
     "learning_rate": st.column_config.NumberColumn("rate", format="scientific")
 }
 st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config=config)
@@ -71,7 +72,7 @@ st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config=config
 pairs = results.overlaps(found)
 if len(pairs):
     st.subheader("Do two runs move the same coordinates?", anchor=False)
-    ui.reading(
+    figure.reading(
         "Visible coordinates that both moved, beside independent masks and beside masks that know the sizes of the weights "
         "alone. Only beyond 1 in the last column does the training speak."
     )
@@ -79,22 +80,22 @@ if len(pairs):
 
 st.subheader("Sparsity against gain", anchor=False)
 gains = results.gains(found)
-ui.reading(
+figure.reading(
     "Each line is one OPD run, from its first steps on the left to its end; in the grey range half to 95 % of the coordinates "
     "keep their bf16 bits, as in the papers. How sparse an update is follows from the learning rate and the steps first. "
     f"Every width has a base of its own, and gains from there: {results.starts(found)}."
 )
-ui.figure(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
+figure.figure(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
 
 ablation = results.of_group(found, "curve", "ablation")
 if len(ablation):
     st.subheader("AdamW against SGD, both tuned", anchor=False)
     first = ablation[ablation["seed"] == ablation["seed"].min()]
-    ui.reading(claims.behind(claims.Runs(found)).text)
-    ui.figure(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
+    figure.reading(claims.behind(claims.Runs(found)).text)
+    figure.figure(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
     moments = claims.at_best_rates(found, "diagnostics")
-    ui.reading(
+    figure.reading(
         "What each optimizer saw at its best learning rate: how unequal the sizes of the gradient's coordinates are, which AdamW "
         "evens out, and how steady its direction is."
     )
-    ui.figure(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))
+    figure.figure(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))

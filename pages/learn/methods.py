@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from opdviz import ui
 from opdviz.quantities import QUANTITIES
+from opdviz.ui import figure, links
 
 st.header("Methods", anchor=False)
 st.markdown(
@@ -11,16 +11,16 @@ st.markdown(
     "independent Gaussian entries of the same norm. Coordinates are counted as stored and, where storage is wider, after "
     "rounding both sides to bf16; spectra and geometry are exact, in float64."
 )
-word = ui.links.text(st, "Search", "search", placeholder="rank, coverage, arXiv 2606.13657")
+word = links.text(st, "Search", "search", placeholder="rank, coverage, arXiv 2606.13657")
 rows = [q for q in QUANTITIES.values() if q.formula or q.chance or q.pitfall or q.source]
 if word:
     every = (" ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance, q.formula)).lower() for q in rows)
     rows = [q for q, text in zip(rows, list(every)) if word.lower() in text]
 if not rows:
     st.info("No quantity fits. Try a shorter word.")
-    ui.end()
+    links.end()
 st.caption(f"{len(rows)} quantities. The name in brackets is the column in tables and exports.")
 columns = st.columns(2)
 for at, q in enumerate(rows):
     with columns[at % 2].container(border=True):
-        ui.definition(q.name, column=True)
+        figure.definition(q.name, column=True)

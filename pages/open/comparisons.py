@@ -3,15 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import jobs, roots, ui
+from opdviz import jobs, roots
 from opdviz.errors import OpdvizError
 from opdviz.store import status
+from opdviz.ui import comparison, figure, frame, job_lines, links, server
 from opdviz.words import duration, plain
 
 st.header("What did training do to the weights?", anchor=False)
-store = ui.store()
+store = server.store()
 rows = status.listing(store)
-ui.open_the_lab_s_first(rows)
+frame.open_the_lab_s_first(rows)
 with st.expander("New here? The geometry of an update in five sentences", expanded=not rows):
     st.markdown(
         "Training takes one checkpoint, the *base*, to another, the *tuned*: their difference is the *update*. It has a size, "
@@ -20,11 +21,13 @@ with st.expander("New here? The geometry of an update in five sentences", expand
         "hold most of it, and these may or may not be the ones that mattered in the base. Chance, or the number format alone, "
         "would give a level of each of these, so opdviz draws that level beside every number."
     )
-ready = {} if ui.read_only() else ui.ready_made({row["name"] for row in rows})
+ready = {} if server.read_only() else frame.ready_made({row["name"] for row in rows})
 if ready:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     name = left.selectbox("Ready to compare", ready, format_func=lambda n: f"{n}: {ready[n][2]}", key="ready")
-    if right.button("Compare it", key="start_ready", width="stretch") and ui.start_job(*ready[name][:2], name=name):
+    if right.button("Compare it", key="start_ready", width="stretch") and job_lines.start_job(
+        *ready[name][:2], name=name
+    ):
         st.rerun()
 
 
@@ -32,16 +35,15 @@ def choose() -> None:
     """In a callback: open the clicked row's comparison."""
     picked = st.session_state["comparisons"]["selection"]["rows"]
     if picked:
-        ui.links.goto("pages/run/overview.py", {"comparison": rows[picked[0]]["key"]})
+        links.goto("pages/run/overview.py", {"comparison": rows[picked[0]]["key"]})
 
 
-ui.say_damaged()
+comparison.say_damaged()
 if rows:
-    frame = pd.DataFrame(rows)
-    count = len(frame)
-    ui.reading(f"{count} comparison{'s' if count > 1 else ''} in the cache. Choose a row to open it.")
+    count = len(rows)
+    figure.reading(f"{count} comparison{'s' if count > 1 else ''} in the cache. Choose a row to open it.")
     st.dataframe(
-        frame[["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]],
+        pd.DataFrame(rows)[["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]],
         hide_index=True, key="comparisons", on_select=choose, selection_mode="single-row",
         column_config={
             "done_share": st.column_config.ProgressColumn("computed", format="percent", min_value=0.0, max_value=1.0),
@@ -56,18 +58,17 @@ def draw_jobs() -> None:
     """The jobs that run or did not end well."""
     for job in jobs.all_jobs(store):
         if job.state != "done":
-            ui.draw_job(job)
+            job_lines.draw_job(job)
 
 
 running = any(job.state == "running" for job in jobs.all_jobs(store))
-st.fragment(draw_jobs, run_every=ui.POLL if running else None)()
+st.fragment(draw_jobs, run_every=comparison.POLL if running else None)()
 
-if ui.read_only():
+if server.read_only():
     st.caption("This server is read-only: comparisons are started on the command line.")
-    ui.end()
+    links.end()
 st.subheader("New comparison", anchor=False)
-with ui.stepped_out():
-    folders = roots.checkpoint_folders()
+folders = roots.checkpoint_folders()
 left, right = st.columns(2)
 base = left.selectbox(
     "Base", folders, index=None, accept_new_options=True, placeholder="choose, or type a path", key="base"
@@ -79,16 +80,16 @@ st.caption(
     "Folders below: " + ", ".join(plain(r) for r in roots.roots()[:3]) + ". `opdviz app --roots DIR` allows others."
 )
 if not (base and tuned):
-    ui.end()
+    links.end()
 try:
-    with st.spinner("Reading the headers"), ui.stepped_out():
+    with st.spinner("Reading the headers"):
         pair = roots.allowed(base), roots.allowed(tuned)
         facts = roots.check(*pair)
 except OpdvizError as error:
     st.error(plain(error, limit=600))
-    ui.end()
+    links.end()
 leftover = len(facts["unmatched"])
-ui.reading(
+figure.reading(
     f"**{facts['pairs']:,} pairs, {leftover} left over, {facts['parameters']:,} parameters; about {duration(facts['seconds'])}.**"
 )
 if facts["same"]:
@@ -96,5 +97,5 @@ if facts["same"]:
 if leftover or facts["rewrites"]:
     with st.expander("Left over and rewritten names"):
         st.dataframe(pd.DataFrame(facts["unmatched"] or facts["rewrites"]), hide_index=True)
-if st.button("Compare", type="primary", key="start") and ui.start_job(*pair):
+if st.button("Compare", type="primary", key="start") and job_lines.start_job(*pair):
     st.rerun()

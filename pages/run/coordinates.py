@@ -2,19 +2,18 @@
 
 import streamlit as st
 
-from opdviz import ui
-from opdviz.ui import links
+from opdviz.ui import comparison, figure, links
 
-chosen = ui.need_comparison()
-ui.heading("Which coordinates moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
-ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
+chosen = comparison.need()
+comparison.heading("Which coordinates moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
+comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 links.switch(st, "Moved when |D| >", ("0", "1e-5"), "above")
-ui.show("moved_given_size", chosen)
+figure.show("moved_given_size", chosen)
 st.subheader("On which weights do the moves fall?", anchor=False)
-ui.show("coverage", chosen)
+figure.show("coverage", chosen)
 st.subheader("How many did not change?", anchor=False)
 left, right = st.columns(2)
 with left:
-    ui.show("sparsity", chosen)
+    figure.show("sparsity", chosen)
 with right:
-    ui.show("steps", chosen)
+    figure.show("steps", chosen)

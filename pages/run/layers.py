@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from opdviz import ui
 from opdviz.figures import layers
 from opdviz.quantities import CHANCE_OF
-from opdviz.ui import links
+from opdviz.ui import comparison, figure, links, notes, tables
 from opdviz.views import filters, whole
+from opdviz.words import plain
 
 
 def ranges(text: str) -> bool:
@@ -18,19 +18,19 @@ def open_cell(data: list) -> None:
     """In a callback: the tensor of a cell; of a cell that holds several, the map of these."""
     name, layer, _, module, *_ = data
     if name:
-        ui.open_tensor(name)
+        tables.open_tensor(name)
     else:
         st.session_state.update({"module": module, "layers": str(layer)})
 
 
 def open_mark(data: list) -> None:
     """In a callback: the tensor of a mark."""
-    ui.open_tensor(data[0])
+    tables.open_tensor(data[0])
 
 
-chosen = ui.need_comparison()
-ui.heading("Where it moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
-tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
+chosen = comparison.need()
+comparison.heading("Where it moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
+tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 there = whole.there(tensors)
 first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
 quantity = links.choose(first, "Quantity", there, "quantity")
@@ -58,26 +58,26 @@ state = links.state()
 rows = filters.fitting(tensors, state)
 if rows.empty:
     st.info("No tensor fits these filters. Take one off, or search for a shorter piece of a name.")
-    ui.end()
+    links.end()
 if said := filters.described(state):
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {ui.plain(said)}")
+        st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {plain(said)}")
         st.button("Show all", key="clear", type="tertiary", on_click=links.clear,
                   args=(("tower", "block", "module", "layers", "expert", "kinds", "tensors"),))  # fmt: skip
 if rows["layer"].notna().any():
-    ui.show("layers", chosen, on_click=open_cell, hint="Click a cell to open it.")
+    figure.show("layers", chosen, on_click=open_cell, hint="Click a cell to open it.")
 if rows["layer"].isna().any():
-    ui.show("strip", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
-ui.notes(chosen, rows)
+    figure.show("strip", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
+notes.notes(chosen, rows)
 
 st.subheader("Two quantities against each other", anchor=False)
 first, second, _ = st.columns([3, 3, 6])
 links.choose(first, "Across", there, "x")
 upward = sorted(there, key=lambda q: q != "stable_rank")
 links.choose(second, "Upward", upward, "y")
-ui.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
+figure.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
 
 st.subheader("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
 columns = ["name", "layer", "module", "block", quantity, "shape", *(c for c in listed if c in rows and c != quantity)]
-ui.tensor_table(rows, columns, [quantity, *(q for q in there if q != quantity), "name"], "tensor_rows")
+tables.tensor_table(rows, columns, [quantity, *(q for q in there if q != quantity), "name"], "tensor_rows")

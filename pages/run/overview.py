@@ -2,25 +2,25 @@
 
 import streamlit as st
 
-from opdviz import ui
+from opdviz.ui import comparison, figure, links, tables
 from opdviz.views import sentences
 from opdviz.words import count
 
 
 def open_quantity(data: list) -> None:
     """In a callback: the map of a diamond's quantity."""
-    ui.links.goto("pages/run/layers.py", {"quantity": data[0]})
+    links.goto("pages/run/layers.py", {"quantity": data[0]})
 
 
-chosen = ui.need_comparison()
-ui.heading("What changed, and how much of it is more than chance", chosen)
-tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement")
-ui.warnings(chosen, tensors)
-ui.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to see it by layer.")
+chosen = comparison.need()
+comparison.heading("What changed, and how much of it is more than chance", chosen)
+tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement")
+comparison.warnings(chosen, tensors)
+figure.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to see it by layer.")
 
 st.subheader("By block", anchor=False)
-blocks = ui.summary(chosen, "blocks")
-ui.reading(sentences.blocks(blocks) + " Choose a row to see its layers.")
+blocks = chosen.summary("blocks")
+figure.reading(sentences.blocks(blocks) + " Choose a row to see its layers.")
 columns = ["tower", "block", "tensors", "tensors_moved", "numel", "relative_norm", "energy_share", "parameter_share",
            "enrichment", "sparsity_absolute", "sparsity_relative", "stable_rank", "top16_energy"]  # fmt: skip
 
@@ -28,17 +28,17 @@ columns = ["tower", "block", "tensors", "tensors_moved", "numel", "relative_norm
 def open_block(row) -> None:
     """In a callback: the map of one block."""
     kinds = "norms and biases" if row["block"] == "norm" else "matrices"
-    ui.links.goto("pages/run/layers.py", {"tower": row["tower"], "block": row["block"], "kinds": kinds})
+    links.goto("pages/run/layers.py", {"tower": row["tower"], "block": row["block"], "kinds": kinds})
 
 
-ui.rows_table(blocks, columns, "blocks", open_block)
+tables.rows_table(blocks, columns, "blocks", open_block)
 small = tensors[(tensors["block"] == "norm") | (tensors["kind"] == "vector")]
 if len(small):
     moved = int((small["moved"] > 0).sum())
     st.caption(
         f"Norms and biases: {moved:,} of {len(small):,} moved. They are listed under Layers, kind norms and biases."
     )
-unmatched, skipped = ui.table(chosen, "unmatched"), ui.table(chosen, "skipped")
+unmatched, skipped = chosen.table("unmatched"), chosen.table("skipped")
 with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
     st.dataframe(unmatched.head(1000), hide_index=True)
     if len(skipped):

@@ -2,20 +2,20 @@
 
 import streamlit as st
 
-from opdviz import slices, ui
+from opdviz import slices
 from opdviz.errors import OpdvizError
-from opdviz.ui import links
+from opdviz.ui import comparison, figure, links, server, tables
 from opdviz.views import tensor
 from opdviz.words import format_name, number, percent, plain
 
 SIZES = (128, 64, 256, 512)
 
-chosen = ui.need_comparison()
-tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement").sort_values("name")
+chosen = comparison.need()
+tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement").sort_values("name")
 heading = st.container()
 first, second = st.columns([3, 2], vertical_alignment="bottom")
-row = ui.choose_tensor(first, tensors)
-name, run = row["name"], chosen.run
+row = tables.choose_tensor(first, tensors)
+name, run = row["name"], chosen.reader
 shape = (int(row["rows"]), int(row["columns"])) if row.notna()["rows"] else (1, int(row["numel"]))
 heads = tensor.heads_of(run, {"tensor": name})
 examples = "head 3, rows 0-63, column 7" if heads else "rows 0-63, column 7, row 1234"
@@ -26,7 +26,7 @@ text = links.text(
 part = slices.parse(text, shape, heads) if text else None
 title = plain(part.label) if part else "Values"
 with heading:
-    ui.heading(title, chosen, row["shape"], row["base_dtype"], trail=ui.trail(tensor=name))
+    comparison.heading(title, chosen, row["shape"], row["base_dtype"], trail=tables.trail(tensor=name))
 if part:
     found = slices.measured(run.of("profile", name), part) if len(run.of("profile", name)) else None
     rows = run.of("rows", name)
@@ -37,19 +37,19 @@ if part:
     )
     if found and found["energy"] is not None:
         moved = found["moved"] if found["moved_bfloat16"] is None else found["moved_bfloat16"]
-        ui.reading(
+        figure.reading(
             f"**It holds {percent(found['energy'])} of the tensor's update; an even spread {percent(found['even'])}.** "
             f"{percent(moved)} of it moved, as {format_name(row['counted_as'])}."
         )
     elif len(known):
         one = known.iloc[0]
         token = f" (token {plain(repr(one['token']))})" if one.notna()["token"] else ""
-        ui.reading(
+        figure.reading(
             f"**This row{token} moved by {percent(one['relative_norm'])} of its size; the whole tensor by "
             f"{percent(row['relative_norm'])}.** Cosine of change and row {number(one['cosine'])}: below 0 it shrank."
         )
     else:
-        ui.reading(
+        figure.reading(
             "Shares are kept for whole bands and heads, and rows for the most moved ones. Its values can be read."
         )
 first, second, third, fourth = st.columns([2, 2, 2, 4], vertical_alignment="bottom")
@@ -60,18 +60,18 @@ at = [
     for where, label, key, axis in ((first, "First row", "row", 0), (second, "First column", "column", 1))
 ]
 if run.block(name, *at, size) is None:
-    if ui.gone(chosen):
+    if comparison.checkpoints_missing(chosen):
         st.info("The values cannot be read: the checkpoints are not on this machine. Everything else is kept here.")
-    elif ui.read_only():
+    elif server.read_only():
         st.info("This server is read-only: values that nobody read before are not read.")
     elif fourth.button("Read the values", key="read_block", type="primary"):
         try:
             with st.spinner("Reading from the files"):
-                ui.fetch_block(chosen, name, *at, size)
+                comparison.fetch_block(chosen, name, *at, size)
         except OpdvizError as error:
             st.info(plain(error, limit=600))
     else:
         st.caption("The values are read from the files by a short job, and kept.")
 if run.block(name, *at, size) is not None:
-    ui.show("pixels", chosen)
-ui.part_table(chosen, name)
+    figure.show("pixels", chosen)
+tables.part_table(chosen, name)

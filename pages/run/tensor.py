@@ -3,26 +3,29 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz import ui
 from opdviz.store import status
-from opdviz.ui import links
+from opdviz.ui import comparison, figure, links, notes, tables
 from opdviz.views import tensor
 from opdviz.words import format_name, percent, plain
 
-chosen = ui.need_comparison()
-tensors = ui.need_rows(ui.summary(chosen, "by_tensor"), "measurement").sort_values("name")
+chosen = comparison.need()
+tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement").sort_values("name")
 heading = st.container()
 first, last = st.columns([3, 2], vertical_alignment="bottom")
-row = ui.choose_tensor(first, tensors)
+row = tables.choose_tensor(first, tensors)
 name = row["name"]
-status.focus(chosen.store, chosen.key, name)
+status.focus(chosen.comparison, name)
 names = tensors["name"].tolist()
 with last.container(horizontal=True):
     for step, sign in ((-1, "← previous"), (1, "next →")):
         other = names[(names.index(name) + step) % len(names)]
-        st.button(sign, help=plain(other), key=f"step_{step}", on_click=ui.open_tensor, args=(other,))
+        st.button(sign, help=plain(other), key=f"step_{step}", on_click=tables.open_tensor, args=(other,))
     st.button(
-        "Values", key="values", on_click=ui.open_part, args=(name, ""), help="The numbers themselves, and parts of it"
+        "Values",
+        key="values",
+        on_click=tables.open_part,
+        args=(name, ""),
+        help="The numbers themselves, and parts of it",
     )
 facts = [
     " › ".join([row["tower"], f"layer {row['layer']}" if row.notna()["layer"] else "no layer", row["block"]]),
@@ -34,7 +37,7 @@ if pd.notna(row.get("sparsity_exact")):
 if pd.notna(row["shrink"]):
     facts.append(f"shrink {percent(row['shrink'])}")
 with heading:
-    ui.heading(plain(name), chosen, *facts, trail=ui.trail())
+    comparison.heading(plain(name), chosen, *facts, trail=tables.trail())
 for pair in (
     (("energy", "How concentrated is the update?"), ("moved", "Which weights moved?")),
     (("angles", "How far did the leading subspace turn?"), ("spectra", "Spectra")),
@@ -42,25 +45,25 @@ for pair in (
     for side, (view, question) in zip(st.columns(2), pair):
         with side:
             st.subheader(question, anchor=False)
-            ui.show(view, chosen)
+            figure.show(view, chosen)
 
 
 def open_part(data: list) -> None:
     """In a callback: the part that a bar stands for."""
-    ui.open_part(name, data[0])
+    tables.open_part(name, data[0])
 
 
-if heads := tensor.heads_of(chosen.run, {"tensor": name}):
+if heads := tensor.heads_of(chosen.reader, {"tensor": name}):
     st.subheader(f"Its {len(heads)} heads", anchor=False)
-    ui.show("heads", chosen, on_click=open_part, hint="Click a bar to see the head.")
+    figure.show("heads", chosen, on_click=open_part, hint="Click a bar to see the head.")
 if row["block"] in ("embedding", "head") and row.notna()["rows"]:
     st.subheader("The most moved rows", anchor=False)
-    ui.show("vocabulary", chosen, on_click=open_part, hint="Click a bar to see the row.")
+    figure.show("vocabulary", chosen, on_click=open_part, hint="Click a bar to see the row.")
 if row.notna()["rows"]:
     st.subheader("Rows and columns", anchor=False)
     links.switch(st, "Profile of", ("energy", "moved"), "profile")
-    ui.show("bands", chosen, on_click=open_part, hint="Click a bar to see the band.")
-    ui.part_table(chosen, name)
+    figure.show("bands", chosen, on_click=open_part, hint="Click a bar to see the band.")
+    tables.part_table(chosen, name)
 st.subheader("Sizes of weights and changes", anchor=False)
-ui.show("magnitudes", chosen)
-ui.notes(chosen, tensors[tensors["name"] == name], of=name)
+figure.show("magnitudes", chosen)
+notes.notes(chosen, tensors[tensors["name"] == name], of=name)

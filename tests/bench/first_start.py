@@ -24,7 +24,7 @@ def once(cache: Path) -> tuple[float, float]:
     while jobs.load(job.folder).state == "running":
         time.sleep(0.02)
     assert jobs.load(job.folder).state == "done"
-    assert protocols.headline(Store(cache), Store(cache).resolve("lab opd"))
+    assert protocols.headline(Store(cache).open(Store(cache).resolve("lab opd")))
     return unpacked - started, time.monotonic() - unpacked
 
 

@@ -6,6 +6,7 @@ python -m tests.bench.stores FOLDER TENSORS --half   the same while it is comput
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from opdviz.store import bundles
 from opdviz.store.columns import PAIRING_TABLES, PAIRS, typed
 from opdviz.store.parquet import ROW_GROUP
 from opdviz.store.reading import read, read_compacted
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
 from opdviz.tables import summaries
 from tests.conftest import GOLDEN
 
@@ -81,12 +82,12 @@ def spread(rows: pa.Table, wanted: list[str]) -> pa.Table:
     return made
 
 
-def keep(store: Store, manifest: dict, name: str, rows: pa.Table) -> None:
-    """Write one table as `analysis` does."""
-    path = store.folder(manifest["key"]) / "tables" / name
+def keep(folder: Path, name: str, rows: pa.Table) -> str:
+    """Write one table as a run does; its digest."""
+    path = folder / "tables" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP)
-    manifest["tables"][name] = fingerprint.of_file(path)
+    return fingerprint.of_file(path)
 
 
 def build(root: Path, tensors: int, name: str = "large") -> str:
@@ -94,54 +95,49 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
     with tempfile.TemporaryDirectory() as small:
         little = Store(Path(small))
         base, tuned = (checkpoint.open(GOLDEN / side) for side in ("base", "tuned_b"))
-        comparison = prepare.prepare(base, tuned, little, "small", lambda _: None)
+        prepared = prepare.prepare(base, tuned, little, "small", lambda _: None)
         with pool(1) as executor:
-            measuring.compare(comparison, little, executor, listener=lambda _: None)
-        store, wanted = Store(root), sorted(names(tensors))
-        manifest = little.manifest(comparison.key) | {"name": name, "pairs": len(wanted), "tables": {}}
-        manifest["key"] = key = fingerprint.of_bytes(name, str(tensors))[:16]
-        tables = [f"{table}.{made.NAME}" for made in measures.MEASURES for table in made.TABLES]
-        for name_ in tables:
-            rows = read_compacted(little.folder(comparison.key), comparison.key, f"{name_}.parquet")
-            keep(store, manifest, f"{name_}.parquet", spread(rows, wanted))
-        for table, columns in PAIRING_TABLES.items():
-            bundles.write_table(store, manifest, f"{table}.pairing.parquet", typed(table, columns, []))
-        listed = typed(PAIRS, ("name",), [{"name": name_} for name_ in wanted])
-        bundles.write_table(store, manifest, f"{PAIRS}.pairing.parquet", listed)
-    store.write_manifest(key, manifest)
-    manifest["parameters"] = int(pc.sum(read(store, key, "tensors")["numel"]).as_py())
-    store.write_manifest(key, manifest)
+            small_one = measuring.compare(prepared, little, executor, listener=lambda _: None)
+        wanted, digests = sorted(names(tensors)), {}
+        key = fingerprint.of_bytes(name, str(tensors))[:16]
+        folder = Store(root).folder(key)
+        for file in [f"{table}.{made.NAME}.parquet" for made in measures.MEASURES for table in made.TABLES]:
+            digests[file] = keep(folder, file, spread(read_compacted(small_one.folder, file), wanted))
+    pairing = {table: typed(table, columns, []) for table, columns in PAIRING_TABLES.items()}
+    pairing[PAIRS] = typed(PAIRS, ("name",), [{"name": tensor} for tensor in wanted])
+    for table, rows in pairing.items():
+        digests[f"{table}.pairing.parquet"] = bundles.write_table(folder, f"{table}.pairing.parquet", rows)
+    facts = replace(small_one.manifest, key=key, name=name, pairs=len(wanted), tables=digests)
+    comparison = Stored(folder, facts)
+    comparison = comparison.changed(parameters=int(pc.sum(read(comparison, "tensors")["numel"]).as_py()))
     (root / "lab").mkdir(exist_ok=True)
-    summaries.write_all(store, key)
+    summaries.write_all(comparison)
     return key
 
 
 def unfinish(root: Path, key: str) -> None:
     """Turn a finished comparison into one that is half computed, as a run leaves it: every table in bundles."""
-    store, manifest = Store(root), Store(root).manifest(key)
-    names = read(store, key, "tensors")["name"].take(
-        np.random.default_rng(0).permutation(manifest["pairs"])[: manifest["pairs"] // 2]
-    )
-    manifest |= {"compacted": [], "bundled": {}}
+    comparison = Store(root).open(key)
+    folder, pairs = comparison.folder, comparison.manifest.pairs
+    half = np.random.default_rng(0).permutation(pairs)[: pairs // 2]
+    names = read(comparison, "tensors")["name"].take(half)
+    digests, bundled = dict(comparison.manifest.tables), {}
     for m in measures.MEASURES:
-        noted = manifest["bundled"].setdefault(measures.measure_id(m), {})
-        whole = {t: manifest["tables"].pop(f"{t}.{m.NAME}.parquet") and store.folder(key) / "tables" / f"{t}.{m.NAME}.parquet"
-                 for t in m.TABLES}  # fmt: skip
-        rows = {table: pq.read_table(path) for table, path in whole.items()}
+        counts = bundled[measures.measure_id(m)] = {}
+        paths = {table: folder / "tables" / f"{table}.{m.NAME}.parquet" for table in m.TABLES}
+        rows = {table: pq.read_table(path) for table, path in paths.items()}
         for number, low in enumerate(range(0, len(names), bundles.BUNDLE)):
             some = names.slice(low, bundles.BUNDLE).combine_chunks()
             for table in m.TABLES:
-                keep(
-                    store,
-                    manifest,
-                    f"{table}.{m.NAME}.{number}.parquet",
-                    rows[table].filter(pc.is_in(rows[table]["name"], some)),
-                )
-            keep(store, manifest, f"{PAIRS}.{m.NAME}.{number}.parquet", pa.table({"name": some}))
-            noted[str(number)] = len(some)
-        for path in whole.values():
+                file = f"{table}.{m.NAME}.{number}.parquet"
+                digests[file] = keep(folder, file, rows[table].filter(pc.is_in(rows[table]["name"], some)))
+            file = f"{PAIRS}.{m.NAME}.{number}.parquet"
+            digests[file] = keep(folder, file, pa.table({"name": some}))
+            counts[str(number)] = len(some)
+        for path in paths.values():
+            del digests[path.name]
             path.unlink()
-    store.write_manifest(key, manifest)
+    comparison.changed(compacted=(), bundled=bundled, tables=digests)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
         page.goto(server.address)
         page.wait_for_selector("text=Relative norm", timeout=90_000)
         store = Store(server.cache)
-        board.pin(store, store.resolve("lab opd"), "energy", {"tensor": TENSOR}, PIN)
+        board.pin(store.folder(store.resolve("lab opd")), "energy", {"tensor": TENSOR}, PIN)
         for name in PICTURES:
             take(page, server.address, name)
         browser.close()

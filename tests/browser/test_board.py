@@ -80,7 +80,7 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
     opened(page, "Board")
     page.get_by_role("button", name="Delete").first.click()
     expect(page.get_by_text("1 pin, in")).to_be_visible(timeout=15_000)
-    assert [p["view"] for p in board.read(own.store, own.key)["pins"]] == ["layers"]
+    assert [p["view"] for p in board.read(own.store.folder(own.key))["pins"]] == ["layers"]
 
 
 def test_a_note_is_a_flag_on_the_map_and_stands_in_lists(own, visit):
@@ -106,14 +106,13 @@ def test_a_note_is_a_flag_on_the_map_and_stands_in_lists(own, visit):
 
 def test_hostile_captions_notes_and_names_are_shown_and_do_nothing(own, visit):
     name = "model.layers.1.self_attn.o_proj.weight"
-    board.pin(own.store, own.key, "layers", {"tensors": "<img src=x>", "quantity": "nonsense", "row": -1}, NASTY)
-    board.pin(own.store, own.key, "energy", {"tensor": NASTY}, NASTY + "\n" + "a" * 3_000)
-    board.pin(own.store, own.key, NASTY, {}, "an unknown figure")
-    board.pin(own.store, own.key, "layers", {}, NASTY)
-    board.note(own.store, own.key, name, NASTY, NASTY[:50])
-    board.note(own.store, own.key, NASTY, "of no tensor", "")
-    manifest = own.store.manifest(own.key)
-    own.store.write_manifest(own.key, manifest | {"name": NASTY[:190]})
+    board.pin(own.store.folder(own.key), "layers", {"tensors": "<img src=x>", "quantity": "nonsense", "row": -1}, NASTY)
+    board.pin(own.store.folder(own.key), "energy", {"tensor": NASTY}, NASTY + "\n" + "a" * 3_000)
+    board.pin(own.store.folder(own.key), NASTY, {}, "an unknown figure")
+    board.pin(own.store.folder(own.key), "layers", {}, NASTY)
+    board.note(own.store.folder(own.key), name, NASTY, NASTY[:50])
+    board.note(own.store.folder(own.key), NASTY, "of no tensor", "")
+    own.store.open(own.key).changed(name=NASTY[:190])
     for where in ("board", "board?present=1", "board?present=2", f"tensor?tensor={name}", "layers"):
         page = visit(f"{own.address}/{where}", height=2400)
         settled(page)
@@ -132,7 +131,7 @@ def test_hostile_captions_notes_and_names_are_shown_and_do_nothing(own, visit):
 
 
 def test_a_read_only_server_shows_the_board_and_changes_nothing(own, start_server, visit):
-    board.pin(own.store, own.key, "layers", {}, "kept")
+    board.pin(own.store.folder(own.key), "layers", {}, "kept")
     reading = start_server(own.cache, own.roots, read_only=True)
     page = visit(f"{reading.address}/board")
     expect(page.get_by_text("1 pin, in")).to_be_visible(timeout=15_000)

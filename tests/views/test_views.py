@@ -1,6 +1,8 @@
 """Every view, drawn from a real comparison: a title of its own, a sentence with numbers, its data; any state, no failure."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,18 +19,18 @@ BLOCK = "model.layers.1.mlp.up_proj.weight"
 
 
 @pytest.fixture(scope="module")
-def run(golden_store) -> views.Run:
+def run(golden_store) -> views.Reader:
     """The golden pair b, as the pages see it."""
     (key,) = golden_store.keys()
 
-    def of(table: str, tensor: str):
-        if table == "moved_given_size":
-            return by_tensor.moved_given_size(golden_store, key, name=tensor)
-        return stored.of_tensor(golden_store, key, table, tensor)
-
-    manifest = golden_store.manifest(key) | {"heads": {"query": 8, "key_value": 4, "size": 16}}
-    return views.Run(
-        manifest, lambda name: summaries.summary(golden_store, key, name), of, lambda *_: None, frozenset([TENSOR])
+    comparison = golden_store.open(key)
+    return views.Reader(
+        replace(comparison.manifest, heads={"query": 8, "key_value": 4, "size": 16}),
+        partial(summaries.summary, comparison),
+        partial(stored.of_tensor, comparison),
+        lambda tensor: by_tensor.moved_given_size(comparison, name=tensor),
+        lambda *_: None,
+        frozenset([TENSOR]),
     )
 
 
@@ -84,14 +86,14 @@ def test_a_tensor_that_is_not_there_is_said(run):
 
 
 def test_partial_results_have_no_headline_wherever_it_is_drawn(run):
-    partial = views.Run(run.manifest, run.summary, run.of, run.block, complete=False)
+    partial = replace(run, complete=False)
     view = views.draw("headline", partial, {})
     assert view.figure is None and "waits until every tensor" in view.reading
 
 
 @pytest.mark.parametrize("name", views.VIEWS)
 def test_where_nothing_is_measured_every_view_says_so(run, name):
-    bare = views.Run(run.manifest, lambda _: run.summary("by_tensor").iloc[:0], run.of, run.block)
+    bare = replace(run, summary=lambda _: run.summary("by_tensor").iloc[:0])
     assert views.draw(name, bare, {"tensor": TENSOR}).figure is None
 
 
@@ -113,7 +115,7 @@ def test_pixels_are_read_beside_an_even_spread(run, golden_store):
     at = np.indices(shape)
     step = row["delta_norm"] / np.sqrt(shape[0] * shape[1])
     block = pd.DataFrame({"row": at[0].ravel(), "column": at[1].ravel(), "base": 0.0, "tuned": step})
-    seen = views.Run(run.manifest, run.summary, run.of, lambda *_: block)
+    seen = replace(run, block=lambda *_: block)
     view = views.draw("pixels", seen, {"tensor": BLOCK})
     told = f"{row['delta_norm']:.3g}"
     assert view.reading.count(told) == 2 and view.reading.startswith("100 %")
@@ -155,7 +157,7 @@ def test_a_state_survives_its_cleaning(run):
 def test_names_from_data_are_text_in_every_sentence(run, text):
     rows = run.summary("by_tensor")
     nasty = rows.assign(module=text, name=rows["name"] + text)
-    seen = views.Run(run.manifest, lambda name: nasty if name == "by_tensor" else run.summary(name), run.of, run.block)
+    seen = replace(run, summary=lambda name: nasty if name == "by_tensor" else run.summary(name))
     for name in ("layers", "strip", "stable_rank"):
         reading = views.draw(name, seen, {}).reading
         assert plain_text(text) in reading and text not in reading

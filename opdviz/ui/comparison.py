@@ -1,26 +1,25 @@
 """The comparison that a page shows: found, cached, introduced; and what a page says where there is none."""
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from opdviz import demo, jobs, roots, tables
+from opdviz import demo, jobs, roots
 from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.store import board, status, values
-from opdviz.store.status import part_count
-from opdviz.store.store import Store
+from opdviz.store import manifest as manifests
+from opdviz.store.manifest import Manifest
+from opdviz.store.store import Stored
 from opdviz.store.values import block_path
-from opdviz.tables import by_tensor, stored, summaries
-from opdviz.ui import address, links
-from opdviz.ui.turns import stepped_out
-from opdviz.views import Run, View, draw
+from opdviz.tables import by_tensor
+from opdviz.ui import address, cached, links, server
+from opdviz.views import Reader, View, draw
 from opdviz.words import count, format_name, percent, plain
 
 POLL = "1s"
@@ -30,24 +29,42 @@ MOST_DAMAGED = 5
 
 @dataclass(frozen=True)
 class Chosen:
-    """The comparison that a page shows."""
+    """The comparison that a page shows, as it is while the page is drawn."""
 
-    store: Store
-    key: str
-    manifest: dict
+    comparison: Stored
     state: str
 
     @property
+    def key(self) -> str:
+        """Its key."""
+        return self.comparison.key
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.comparison.name
+
+    @property
+    def folder(self) -> Path:
+        """Its folder."""
+        return self.comparison.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its manifest."""
+        return self.comparison.manifest
+
+    @cached_property
     def stamp(self) -> tuple:
         """What changes when more of the comparison is on disk: the key of everything cached.
 
         A run that makes bundles writes its manifest all the time; then the count says when there is enough more to draw.
         """
-        count = coarse(part_count(self.store, self.key))
-        if bundled := self.manifest.get("bundled"):
-            return *self.manifest["compacted"], *sorted(bundled), count
+        count = coarse(status.part_count(self.comparison))
+        if self.manifest.bundled:
+            return *self.manifest.compacted, *sorted(self.manifest.bundled), count
         try:
-            return (self.store.folder(self.key) / "manifest.json").stat().st_mtime_ns, count
+            return (self.folder / manifests.FILE).stat().st_mtime_ns, count
         except OSError:
             return 0, count
 
@@ -55,26 +72,41 @@ class Chosen:
     def board(self) -> dict:
         """Its pins and notes; empty where they cannot be read, which the board's own page says."""
         try:
-            return board.read(self.store, self.key)
+            return board.read(self.folder)
         except OpdvizError:
             return board.EMPTY
 
     @cached_property
-    def run(self) -> Run:
+    def reader(self) -> Reader:
         """What views are drawn from."""
-        where = (str(self.store.root), self.key, self.stamp)
         noted = frozenset(note["tensor"] for note in self.board["notes"])
-        return Run(self.manifest, lambda name: cached_summary(*where, name), lambda t, name: cached_rows(*where, t, name),
-                   lambda *at: read_block(self, *at), noted, self.state == "done")  # fmt: skip
+        return Reader(
+            self.manifest, self.summary, self.rows, self.moved_given_size, partial(read_block, self), noted,
+            self.state == "done",
+        )  # fmt: skip
+
+    def summary(self, name: str) -> pd.DataFrame:
+        """One summary."""
+        return cached.summary(str(self.folder), self.stamp, name, self.comparison)
+
+    def rows(self, table: str, tensor: str) -> pd.DataFrame:
+        """One tensor's rows of a stored table."""
+        return cached.rows(str(self.folder), self.stamp, table, tensor, self.comparison)
+
+    def moved_given_size(self, tensor: str) -> pd.DataFrame:
+        """One tensor's histogram of the base, with what moved."""
+        return cached.moved_given_size(str(self.folder), self.stamp, tensor, self.comparison)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One tidy table."""
+        return cached.table(str(self.folder), self.stamp, name, self.comparison)
 
     def view(self, name: str, state: dict) -> View:
-        """A view in a state, drawn once for all sessions; nobody changes it. A block of values may be read in between."""
+        """A view in a state, drawn once for all sessions. A block of values may be read in between, so that one is not."""
         if name == "pixels":
-            return draw(name, self.run, state)
-        known = json.dumps(state, sort_keys=True)
-        return cached_view(
-            str(self.store.root), self.key, (*self.stamp, self.run.noted, self.state), name, known, self.run
-        )
+            return draw(name, self.reader, state)
+        stamp = (*self.stamp, self.reader.noted, self.state)
+        return cached.view(str(self.folder), stamp, name, json.dumps(state, sort_keys=True), self.reader)
 
 
 def coarse(count: int) -> int:
@@ -87,81 +119,56 @@ def coarse(count: int) -> int:
     return count // step * step
 
 
-@st.cache_resource(max_entries=300, show_spinner=False)
-def cached_view(root: str, key: str, stamp: tuple, name: str, state: str, _run: Run) -> View:
-    """A view by what it depends on."""
-    return draw(name, _run, json.loads(state))
+def chosen(key: str) -> Chosen:
+    """A comparison, to be shown.
+
+    Raises
+        CheckFailed: its manifest is damaged.
+    """
+    comparison = server.store().open(key)
+    return Chosen(comparison, status.state(comparison))
 
 
-@st.cache_resource(max_entries=200, show_spinner=False)
-def cached_summary(root: str, key: str, stamp: tuple, name: str) -> pd.DataFrame:
-    """A summary by what it depends on: one frame for all sessions, which nobody changes."""
-    return summaries.summary(Store(Path(root)), key, name)
-
-
-@st.cache_resource(max_entries=1_000, show_spinner=False)
-def cached_rows(root: str, key: str, stamp: tuple, table: str, tensor: str) -> pd.DataFrame:
-    """One tensor's rows of a table, the same way; `moved_given_size` is its histogram of the base, summed over precisions."""
-    if table == "moved_given_size":
-        return by_tensor.moved_given_size(Store(Path(root)), key, name=tensor)
-    return stored.of_tensor(Store(Path(root)), key, table, tensor)
-
-
-@st.cache_resource(max_entries=200, show_spinner=False)
-def cached_table(root: str, key: str, stamp: tuple, name: str) -> pd.DataFrame:
-    """A whole table, the same way."""
-    return tables.table(Store(Path(root)), key, name)
-
-
-def store() -> Store:
-    """The store of this server."""
-    return Store(Path(os.environ.get("OPDVIZ_CACHE") or "cache").resolve())
-
-
-def read_only() -> bool:
-    """Whether nothing can be started or written from the pages."""
-    return os.environ.get("OPDVIZ_READ_ONLY") == "1"
-
-
-def need_comparison() -> Chosen:
+def need() -> Chosen:
     """The chosen comparison; without one the page says what to do and stops. While it runs, the page follows it."""
-    key = address.shown()
-    keys = store().keys()
+    key, store = address.shown(), server.store()
+    keys = store.keys()
     if key not in keys:
-        if not keys and any(job.state == "running" for job in jobs.all_jobs(store())):
-            st.header("The first comparison is on its way", anchor=False)
-            st.fragment(wait_for_first, run_every=POLL)()
-            links.end()
-        if not keys and say_damaged():
-            links.end()
-        if not keys:
-            st.header("Nothing to show yet", anchor=False)
-            st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
-            st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
-            links.end()
-        address.ask()
+        ask_for_one(keys)
         links.end()
-    made = store()
-    chosen = Chosen(made, key, made.manifest(key), status.state(made, key))
-    if chosen.state == "running":
-        st.fragment(follow, run_every=PARTS_POLL)(chosen, chosen.stamp)  # one at work in a terminal, as well as a job
-    if chosen.state in ("partial", "failed"):
-        share = status.done_share(made, key)
-        going = any(job.state == "running" for job in jobs.all_jobs(made) if is_for(job, chosen.manifest))
-        what = "is being taken up again" if going else f"is {chosen.state}"
+    shown = chosen(key)
+    if shown.state == "running":
+        st.fragment(follow, run_every=PARTS_POLL)(shown)  # one at work in a terminal, as well as a job
+    if shown.state in ("partial", "failed"):
+        share = status.done_share(shown.comparison)
+        going = any(job.state == "running" for job in jobs.all_jobs(store) if is_for(job, shown.manifest))
+        what = "is being taken up again" if going else f"is {shown.state}"
         then = "" if going else " Compare the pair again to go on."
         st.warning(f"This comparison {what}: {share:.0%} of its parts are there.{then}")
-    return chosen
+    return shown
 
 
-def is_for(job: jobs.Job, manifest: dict) -> bool:
+def ask_for_one(keys: list[str]) -> None:
+    """Where the address names no comparison: which one it is to be, or that there is none yet."""
+    if keys:
+        address.ask()
+    elif any(job.state == "running" for job in jobs.all_jobs(server.store())):
+        st.header("The first comparison is on its way", anchor=False)
+        st.fragment(wait_for_first, run_every=POLL)()
+    elif not say_damaged():
+        st.header("Nothing to show yet", anchor=False)
+        st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
+        st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
+
+
+def is_for(job: jobs.Job, manifest: Manifest) -> bool:
     """Whether a job compares the pair of a manifest; before it has the lock, while the files are read, the paths tell."""
-    return job.id == jobs.job_id(manifest["base"]["path"], manifest["tuned"]["path"])
+    return job.id == jobs.job_id(manifest.base.path, manifest.tuned.path)
 
 
 def say_damaged() -> bool:
     """Say which comparisons cannot be shown, because their manifest is damaged; whether there are any."""
-    keys = store().damaged()
+    keys = server.store().damaged()
     for key in keys[:MOST_DAMAGED]:
         st.error(
             f"{plain(key, limit=40)}: manifest\\.json is missing or damaged; compare the pair again, which recomputes it, "
@@ -172,35 +179,28 @@ def say_damaged() -> bool:
 
 def warm() -> None:
     """Draw what a first visitor sees of the newest comparison, before there is one: libraries load and caches fill."""
-    for key in store().keys()[:1]:
-        chosen = Chosen(store(), key, store().manifest(key), status.state(store(), key))
+    for key in server.store().keys()[:1]:
         with suppress(OpdvizError):  # the page will say it
-            for name in ("headline", "layers") if chosen.state == "done" else ():
-                if figure := chosen.view(name, {}).figure:
+            newest = chosen(key)
+            for name in ("headline", "layers") if newest.state == "done" else ():
+                if figure := newest.view(name, {}).figure:
                     figure.to_json()
 
 
-def follow(chosen: Chosen, drawn: tuple) -> None:
+def follow(shown: Chosen) -> None:
     """While a comparison runs: draw the page again when more of it is there."""
-    if chosen.stamp != drawn or status.state(chosen.store, chosen.key) != chosen.state:
-        st.rerun()
+    with suppress(OpdvizError):  # gone, or damaged: the page will say it
+        now = chosen(shown.key)
+        if (now.stamp, now.state) == (shown.stamp, shown.state):
+            return
+    st.rerun()
 
 
 def wait_for_first() -> None:
     """Until a comparison has its first files: say what is going on; then draw the page."""
-    if store().keys():
+    if server.store().keys():
         st.rerun()
     st.info("The checkpoints are being read. The page opens by itself.")
-
-
-def summary(chosen: Chosen, name: str) -> pd.DataFrame:
-    """One summary of the chosen comparison."""
-    return cached_summary(str(chosen.store.root), chosen.key, chosen.stamp, name)
-
-
-def table(chosen: Chosen, name: str) -> pd.DataFrame:
-    """One tidy table of the chosen comparison."""
-    return cached_table(str(chosen.store.root), chosen.key, chosen.stamp, name)
 
 
 def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -211,16 +211,15 @@ def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     return rows
 
 
-def gone(chosen: Chosen) -> bool:
+def checkpoints_missing(chosen: Chosen) -> bool:
     """Whether the checkpoints are no longer where they were compared."""
-    with stepped_out():
-        return not all(Path(chosen.manifest[side]["path"]).exists() for side in ("base", "tuned"))
+    return not all(Path(side.path).exists() for side in (chosen.manifest.base, chosen.manifest.tuned))
 
 
 def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
     """Base and tuned values of a block that was read before (row, column, base, tuned); one that is damaged was not."""
-    path = block_path(chosen.store.folder(chosen.key), tensor, row, column, size)
-    tensors = summary(chosen, "by_tensor")
+    path = block_path(chosen.folder, tensor, row, column, size)
+    tensors = chosen.summary("by_tensor")
     rows = tensors[tensors["name"] == tensor] if len(tensors) else tensors
     if rows.empty:
         return None
@@ -236,11 +235,10 @@ def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -
     Raises
         RequestError: the checkpoints are gone, changed, or outside the allowed folders.
     """
-    where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(chosen.store.root)]
-    with stepped_out():
-        for side in ("base", "tuned"):
-            roots.allowed(chosen.manifest[side]["path"])
-        roots.told("block", *where, "--", chosen.key, tensor)
+    where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(server.store().root)]
+    for side in (chosen.manifest.base, chosen.manifest.tuned):
+        roots.allowed(side.path)
+    roots.output_of_command("block", *where, "--", chosen.key, tensor)
 
 
 def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str, dict], ...] = ()) -> None:
@@ -255,13 +253,13 @@ def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str,
         st.header(title, anchor=False, width="content")
     manifest = chosen.manifest
     parts = more or [
-        f"{plain(manifest['base']['label'])} → {plain(manifest['tuned']['label'])}",
-        f"{manifest['pairs']:,} tensors",
-        f"{manifest['parameters'] / 1e6:,.1f} M parameters",
+        f"{plain(manifest.base.label)} → {plain(manifest.tuned.label)}",
+        f"{manifest.pairs:,} tensors",
+        f"{manifest.parameters / 1e6:,.1f} M parameters",
         "exact, float64",
     ]
     if chosen.state != "done":
-        parts = [*parts, f"**{status.done_share(chosen.store, chosen.key):.0%} computed so far**"]
+        parts = [*parts, f"**{status.done_share(chosen.comparison):.0%} computed so far**"]
     first = ""
     if demo.is_demo(manifest):
         first = "A small demonstration model, a sentence encoder, not an OPD run.  \n"
@@ -272,7 +270,7 @@ def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str,
 
 def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
     """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
-    if chosen.manifest.get("same"):
+    if chosen.manifest.same:
         st.warning("Base and tuned are the same files: nothing moved.")
     sound = by_tensor.countable(tensors)
     clean, broken = tensors[sound], tensors[~sound]

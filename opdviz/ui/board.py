@@ -6,10 +6,9 @@ import streamlit as st
 from opdviz import views
 from opdviz.figures import theme
 from opdviz.store import board
-from opdviz.ui import links
-from opdviz.ui.chosen import Chosen, read_only
-from opdviz.ui.sharing import done
-from opdviz.ui.shown import chart
+from opdviz.ui import comparison, links, server
+from opdviz.ui.figure import chart
+from opdviz.ui.notes import done
 from opdviz.views import filters
 from opdviz.words import markdown, plain
 
@@ -18,7 +17,7 @@ LARGER = 1.45
 HEIGHTS = {"720": 470, "1080": 800}
 
 
-def listed(chosen: Chosen, pins: list[dict]) -> None:
+def listed(chosen: comparison.Chosen, pins: list[dict]) -> None:
     """The pins one below the other, a few to a page."""
     first = (links.turn(st, filters.pages(len(pins), A_PAGE)) - 1) * A_PAGE
     for at, pin in enumerate(pins[first : first + A_PAGE], start=first):
@@ -26,7 +25,7 @@ def listed(chosen: Chosen, pins: list[dict]) -> None:
             pinned(chosen, pin, at, len(pins))
 
 
-def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
+def pinned(chosen: comparison.Chosen, pin: dict, at: int, total: int) -> None:
     """One pin: the caption as its claim, the figure, and what can be done with it."""
     if pin["caption"].strip():
         st.markdown(markdown(pin["caption"]))
@@ -44,7 +43,7 @@ def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
                 help="On its page, in this state",
             )
         st.link_button("Present", links.link("board", present=str(at + 1), embed="true"), type="tertiary")
-        if read_only():
+        if server.read_only():
             return
         for by, sign, off, words in ((-1, "↑", at == 0, "up"), (1, "↓", at == total - 1, "down")):
             st.button(sign, key=f"move_{by}_{pin['id']}", type="tertiary", disabled=off, help=f"Move it {words}", on_click=done,
@@ -57,7 +56,7 @@ def pinned(chosen: Chosen, pin: dict, at: int, total: int) -> None:
         )
 
 
-def draw(chosen: Chosen, pin: dict, *, height: int | None = None) -> None:
+def draw(chosen: comparison.Chosen, pin: dict, *, height: int | None = None) -> None:
     """A pin's figure, live; for a screen `height` high, with type to match."""
     view = chosen.view(pin["view"], views.clean(pin["state"]))
     if view.figure is None:
@@ -76,7 +75,7 @@ def step(to: int) -> None:
     st.query_params["present"] = str(to)
 
 
-def present(chosen: Chosen, pins: list[dict]) -> None:
+def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
     """One pin to a screen, by buttons or arrow keys."""
     asked = st.query_params.get("present", "1")
     at = int(asked) if asked.isdecimal() and len(asked) < 6 else 0
@@ -90,7 +89,7 @@ def present(chosen: Chosen, pins: list[dict]) -> None:
         st.link_button("Back to the board", links.link("board"))
         return
     pin = pins[at - 1]
-    st.title(markdown(pin["caption"].split("\n")[0]) or plain(chosen.manifest["name"]), anchor=False)
+    st.title(markdown(pin["caption"].split("\n")[0]) or plain(chosen.name), anchor=False)
     if rest := pin["caption"].partition("\n")[2].strip():
         st.markdown(markdown(rest))
     screen = st.session_state.get("screen") or "720"
@@ -98,7 +97,7 @@ def present(chosen: Chosen, pins: list[dict]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("←", key="before", shortcut="Left", disabled=at == 1, on_click=step, args=(at - 1,))
         st.button("→", key="after", shortcut="Right", disabled=at == len(pins), on_click=step, args=(at + 1,))
-        st.caption(f"{at} of {len(pins)} · {plain(chosen.manifest['name'])}")
+        st.caption(f"{at} of {len(pins)} · {plain(chosen.name)}")
         st.space("stretch")
         st.segmented_control(
             "Screen", list(HEIGHTS), default="720", key="screen", required=True, label_visibility="collapsed"

@@ -7,13 +7,12 @@ import streamlit as st
 
 from opdviz.errors import OpdvizError
 from opdviz.store import board
-from opdviz.ui import links
-from opdviz.ui.chosen import Chosen, read_only
+from opdviz.ui import comparison, links, server
 from opdviz.words import count, markdown, plain
 
 
 @st.dialog("Pin to the board")
-def pin_dialog(chosen: Chosen, name: str, state: dict, title: str) -> None:
+def pin_dialog(chosen: comparison.Chosen, name: str, state: dict, title: str) -> None:
     """Ask for a caption, and pin."""
     st.markdown(f"**{plain(title)}**, as it is shown now.")
     caption = st.text_area("Caption", key="pin_caption", placeholder="What does it show? Markdown is fine.")
@@ -22,17 +21,17 @@ def pin_dialog(chosen: Chosen, name: str, state: dict, title: str) -> None:
         st.rerun()
 
 
-def done(change, chosen: Chosen, *arguments) -> bool:
+def done(change, chosen: comparison.Chosen, *arguments) -> bool:
     """Change a board; where that fails, say why and give False."""
     try:
-        change(chosen.store, chosen.key, *arguments)
+        change(chosen.folder, *arguments)
     except OpdvizError as error:
         st.error(plain(error))
         return False
     return True
 
 
-def notes(chosen: Chosen, rows: pd.DataFrame, *, of: str | None = None) -> None:
+def notes(chosen: comparison.Chosen, rows: pd.DataFrame, *, of: str | None = None) -> None:
     """The notes on some tensors; on one tensor's own page (`of`) also the place to write one."""
     written = chosen.board["notes"]
     names = set(rows["name"]) if written else ()
@@ -44,11 +43,11 @@ def notes(chosen: Chosen, rows: pd.DataFrame, *, of: str | None = None) -> None:
     ):
         for note in found:
             draw_note(chosen, note, link=of is None)
-        if of is not None and not read_only():
+        if of is not None and not server.read_only():
             write_note(chosen, of)
 
 
-def draw_note(chosen: Chosen, note: dict, *, link: bool) -> None:
+def draw_note(chosen: comparison.Chosen, note: dict, *, link: bool) -> None:
     """One note: the tensor, who wrote it and when, the text."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if link:
@@ -57,7 +56,7 @@ def draw_note(chosen: Chosen, note: dict, *, link: bool) -> None:
         st.caption(
             f"{plain(note['who']) or 'somebody'}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(note['time']))}"
         )
-        if not read_only():
+        if not server.read_only():
             st.button(
                 "Delete",
                 key=f"delete_{note['id']}",
@@ -68,7 +67,7 @@ def draw_note(chosen: Chosen, note: dict, *, link: bool) -> None:
     st.markdown(markdown(note["text"]))
 
 
-def write_note(chosen: Chosen, tensor: str) -> None:
+def write_note(chosen: comparison.Chosen, tensor: str) -> None:
     """The form for a note on a tensor."""
     with st.form(f"note_{tensor}", clear_on_submit=True, border=False):
         text = st.text_area(

@@ -1,106 +1,17 @@
-"""The frame around every page: the first start, the choice of comparison, the line on what runs."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""What runs: a line in the frame of every page, and a box on the page of comparisons."""
 
 import streamlit as st
 
-from opdviz import demo, jobs
+from opdviz import jobs
 from opdviz.errors import OpdvizError
-from opdviz.lab import shipped
-from opdviz.lab.places import Places
-from opdviz.lab.recipes import MAIN
-from opdviz.ui import address, links
-from opdviz.ui.chosen import POLL, read_only, store
-from opdviz.ui.shown import choose_picture
-from opdviz.ui.turns import stepped_out
+from opdviz.ui import comparison, server
 from opdviz.words import duration, plain
-
-LAB_NAME = "lab opd"
-
-
-@contextmanager
-def frame() -> Iterator[None]:
-    """The sidebar around a page: its choice of comparison and what runs before, the link to what it shows after it."""
-    with st.sidebar:
-        address.choose(store())
-        job_line()
-        foot = st.container()
-    with said():
-        yield
-    with foot:
-        links.copy_link()
-        choose_picture()
-
-
-@contextmanager
-def no_frame() -> Iterator[None]:
-    """A presentation: the page alone, of the comparison that the address names."""
-    address.settle(store())
-    with said():
-        yield
-
-
-@contextmanager
-def said() -> Iterator[None]:
-    """A page that ends early, or says in one line what it cannot do: a table is damaged, the disk is full."""
-    try:
-        yield
-    except links.PageEnd:
-        pass
-    except OpdvizError as error:
-        st.header("This page stops here", anchor=False)
-        st.error(plain(error, limit=600))
-
-
-def first_start() -> None:
-    """In a cache that was never used: write the lab's checkpoints out and start comparing its `opd` run with the base."""
-    st.session_state["first_view"] = "first_view" not in st.session_state
-    made = store()
-    lab = made.root / "lab"
-    if read_only() or lab.exists() or made.keys():
-        return
-    bar, text = st.empty(), "Unpacking the lab's checkpoints"
-    try:
-        shipped.expand(lab, lambda share: bar.progress(share, text=text))
-    except OpdvizError as error:
-        st.error(plain(error))
-        return
-    finally:
-        bar.empty()
-    if not all((lab / name).is_dir() for name in shipped.FIRST):  # a checkout without them
-        return
-    start_job(*(str(lab / name) for name in shipped.FIRST), name=LAB_NAME)
-
-
-def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
-    """Pairs that are on this machine to be looked at, by name: base, tuned and what it is; without those compared already."""
-    lab = Places(store().root / "lab")
-    found = {
-        f"lab {recipe.name}": (str(lab.of(recipe.base)), str(lab.folder(recipe)), recipe.text)
-        for recipe in MAIN
-        if lab.folder(recipe).is_dir()
-    }
-    if pair := demo.pair():
-        found[demo.NAME] = (*pair, "a sentence encoder and a model tuned from it, made by nobody here")
-    return {name: pair for name, pair in found.items() if name not in known}
-
-
-def open_the_lab_s_first(rows: list[dict]) -> None:
-    """Where this is a visitor's first page: go to the lab's own comparison, while it is the only one, or on its way."""
-    alone = [row["name"] for row in rows] == [LAB_NAME]
-    coming = not rows and any(
-        job.request.get("name") == LAB_NAME and job.state == "running" for job in jobs.all_jobs(store())
-    )
-    if st.session_state["first_view"] and (alone or coming):
-        links.follow("pages/run/overview.py", {})
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
     """Start a comparison and give True, or say why not."""
     try:
-        with stepped_out():
-            jobs.start(store(), base, tuned, name=name)
+        jobs.start(server.store(), base, tuned, name=name)
     except OpdvizError as error:
         st.error(plain(error))
         return False
@@ -113,16 +24,16 @@ def job_line() -> None:
     What this session saw running and did not end well stays in sight, to be retried or dismissed.
     """
     known = st.session_state.setdefault("_jobs", set())
-    running = {job.id for job in jobs.all_jobs(store()) if job.state == "running"}
+    running = {job.id for job in jobs.all_jobs(server.store()) if job.state == "running"}
     known |= running
     if known:
-        st.fragment(draw_job_line, run_every=POLL if running else None)(running)
+        st.fragment(draw_job_line, run_every=comparison.POLL if running else None)(running)
 
 
 def draw_job_line(was_running: set[str]) -> None:
     """One line and a bar for each job of this session that runs or did not end well."""
     known, ended = st.session_state["_jobs"], False
-    for job in jobs.all_jobs(store()):
+    for job in jobs.all_jobs(server.store()):
         if job.id not in known:
             continue
         ended |= job.id in was_running and job.state != "running"
@@ -156,7 +67,7 @@ def label_of(path: object) -> str:
 
 def job_actions(job: jobs.Job, where: str) -> None:
     """What can be done about a job."""
-    if read_only():
+    if server.read_only():
         return
     if job.state == "running" and st.button("Cancel", key=f"{where}_cancel_{job.id}"):
         try:

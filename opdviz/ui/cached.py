@@ -1,0 +1,48 @@
+"""What is drawn and read once for all sessions: frames and views of a comparison, by what they depend on. Nobody changes them.
+
+Views are drawn one at a time. Together they take as long, and the loop that answers everybody has each of them to wait for.
+"""
+
+import json
+import threading
+
+import pandas as pd
+import streamlit as st
+
+from opdviz import tables
+from opdviz.store.store import Stored
+from opdviz.tables import by_tensor, stored, summaries
+from opdviz.views import Reader, View, draw
+
+DRAWING = threading.Lock()
+
+
+@st.cache_resource(max_entries=300, show_spinner=False)
+def view(folder: str, stamp: tuple, name: str, state: str, _reader: Reader) -> View:
+    """A view in a state, which is JSON."""
+    with DRAWING:
+        return draw(name, _reader, json.loads(state))
+
+
+@st.cache_resource(max_entries=200, show_spinner=False)
+def summary(folder: str, stamp: tuple, name: str, _comparison: Stored) -> pd.DataFrame:
+    """A summary."""
+    return summaries.summary(_comparison, name)
+
+
+@st.cache_resource(max_entries=1_000, show_spinner=False)
+def rows(folder: str, stamp: tuple, table: str, tensor: str, _comparison: Stored) -> pd.DataFrame:
+    """One tensor's rows of a stored table."""
+    return stored.of_tensor(_comparison, table, tensor)
+
+
+@st.cache_resource(max_entries=200, show_spinner=False)
+def moved_given_size(folder: str, stamp: tuple, tensor: str, _comparison: Stored) -> pd.DataFrame:
+    """One tensor's histogram of the base, with what moved, summed over precisions."""
+    return by_tensor.moved_given_size(_comparison, name=tensor)
+
+
+@st.cache_resource(max_entries=200, show_spinner=False)
+def table(folder: str, stamp: tuple, name: str, _comparison: Stored) -> pd.DataFrame:
+    """A whole table."""
+    return tables.table(_comparison, name)

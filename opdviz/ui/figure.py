@@ -1,0 +1,119 @@
+"""How figures and tables stand on a page: the sentence, the figure, and one click away definition, data and pin."""
+
+import io
+import re
+from collections.abc import Callable
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from opdviz.figures import theme
+from opdviz.quantities import QUANTITIES
+from opdviz.ui import comparison, links, notes, server
+from opdviz.words import plain
+
+PICTURES = ("SVG", "PNG")
+
+
+def reading(sentence: str) -> None:
+    """The one sentence that says what a figure shows."""
+    st.markdown(sentence)
+
+
+def show(
+    name: str, chosen: comparison.Chosen, *, on_click: Callable[[list], None] | None = None, hint: str = ""
+) -> None:
+    """A view of the chosen comparison in the page's state; a click hands a mark's custom data to `on_click`, as `hint` says."""
+    state = links.state()
+    view = chosen.view(name, state)
+    if view.figure is None:
+        st.info(f"**{plain(view.title)}**  \n{view.reading}")
+        return
+    reading(f"{view.reading} {hint}".strip())
+    stem = "_".join(filter(None, (slug(chosen.name), name, slug(state.get("tensor", "")))))
+    chart(view.figure, name, on_click, stem=stem)
+    with below(name, view.data, view.terms, stem=stem):
+        if not server.read_only() and st.button(
+            "Pin", key=f"pin_{name}", type="tertiary", icon=":material/keep:", help="Keep it on the board"
+        ):
+            notes.pin_dialog(chosen, name, state, view.title)
+
+
+def slug(text: object) -> str:
+    """A text as a piece of a file's name.
+
+    >>> slug("lab opd"), slug("model.layers.0.mlp.up_proj.weight")
+    ('lab-opd', 'model.layers.0.mlp.up_proj.weight')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text)).strip("-.")[:80]
+
+
+def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None, *, stem: str = "") -> None:
+    """A figure with Plotly's own toolbar, which saves it as SVG or PNG under a name that says what it is of."""
+
+    def clicked() -> None:
+        points = st.session_state[f"figure_{key}"]["selection"]["points"]
+        if points and points[0].get("customdata") is not None:
+            on_click(points[0]["customdata"])
+
+    picture = str(st.session_state.get("picture") or PICTURES[0]).lower()
+    saved = {"format": picture, "filename": f"opdviz_{stem or key}", "scale": 2 if picture == "png" else 1}
+    st.plotly_chart(
+        figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore", selection_mode="points",
+        alt=theme.alt(figure),
+        config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+                "toImageButtonOptions": saved},
+    )  # fmt: skip
+
+
+def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""):
+    """The line under a figure: its definitions and its data; the place for more."""
+    line = st.container(horizontal=True, gap="small")
+    with line.popover("Definition", type="tertiary", width="content"):
+        for term in terms:
+            definition(term)
+    with line.popover("Save", type="tertiary", width="content"):
+        st.caption("The data behind the figure.")
+        both = st.container(horizontal=True)
+        both.download_button(
+            "CSV", lambda: data.to_csv(index=False).encode(), f"{stem or key}.csv", on_click="ignore", key=f"csv_{key}"
+        )
+        both.download_button(
+            "Parquet", lambda: parquet(data), f"{stem or key}.parquet", on_click="ignore", key=f"parquet_{key}"
+        )
+        picture = str(st.session_state.get("picture") or PICTURES[0])
+        st.caption(
+            f"The figure itself: the camera in its corner saves {picture}; change that at the foot of the sidebar."
+        )
+    return line
+
+
+def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]) -> None:
+    """A figure that is no view of a comparison, with its definitions and data."""
+    chart(made, key)
+    below(key, data, terms)
+
+
+def choose_picture() -> None:
+    """What the camera in a figure's corner saves."""
+    st.segmented_control(
+        "Camera saves", PICTURES, default=PICTURES[0], key="picture", persist_state="session", required=True
+    )
+
+
+def parquet(data: pd.DataFrame) -> bytes:
+    """A frame as a Parquet file."""
+    buffer = io.BytesIO()
+    data.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def definition(name: str, *, column: bool = False) -> None:
+    """A quantity's meaning, formula, chance, pitfall and source; with `column` also its name in the tables."""
+    q = QUANTITIES[name]
+    title = f"**{plain(q.label)}**" + (f" [{plain(q.name)}]" if column else "")
+    lines = [f"{title}: {plain(q.meaning)}"]
+    lines += [f"{label}: {plain(text)}" for label, text in
+              (("Formula", q.formula), ("Chance", q.chance), ("Careful", q.pitfall), ("Source", q.source)) if text]  # fmt: skip
+    st.markdown("  \n".join(lines))

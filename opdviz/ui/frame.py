@@ -1,0 +1,95 @@
+"""The frame around every page: the first start, the choice of comparison, the line on what runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from opdviz import demo, jobs
+from opdviz.errors import OpdvizError
+from opdviz.lab import shipped
+from opdviz.lab.places import Places
+from opdviz.lab.recipes import MAIN
+from opdviz.ui import address, links, server
+from opdviz.ui.figure import choose_picture
+from opdviz.ui.job_lines import job_line, start_job
+from opdviz.words import plain
+
+LAB_NAME = "lab opd"
+
+
+@contextmanager
+def frame() -> Iterator[None]:
+    """The sidebar around a page: its choice of comparison and what runs before, the link to what it shows after it."""
+    with st.sidebar:
+        address.choose(server.store())
+        job_line()
+        foot = st.container()
+    with said():
+        yield
+    with foot:
+        links.copy_link()
+        choose_picture()
+
+
+@contextmanager
+def no_frame() -> Iterator[None]:
+    """A presentation: the page alone, of the comparison that the address names."""
+    address.settle(server.store())
+    with said():
+        yield
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """A page that ends early, or says in one line what it cannot do: a table is damaged, the disk is full."""
+    try:
+        yield
+    except links.PageEnd:
+        pass
+    except OpdvizError as error:
+        st.header("This page stops here", anchor=False)
+        st.error(plain(error, limit=600))
+
+
+def first_start() -> None:
+    """In a cache that was never used: write the lab's checkpoints out and start comparing its `opd` run with the base."""
+    st.session_state["first_view"] = "first_view" not in st.session_state
+    made = server.store()
+    lab = made.root / "lab"
+    if server.read_only() or lab.exists() or made.keys():
+        return
+    bar, text = st.empty(), "Unpacking the lab's checkpoints"
+    try:
+        shipped.expand(lab, lambda share: bar.progress(share, text=text))
+    except OpdvizError as error:
+        st.error(plain(error))
+        return
+    finally:
+        bar.empty()
+    if not all((lab / name).is_dir() for name in shipped.FIRST):  # a checkout without them
+        return
+    start_job(*(str(lab / name) for name in shipped.FIRST), name=LAB_NAME)
+
+
+def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
+    """Pairs that are on this machine to be looked at, by name: base, tuned and what it is; without those compared already."""
+    lab = Places(server.store().root / "lab")
+    found = {
+        f"lab {recipe.name}": (str(lab.of(recipe.base)), str(lab.folder(recipe)), recipe.text)
+        for recipe in MAIN
+        if lab.folder(recipe).is_dir()
+    }
+    if pair := demo.pair():
+        found[demo.NAME] = (*pair, "a sentence encoder and a model tuned from it, made by nobody here")
+    return {name: pair for name, pair in found.items() if name not in known}
+
+
+def open_the_lab_s_first(rows: list[dict]) -> None:
+    """Where this is a visitor's first page: go to the lab's own comparison, while it is the only one, or on its way."""
+    alone = [row["name"] for row in rows] == [LAB_NAME]
+    coming = not rows and any(
+        job.request.get("name") == LAB_NAME and job.state == "running" for job in jobs.all_jobs(server.store())
+    )
+    if st.session_state["first_view"] and (alone or coming):
+        links.follow("pages/run/overview.py", {})

@@ -1,0 +1,107 @@
+"""Tables whose rows open something, the choice of a tensor, and the way from the whole to a part."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from opdviz.quantities import QUANTITIES
+from opdviz.ui import comparison, links
+from opdviz.views import filters
+from opdviz.views.tensor import parts_of
+
+MOST_OPTIONS = 1_000
+
+
+def open_tensor(name: str) -> None:
+    """In a callback: go to a tensor's page."""
+    links.goto("pages/run/tensor.py", {"tensor": name})
+
+
+def open_part(tensor: str, part: str) -> None:
+    """In a callback: go to a part of a tensor, or with an empty `part` to its first values."""
+    links.goto("pages/run/part.py", {"tensor": tensor, "part": part, "row": None, "column": None})
+
+
+def trail(*, tensor: str | None = None) -> tuple[tuple[str, str, dict], ...]:
+    """The way from the whole to a tensor or, with `tensor`, to a part of it; Streamlit keeps the choices made there."""
+    way = (("Overview", "pages/run/overview.py", {}), ("Layers", "pages/run/layers.py", {}))
+    return way if tensor is None else (*way, (tensor, "pages/run/tensor.py", {"tensor": tensor}))
+
+
+def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
+    """The tensor of a page: the most moved matrix (by relative norm, as on the map) until somebody asks for another.
+
+    `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model those of the same layer are
+    offered.
+    """
+    asked = st.session_state.get("tensor") or st.query_params.get("tensor")
+    found = tensors[tensors["name"] == asked]
+    if found.empty:
+        matrices = tensors[~tensors["kind"].isin(["vector", "scalar"])]
+        matrices = matrices if len(matrices) else tensors
+        moved = matrices.dropna(subset=["relative_norm"])
+        found = moved.nlargest(1, "relative_norm") if len(moved) else matrices.head(1)
+    row = found.iloc[0]
+    if len(tensors) > MOST_OPTIONS:
+        same = tensors["layer"].isna() if pd.isna(row["layer"]) else (tensors["layer"] == row["layer"]).fillna(False)
+        options = tensors.loc[same.astype(bool), "name"].tolist()
+    else:
+        options = tensors["name"].tolist()
+    name = links.choose_named(where, "Tensor", options, "tensor", row["name"], filter_mode="contains")
+    return tensors[tensors["name"] == name].iloc[0]
+
+
+def rows_table(rows: pd.DataFrame, columns: list[str], key: str, on_row: Callable[[pd.Series], None]) -> None:
+    """A table whose rows open something, by mouse or by keyboard (arrows, then Shift and Space)."""
+
+    def chosen() -> None:
+        picked = st.session_state[key]["selection"]["rows"]
+        if picked:
+            on_row(rows.iloc[picked[0]])
+
+    st.dataframe(
+        rows[columns], hide_index=True, key=key, on_select=chosen, selection_mode="single-row",
+        column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
+        height=min(420, 40 + 35 * max(1, len(rows))),
+    )  # fmt: skip
+
+
+def part_table(chosen: comparison.Chosen, tensor: str) -> None:
+    """The named parts of a tensor in a table: what the bars show, for the keyboard."""
+    rows = parts_of(chosen.reader, {"tensor": tensor})
+    if len(rows):
+        with st.expander("Choose a part from a table"):
+            columns = ["part", *(c for c in ("token", "energy", "even", "moved", "relative_norm") if c in rows)]
+            st.caption("A row opens its part: by its box, or by keyboard with arrows, then Shift and Space.")
+            rows_table(rows, columns, "parts", lambda row: open_part(tensor, row["part"]))
+
+
+def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: str) -> None:
+    """Tensors in pages, sorted by any quantity before they are cut; a row opens its tensor."""
+    first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
+    sort = links.choose(first, "Sort by", sorts, "sort")
+    order = links.switch(second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed")
+    number = links.turn(third, filters.pages(len(rows), filters.PAGE))
+    shown = filters.page_of(rows, sort, number, ascending=order != "largest first")
+    shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))
+    rows_table(shown, shown_columns, key, lambda row: open_tensor(row["name"]))
+    st.caption(
+        f"{len(shown):,} of {len(rows):,} tensors. A row opens its tensor: by its box, or "
+        "by keyboard with arrows, then Shift and Space."
+    )
+
+
+def column(name: str, *, whole: bool = False):
+    """How a quantity is shown in a table."""
+    q = QUANTITIES.get(name)
+    if q is None:
+        return None
+    help_ = " ".join(filter(None, (q.meaning, q.formula)))
+    if q.unit == "share" or name == "relative_norm":
+        return st.column_config.NumberColumn(q.label, help=help_, format="percent")
+    if q.unit:
+        return st.column_config.NumberColumn(
+            q.label, help=help_, format="localized" if whole or q.unit == "count" else "%.4g"
+        )
+    return st.column_config.TextColumn(q.label, help=help_)
