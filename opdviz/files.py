@@ -1,7 +1,8 @@
-"""Small files that anybody may have put there: read as a whole where they are plain files, never waited for.
+"""Files and folders that are whole or not there, locks that die with their process, and small files read with care.
 
-A named pipe in place of a file would hang its reader for ever, a device may have no end, and JSON can hold what Python
-cannot: numbers of thousands of digits, a hundred thousand brackets, half a character.
+The only place that renames and locks. Anybody may have put something in a file's place: a named pipe would hang its reader
+for ever, a device may have no end, and JSON can hold what Python cannot - numbers of thousands of digits, a hundred thousand
+brackets, half a character.
 """
 
 import errno
@@ -12,13 +13,15 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from opdviz.errors import MachineError, RequestError
 
+TEMPORARY = ".tmp"
 MOST_BYTES = 1 << 26
 LARGEST_WHOLE = 1 << 63  # tables hold whole numbers of 64 bits, and beyond 1,000 bits a division fails
 HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # half a character, as JSON spells it
@@ -123,16 +126,14 @@ def clear_for_file(path: Path) -> None:
         clear(path)
 
 
-TEMPORARY = ".tmp"
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write bytes under a temporary name and rename.
+def write(path: Path, data: bytes, *, prefix: str = "") -> None:
+    """Write bytes under a temporary name, which begins with `prefix`, and rename.
 
     Raises
         MachineError: the disk is full or the file may not grow; nothing half-written stays.
     """
-    temporary = path.with_name(f"{os.urandom(8).hex()}{TEMPORARY}")  # the name may be as long as a disk takes already
+    # the file's own name may be as long as a disk takes already
+    temporary = path.with_name(f"{prefix}{os.urandom(8).hex()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
@@ -146,18 +147,52 @@ def write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def new_folder(into: Path, *, joining_by: str | None = None) -> Iterator[Path]:
+    """A folder to be filled, which then stands at `into`, whole, in place of what was there; it goes where that fails.
+
+    With `joining_by` a folder that is there keeps what it has: the files join it, the one of that name last.
+    """
+    into.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=TEMPORARY, dir=into.parent))
+    try:
+        yield work
+        work.chmod(0o755)  # a temporary folder is its owner's alone
+        if joining_by is not None and into.exists():
+            for name in sorted((file.name for file in work.iterdir()), key=lambda name: name == joining_by):
+                os.replace(work / name, into / name)
+        else:
+            shutil.rmtree(into, ignore_errors=True)
+            os.replace(work, into)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[int]:
+    """Hold a lock file, which dies with its process; the descriptor, for a child that is to hold it on.
+
+    Raises
+        BlockingIOError: another process holds it, and nobody wants to wait.
+        OSError: it cannot be opened.
+    """
+    with os.fdopen(opened(path, os.O_WRONLY | os.O_CREAT), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file.fileno()
+
+
+@contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a comparison for writing; the lock dies with its process.
+    """Hold a comparison for writing.
 
     Raises
         RequestError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clear_for_file(folder / "lock")
-    with os.fdopen(opened(folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            stack.enter_context(held(folder / "lock"))
+        except BlockingIOError:
             raise RequestError(
                 f"{folder.name[:12]} is being written by another process; wait for it or cancel it."
             ) from None

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -83,15 +82,15 @@ class Memory:
         return self.known[entry]
 
     def save(self) -> None:
-        """Write the memory by a temporary name and a rename, and delete the temporaries that killed processes left."""
+        """Write the memory, and delete the temporaries that killed processes left.
+
+        Raises
+            MachineError: it cannot be written.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in self.path.parent.glob(f"{self.path.name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}.tmp")
-        try:
-            temporary.write_text(json.dumps(self.known, indent=0, sort_keys=True))
-            os.replace(temporary, self.path)
-        except FileNotFoundError:  # swept by a run that began meanwhile: a memory can always be made again
-            return
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.clear_for_file(self.path)
+        prefix = f"{self.path.name}."
+        with files.held(self.path.with_suffix(".lock"), wait=True):  # else one run would sweep what another writes
+            for leftover in self.path.parent.glob(f"{prefix}*{files.TEMPORARY}"):
+                leftover.unlink(missing_ok=True)
+            files.write(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode(), prefix=prefix)

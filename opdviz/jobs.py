@@ -4,7 +4,6 @@ Its state lives on disk, so it survives a rerun, a closed tab and a restart of t
 process when it starts, says whether it lives, and keeps two sessions from starting it twice.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -73,29 +72,33 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
         files.clear_for_file(folder / part)
     request = {"base": str(base), "tuned": str(tuned), "name": name, "time": time.time()}
     files.write(folder / "request.json", json.dumps(request).encode())
-    with os.fdopen(files.opened(folder / "lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return load(folder)
-        (folder / "cancel").unlink(missing_ok=True)
-        files.write(
-            folder / "status.json", json.dumps({"state": "running", "share": 0.0, "phase": "starting"}).encode()
-        )
-        command = [sys.executable, "-m", "opdviz", "compare", "--job", str(folder), "--cache", str(store.root)]
-        command += ["--name", name] if name else []
-        with open(folder / "log.txt", "w") as log:
-            process = subprocess.Popen(
-                [*command, "--", str(base), str(tuned)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the server's terminal is not for the job
-                pass_fds=(lock.fileno(),),  # the lock lives as long as the job does
-            )
-        reap(process)
-        files.write(folder / "pid", str(process.pid).encode())
+    try:
+        with files.held(folder / "lock") as lock:
+            (folder / "cancel").unlink(missing_ok=True)
+            starting = {"state": "running", "share": 0.0, "phase": "starting"}
+            files.write(folder / "status.json", json.dumps(starting).encode())
+            process = spawn(store, folder, [str(base), str(tuned)], name, lock)
+            files.write(folder / "pid", str(process.pid).encode())
+    except BlockingIOError:
+        pass  # it runs already
     return load(folder)
+
+
+def spawn(store: Store, folder: Path, pair: list[str], name: str | None, lock: int) -> subprocess.Popen:
+    """The process of a job; it holds the lock for as long as it lives, and ends without anybody's looking."""
+    command = [sys.executable, "-m", "opdviz", "compare", "--job", str(folder), "--cache", str(store.root)]
+    command += ["--name", name] if name else []
+    with open(folder / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            [*command, "--", *pair],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in the server's terminal is not for the job
+            pass_fds=(lock,),
+        )
+    reap(process)
+    return process
 
 
 def reap(process: subprocess.Popen) -> None:

@@ -13,15 +13,11 @@ from jaxtyping import Float
 from scipy import linalg
 
 from opdviz.checkpoint.formats import round_bfloat16
+from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 
-SHARES = (0.01, 0.05, 0.1, 0.2)
 FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
 RESOLVED = 16 * FLOOR  # of the largest singular value: what stands above it is no rounding of a Gram matrix
 BLOCK = 1 << 18
-FIXED_K = 512
-LONG_R = 1024
-MASK_RANK = 64
-NULL_RANK = 16
 
 
 def rank_of_share(share: float, r: int) -> int:

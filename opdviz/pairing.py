@@ -13,6 +13,7 @@ from opdviz import checkpoint, ties
 from opdviz.checkpoint import Checkpoint
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
+from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
 from opdviz.naming import WRAPPERS, Place, parse
 
@@ -54,7 +55,7 @@ class Pair(NamedTuple):
     @property
     def precisions(self) -> tuple[str, ...]:
         """How coordinates are counted: as stored and, where a side takes more than two bytes, as bf16 on both sides."""
-        wide = {"float32", "float64"} & {self.base_dtype, self.tuned_dtype}
+        wide = self.base_dtype in WIDE or self.tuned_dtype in WIDE
         return ("stored", "bfloat16") if wide else ("stored",)
 
     @property

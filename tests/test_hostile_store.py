@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from opdviz import cli, measures
+from opdviz import cli
 from opdviz.compare import measuring, workers
 from opdviz.errors import MachineError
-from opdviz.store import board, bundles, columns
+from opdviz.store import board, bundles
 from opdviz.store.store import Store
 from opdviz.tables import summaries
 from tests.conftest import GOLDEN
@@ -192,11 +192,6 @@ def test_a_damaged_comparison_can_be_forgotten(caches, tmp_path, capsys):
         assert told(capsys, at, "rename", at.key, "x")[0] == 1
         assert told(capsys, at, "forget", at.key)[0] == 0
         assert not at.folder.exists()
-
-
-def test_the_written_contract_is_what_the_measures_make():
-    made = {m.NAME: dict(m.TABLES) for m in measures.MEASURES}
-    assert {name: tables for name, tables in columns.COLUMNS.items() if name != columns.PAIRING} == made
 
 
 DRAW = """

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STEPS = (
     ("errors",),
-    ("quantities", "words", "files", "naming", "slices"),
+    ("definitions", "quantities", "words", "files", "naming", "slices"),
     ("fingerprint",),
     ("checkpoint",),
     ("ties", "linalg"),

@@ -83,13 +83,15 @@ def test_what_a_killed_run_left_of_the_fingerprints_is_swept_by_the_next(tmp_pat
     memory = fingerprint.Memory(tmp_path / "fingerprints.json")
     memory.known["x"] = "0" * 32
     memory.save()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["fingerprints.json", "mine.tmp"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fingerprints.json", "fingerprints.lock", "mine.tmp"]
     assert fingerprint.Memory(tmp_path / "fingerprints.json").known == {"x": "0" * 32}
 
 
 def test_a_compacted_table_has_types_even_where_all_is_missing(tmp_path):
     rows = [{"name": "a", "rank": None, "coverage": None}]
-    (tmp_path / "t.parquet").write_bytes(parquet.encoded(columns.typed("coverage", ("name", "rank", "coverage"), rows)))
+    (tmp_path / "t.parquet").write_bytes(
+        parquet.encoded(columns.typed({"name": str, "rank": int, "coverage": float}, rows))
+    )
     schema = pq.read_schema(tmp_path / "t.parquet")
     assert [str(schema.field(c).type) for c in schema.names] == ["string", "int64", "double"]
 

@@ -25,7 +25,7 @@ def test_a_finished_comparison_has_all_of_them_and_they_are_what_they_stand_for(
     for name, make in summaries.SUMMARIES.items():
         pd.testing.assert_frame_equal(
             summaries.summary(store.open(key), name).reset_index(drop=True),
-            make(store, key).reset_index(drop=True),
+            make(store.open(key)).reset_index(drop=True),
             check_dtype=False,
         )
     headline = summaries.summary(store.open(key), "headline").set_index("quantity")["value"]

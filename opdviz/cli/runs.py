@@ -16,8 +16,8 @@ from opdviz.errors import RequestError, one_line
 )  # fmt: skip
 def subnetwork(options: argparse.Namespace) -> None:
     """`opdviz subnetwork`."""
+    from opdviz.definitions import VISIBLE
     from opdviz.runs import masks
-    from opdviz.tables.by_tensor import HEADLINE_THRESHOLD
 
     if options.threshold is not None and options.density is not None:
         raise RequestError("subnetwork: --threshold and --density are two ways to say the same; give one.")
@@ -30,7 +30,7 @@ def subnetwork(options: argparse.Namespace) -> None:
     matching = masks.matching_of_comparison(comparison)
     if target in {file.resolve() for side in (matching.base, matching.tuned) for file in side.files}:
         raise RequestError(f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name another.")
-    threshold = HEADLINE_THRESHOLD if options.threshold is None else options.threshold
+    threshold = VISIBLE if options.threshold is None else options.threshold
     if options.density is not None:
         threshold = masks.threshold_for(matching, options.density)
     base = list(comparison.manifest.base.fingerprints)

@@ -4,15 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from opdviz import checkpoint, files, fingerprint, pairing
+from opdviz import checkpoint, fingerprint, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.compare.progress import Listener, Progress
-from opdviz.errors import MachineError, one_line
+from opdviz.errors import one_line
 from opdviz.measures import MEASURES
 from opdviz.pairing import Matching
 from opdviz.store import bundles
 from opdviz.store import manifest as manifests
-from opdviz.store.columns import PAIRING, PAIRING_TABLES, PAIRS, typed
+from opdviz.store.columns import NAMES, PAIRING, PAIRING_TABLES, PAIRS, typed
 from opdviz.store.manifest import Manifest, Side
 from opdviz.store.store import Store, Stored
 
@@ -56,11 +56,7 @@ def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None,
         side: tuple(memory.fingerprint(f, advance) for f in opened.files)
         for side, opened in (("base", base), ("tuned", tuned))
     }
-    try:
-        files.clear_for_file(memory.path)
-        memory.save()
-    except OSError as error:
-        raise MachineError(f"write({memory.path.name}): {error.strerror}; make room and run it again.") from None
+    memory.save()
     settings = [f"{k}={v}" for k, v in sorted(SETTINGS.items())]
     key = fingerprint.of_bytes(*prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching))[:16]
     adopt(store, key, prints)
@@ -126,10 +122,10 @@ def start(prepared: Prepared, store: Store) -> Stored:
         **bundles.still_valid(folder, names),
     )
     written = {
-        f"{table}.{PAIRING}.parquet": typed(table, columns, getattr(matching, table))
+        f"{table}.{PAIRING}.parquet": typed(columns, getattr(matching, table))
         for table, columns in PAIRING_TABLES.items()
     }
-    written[f"{PAIRS}.{PAIRING}.parquet"] = typed(PAIRS, ("name",), [{"name": name} for name in sorted(names)])
+    written[f"{PAIRS}.{PAIRING}.parquet"] = typed(NAMES, [{"name": name} for name in sorted(names)])
     digests = {name: bundles.write_table(folder, name, rows) for name, rows in written.items()}
     comparison = Stored(folder, manifest).changed(tables={**manifest.tables, **digests})
     bundles.delete_others(folder, comparison.manifest)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich import progress as rich_progress
 
+from opdviz import files
 from opdviz.errors import OpdvizError, one_line
 
 EVERY = 0.3
@@ -81,9 +82,7 @@ class Display:
         if self.job is None:
             return
         self.status |= facts
-        temporary = self.job / f"status.json.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(self.status))
-        os.replace(temporary, self.job / "status.json")
+        files.write(self.job / "status.json", json.dumps(self.status).encode())
 
 
 def describe(progress: Progress) -> str:

@@ -5,11 +5,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from opdviz.definitions import UNDEFINED_PAIRS
 from opdviz.figures import theme
 from opdviz.figures.layers import module_order
 from opdviz.words import number, percent
 
-UNDEFINED = 5.0  # pairs below which the subspace is not defined by the data
 HOVER = "%{customdata[2]}<br>%{customdata[1]}<extra></extra>"
 
 
@@ -105,7 +105,7 @@ def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
         columns = [f"rotation_{side}", f"rotation_{side}_chance"]
         rows = tensors.dropna(subset=columns)
         rows = theme.thinned(rows, rows[columns[0]] / rows[columns[1]], "module", theme.MOST_MARKS // 2)
-        defined = rows[f"rotation_{side}_pairs"] >= UNDEFINED
+        defined = rows[f"rotation_{side}_pairs"] >= UNDEFINED_PAIRS
         traces.append(rotation_marks(rows[defined], side, symbol, color, side))
         if not defined.all():
             traces.append(rotation_marks(rows[~defined], side, symbol, theme.BASE, f"{side}, not defined by the data"))

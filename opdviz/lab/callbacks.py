@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
+from opdviz.definitions import VISIBLE
 from opdviz.lab import models
-from opdviz.lab.recipes import VISIBLE
 from opdviz.lab.tasks import Problem
 
 BETAS = (0.9, 0.999)

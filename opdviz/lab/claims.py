@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from opdviz.definitions import ERRORS, NO_POWER
 from opdviz.lab.judging import (
     NOT_JUDGED,
     NOT_SEEN,
@@ -31,8 +32,6 @@ ENOUGH_GAIN = 5.0  # margins that full training must have gained for a share of 
 HEAVY = 0.2  # enrichment beyond one
 CONCENTRATED = 0.5  # energy of the top 16 beyond a Gaussian's, as a share of it
 FULL = 0.95
-NO_POWER = 0.5  # width of the hull of blind updates from which it decides nothing
-SPREADS = 3.0
 SHARED = 0.05
 RANDOM = "random mask same density"
 KINDS = (SEEN, NOT_SEEN, OPPOSITE, NOT_JUDGED, UNKNOWN)
@@ -136,7 +135,7 @@ def off_principal(runs: Runs) -> Judgement:
         f"The leading 10 % of both sides hold {several(ratio, number)} times what a blind update puts there (spread of the "
         f"median {several(sd, number)}), {several(profile, number)} times what the same row and column energies would."
     )
-    return judged(1 - ratio, SPREADS * sd, text)
+    return judged(1 - ratio, ERRORS * sd, text)
 
 
 def recovery(runs: Runs, recipe: str, more: str = "") -> Judgement:

@@ -17,9 +17,10 @@ import pandas as pd
 from opdviz import checkpoint
 from opdviz.compare import measuring, prepare
 from opdviz.compare.progress import Progress
+from opdviz.definitions import VISIBLE
 from opdviz.errors import RequestError
 from opdviz.lab.places import MASK, Places
-from opdviz.lab.recipes import ABLATION, BASES, CONTROLS, MAIN, RECIPES, SWEEP, VISIBLE, Recipe
+from opdviz.lab.recipes import ABLATION, BASES, CONTROLS, MAIN, RECIPES, SWEEP, Recipe
 from opdviz.lab.results import TABLES
 from opdviz.runs import overlap
 from opdviz.runs.masks import deltas, matching_of, open_mask

@@ -7,9 +7,7 @@ training wrote, byte for byte.
 
 import json
 import lzma
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,16 +68,8 @@ def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
         RequestError: a file is not laid out as the one it was made from.
         MachineError: the disk is full.
     """
-    into.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=files.TEMPORARY, dir=into.parent))
-    try:
-        made = pack_into(work, root, runs)
-        work.chmod(0o755)  # a temporary folder is its owner's alone
-        shutil.rmtree(into, ignore_errors=True)
-        os.replace(work, into)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return made
+    with files.new_folder(into) as work:
+        return pack_into(work, root, runs)
 
 
 def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
@@ -198,9 +188,8 @@ def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> No
     if (folder / WEIGHTS).is_file():
         return
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=files.TEMPORARY, dir=folder.parent))
-        try:
+        # a folder without its weights is whole once they are there
+        with files.new_folder(folder, joining_by=WEIGHTS) as work:
             (work / WEIGHTS).write_bytes(file)
             for name in BESIDE:
                 if (HERE / name).is_file():
@@ -209,14 +198,6 @@ def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> No
                 (work / MASK).write_bytes(mask)
             if facts:
                 (work / RUN).write_text(json.dumps(facts, indent=1))
-            work.chmod(0o755)  # a temporary folder is its owner's alone
-            if not folder.exists():
-                os.replace(work, folder)
-            else:  # without its weights: they come last, so that it is whole once they are there
-                for name in sorted((f.name for f in work.iterdir()), key=lambda n: n == WEIGHTS):
-                    os.replace(work / name, folder / name)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise MachineError(
             f"lab: cannot write {one_line(folder.name)} ({error.strerror}); make room in the cache and try again."

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, set_seed
 
 from opdviz import files
+from opdviz.definitions import VISIBLE
 from opdviz.errors import MachineError, one_line
 from opdviz.lab import models, tasks
 from opdviz.lab.callbacks import Anneal, Curve, Diagnostics, Told, Trajectory
@@ -37,7 +37,6 @@ from opdviz.lab.recipes import (
     LOOK_EVERY,
     PAPER_DENSITY,
     VALIDATION,
-    VISIBLE,
     WEIGHT_DECAY,
     Recipe,
 )
@@ -58,23 +57,13 @@ def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[
     Raises
         MachineError: the disk is full; nothing half-written stays.
     """
-    place = places.folder(recipe)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{recipe.name}.", suffix=files.TEMPORARY, dir=place.parent))
-    except OSError as error:
-        raise full(recipe, error) from None
-    try:
-        with quiet():
-            facts = train(places.shortened(recipe), places, work, master=master, tell=tell)
-        (work / RUN).write_text(json.dumps(facts, indent=1))
-        shutil.rmtree(place, ignore_errors=True)
-        work.chmod(0o755)  # a temporary folder is its owner's alone
-        os.replace(work, place)
+        with files.new_folder(places.folder(recipe)) as work:
+            with quiet():
+                facts = train(places.shortened(recipe), places, work, master=master, tell=tell)
+            (work / RUN).write_text(json.dumps(facts, indent=1))
     except (OSError, SafetensorError) as error:
         raise full(recipe, error) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return facts
 
 

@@ -1,4 +1,7 @@
-"""The measures: families of statistics of one pair. Each has NAME, VERSION, TABLES and rows(pair, work).
+"""The measures: families of statistics of one pair. Each has NAME, VERSION, NEEDS, TABLES and rows(pair, work).
+
+`TABLES` gives the columns of its tables with their types; a new `VERSION` computes them again. `NEEDS` says of which pairs it
+can speak: "anything", "floats" (tensors with elements) or a "finite matrix" (two axes, every value finite).
 
 The first pass needs no decomposition and runs at the speed of reading; the second shares one decomposition a matrix.
 """
@@ -12,6 +15,7 @@ from opdviz.checkpoint.formats import FORMATS
 from opdviz.errors import one_line
 from opdviz.linalg import Work
 from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, sparsity, spectrum
+from opdviz.measures.skipping import skipped
 from opdviz.pairing import Pair
 
 FIRST_PASS: tuple[ModuleType, ...] = (magnitude, sparsity, concentration, coordinates)
@@ -41,18 +45,18 @@ def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]
             reason = "the decomposition did not converge"
         except Exception as error:  # whatever one tensor does must not end a run of thousands, and is said
             reason = f"not computed ({type(error).__name__}: {one_line(error, limit=120)})"
-    return {"skipped": [{"name": pair.name, "measure": module.NAME, "reason": reason}]}
+    return {"skipped": [skipped(pair, module.NAME, reason)]}
 
 
 def refusal(pair: Pair, work: Work, module: ModuleType) -> str | None:
     """Why a measure does not apply to a pair; `None` where it does."""
-    if module is magnitude:
+    if module.NEEDS == "anything":
         return None
     if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
         return "integers are compared for equality only"
     if not pair.numel:
         return "no elements"
-    if module in SECOND_PASS:
+    if module.NEEDS == "finite matrix":
         if not pair.is_matrix:
             return "not a matrix"
         if work.nonfinite:

@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 
+from opdviz.definitions import TOP_COORDINATES
 from opdviz.linalg import BLOCK, Work
 from opdviz.measures import blind
 from opdviz.pairing import Pair
 
 NAME = "concentration"
 VERSION = 2
-TABLES = {"concentration": ("name", "top_share", "energy_share", "chance")}
-TOP_SHARES = (0.001, 0.01, 0.05)
+NEEDS = "floats"
+TABLES = {
+    "concentration": {"name": str, "top_share": float, "energy_share": float, "chance": float},
+}  # fmt: skip
 
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
@@ -22,7 +25,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
         "concentration": [
             {"name": pair.name, "top_share": share, "energy_share": energy}
             | {"chance": blind.concentration(math.ceil(share * numel), numel) if numel else None}
-            for share, energy in zip(TOP_SHARES, top_energy(size), strict=True)
+            for share, energy in zip(TOP_COORDINATES, top_energy(size), strict=True)
         ]
     }
 
@@ -30,8 +33,8 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
 def top_energy(size: np.ndarray) -> list[float | None]:
     """The share of sum |D|^2 in the largest ceil(share * numel) coordinates; `size` is reordered in place."""
     if not size.size:
-        return [None] * len(TOP_SHARES)
-    counts = [math.ceil(share * size.size) for share in TOP_SHARES]
+        return [None] * len(TOP_COORDINATES)
+    counts = [math.ceil(share * size.size) for share in TOP_COORDINATES]
     size.partition(sorted({size.size - k for k in counts}))
     total = energy(size)
     return [energy(size[size.size - k :]) / total if total else None for k in counts]

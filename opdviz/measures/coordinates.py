@@ -6,20 +6,31 @@ import numpy as np
 
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
+from opdviz.definitions import MOVED_THRESHOLDS, PROBES
 from opdviz.linalg import Work
 from opdviz.measures.nulls import Census, census, gaussian_share
-from opdviz.measures.visibility import BETWEEN, NO_NULLS, PROBES, ZEROS, below, codes, magnitudes, quarters
+from opdviz.measures.skipping import SKIPPED, skipped
+from opdviz.measures.visibility import BETWEEN, NO_NULLS, ZEROS, below, codes, magnitudes, quarters
 from opdviz.pairing import Pair
 
 NAME = "coordinates"
 VERSION = 2
+NEEDS = "floats"
 TABLES = {
-    "histogram": ("name", "of", "precision", "threshold", "low", "high", "count", "moved", "null_moved"),
-    "profile": ("name", "axis", "bin", "low", "high", "moved", "moved_bfloat16", "energy"),
-    "rows": ("name", "row", "relative_norm", "moved", "shrink", "cosine", "token"),
-    "skipped": ("name", "measure", "reason"),
-}
-THRESHOLDS = (0.0, 1e-5)
+    "histogram": {
+        "name": str, "of": str, "precision": str, "threshold": float, "low": float, "high": float,
+        "count": int, "moved": int, "null_moved": float,
+    },
+    "profile": {
+        "name": str, "axis": str, "bin": int, "low": float, "high": float, "moved": float,
+        "moved_bfloat16": float, "energy": float,
+    },
+    "rows": {
+        "name": str, "row": int, "relative_norm": float, "moved": float, "shrink": float,
+        "cosine": float, "token": str,
+    },
+    "skipped": SKIPPED,
+}  # fmt: skip
 MOST_ROWS = 100
 MOST_BINS = 64
 
@@ -30,11 +41,11 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     for precision in pair.precisions:
         if pair.float8:
             reason = f"{precision} histogram: {NO_NULLS}"
-            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+            found["skipped"].append(skipped(pair, NAME, reason))
             continue
         taken = census(work, precision)
         deltas = delta_bins(work, precision, taken)
-        for threshold in THRESHOLDS:
+        for threshold in MOVED_THRESHOLDS:
             where = {"name": pair.name, "precision": precision, "threshold": threshold}
             found["histogram"] += [where | {"of": "base"} | row for row in base_histogram(taken, threshold)]
             found["histogram"] += [where | {"of": "delta"} | row for row in deltas[threshold]]
@@ -79,16 +90,16 @@ def delta_bins(work: Work, precision: str, taken: Census) -> dict[float, list[di
     """Bins of |D| by threshold: all, those beyond it, and as many under the Gaussian null."""
     bins = quarters("float32")
     count = np.zeros(len(bins), dtype=np.int64)
-    moved = {t: np.zeros(len(bins), dtype=np.int64) for t in THRESHOLDS}
+    moved = {t: np.zeros(len(bins), dtype=np.int64) for t in MOVED_THRESHOLDS}
     for _, d in work.elements(precision):
         d = np.abs(d)
         code = codes(d, "float32")
         count += np.bincount(code, minlength=len(bins))
-        for t in THRESHOLDS:
+        for t in MOVED_THRESHOLDS:
             moved[t] += np.bincount(code[d > below(t, d.dtype)], minlength=len(bins))
     used = np.flatnonzero(count)
     found = {}
-    for t in THRESHOLDS:
+    for t in MOVED_THRESHOLDS:
         null = np.zeros(len(bins))
         null[used] = null_deltas(taken, t, used)
         found[t] = binned(bins, (count, moved[t], null))

@@ -10,22 +10,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opdviz.linalg import BLOCK, MASK_RANK, SHARES, Work, rank_of_share
+from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
+from opdviz.linalg import BLOCK, Work, rank_of_share
 from opdviz.measures.hull import SPREAD, blind_range
 from opdviz.measures.nulls import Census, census, classed
-from opdviz.measures.visibility import BETWEEN, NO_NULLS, PROBES, SIXTEEN, Ramps, ramps, visible_masks
+from opdviz.measures.skipping import SKIPPED, skipped
+from opdviz.measures.visibility import BETWEEN, NO_NULLS, Ramps, ramps, visible_masks
 from opdviz.pairing import Pair
 
 NAME = "coverage"
 VERSION = 2
+NEEDS = "finite matrix"
 TABLES = {
-    "coverage": (
-        "name", "mask", "share", "rank", "probe", "threshold", "precision", "visible", "density", "coverage", "chance",
-        "lowest", "highest", "enrichment", "null_low", "null_high", "blind_low", "blind_high",
-    ),
-    "skipped": ("name", "measure", "reason"),
+    "coverage": {
+        "name": str, "mask": str, "share": float, "rank": int, "probe": str, "threshold": float,
+        "precision": str, "visible": int, "density": float, "coverage": float, "chance": float,
+        "lowest": float, "highest": float, "enrichment": float, "null_low": float,
+        "null_high": float, "blind_low": float, "blind_high": float,
+    },
+    "skipped": SKIPPED,
 }  # fmt: skip
-FIXED_RANK_SHARES = (0.3, 0.5)
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
 FLAGS = 1 << len(PROBES)
 
@@ -35,7 +39,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     tables: dict[str, list[dict]] = {"coverage": [], "skipped": []}
     if pair.float8:
         reason = f"coverage: {NO_NULLS}"
-        tables["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+        tables["skipped"].append(skipped(pair, NAME, reason))
         return tables
     counts = [class_counts(work, precision) for precision in pair.precisions]
     masks = [principal_counts(work, share, counts) for share in ALL_SHARES]
@@ -232,6 +236,6 @@ def hull_of_masks(classes: ClassCounts, masks: list[np.ndarray], bit: int, flags
         return [{"blind_low": None, "blind_high": None}] * len(masks)
     whole = classes.counts.sum(axis=(1, 2)).astype(np.float64)
     inside = np.stack([mask.sum(axis=(1, 2)) for mask in masks])
-    any_order = classes.taken.scheme.removesuffix(BETWEEN) not in SIXTEEN
+    any_order = classes.taken.scheme.removesuffix(BETWEEN) not in SIXTEEN_BITS
     low, high = blind_range(classes.edges[bit], whole, inside, visible, any_order=any_order)
     return [{"blind_low": float(a), "blind_high": float(b)} for a, b in zip(low, high, strict=True)]

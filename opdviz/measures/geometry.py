@@ -4,30 +4,31 @@ import math
 
 import numpy as np
 
-from opdviz.linalg import FIXED_K, LONG_R, SHARES, Work, rank_of_share
+from opdviz.definitions import FIXED_K, HEADLINE_SHARE, LONG_R, SHARES
+from opdviz.linalg import Work, rank_of_share
 from opdviz.measures import blind
+from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
 NAME = "geometry"
 VERSION = 2
+NEEDS = "finite matrix"
 TABLES = {
-    "projection": (
-        "name",
-        "side",
-        "share",
-        "k",
-        "energy",
-        "chance",
-        "chance_sd",
-        "chance_profile",
-        "energy_without_shrink",
-    ),
-    "rotation": ("name", "side", "share", "k", "mean_sine", "rms_sine", "chance", "max_degrees", "gap", "pairs"),
-    "angle": ("name", "side", "k", "index", "degrees"),
-    "drift": ("name", "drift", "nss", "chance", "drift_per_delta"),
-    "basis_energy": ("name", "row_bin", "column_bin", "energy", "chance"),
-    "skipped": ("name", "measure", "reason"),
-}
+    "projection": {
+        "name": str, "side": str, "share": float, "k": int, "energy": float, "chance": float,
+        "chance_sd": float, "chance_profile": float, "energy_without_shrink": float,
+    },
+    "rotation": {
+        "name": str, "side": str, "share": float, "k": int, "mean_sine": float, "rms_sine": float,
+        "chance": float, "max_degrees": float, "gap": float, "pairs": float,
+    },
+    "angle": {"name": str, "side": str, "k": int, "index": int, "degrees": float},
+    "drift": {"name": str, "drift": float, "nss": float, "chance": float, "drift_per_delta": float},
+    "basis_energy": {
+        "name": str, "row_bin": str, "column_bin": str, "energy": float, "chance": float,
+    },
+    "skipped": SKIPPED,
+}  # fmt: skip
 BIN_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
 BIN_NAMES = ("0-1", "1-5", "5-10", "10-20", "20-100", "outside")
 LEAST_REMAINDER = 1e-9  # of ||D||^2: below it what is left without shrink is the rounding of the products
@@ -39,11 +40,11 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     if not work.base_spectrum.s[0]:
         zero = "the base is zero" if not work.base.any() else "the base's squares are below what float64 holds"
-        found["skipped"].append({"name": pair.name, "measure": NAME, "reason": f"{zero}: it has no directions"})
+        found["skipped"].append(skipped(pair, NAME, f"{zero}: it has no directions"))
         return found
     if work.usable < work.r:
         reason = f"directions beyond {work.usable} of {work.r}: the base's singular values there are rounding"
-        found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+        found["skipped"].append(skipped(pair, NAME, reason))
     found["projection"] = [where | row for row in projections(work)]
     found["rotation"] = [where | row for row in rotations(work)]
     found["angle"] = [where | row for row in angles(work)]
@@ -139,7 +140,7 @@ def angles(work: Work) -> list[dict]:
     """Principal angles in degrees at k = 10 % of r and, where r > 1024, at k = 512; once where both are the same."""
     if not work.delta_energy:
         return []
-    ks = dict.fromkeys([rank_of_share(0.1, work.r), *([FIXED_K] if work.r > LONG_R else [])])
+    ks = dict.fromkeys([rank_of_share(HEADLINE_SHARE, work.r), *([FIXED_K] if work.r > LONG_R else [])])
     return [
         {"side": side, "k": k, "index": i, "degrees": float(degrees)}
         for k in ks

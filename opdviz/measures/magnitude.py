@@ -6,26 +6,31 @@ import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.linalg import BLOCK, Work, difference
+from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair, shape_text
 
 NAME = "magnitude"
 VERSION = 2
+NEEDS = "anything"
 DECAY_COSINE = -0.9
 TABLES = {
-    "tensors": (
-        "name", "tuned_name", "tower", "layer", "block", "module", "expert", "shape", "rows", "columns", "numel",
-        "base_dtype", "tuned_dtype", "kind", "base_norm", "tuned_norm", "delta_norm", "relative_norm", "delta_max",
-        "delta_mean_abs", "delta_rms", "base_rms", "cosine", "shrink", "nonfinite", "moved", "off_grid",
-        "base_norm_bfloat16", "delta_norm_bfloat16", "untouched_rows", "decayed_rows",
-    ),
-    "skipped": ("name", "measure", "reason"),
+    "tensors": {
+        "name": str, "tuned_name": str, "tower": str, "layer": int, "block": str, "module": str,
+        "expert": int, "shape": str, "rows": int, "columns": int, "numel": int, "base_dtype": str,
+        "tuned_dtype": str, "kind": str, "base_norm": float, "tuned_norm": float,
+        "delta_norm": float, "relative_norm": float, "delta_max": float, "delta_mean_abs": float,
+        "delta_rms": float, "base_rms": float, "cosine": float, "shrink": float, "nonfinite": int,
+        "moved": int, "off_grid": int, "base_norm_bfloat16": float, "delta_norm_bfloat16": float,
+        "untouched_rows": int, "decayed_rows": int,
+    },
+    "skipped": SKIPPED,
 }  # fmt: skip
 
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     """One row of `tensors`; an integer tensor is compared for equality and stands in `skipped`."""
     if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
-        return {"skipped": [{"name": pair.name, "measure": NAME, "reason": equality(work)}]}
+        return {"skipped": [skipped(pair, NAME, equality(work))]}
     size = sizes(work)
     row = describe(pair) | size | bfloat16_norms(work, size) | vocabulary_rows(pair, work)
     return {"tensors": [row]}

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from opdviz.definitions import PROBES
 from opdviz.linalg import Work
 from opdviz.measures.sides import on_grid
-from opdviz.measures.visibility import BETWEEN, PROBES, Ramps, codes, magnitudes, ramps, scheme_of, visible_masks
+from opdviz.measures.visibility import BETWEEN, Ramps, codes, magnitudes, ramps, scheme_of, visible_masks
 
 SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
 KEPT_BITS = 12  # low bits of a float32 that a size class leaves open: half steps of a 16-bit grid are edges of classes

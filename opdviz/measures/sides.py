@@ -8,11 +8,10 @@ A wide file whose values all lie on the grid of a 16-bit format (an upcast) coun
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
+from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.linalg import BLOCK, Work
 from opdviz.pairing import Pair
 
-NARROW = ("bfloat16", "float16")
-WIDE = ("float32", "float64")
 TELLING = 16  # different values below which all may lie on a coarse grid by accident: zeros and ones of a norm
 
 
@@ -31,7 +30,7 @@ def stored_format(values: np.ndarray, dtype: str) -> str:
     """The narrowest format that holds all values of a tensor, where they are enough to tell; its dtype otherwise."""
     if dtype not in WIDE or not telling(values):
         return dtype
-    return next((form for form in NARROW if on_grid(values, form)), dtype)
+    return next((form for form in SIXTEEN_BITS if on_grid(values, form)), dtype)
 
 
 def telling(values: np.ndarray) -> bool:

@@ -3,20 +3,23 @@
 import numpy as np
 
 from opdviz.checkpoint.formats import step
+from opdviz.definitions import ABSOLUTE, BASE_RMS, RELATIVE
 from opdviz.linalg import Work
+from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import below
 from opdviz.pairing import Pair
 
 NAME = "sparsity"
 VERSION = 2
+NEEDS = "floats"
 TABLES = {
-    "sparsity": ("name", "precision", "probe", "threshold", "unchanged", "share"),
-    "steps": ("name", "precision", "steps", "count", "share"),
-    "skipped": ("name", "measure", "reason"),
-}
-ABSOLUTE = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
-RELATIVE = 1e-3
-BASE_RMS = (1e-4, 1e-3, 1e-2)
+    "sparsity": {
+        "name": str, "precision": str, "probe": str, "threshold": float, "unchanged": int,
+        "share": float,
+    },
+    "steps": {"name": str, "precision": str, "steps": str, "count": int, "share": float},
+    "skipped": SKIPPED,
+}  # fmt: skip
 STEPS = (("0", 0), ("1", 1), ("2", 2), ("3-4", 4), ("5-8", 8))
 
 
@@ -39,7 +42,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
         grid = work.grid(precision)
         if pair.float8:
             reason = "grid steps: float8 steps differ by scale block"
-            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": reason})
+            found["skipped"].append(skipped(pair, NAME, reason))
             continue
         for label, count in steps(work, precision, grid).items():
             found["steps"].append(where | {"steps": label, "count": count, "share": count / numel if numel else None})

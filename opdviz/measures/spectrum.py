@@ -5,34 +5,42 @@ import math
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
-from opdviz.linalg import FLOOR, NULL_RANK, SHARES, Work, gaussian_spectrum, rank_of_share, spectrum_of_gram
+from opdviz.definitions import (
+    ENOUGH_MOVED,
+    LEADING,
+    LEAST_ROOM,
+    NEAR_ROUNDING,
+    RANK_TOLERANCES,
+    SHARES,
+    TOP_K,
+    TOP_SHARES,
+)
+from opdviz.linalg import FLOOR, Work, gaussian_spectrum, rank_of_share, spectrum_of_gram
+from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
 NAME = "spectrum"
 VERSION = 2
+NEEDS = "finite matrix"
 TABLES = {
-    "spectrum": ("name", "matrix", "index", "sigma", "energy"),
-    "spectrum_summary": (
-        "name", "matrix", "spectral_norm", "stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90",
-        "rank_99", "norm", "method", "error_bound",
-    ),
-    "rank": ("name", "matrix", "tolerance", "rank", "share"),
-    "top_energy": ("name", "matrix", "k", "share", "energy", "chance"),
-    "tail": ("name", "position", "moved_share", "verdict", "reason"),
-    "skipped": ("name", "measure", "reason"),
+    "spectrum": {"name": str, "matrix": str, "index": int, "sigma": float, "energy": float},
+    "spectrum_summary": {
+        "name": str, "matrix": str, "spectral_norm": float, "stable_rank": float,
+        "entropy_rank": float, "energy_entropy_rank": float, "rank_50": int, "rank_90": int,
+        "rank_99": int, "norm": float, "method": str, "error_bound": float,
+    },
+    "rank": {"name": str, "matrix": str, "tolerance": float, "rank": int, "share": float},
+    "top_energy": {
+        "name": str, "matrix": str, "k": int, "share": float, "energy": float, "chance": float,
+    },
+    "tail": {"name": str, "position": float, "moved_share": float, "verdict": str, "reason": str},
+    "skipped": SKIPPED,
 }  # fmt: skip
-TOLERANCES = (1e-6, 1e-5, 1e-4)
-TOP_K = (1, 2, 4, 8, 16, 32, 64)
-TOP_SHARES = (0.01, 0.05, 0.1)
 MOST_POINTS = 300
 ALWAYS = 64
 NULL_TRIES = 24
 NULL_PRECISION = 1e-3
-LEADING = 2 * NULL_RANK  # directions beyond which a spectrum is its tail
 LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
-NEAR = 0.25  # position below which a tail cannot be told from rounding
-ENOUGH_MOVED = 0.05  # share of moved coordinates below which rounding leaves no tail of its own to compare with
-LEAST_ROOM = 0.05  # difference of top-32 energies of null and noise below which a position says nothing
 
 
 def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
@@ -47,13 +55,13 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
         if null is not None:
             spectra["rounding_null"] = null
         if reason:
-            found["skipped"].append({"name": pair.name, "measure": NAME, "reason": f"rounding null: {reason}"})
+            found["skipped"].append(skipped(pair, NAME, f"rounding null: {reason}"))
     found["tail"].append({"name": pair.name} | tail(spectra, moved_share(work), reason))
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
         found["spectrum"] += [where | row for row in kept_values(s)]
         found["spectrum_summary"].append(where | summary(s, matrix))
-        tolerances = sorted({*TOLERANCES, machine_tolerance(work.m, work.n)})
+        tolerances = sorted({*RANK_TOLERANCES, machine_tolerance(work.m, work.n)})
         found["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
         found["top_energy"] += [where | row for row in top_energies(s, work)]
     return found
@@ -159,12 +167,12 @@ def tail(spectra: dict[str, np.ndarray], moved: float, reason: str | None) -> di
     if moved < ENOUGH_MOVED:
         words = f"fewer than {ENOUGH_MOVED:.0%} of the coordinates moved: rounding leaves no tail to compare with"
         return row | {"verdict": OPEN, "reason": words}
-    if row["position"] < NEAR:
+    if row["position"] < NEAR_ROUNDING:
         return row | {
             "verdict": LIKE,
-            "reason": f"position below {NEAR:g}: as a rank-16 update and rounding would leave it",
+            "reason": f"position below {NEAR_ROUNDING:g}: as a rank-16 update and rounding would leave it",
         }
-    return row | {"verdict": SPREAD, "reason": f"position from {NEAR:g} on: wider than rounding alone"}
+    return row | {"verdict": SPREAD, "reason": f"position from {NEAR_ROUNDING:g} on: wider than rounding alone"}
 
 
 def leading_energy(s: np.ndarray) -> float:

@@ -15,9 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from opdviz.checkpoint.formats import step
+from opdviz.definitions import PROBES, SIXTEEN_BITS
 
-PROBES = (("absolute", 0.0), ("absolute", 1e-5), ("relative", 1e-3))
-SIXTEEN = ("bfloat16", "float16")
 BETWEEN = " between"
 PLACES = 32
 SIGN_WIDE = 1 << 10
@@ -107,7 +106,7 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     with np.errstate(over="ignore", invalid="ignore"):
         upper = v + threshold if probe == "absolute" else v / (1 - threshold)
         lower = v - threshold if probe == "absolute" else v * (1 - threshold)
-        find = rises if scheme != grid else jumps if grid in SIXTEEN else fine_jumps
+        find = rises if scheme != grid else jumps if grid in SIXTEEN_BITS else fine_jumps
         outward, inward = find(v, upper, lower, grid)
     positive = np.column_stack([*outward, *inward])
     negative = np.column_stack([*inward, *outward])

@@ -18,13 +18,13 @@ from opdviz.checkpoint import safetensors
 from opdviz.checkpoint.formats import FORMATS, round_bfloat16
 from opdviz.checkpoint.records import TensorInfo
 from opdviz.compare import sources
+from opdviz.definitions import SIXTEEN_BITS
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Matching
 from opdviz.store.store import Stored
 
 KIND = "opdviz.mask"
 VERSION = "1"
-TWO_BYTES = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
         sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
         with np.errstate(over="ignore"):
             base, tuned = (
-                x if dtype in TWO_BYTES else round_bfloat16(x)
+                x if dtype in SIXTEEN_BITS else round_bfloat16(x)
                 for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype))
             )
         with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, which is beyond no threshold

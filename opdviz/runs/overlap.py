@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from opdviz.checkpoint.formats import round_bfloat16
+from opdviz.definitions import VISIBLE
 from opdviz.errors import RequestError, one_line
 from opdviz.measures.visibility import codes, quarters
 from opdviz.pairing import Matching
 from opdviz.runs.masks import deltas, matching_of_comparison
 from opdviz.store.store import Stored
 
-PROBES = (("exact", 0.0), ("absolute", 1e-5))
+PROBES = (("exact", 0.0), ("absolute", VISIBLE))
 COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")
 CELLS = 1 << 22  # coordinates whose cells of size and row are counted at a time
 COLUMNS = (

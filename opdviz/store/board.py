@@ -5,7 +5,6 @@
 Two people may write at once, so every change is made under a lock of its own.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -79,11 +78,10 @@ def change(folder: Path, how: Callable[[dict], None]) -> None:
     if not folder.is_dir():
         raise RequestError(f"board({folder.name[:12]}): this comparison is gone from the cache.")
     try:
-        with os.fdopen(files.opened(folder / "board.lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            found = read(folder)
-            how(found)
-            files.write(folder / "board.json", json.dumps(found, indent=1, allow_nan=False).encode())
+        with files.held(folder / "board.lock", wait=True):
+            board = read(folder)
+            how(board)
+            files.write(folder / "board.json", json.dumps(board, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise MachineError(
             f"board({folder.name[:12]}): board.lock: {error.strerror}; nothing was changed. Make the cache writable."

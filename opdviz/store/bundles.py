@@ -16,7 +16,7 @@ from opdviz import files, fingerprint
 from opdviz.measures import MEASURES, measure_id
 from opdviz.store import checking
 from opdviz.store import manifest as manifests
-from opdviz.store.columns import PAIRS, group_of, typed
+from opdviz.store.columns import NAMES, PAIRS, Columns, group_of, typed
 from opdviz.store.manifest import Manifest
 from opdviz.store.parquet import encoded
 from opdviz.store.parts import decode_part, part_path
@@ -76,7 +76,7 @@ class Writer:
             name = f"{table}.{m.NAME}.{number}.parquet"
             tables[name] = write_table(self.folder, name, rows_of(parts, table, columns))
         name = f"{PAIRS}.{m.NAME}.{number}.parquet"
-        tables[name] = write_table(self.folder, name, typed(PAIRS, ("name",), parts.values()))
+        tables[name] = write_table(self.folder, name, typed(NAMES, parts.values()))
         bundled = {**manifest.bundled, measure: {**earlier, number: len(parts)}}
         self.comparison = self.comparison.changed(bundled=bundled, tables=tables)
         self.bundled[measure] |= set(parts)
@@ -126,9 +126,9 @@ def write_table(folder: Path, name: str, rows: pa.Table) -> str:
     return fingerprint.of_file(path)
 
 
-def rows_of(parts: dict[str, dict], table: str, columns: tuple[str, ...]) -> pa.Table:
+def rows_of(parts: dict[str, dict], table: str, columns: Columns) -> pa.Table:
     """The rows that parts hold for one table."""
-    return typed(table, columns, [row for part in parts.values() for row in part["tables"].get(table, [])])
+    return typed(columns, [row for part in parts.values() for row in part["tables"].get(table, [])])
 
 
 def still_valid(folder: Path, names: Iterable[str]) -> dict:

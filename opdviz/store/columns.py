@@ -1,102 +1,44 @@
-"""The written contract of what is stored: every table of every measure with its columns, and the type of each column.
+"""The written contract of what is stored: the columns of every table with their types, and which tables there must be.
 
-The app's process reads tables without loading the engine, so the columns stand here; a test holds them against the measures.
+The tables of measures are declared beside what makes them; those that matching makes stand here.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from opdviz.measures import MEASURES
 from opdviz.store.manifest import Manifest
 
+Columns = Mapping[str, type]
+TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 PAIRS = "pairs"  # the names of all pairs; of a bundle, the names of those whose parts it holds
 PAIRING = "pairing"  # what stands in the place of a measure for the tables that matching makes
-TEXT = {
-    "name", "tuned_name", "tower", "block", "module", "shape", "base_dtype", "tuned_dtype", "kind", "precision", "probe",
-    "steps", "matrix", "method", "side", "row_bin", "column_bin", "mask", "of", "axis", "token", "measure", "reason",
-    "rule", "detail", "verdict",
-}  # fmt: skip
-WHOLE = {
-    "layer", "expert", "rows", "columns", "numel", "nonfinite", "untouched_rows", "decayed_rows", "unchanged", "off_grid",
-    "count",
-    "index", "rank", "rank_50", "rank_90", "rank_99", "k", "visible", "bin", "row",
-}  # fmt: skip
-PAIRING_TABLES = {
-    "unmatched": ("side", "name", "shape", "reason"),
-    "rewrites": ("name", "tuned_name", "rule", "detail"),
+NAMES = {"name": str}
+PAIRING_TABLES: dict[str, Columns] = {
+    "unmatched": {"side": str, "name": str, "shape": str, "reason": str},
+    "rewrites": {"name": str, "tuned_name": str, "rule": str, "detail": str},
 }
-SKIPPED = {"skipped": ("name", "measure", "reason")}
-COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
-    PAIRING: PAIRING_TABLES | {PAIRS: ("name",)},
-    "magnitude": {
-        "tensors": (
-            "name", "tuned_name", "tower", "layer", "block", "module", "expert", "shape", "rows", "columns", "numel",
-            "base_dtype", "tuned_dtype", "kind", "base_norm", "tuned_norm", "delta_norm", "relative_norm", "delta_max",
-            "delta_mean_abs", "delta_rms", "base_rms", "cosine", "shrink", "nonfinite", "moved", "off_grid",
-            "base_norm_bfloat16", "delta_norm_bfloat16", "untouched_rows", "decayed_rows",
-        ),
-    } | SKIPPED,
-    "sparsity": {
-        "sparsity": ("name", "precision", "probe", "threshold", "unchanged", "share"),
-        "steps": ("name", "precision", "steps", "count", "share"),
-    } | SKIPPED,
-    "concentration": {"concentration": ("name", "top_share", "energy_share", "chance")},
-    "coordinates": {
-        "histogram": ("name", "of", "precision", "threshold", "low", "high", "count", "moved", "null_moved"),
-        "profile": ("name", "axis", "bin", "low", "high", "moved", "moved_bfloat16", "energy"),
-        "rows": ("name", "row", "relative_norm", "moved", "shrink", "cosine", "token"),
-    } | SKIPPED,
-    "spectrum": {
-        "spectrum": ("name", "matrix", "index", "sigma", "energy"),
-        "spectrum_summary": (
-            "name", "matrix", "spectral_norm", "stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90",
-            "rank_99", "norm", "method", "error_bound",
-        ),
-        "rank": ("name", "matrix", "tolerance", "rank", "share"),
-        "top_energy": ("name", "matrix", "k", "share", "energy", "chance"),
-        "tail": ("name", "position", "moved_share", "verdict", "reason"),
-    } | SKIPPED,
-    "geometry": {
-        "projection": (
-            "name", "side", "share", "k", "energy", "chance", "chance_sd", "chance_profile", "energy_without_shrink",
-        ),
-        "rotation": ("name", "side", "share", "k", "mean_sine", "rms_sine", "chance", "max_degrees", "gap", "pairs"),
-        "angle": ("name", "side", "k", "index", "degrees"),
-        "drift": ("name", "drift", "nss", "chance", "drift_per_delta"),
-        "basis_energy": ("name", "row_bin", "column_bin", "energy", "chance"),
-    } | SKIPPED,
-    "coverage": {
-        "coverage": (
-            "name", "mask", "share", "rank", "probe", "threshold", "precision", "visible", "density", "coverage", "chance",
-            "lowest", "highest", "enrichment", "null_low", "null_high", "blind_low", "blind_high",
-        ),
-    } | SKIPPED,
-}  # fmt: skip
+COLUMNS: dict[str, dict[str, Columns]] = {
+    PAIRING: {**PAIRING_TABLES, PAIRS: NAMES},
+    **{measure.NAME: measure.TABLES for measure in MEASURES},
+}
+BY_TABLE: dict[str, Columns] = {table: columns for tables in COLUMNS.values() for table, columns in tables.items()}
 FILE = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)(?:\.([0-9]+))?\.parquet")
 
 
-def column_type(table: str, column: str) -> pa.DataType:
-    """The stored type of a column: fixed by its name, so that a table of missing values has the same type as a full one."""
-    if column in TEXT:
-        return pa.string()
-    if column in WHOLE or (table, column) == ("tensors", "moved") or (table, column) == ("histogram", "moved"):
-        return pa.int64()
-    return pa.float64()
+def schema(columns: Columns) -> pa.Schema:
+    """The schema of some columns: a table of missing values has the same types as a full one."""
+    return pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
 
 
-def schema(table: str, columns: tuple[str, ...]) -> pa.Schema:
-    """The schema of a table with some columns."""
-    return pa.schema([(c, column_type(table, c)) for c in columns])
-
-
-def typed(table: str, columns: tuple[str, ...], rows: Iterable[dict]) -> pa.Table:
+def typed(columns: Columns, rows: Iterable[dict]) -> pa.Table:
     """Rows with every column typed."""
-    rows, fields = list(rows), schema(table, columns)
-    return pa.Table.from_arrays(
-        [pa.array([row.get(c) for row in rows], type=fields.field(c).type) for c in columns], schema=fields
-    )
+    rows = list(rows)
+    arrays = [pa.array([row.get(name) for row in rows], type=TYPES[kind]) for name, kind in columns.items()]
+    return pa.Table.from_arrays(arrays, schema=schema(columns))
 
 
 def group_of(file: str) -> tuple[str, ...]:
@@ -117,8 +59,8 @@ def schema_of_file(name: str) -> pa.Schema | None:
     if not (parts := FILE.fullmatch(name)):
         return None
     table, measure, number = parts.groups()
-    known = COLUMNS.get(measure, {}) | ({PAIRS: ("name",)} if number else {})
-    return schema(table, known[table]) if table in known else None
+    tables = COLUMNS.get(measure, {}) | ({PAIRS: NAMES} if number else {})
+    return schema(tables[table]) if table in tables else None
 
 
 def wanted_files(manifest: Manifest) -> set[str]:
@@ -144,13 +86,13 @@ def wrong_values(rows: pa.Table) -> bool:
     return not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers)
 
 
-def fitting_rows(table: str, columns: tuple[str, ...], name: str, rows: object) -> bool:
+def fitting_rows(columns: Columns, name: str, rows: object) -> bool:
     """Whether these are rows of one tensor in a table, every value of its column's type."""
     if not (isinstance(rows, list) and all(isinstance(row, dict) and row.get("name") == name for row in rows)):
         return False
     if not set().union(*rows) <= set(columns) or any(type(v) is bool for row in rows for v in row.values()):
         return False
     try:
-        return not wrong_values(typed(table, columns, rows))
+        return not wrong_values(typed(columns, rows))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return False

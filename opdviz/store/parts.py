@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from opdviz import files, fingerprint
+from opdviz.measures.skipping import SKIPPED
 from opdviz.store import columns
 from opdviz.store import manifest as manifests
 
@@ -42,8 +43,8 @@ def fitting_part(part: object, file: str) -> bool:
     pair, measure, *_ = file.split(".")
     if not (isinstance(part, dict) and manifests.text(name := part.get("name")) and pair_key(name) == pair):
         return False
-    known = columns.COLUMNS.get(measure, {}) | columns.SKIPPED
+    known = columns.COLUMNS.get(measure, {}) | {"skipped": SKIPPED}
     tables = part.get("tables")
     return isinstance(tables, dict) and all(
-        table in known and columns.fitting_rows(table, known[table], name, rows) for table, rows in tables.items()
+        table in known and columns.fitting_rows(known[table], name, rows) for table, rows in tables.items()
     )

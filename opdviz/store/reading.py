@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from opdviz.errors import CheckFailed
 from opdviz.store import columns, parquet
-from opdviz.store.columns import PAIRS, typed
+from opdviz.store.columns import BY_TABLE, PAIRS, typed
 from opdviz.store.manifest import Manifest
 from opdviz.store.parts import decode_part
 from opdviz.store.store import Stored
@@ -38,7 +38,7 @@ def read(comparison: Stored, table: str, *, where: pc.Expression | None = None) 
         return read(now, table, where=where)  # bundles became one file in between
     rows = [row for part in loose_parts(comparison, table) for row in part["tables"].get(table, [])]
     if rows:
-        live = typed(table, tuple(dict.fromkeys(c for row in rows for c in row)), rows)
+        live = typed(BY_TABLE[table], rows)
         pieces.append(live if where is None else live.filter(where))
     if not pieces:
         return pa.table({})

@@ -3,13 +3,9 @@
 import pandas as pd
 import pyarrow.compute as pc
 
+from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, RELATIVE, VISIBLE, WIDE
 from opdviz.store.store import Stored
 from opdviz.tables import stored
-
-HEADLINE_THRESHOLD = 1e-5
-HEADLINE_SHARE = 0.1
-HEADLINE_K = 16
-WIDE = ("float32", "float64")
 
 
 def countable(rows: pd.DataFrame) -> pd.Series:
@@ -43,7 +39,7 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
     sparsity = stored.read(comparison, "sparsity")
     if not sparsity.empty:
         sparsity = at_headline_precision(sparsity)
-        for probe, threshold in (("absolute", HEADLINE_THRESHOLD), ("relative", 1e-3), ("exact", 0.0)):
+        for probe, threshold in (("absolute", VISIBLE), ("relative", RELATIVE), ("exact", 0.0)):
             part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
             part = part.rename(columns={"unchanged": f"unchanged_{probe}", "share": f"sparsity_{probe}"})
             rows = rows.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
@@ -75,7 +71,7 @@ def spectral_columns(comparison: Stored) -> dict[str, pd.DataFrame]:
         name = f"rotation_{side}"
         columns = {"rms_sine": name, "chance": f"{name}_chance", "pairs": f"{name}_pairs"}
         joined[name] = renamed(rotation[rotation["side"] == side], columns)
-    at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == HEADLINE_THRESHOLD)
+    at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == VISIBLE)
     coverage = stored.read(comparison, "coverage", where=at)
     if len(coverage):
         joined |= coverage_columns(at_headline_precision(coverage))

@@ -2,12 +2,11 @@
 
 import pandas as pd
 
+from opdviz.definitions import FIXED_K, FIXED_RANK_SHARES, HEADLINE_SHARE, LONG_R
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, stored
 from opdviz.words import format_name
-
-LONG_R, FIXED_K = 1024, 512  # protocol B: beyond so many directions, so many leading ones
 
 
 def headline(comparison: Stored, protocol: str = "A") -> list[dict]:
@@ -138,7 +137,8 @@ def sparsity_and_geometry(comparison: Stored, found: pd.DataFrame) -> list[dict]
     ranks = used.assign(r=used[["rows", "columns"]].min(axis=1).astype(int))[["name", "r"]]
     angle = angle.merge(ranks, on="name")
     long = angle["r"] > LONG_R
-    angle = angle[(angle["k"] == FIXED_K) & long | (angle["k"] == (angle["r"] * 0.1).astype(int).clip(lower=1)) & ~long]
+    tenth = (angle["r"] * HEADLINE_SHARE).astype(int).clip(lower=1)
+    angle = angle[angle["k"] == tenth.where(~long, FIXED_K)]
     fixed, every = angle.loc[angle["r"] > LONG_R, "name"].nunique(), angle["name"].nunique()
     how = f"mean of {every} moved layer matrices, k = {FIXED_K} in {fixed}, 10 % of r in {every - fixed}"
     for side, part in angle.groupby("side"):
@@ -156,7 +156,7 @@ def fixed_rank_coverage(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
     coverage = coverage[(coverage["probe"] == "relative") & (coverage["mask"].isin(["principal", "low_magnitude"]))]
     rows = []
-    for (mask, share), part in coverage[coverage["share"].isin([0.3, 0.5])].groupby(["mask", "share"]):
+    for (mask, share), part in coverage[coverage["share"].isin(FIXED_RANK_SHARES)].groupby(["mask", "share"]):
         name = f"coverage_{mask}_{round(share * 100)}pct" + ("_rank64" if mask == "principal" else "")
         how = f"mean of {part['name'].nunique()} moved layer matrices, {as_counted(found)}"
         ends = {end: part[f"null_{end}"].mean() for end in ("low", "high")}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from opdviz import files, fingerprint, tables
+from opdviz.definitions import MOVED_THRESHOLDS
 from opdviz.errors import MachineError
 from opdviz.store import columns, parquet, status
 from opdviz.store.checking import Fault, clear
@@ -22,7 +23,8 @@ from opdviz.tables import by_tensor, protocols, stored
 
 VERSION = 3
 LARGEST = 1 << 30
-TEXT = columns.TEXT | {"protocol", "quantity", "unit", "aggregation", "counted_as"}
+TEXT = {name for table in columns.BY_TABLE.values() for name, kind in table.items() if kind is str}
+TEXT |= {"protocol", "quantity", "unit", "aggregation", "counted_as"}
 REQUIRED = {
     "by_tensor": {*columns.COLUMNS["magnitude"]["tensors"], "stable_rank", "entropy_rank", "counted_as"},
     "blocks": {
@@ -36,7 +38,6 @@ REQUIRED = {
     "step_shares": {"precision", "steps", "count", "numel", "share"},
     "tails": set(columns.COLUMNS["spectrum"]["tail"]),
 }  # fmt: skip
-THRESHOLDS = (0.0, by_tensor.HEADLINE_THRESHOLD)
 
 
 def headline(comparison: Stored) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def headline(comparison: Stored) -> pd.DataFrame:
 
 def moved_bins(comparison: Stored) -> pd.DataFrame:
     """Moves given the size of the weight, over all tensors. Columns: threshold, low, high, count, moved, null_moved."""
-    found = [by_tensor.moved_given_size(comparison, threshold=t).assign(threshold=t) for t in THRESHOLDS]
+    found = [by_tensor.moved_given_size(comparison, threshold=t).assign(threshold=t) for t in MOVED_THRESHOLDS]
     return pd.concat(found, ignore_index=True)
 
 

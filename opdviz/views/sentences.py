@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from opdviz.definitions import ERRORS, FEWEST_MOVES, NO_POWER, UNDEFINED_PAIRS
 from opdviz.tables.published import FAMILIES, family
 from opdviz.words import count, format_name, listing, number, percent, plain
 
@@ -15,10 +16,6 @@ MOVEMENT = ("relative_norm", "delta_norm", "delta_rms", "delta_max", "delta_mean
 SMALL_IS_NEWS = ("stable_rank", "entropy_rank")
 SAME = 0.05  # share of the moves that may stand elsewhere for the null to say the same
 FEWEST_BINS = 3
-NO_POWER = 0.5  # width of the hull of blind updates from which it decides nothing
-ERRORS = 3.0  # standard deviations of chance from which a claim is made
-FEWEST_MOVES = 100  # visible coordinates below which a few rows that move more than others decide a coverage
-UNDEFINED = 5.0  # pairs that carry a rotation's chance, below which the data do not define the subspace
 
 
 def value_of(headline: list[dict], quantity: str, field: str = "value") -> float | None:
@@ -287,7 +284,7 @@ def rotation(rows: pd.DataFrame) -> str:
         columns = [f"rotation_{side}", f"rotation_{side}_chance", f"rotation_{side}_pairs"]
         sides.append(rows.dropna(subset=columns)[columns].set_axis(["sine", "chance", "pairs"], axis=1))
     known = pd.concat(sides)
-    defined = known[known["pairs"] >= UNDEFINED]
+    defined = known[known["pairs"] >= UNDEFINED_PAIRS]
     if known.empty:
         return "No matrix has a chance that is small enough to be one."
     grey = len(known) - len(defined)
@@ -313,7 +310,7 @@ def angles(turned: pd.DataFrame, r: int) -> str:
         )
         words.append(f"{side} {number(row['rms_sine'])}{chance}")
     text = f"Rms sine of the leading {k:,} of {r:,} directions: {', '.join(words)}."
-    if (known["pairs"] < UNDEFINED).any():
+    if (known["pairs"] < UNDEFINED_PAIRS).any():
         text += f" The values {k:,} and {k + 1:,} of the base are nearly equal: its data do not define this subspace."
     return text
 

@@ -15,9 +15,9 @@ tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement").sort_
 heading = st.container()
 first, second = st.columns([3, 2], vertical_alignment="bottom")
 row = tables.choose_tensor(first, tensors)
-name, run = row["name"], chosen.reader
+name, reader = row["name"], chosen.reader
 shape = (int(row["rows"]), int(row["columns"])) if row.notna()["rows"] else (1, int(row["numel"]))
-heads = tensor.heads_of(run, {"tensor": name})
+heads = tensor.heads_of(reader, {"tensor": name})
 examples = "head 3, rows 0-63, column 7" if heads else "rows 0-63, column 7, row 1234"
 text = links.text(
     second, "Part", "part", placeholder=examples, fits=lambda t: not t or slices.parse(t, shape, heads) is not None,
@@ -28,8 +28,8 @@ title = plain(part.label) if part else "Values"
 with heading:
     comparison.heading(title, chosen, row["shape"], row["base_dtype"], trail=tables.trail(tensor=name))
 if part:
-    found = slices.measured(run.of("profile", name), part) if len(run.of("profile", name)) else None
-    rows = run.of("rows", name)
+    found = slices.measured(reader.rows("profile", name), part) if len(reader.rows("profile", name)) else None
+    rows = reader.rows("rows", name)
     known = (
         rows[rows["row"] == part.low]
         if len(rows) and part.axis == "row" and part.high - part.low == 1
@@ -59,7 +59,7 @@ at = [
     links.number(where, label, key, low=0, high=shape[axis] - 1, default=start.get(key, 0), step=size)
     for where, label, key, axis in ((first, "First row", "row", 0), (second, "First column", "column", 1))
 ]
-if run.block(name, *at, size) is None:
+if reader.block(name, *at, size) is None:
     if comparison.checkpoints_missing(chosen):
         st.info("The values cannot be read: the checkpoints are not on this machine. Everything else is kept here.")
     elif server.read_only():
@@ -72,6 +72,6 @@ if run.block(name, *at, size) is None:
             st.info(plain(error, limit=600))
     else:
         st.caption("The values are read from the files by a short job, and kept.")
-if run.block(name, *at, size) is not None:
+if reader.block(name, *at, size) is not None:
     figure.show("pixels", chosen)
 tables.part_table(chosen, name)

@@ -19,7 +19,7 @@ from opdviz.compare import measuring, prepare
 from opdviz.compare.workers import pool
 from opdviz.naming import parse
 from opdviz.store import bundles
-from opdviz.store.columns import PAIRING_TABLES, PAIRS, typed
+from opdviz.store.columns import NAMES, PAIRING_TABLES, PAIRS, typed
 from opdviz.store.parquet import ROW_GROUP
 from opdviz.store.reading import read, read_compacted
 from opdviz.store.store import Store, Stored
@@ -103,8 +103,8 @@ def build(root: Path, tensors: int, name: str = "large") -> str:
         folder = Store(root).folder(key)
         for file in [f"{table}.{made.NAME}.parquet" for made in measures.MEASURES for table in made.TABLES]:
             digests[file] = keep(folder, file, spread(read_compacted(small_one.folder, file), wanted))
-    pairing = {table: typed(table, columns, []) for table, columns in PAIRING_TABLES.items()}
-    pairing[PAIRS] = typed(PAIRS, ("name",), [{"name": tensor} for tensor in wanted])
+    pairing = {table: typed(columns, []) for table, columns in PAIRING_TABLES.items()}
+    pairing[PAIRS] = typed(NAMES, [{"name": tensor} for tensor in wanted])
     for table, rows in pairing.items():
         digests[f"{table}.pairing.parquet"] = bundles.write_table(folder, f"{table}.pairing.parquet", rows)
     facts = replace(small_one.manifest, key=key, name=name, pairs=len(wanted), tables=digests)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from opdviz import files
 from opdviz.errors import CheckFailed, MachineError, RequestError
 from opdviz.lab import shipped
 
@@ -135,7 +136,7 @@ def test_a_full_disk_leaves_nothing_half_written(package, tmp_path, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shipped.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(MachineError, match="No space left"):
         shipped.expand(tmp_path / "lab")
     assert not list((tmp_path / "lab").rglob("*.safetensors")) and not list((tmp_path / "lab").rglob("*.tmp"))

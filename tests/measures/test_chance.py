@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from opdviz.checkpoint.formats import rounded
+from opdviz.definitions import FEWEST_MOVES, PROBES
 from opdviz.linalg import gaussian_spectrum
 from opdviz.measures import blind, coverage, geometry, spectrum
 from opdviz.measures.hull import hull_at
 from opdviz.measures.nulls import Deltas, Sizes
-from opdviz.measures.visibility import PROBES, ramps
-from opdviz.views.sentences import FEWEST_MOVES
+from opdviz.measures.visibility import ramps
 from tests import oracle
 from tests.measures.blind_updates import BLIND, FORMATS, scale_for, work_on
 

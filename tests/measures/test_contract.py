@@ -13,7 +13,7 @@ from opdviz.linalg import Work
 from opdviz.measures import MEASURES
 from opdviz.measures.visibility import NO_NULLS
 from opdviz.quantities import QUANTITIES
-from opdviz.store.columns import column_type
+from opdviz.store.columns import BY_TABLE
 from tests.conftest import measured, measured_arrays
 
 RNG = np.random.default_rng(3)
@@ -62,8 +62,9 @@ def check(tables) -> int:
                 if value is None or (isinstance(value, float) and math.isnan(value)):
                     continue
                 if isinstance(value, str):
-                    assert str(column_type(table, column)) == "string", (table, column)
+                    assert BY_TABLE[table][column] is str, (table, column)
                     continue
+                assert float(value).is_integer() or BY_TABLE[table][column] is float, (table, column)
                 seen += 1
                 room = 1e-9 * max(1.0, abs(value))
                 assert quantity.low is None or value >= quantity.low - room, (table, row)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from opdviz.definitions import PROBES
 from opdviz.linalg import Work, gaussian_spectrum, rank_of_share
 from opdviz.measures import geometry
-from opdviz.measures.visibility import PROBES
 from tests import oracle
 from tests.conftest import measured_arrays
 
