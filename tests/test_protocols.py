@@ -57,7 +57,7 @@ def test_totals_are_over_the_tensors_that_were_counted_and_say_so(tmp_path):
     rows = by_tensor.quantities_by_tensor(comparison)
     layer = rows[rows["layer"] == 0]
     found = value(protocols.headline(comparison), "sparsity_absolute_1e-5")
-    assert found["value"] == pytest.approx(100 * layer["unchanged_absolute"].sum() / layer["numel"].sum())
+    assert found["value"] == pytest.approx(100 * layer["unchanged_absolute_count"].sum() / layer["numel"].sum())
     assert "3 of 9 tensors" in found["aggregation"]
     assert "tensors" not in value(whole, "sparsity_absolute_1e-5")["aggregation"]
     assert "0 of 8 matrices" in value(protocols.headline(comparison), "top16_energy")["aggregation"]
@@ -118,7 +118,7 @@ def test_b_and_c_average_over_moved_layer_matrices(tmp_path):
 @pytest.mark.parametrize(("r", "ks"), [(5_125, (512,)), (6_000, (600, 512)), (900, (90,))])
 def test_b_takes_angles_at_512_where_there_are_more_than_1024_directions(monkeypatch, r, ks):
     tensors = pd.DataFrame({"name": ["a"], "rows": [r], "columns": [r + 1], "moved": [5], "block": ["ffn"], "layer": [0],
-                            "numel": [r * (r + 1)], "counted_as": ["bfloat16"], "unchanged_relative": [0]})  # fmt: skip
+                            "numel": [r * (r + 1)], "counted_as": ["bfloat16"], "unchanged_relative_count": [0]})  # fmt: skip
     angle = pd.DataFrame([{"name": "a", "side": "left", "k": k, "degrees": float(k)} for k in ks])
     monkeypatch.setattr(stored, "read", lambda comparison, name: angle)
     found = protocols.sparsity_and_geometry(None, tensors)

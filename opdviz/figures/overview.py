@@ -6,17 +6,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
+from opdviz.tables.headlines import STRIPS
 from opdviz.tables.published import family
 from opdviz.words import number
-
-STRIPS = (
-    ("relative_norm", "relative norm of the update", "%", True, "relative_norm"),
-    ("sparsity_absolute_1e-5", "coordinates unchanged, |D| ≤ 1e-5", "%", False, "sparsity_absolute"),
-    ("top16_energy", "energy of the top 16 directions, median", "%", False, "top16_energy"),
-    ("stable_rank", "stable rank, median", "", True, "stable_rank"),
-    ("coverage_principal_10pct", "moved on principal weights, median", "%", False, "principal_coverage"),
-    ("coverage_low_magnitude_10pct", "moved on near-zero weights, median", "%", False, "low_magnitude_coverage"),
-)  # the last: the same of one tensor, to be mapped by layer
 
 
 def strips(headline: list[dict], published: list[dict]) -> go.Figure:
@@ -24,14 +16,15 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
     mine = {row["quantity"]: row for row in headline}
     made = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
     shown: set[str] = set()
-    for at, (quantity, title, unit, log, mapped) in enumerate(STRIPS, start=1):
-        rows = [row for row in published if row["quantity"] == quantity]
+    for at, strip in enumerate(STRIPS, start=1):
+        unit, log = strip.unit.removesuffix("1"), strip.log
+        rows = [row for row in published if row["quantity"] == strip.protocol]
         for recipe in theme.RECIPES:
             part = [row for row in rows if family(row["recipe"]) == recipe]
             if part:
                 made.add_trace(ticks(part, recipe, unit, recipe not in shown), row=at, col=1)
                 shown.add(recipe)
-        own = mine.get(quantity, {})
+        own = mine.get(strip.protocol, {})
         chance, value = own.get("chance"), own.get("value")
         band = [own.get("chance_low"), own.get("chance_high")]
         if None not in band:
@@ -41,13 +34,13 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
             shown.add("chance")
         if value is not None and (value > 0 or not log):  # zero has no place on a logarithmic axis; it stands in words
-            made.add_trace(diamond(value, unit, mapped, "this run" not in shown), row=at, col=1)
+            made.add_trace(diamond(value, unit, strip.column, "this run" not in shown), row=at, col=1)
             shown.add("this run")
         values = [row["value"] for row in rows] + [x for x in (chance, value, *band) if x is not None]
         made.update_xaxes(**strip_axis(values, log), row=at, col=1)
         made.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=at, col=1)
         made.add_annotation(
-            text=title, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
+            text=strip.strip, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="right",
         )  # fmt: skip
         told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + beside(chance, *band)

@@ -27,19 +27,8 @@ from opdviz.runs.masks import deltas, matching_of, open_mask
 from opdviz.store import status
 from opdviz.store.store import Store, Stored
 from opdviz.tables import by_tensor, protocols
+from opdviz.tables.headlines import LAB
 
-HEADLINES = {
-    "relative_norm": "relative_norm",
-    "sparsity_absolute_1e-5": "unchanged_absolute",
-    "sparsity_exact": "unchanged_exact",
-    "top16_energy": "top16_energy",
-    "stable_rank": "stable_rank",
-    "coverage_principal_10pct": "coverage_principal",
-    "coverage_low_magnitude_10pct": "coverage_low_magnitude",
-    "projection_joint_10pct": "projection_joint",
-    "energy_share_ffn": "energy_share_ffn",
-    "rank_share": "rank_share",
-}
 SEED = re.compile(r"seed([0-9]+)")
 BANDED = ("principal", "low_magnitude")
 COMPARED = (("opd", "grpo"), ("opd", "offline_distillation"), ("opd", "sft"), ("opd", "opd_self"), ("opd", "opd_sgd"))
@@ -119,7 +108,7 @@ def headline(comparison: Stored) -> dict:
     row: dict = {}
     for protocol in ("A", "D"):
         for found in protocols.headline(comparison, protocol):
-            if name := HEADLINES.get(found["quantity"]):
+            if name := LAB.get(found["quantity"]):
                 scale = 0.01 if found["unit"] == "%" else 1.0
                 for column, part in ((name, "value"), (f"{name}_chance", "chance")):
                     row[column] = None if found[part] is None else found[part] * scale
@@ -166,7 +155,7 @@ def masked(places: Places, recipe: Recipe) -> dict:
 def layers(comparison: Stored) -> list[dict]:
     """Each layer's share of the visible coordinates and of the parameters."""
     rows = by_tensor.quantities_by_tensor(comparison).dropna(subset=["layer"])
-    rows = rows.assign(visible=rows["numel"] - rows["unchanged_absolute"])
+    rows = rows.assign(visible=rows["numel"] - rows["unchanged_absolute_count"])
     sums = rows.groupby("layer", as_index=False)[["visible", "numel"]].sum()
     shares = sums[["visible", "numel"]] / sums[["visible", "numel"]].sum()
     return [

@@ -41,8 +41,8 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
         sparsity = at_headline_precision(sparsity)
         for probe, threshold in (("absolute", VISIBLE), ("relative", RELATIVE), ("exact", 0.0)):
             part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
-            part = part.rename(columns={"unchanged": f"unchanged_{probe}", "share": f"sparsity_{probe}"})
-            rows = rows.merge(part[["name", f"unchanged_{probe}", f"sparsity_{probe}"]], on="name", how="left")
+            part = part.rename(columns={"unchanged": f"unchanged_{probe}_count", "share": f"sparsity_{probe}"})
+            rows = rows.merge(part[["name", f"unchanged_{probe}_count", f"sparsity_{probe}"]], on="name", how="left")
     for name, columns in spectral_columns(comparison).items():
         rows = rows.merge(columns, on="name", how="left", suffixes=("", f"_{name}"))
     return rows
@@ -100,7 +100,7 @@ def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:
     """Share of the coordinates that a probe calls unchanged, over the tensors that it looked at; `None` without any."""
-    column = f"unchanged_{probe}"
+    column = f"unchanged_{probe}_count"
     known = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
     total = float(known["numel"].sum())
     return float(known[column].sum()) / total if total else None

@@ -4,6 +4,7 @@ import pandas as pd
 
 from opdviz.store.store import Stored
 from opdviz.tables.by_tensor import counted, quantities_by_tensor, share_unchanged
+from opdviz.tables.headlines import MEDIANS
 
 GROUPS = {
     "blocks": ["tower", "block"],
@@ -31,16 +32,6 @@ def grouped(comparison: Stored, name: str) -> pd.DataFrame:
     return result.astype({"layer": "Int64"}) if "layer" in by else result
 
 
-MEDIANS = {
-    "top16_energy": "top16_energy",
-    "stable_rank": "stable_rank",
-    "entropy_rank": "entropy_rank",
-    "coverage_principal": "principal_coverage",
-    "coverage_low_magnitude": "low_magnitude_coverage",
-    "projection_joint": "projection_joint",
-}
-
-
 def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
     """The summary of one group's tensors."""
     clean = counted(part)
@@ -61,7 +52,7 @@ def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
     for probe in ("absolute", "relative"):
         row[f"sparsity_{probe}"] = share_unchanged(clean, probe)
     moved = clean[clean["moved"] > 0]
-    for label, column in MEDIANS.items():
-        value = moved[column].median() if column in moved else None
-        row[label] = None if value is None or pd.isna(value) else float(value)
+    for headline in MEDIANS:
+        value = moved[headline.column].median() if headline.column in moved else None
+        row[headline.group] = None if value is None or pd.isna(value) else float(value)
     return row

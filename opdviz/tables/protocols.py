@@ -6,6 +6,7 @@ from opdviz.definitions import FIXED_K, FIXED_RANK_SHARES, HEADLINE_SHARE, LONG_
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, stored
+from opdviz.tables.headlines import MEDIANS, Headline
 from opdviz.words import format_name
 
 
@@ -63,7 +64,7 @@ def root_ratio(above: pd.Series, below: pd.Series) -> float | None:
 
 def by_count(found: pd.DataFrame, quantity: str, probe: str) -> dict:
     """Share of all coordinates that a probe calls unchanged, over the tensors that it looked at."""
-    counted = of_all(found, f"unchanged_{probe}", "tensors")
+    counted = of_all(found, f"unchanged_{probe}_count", "tensors")
     return row(quantity, by_tensor.share_unchanged(found, probe), "%", f"by element, {as_counted(found)}{counted}")
 
 
@@ -72,14 +73,6 @@ def median_of(moved: pd.DataFrame, column: str | None) -> float | None:
     return moved[column].median() if column in moved else None
 
 
-MEDIANS = (
-    ("top16_energy", "top16_energy", "%", "top16_chance", None),
-    ("stable_rank", "stable_rank", "1", "stable_rank_chance", None),
-    ("coverage_principal_10pct", "principal_coverage", "%", "principal_typical", "principal_null"),
-    ("coverage_low_magnitude_10pct", "low_magnitude_coverage", "%", "low_magnitude_typical", "low_magnitude_null"),
-    ("projection_joint_10pct", "projection_joint", "%", "projection_joint_chance", None),
-)
-AS_COUNTED = ("coverage_principal_10pct", "coverage_low_magnitude_10pct")
 AS_BFLOAT16 = "global, both sides rounded to bf16"
 
 
@@ -96,17 +89,22 @@ def protocol_a(comparison: Stored, found: pd.DataFrame) -> list[dict]:
         by_count(found, "sparsity_absolute_1e-5", "absolute"),
     ]
     moved = by_tensor.matrices(found[found["moved"] > 0])
-    for quantity, column, unit, chance, band in MEDIANS:
-        ends = {end: median_of(moved, f"{band}_{end}") for end in ("low", "high")} if band else {}
-        counted = as_counted(found) if quantity in AS_COUNTED else "of the stored values"
-        aggregation = f"median of moved matrices, {counted}{of_all(moved, column, 'matrices')}"
-        rows.append(row(quantity, median_of(moved, column), unit, aggregation, median_of(moved, chance), **ends))
+    rows += [median_row(headline, moved, found) for headline in MEDIANS if headline.protocol]
     energy, numel = known["delta_norm_bfloat16"] ** 2, float(known["numel"].sum())
     for block, part in known.groupby("block"):
         share = float(energy[part.index].sum() / energy.sum()) if energy.sum() else None
         parameters = float(part["numel"].sum()) / numel if numel else None
         rows.append(row(f"energy_share_{block}", share, "%", how, parameters))
     return rows
+
+
+def median_row(headline: Headline, moved: pd.DataFrame, tensors: pd.DataFrame) -> dict:
+    """The median of a headline quantity over moved matrices, beside that of its chance."""
+    ends = {end: median_of(moved, f"{headline.band}_{end}") for end in ("low", "high")} if headline.band else {}
+    what = as_counted(tensors) if headline.counted else "of the stored values"
+    aggregation = f"median of moved matrices, {what}{of_all(moved, headline.column, 'matrices')}"
+    value, chance = median_of(moved, headline.column), median_of(moved, headline.chance)
+    return row(headline.protocol, value, headline.unit, aggregation, chance, **ends)
 
 
 def protocol_b(comparison: Stored, found: pd.DataFrame) -> list[dict]:

@@ -21,7 +21,7 @@ from opdviz.store.checking import Fault, clear
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, protocols, stored
 
-VERSION = 3
+VERSION = 4
 LARGEST = 1 << 30
 TEXT = {name for table in columns.BY_TABLE.values() for name, kind in table.items() if kind is str}
 TEXT |= {"protocol", "quantity", "unit", "aggregation", "counted_as"}
