@@ -37,7 +37,7 @@ def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
     known = {m.NAME: m for m in MEASURES}
     for name in names if names is not None else []:
         if name not in known:
-            raise RequestError(f"--measures: {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}.")
+            raise RequestError(f"measure {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}.")
     return tuple(m for m in MEASURES if names is None or m.NAME in names or m is MEASURES[0])
 
 
@@ -49,7 +49,7 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
     """
     fitting = [p for p in pairs if pattern is None or fnmatch.fnmatchcase(p.name, pattern)]
     if not fitting:
-        raise RequestError(f"--tensors: {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors.")
+        raise RequestError(f"the pattern {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors.")
     return fitting
 
 
@@ -112,7 +112,7 @@ def measure_pairs(pairs, measures, executor: Executor, *, writer: bundles.Writer
     except BrokenExecutor:
         raise MachineError(
             "compare: a worker process was lost (out of memory?); finished parts are kept. "
-            "Run it again, with --workers 1 if memory is short."
+            "Run it again, with one worker if memory is short."
         ) from None
 
 

@@ -135,7 +135,7 @@ def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool
                 listener(progress)
     except BrokenExecutor:
         raise MachineError(
-            "lab run: a process was lost (out of memory?); finished runs are kept. Run it again, with --workers 1."
+            "lab run: a process was lost (out of memory?); finished runs are kept. Run it again, with one worker."
         ) from None
     finally:
         shutil.rmtree(told, ignore_errors=True)

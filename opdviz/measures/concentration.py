@@ -1,4 +1,4 @@
-"""How few coordinates hold the energy of the update (QUANTITIES 3), beside what a Gaussian would give."""
+"""How few coordinates hold the energy of the update (definitions, 3), beside what a Gaussian would give."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which coordinates moved, given the size of the weight, and where they stand (QUANTITIES 6: histogram, profile, rows)."""
+"""Which coordinates moved, given the size of the weight, and where they stand (definitions, 6: histogram, profile, rows)."""
 
 import math
 

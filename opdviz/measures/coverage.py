@@ -1,4 +1,4 @@
-"""Do the moved coordinates fall on principal or on small weights (QUANTITIES 6)? Beside density, band and two nulls.
+"""Do the moved coordinates fall on principal or on small weights (definitions, 6)? Beside density, band and two nulls.
 
 A coordinate's contribution depends only on its class (visibility.py), on how it stands to the magnitude thresholds
 (`level`), and on which probes see it. One count of these a mask answers every composite mask, probe and null exactly.

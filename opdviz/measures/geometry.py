@@ -1,4 +1,4 @@
-"""How the update lies to the base's own directions (QUANTITIES 5), each figure beside what a blind update would give."""
+"""How the update lies to the base's own directions (definitions, 5), each figure beside what a blind update would give."""
 
 import math
 

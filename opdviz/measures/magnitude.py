@@ -1,4 +1,4 @@
-"""How large is the update of a tensor (QUANTITIES 1): norms, cosine, shrink, and what did not move."""
+"""How large is the update of a tensor (definitions, 1): norms, cosine, shrink, and what did not move."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How many coordinates did not change (QUANTITIES 2), by four probes, as stored and as bf16; and by how many grid steps."""
+"""How many coordinates did not change (definitions, 2), by four probes, as stored and as bf16; and by how many grid steps."""
 
 import numpy as np
 

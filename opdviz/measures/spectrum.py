@@ -1,4 +1,4 @@
-"""How many directions the update uses (QUANTITIES 4): singular values, ranks and energies beside a Gaussian's."""
+"""How many directions the update uses (definitions, 4): singular values, ranks and energies beside a Gaussian's."""
 
 import math
 

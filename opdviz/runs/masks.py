@@ -93,7 +93,7 @@ def threshold_for(matching: Matching, density: float) -> float:
     if above[1] < density * above[0] or not above[1]:
         moved = above[1] / above[0] if above[0] else 0.0
         raise RequestError(
-            f"subnetwork --density {density:g}: only {moved:.4f} of the coordinates moved; ask for less."
+            f"density {density:g}: only {moved:.4f} of the coordinates moved; ask for less."
         )
     classes = np.flatnonzero(above)[1:]
     nearest = classes[np.argmin(np.abs(above[classes] / above[0] - density))]

@@ -1,7 +1,7 @@
 """Do two runs on one base move the same coordinates, beside what chance and the sizes of the weights alone would give?
 
 Blind updates of bf16 weights already overlap several times more than independent masks, since both show where the grid is
-fine: on small weights. `expected_both` takes that into account (QUANTITIES 7), and `expected_both_rows` also that rows differ
+fine: on small weights. `expected_both` takes that into account (definitions, 7), and `expected_both_rows` also that rows differ
 in scale; only the ratio to the latter speaks of training.
 """
 

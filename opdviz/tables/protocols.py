@@ -18,7 +18,7 @@ def headline(comparison: Stored, protocol: str = "A") -> list[dict]:
     """
     makers = {"A": protocol_a, "B": protocol_b, "C": protocol_c, "D": protocol_d}
     if protocol not in makers:
-        raise RequestError(f"--protocol: {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}.")
+        raise RequestError(f"protocol {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}.")
     found = by_tensor.quantities_by_tensor(comparison)
     if found.empty:
         return []

@@ -1,4 +1,4 @@
-"""Views of a whole reader: the headline, the map of layers, any two quantities, directions, coordinates."""
+"""Views of a whole run: the headline, the map of layers, any two quantities, directions, coordinates."""
 
 import numpy as np
 import pandas as pd
