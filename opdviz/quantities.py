@@ -88,6 +88,7 @@ SPARSITY = (
     ),
     Quantity("threshold", "threshold", "The probe's threshold; 0 for exact.", "1", low=0),
     count("unchanged", "unchanged", "Coordinates that a probe calls unchanged."),
+    count("flipped", "flipped", "Coordinates that went through zero: positive on one side, negative on the other."),
     share(
         "share", "share", "A share: of coordinates, of directions or of a mask, as the table says.",
         formula="count / numel, or k / r", source=f"{A}, {B}, {D}",
@@ -240,6 +241,9 @@ GROUPED = (
           chance="k^2 / (m n)", pitfall="Below 1 % at 10 % is chance for a square matrix: only the ratio says anything."),
 )  # fmt: skip
 BY_TENSOR = (
+    share("sign_flips", "signs flipped", "Share of coordinates that went through zero.", formula="W T < 0", log=True,
+          chance="A blind Gaussian update that shows as often: the mean of Phi(-|W| / scale).",
+          pitfall="Only small weights can flip: a large share says that the update is large beside them."),
     *(share(f"projection_{side}", f"{side} projection", f"Energy inside the base's leading 10 % of {what} directions.", source=A,
             chance=f"k / {length}")
       for side, what, length in (("left", "left (output)", "m"), ("right", "right (input)", "n"))),
@@ -255,12 +259,13 @@ BY_TENSOR = (
           pitfall="Small weights have a finer grid, so blind updates show there more often than the mask's density."),
 )  # fmt: skip
 MAPPED = (
-    "relative_norm", "sparsity_absolute", "sparsity_relative", "sparsity_exact", "stable_rank", "entropy_rank",
+    "relative_norm", "sparsity_absolute", "sparsity_relative", "sparsity_exact", "sign_flips", "stable_rank", "entropy_rank",
     "top16_energy", "projection_joint", "projection_left", "projection_right", "rotation_left", "rotation_right", "nss",
     "principal_coverage", "low_magnitude_coverage", "cosine", "shrink", "delta_norm", "delta_rms", "delta_max",
     "delta_mean_abs", "base_norm", "base_rms", "numel",
 )  # fmt: skip
 CHANCE_OF = {
+    "sign_flips": "sign_flips_chance",
     "stable_rank": "stable_rank_chance",
     "top16_energy": "top16_chance",
     "nss": "nss_chance",

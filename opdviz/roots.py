@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from opdviz import demo
+from opdviz.checkpoint.readers import ENDINGS
 from opdviz.errors import RequestError, one_line
 
 CHECK_SECONDS = 60
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 MOST_FOLDERS = 400
 DEEPEST = 5
 
@@ -51,7 +51,7 @@ def checkpoint_folders() -> list[str]:
                 if depth < DEEPEST
                 else []
             )
-            if any(f.endswith(WEIGHTS) for f in files):
+            if any(f.endswith(ENDINGS) for f in files):
                 found.append(folder)
             if len(found) >= MOST_FOLDERS:
                 return found

@@ -1,4 +1,4 @@
-"""The slow, obvious implementation of docs/definitions.md: dense SVDs, whole-array passes, sampled nulls. Tests and bench read it."""
+"""The slow, obvious implementation of docs/definitions.md: dense SVDs, whole-array passes, sampled nulls. For tests and bench."""
 
 import math
 

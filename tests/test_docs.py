@@ -13,7 +13,6 @@ from opdviz.measures import MEASURES
 from opdviz.quantities import QUANTITIES
 from opdviz.store.columns import PAIRING_TABLES
 from opdviz.tables import TABLES
-from opdviz.tables.stored import STORED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,11 +42,9 @@ def test_the_readme_names_a_command_s_options_and_its_example_is_one(command):
     parsed(parser(), command.example.split()[1:])
 
 
-def test_every_table_stands_in_the_readme_and_has_a_maker():
+def test_every_table_stands_in_the_readme():
     for table in TABLES:
         assert f"`{table}`" in README, table
-    made = {table for measure in MEASURES for table in measure.TABLES} | set(PAIRING_TABLES)
-    assert made == {*STORED, "tensors"}
 
 
 def test_every_stored_column_stands_in_quantities():
@@ -55,6 +52,29 @@ def test_every_stored_column_stands_in_quantities():
         c for cs in PAIRING_TABLES.values() for c in cs
     }
     assert columns <= set(QUANTITIES)
+
+
+def test_the_tree_of_the_readme_is_that_of_the_files():
+    tree = re.search(r"<!-- tree -->\n```\n(.*?)\n```\n", README, re.S)[1]
+    written, folders = set(), []
+    for line in tree.splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth:] = [name]
+        if name.endswith(".py"):
+            written.add("".join(folders))
+    sources = [ROOT / "app.py", *ROOT.glob("pages/*/*.py"), *ROOT.glob("opdviz/**/*.py")]
+    there = {str(path.relative_to(ROOT)) for path in sources if not path.name.startswith("__")}
+    assert written == there
+
+
+def test_the_readme_s_lines_of_python_run(golden_store, monkeypatch):
+    (code,) = re.findall(r"## From Python\n```python\n(.*?)```", README, re.S)
+    (name,) = [comparison.name for comparison in golden_store.all()]
+    names: dict = {}
+    exec(
+        code.replace('Path("cache")', repr(golden_store.root).replace("PosixPath", "Path")).replace("demo", name), names
+    )
+    assert len(names["tensors"]) == 30
 
 
 def test_links_of_the_docs_lead_somewhere():

@@ -126,7 +126,7 @@ INDEXES = {
     "index of a bin is damaged": (h.index(b"{", "pytorch_model.bin.index.json"), 0, "Chosen: model.safetensors"),
 }  # fmt: skip
 HEADERS = {
-    "header of no bytes": (h.write("model.safetensors", b""), 2, "0 bytes long"),
+    "header of no bytes": (h.write("model.safetensors", b""), 2, "an empty file"),
     "header of four bytes": (h.write("model.safetensors", b"1234"), 2, "4 bytes long"),
     "header longer than its file": (h.raw(b"{}", length=10**12), 2, "a header of 1,000,000,000,000 bytes"),
     "header of 2^64 bytes": (h.write("model.safetensors", b"\xff" * 64), 2, "a header of 18,446,744"),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from opdviz.checkpoint import beside, safetensors
+from opdviz.checkpoint import beside
 from opdviz.checkpoint.formats import FORMATS, promote
+from opdviz.checkpoint.readers import ENDINGS, READERS, reader_of
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.errors import RequestError, one_line
 
@@ -18,7 +19,6 @@ SCALES = ("_scale_inv", "_scale")
 SCALE_BLOCK = 128
 NEVER = ("consolidated", "training_args", "optimizer", "scheduler", "rng")
 PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
 UNUSABLE = (
     errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
     errno.ENXIO,
@@ -49,7 +49,7 @@ class Checkpoint:
             raise RequestError(f"read({one_line(name, limit=80)}): no such tensor in {self.path}")
         info = self.tensors[name]
         last = (info.shape[0] if info.shape else 1) if last is None else last
-        values = promote(raw(info, first, last), info.dtype)
+        values = promote(reader_of(info.path).read(info, first, last), info.dtype)
         if FORMATS[info.dtype].kind == "float8":
             with np.errstate(over="ignore", invalid="ignore"):  # a scale may be too large, infinite or NaN
                 return values * self.scale(name, first, last)
@@ -85,20 +85,6 @@ class Checkpoint:
                 scale = np.repeat(scale, block, axis=axis).take(range(wanted), axis=axis)
         scale = scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
         return scale[first:last] if scale.shape[0] > 1 else scale
-
-
-def raw(info: TensorInfo, first: int, last: int) -> np.ndarray:
-    """Stored elements of rows `first` to `last`, by the reader of the file's format."""
-    if info.path.suffix == ".safetensors":
-        return safetensors.read(info, first, last)
-    return pytorch_reader().read(info, first, last)
-
-
-def pytorch_reader():
-    """The reader of PyTorch files, imported on first use: torch costs a second and 200 MB a process."""
-    from opdviz.checkpoint import torch_file as reader
-
-    return reader
 
 
 @uncollected
@@ -180,12 +166,10 @@ def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
             f"open({one_line(file)}): found GGUF, a quantised format for inference; expected safetensors or PyTorch "
             "weights. Name the original checkpoint."
         )
-    if file.suffix == ".safetensors":
-        return safetensors.headers(file), [], {}
-    if file.suffix in ENDINGS:
+    if file.suffix in READERS:
         if not first:
             raise RequestError(f"open({one_line(file)}): found an empty file; expected weights. Copy it again.")
-        return pytorch_reader().headers(file)
+        return reader_of(file).headers(file)
     raise RequestError(f"open({one_line(file)}): found a '{file.suffix}' file; expected one of {', '.join(ENDINGS)}.")
 
 

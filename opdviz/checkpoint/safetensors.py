@@ -35,7 +35,12 @@ class Misfit(ValueError):
         self.found, self.expected = found, expected
 
 
-def headers(path: Path) -> list[TensorInfo]:
+def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
+    """The tensors of a file, as a reader gives them: this format has no notes and no aliases."""
+    return infos(path), [], {}
+
+
+def infos(path: Path) -> list[TensorInfo]:
     """Every tensor that the file's header names, checked against the file's size.
 
     Raises

@@ -14,11 +14,11 @@ from numpy.linalg import LinAlgError
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.errors import one_line
 from opdviz.linalg import Work
-from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, sparsity, spectrum
+from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, signs, sparsity, spectrum
 from opdviz.measures.skipping import skipped
 from opdviz.pairing import Pair
 
-FIRST_PASS: tuple[ModuleType, ...] = (magnitude, sparsity, concentration, coordinates)
+FIRST_PASS: tuple[ModuleType, ...] = (magnitude, sparsity, concentration, coordinates, signs)
 SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
 LARGEST = 1e150
 MEASURES = (*FIRST_PASS, *SECOND_PASS)

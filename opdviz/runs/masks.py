@@ -92,9 +92,7 @@ def threshold_for(matching: Matching, density: float) -> float:
     above = counts[::-1].cumsum()[::-1]  # how many reach at least this class
     if above[1] < density * above[0] or not above[1]:
         moved = above[1] / above[0] if above[0] else 0.0
-        raise RequestError(
-            f"density {density:g}: only {moved:.4f} of the coordinates moved; ask for less."
-        )
+        raise RequestError(f"density {density:g}: only {moved:.4f} of the coordinates moved; ask for less.")
     classes = np.flatnonzero(above)[1:]
     nearest = classes[np.argmin(np.abs(above[classes] / above[0] - density))]
     return float(np.nextafter((np.uint32(nearest) << np.uint32(16)).view(np.float32), np.float32(0)))
@@ -142,7 +140,7 @@ def open_mask(path: Path) -> Mask:
     """
     if not path.is_file():
         raise RequestError(f"mask {one_line(path)}: no such file; `opdviz subnetwork KEY --out FILE` writes one.")
-    bits = {info.name: info for info in safetensors.headers(path)}
+    bits = {info.name: info for info in safetensors.infos(path)}
     facts = safetensors.metadata(path)
     try:
         if (facts["kind"], facts["version"]) != (KIND, VERSION):

@@ -1,5 +1,7 @@
 """Every headline quantity of a tensor as a column, and what is summed over tensors."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 import pyarrow.compute as pc
 
@@ -43,39 +45,65 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
             part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
             part = part.rename(columns={"unchanged": f"unchanged_{probe}_count", "share": f"sparsity_{probe}"})
             rows = rows.merge(part[["name", f"unchanged_{probe}_count", f"sparsity_{probe}"]], on="name", how="left")
-    for name, columns in spectral_columns(comparison).items():
-        rows = rows.merge(columns, on="name", how="left", suffixes=("", f"_{name}"))
+    for columns in joined_columns(comparison).values():
+        rows = rows.merge(columns, on="name", how="left")
     return rows
 
 
-def spectral_columns(comparison: Stored) -> dict[str, pd.DataFrame]:
-    """Headline quantities of the second pass by name: columns to join on `name`."""
-    delta, gaussian = pc.field("matrix") == "delta", pc.field("matrix") == "gaussian"
-    headline = pc.field("share") == HEADLINE_SHARE
-    top = stored.read(comparison, "top_energy", where=delta & (pc.field("k") == HEADLINE_K))
-    noise = stored.read(comparison, "spectrum_summary", where=gaussian)
-    joined = {
-        "top": renamed(top, {"energy": "top16_energy", "chance": "top16_chance"}),
-        "gaussian": renamed(noise, {"stable_rank": "stable_rank_chance"}),
-        "tail": renamed(stored.read(comparison, "tail"), {"position": "position", "verdict": "verdict"}),
-        "drift": renamed(stored.read(comparison, "drift"), {"nss": "nss", "chance": "nss_chance"}),
-    }
-    projection = stored.read(comparison, "projection", where=headline)
-    extra = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
-    for side in ("joint", "left", "right") if len(projection) else ():
-        name = f"projection_{side}"
-        columns = {"energy": name} | {column: f"{name}_{end}" for column, end in extra.items()}
-        joined[name] = renamed(projection[projection["side"] == side], columns)
-    rotation = stored.read(comparison, "rotation", where=headline)
-    for side in ("left", "right") if len(rotation) else ():
-        name = f"rotation_{side}"
-        columns = {"rms_sine": name, "chance": f"{name}_chance", "pairs": f"{name}_pairs"}
-        joined[name] = renamed(rotation[rotation["side"] == side], columns)
-    at = headline & (pc.field("probe") == "absolute") & (pc.field("threshold") == VISIBLE)
-    coverage = stored.read(comparison, "coverage", where=at)
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Columns of a stored table that stand beside each tensor under other names, from the rows that fit `where`."""
+
+    table: str
+    columns: dict[str, str]
+    where: pc.Expression | None = None
+
+
+def at_side(side: str) -> pc.Expression:
+    """The rows of one side at the headline's share."""
+    return (pc.field("share") == HEADLINE_SHARE) & (pc.field("side") == side)
+
+
+def with_ends(column: str, ends: dict[str, str]) -> dict[str, str]:
+    """Names of what stands beside a column: `stored: <column>_<end>`."""
+    return {stored_name: f"{column}_{end}" for stored_name, end in ends.items()}
+
+
+OF_DELTA, OF_GAUSSIAN = (pc.field("matrix") == matrix for matrix in ("delta", "gaussian"))
+PROJECTED = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
+TURNED = {"chance": "chance", "pairs": "pairs"}
+JOINED = (
+    Joined("signs", {"share": "sign_flips", "chance": "sign_flips_chance"}),
+    Joined(
+        "top_energy", {"energy": "top16_energy", "chance": "top16_chance"}, OF_DELTA & (pc.field("k") == HEADLINE_K)
+    ),
+    Joined("spectrum_summary", {"stable_rank": "stable_rank_chance"}, OF_GAUSSIAN),
+    Joined("tail", {"position": "position", "verdict": "verdict"}),
+    Joined("drift", {"nss": "nss", "chance": "nss_chance"}),
+    *(
+        Joined(
+            "projection", {"energy": f"projection_{side}"} | with_ends(f"projection_{side}", PROJECTED), at_side(side)
+        )
+        for side in ("joint", "left", "right")
+    ),
+    *(
+        Joined("rotation", {"rms_sine": f"rotation_{side}"} | with_ends(f"rotation_{side}", TURNED), at_side(side))
+        for side in ("left", "right")
+    ),
+)
+
+
+def joined_columns(comparison: Stored) -> dict[str, pd.DataFrame]:
+    """What is joined to each tensor's row on `name`, as far as it is computed."""
+    parts = {}
+    for at, joined in enumerate(JOINED):
+        rows = stored.read(comparison, joined.table, where=joined.where)
+        parts[f"{joined.table}_{at}"] = renamed(rows, joined.columns)
+    headline = (pc.field("share") == HEADLINE_SHARE) & (pc.field("probe") == "absolute")
+    coverage = stored.read(comparison, "coverage", where=headline & (pc.field("threshold") == VISIBLE))
     if len(coverage):
-        joined |= coverage_columns(at_headline_precision(coverage))
-    return {name: columns for name, columns in joined.items() if len(columns)}
+        parts |= coverage_columns(at_headline_precision(coverage))
+    return {name: columns for name, columns in parts.items() if len(columns)}
 
 
 def renamed(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

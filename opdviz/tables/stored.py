@@ -5,12 +5,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from opdviz.store import reading
+from opdviz.store.columns import BY_TABLE, PAIRS
 from opdviz.store.store import Stored
 
-STORED = (
-    "sparsity", "steps", "concentration", "spectrum", "spectrum_summary", "tail", "rank", "top_energy", "projection", "rotation",
-    "angle", "drift", "basis_energy", "coverage", "histogram", "profile", "rows", "skipped", "unmatched", "rewrites",
-)  # fmt: skip
+STORED = tuple(table for table in BY_TABLE if table not in ("tensors", PAIRS))
 
 
 def read(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:

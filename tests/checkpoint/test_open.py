@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from opdviz import checkpoint
-from opdviz.checkpoint import torch_file
+from opdviz.checkpoint import safetensors, torch_file
 from opdviz.checkpoint.formats import float8_values, promote, round_bfloat16, step
 from opdviz.errors import RequestError
 from tests.conftest import write_checkpoint
@@ -39,7 +39,7 @@ class Evil:
 
 
 REFUSED = {
-    "zero bytes": (lambda p: (p / "model.safetensors").write_bytes(b""), "0 bytes long"),
+    "zero bytes": (lambda p: (p / "model.safetensors").write_bytes(b""), "an empty file"),
     "short": (lambda p: (p / "model.safetensors").write_bytes(b"1234"), "4 bytes long"),
     "long header": (lambda p: raw_safetensors(p / "model.safetensors", b"{}", length=10**12), "header of 1,000,000,000,000"),
     "no json": (lambda p: raw_safetensors(p / "model.safetensors", b"not json"), "not JSON"),
@@ -147,7 +147,7 @@ def test_more_tensors_than_can_be_held_are_refused(tmp_path, monkeypatch):
     with pytest.raises(RequestError, match="found more than 1 tensors"):
         checkpoint.open(tmp_path)
     write_checkpoint(tmp_path, {"c": np.zeros(2), "d": np.zeros(2)})
-    monkeypatch.setattr(checkpoint.safetensors, "MOST_TENSORS", 1)
+    monkeypatch.setattr(safetensors, "MOST_TENSORS", 1)
     with pytest.raises(RequestError, match="found 2 tensors; expected at most 1"):
         checkpoint.open(tmp_path)
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from opdviz.cli import main
+from opdviz.definitions import VISIBLE
 from opdviz.lab import plan, recipes, shipped
 from opdviz.lab.places import Places
 from opdviz.runs import masks
@@ -84,7 +85,7 @@ def test_the_same_seed_gives_the_same_bits_and_a_mask_is_kept_to(killed_then_run
     assert weights(tmp_path) == weights(cache)
     run = tmp_path / "lab" / "seed0.steps20" / "opd_random_mask"
     mask = masks.open_mask(run / "mask.safetensors")
-    opd = dict(masks.visible(masks.matching_of(tmp_path / "lab" / "base", run.parent / "opd"), recipes.VISIBLE))
+    opd = dict(masks.visible(masks.matching_of(tmp_path / "lab" / "base", run.parent / "opd"), VISIBLE))
     assert {n: int(mask.read(n).sum()) for n in mask.tensors} == {n: int(b.sum()) for n, b in opd.items()}
     moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(tmp_path / "lab" / "base", run))}
     assert not any((moved[n] & ~mask.read(n)).any() for n in moved)
@@ -97,9 +98,9 @@ def test_shipped_masked_runs_moved_nothing_else(tmp_path):
     opd = masks.matching_of(places.of("base"), places.of("opd"))
     threshold = masks.threshold_for(opd, recipes.PAPER_DENSITY)
     for run, source, limit in (
-        ("opd_subnetwork", "opd", recipes.VISIBLE),
+        ("opd_subnetwork", "opd", VISIBLE),
         ("opd_subnetwork_17", "opd", threshold),
-        ("grpo_subnetwork", "grpo", recipes.VISIBLE),
+        ("grpo_subnetwork", "grpo", VISIBLE),
     ):
         allowed = dict(masks.visible(masks.matching_of(places.of("base"), places.of(source)), limit))
         moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(places.of("base"), places.of(run)))}

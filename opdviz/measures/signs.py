@@ -1,0 +1,55 @@
+"""How many weights changed sign (definitions, 2), beside how many a blind update that shows as often would flip."""
+
+import numpy as np
+from scipy.special import ndtr
+
+from opdviz.linalg import Work
+from opdviz.measures.nulls import census
+from opdviz.measures.skipping import SKIPPED, skipped
+from opdviz.measures.visibility import NO_NULLS
+from opdviz.pairing import Pair
+
+NAME = "signs"
+VERSION = 1
+NEEDS = "floats"
+TABLES = {
+    "signs": {"name": str, "flipped": int, "share": float, "chance": float},
+    "skipped": SKIPPED,
+}
+NEARLY_ALL = 0.99  # share of visible coordinates from which their number no longer tells the size of a blind update
+
+
+def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+    """One row: how many finite coordinates went through zero, and the share that chance alone would flip."""
+    flipped = numel = 0
+    for base, tuned in work.sides("stored"):
+        # of the signs, not of the product: two small values would multiply to zero
+        flipped += int(np.count_nonzero(((base > 0) & (tuned < 0)) | ((base < 0) & (tuned > 0))))
+        numel += base.size
+    share = flipped / numel if numel else None
+    reasons = [skipped(pair, NAME, f"chance: {NO_NULLS}")] if pair.float8 else []
+    chance = None if pair.float8 or not numel else blind_flips(work)
+    return {"signs": [{"name": pair.name, "flipped": flipped, "share": share, "chance": chance}], "skipped": reasons}
+
+
+def blind_flips(work: Work) -> float:
+    """The share of coordinates that a blind Gaussian update takes through zero: the mean of Phi(-|W| / scale)."""
+    scale, expected, numel = blind_scale(work), 0.0, 0
+    for base, _ in work.sides("stored"):
+        size = np.abs(base[base != 0]).astype(np.float64)
+        expected += float(ndtr(-size / scale).sum()) if scale else 0.0
+        numel += base.size
+    return expected / numel
+
+
+def blind_scale(work: Work) -> float:
+    """The standard deviation of that update.
+
+    A coarse format swallows most of a small update, so its stored norm says too little; how many coordinates it shows
+    says how large it was, as long as not nearly all do.
+    """
+    counted = census(work, "stored")
+    if counted.visible[0].sum() < NEARLY_ALL * counted.numel:
+        return counted.scale[0]
+    squares = [float(np.sum(delta.astype(np.float64) ** 2)) for _, delta in work.elements("stored")]
+    return (sum(squares) / counted.numel) ** 0.5
