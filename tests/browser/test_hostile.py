@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import opened, settled
 from tests.conftest import write_checkpoint
 
 pytestmark = pytest.mark.browser
@@ -35,13 +36,15 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
     command = [sys.executable, "-m", "opdviz", "compare", str(tmp_path / "base"), str(tmp_path / "tuned")]
     subprocess.run([*command, "--name", NASTY[1], "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
     server = start_server(tmp_path / "cache")
-    for page_name in ("", "overview", "layers", "directions", "coordinates"):
-        page = visit(f"{server.address}/{page_name}")
-        page.wait_for_timeout(1500)
+    page = visit(server.address)
+    settled(page)
+    assert page.evaluate("window.owned") is None
+    for page_name in ("Overview", "Layers", "Directions", "Coordinates"):
+        opened(page, page_name)
         assert page.evaluate("window.owned") is None
         assert page.locator("img[src='x']").count() == 0
+    opened(page, "Tensor")
     for name in names[:4]:
-        page = visit(f"{server.address}/tensor")
         box = page.get_by_role("combobox", name="Tensor")
         box.click()
         box.fill(name[:40])
@@ -65,8 +68,8 @@ def test_a_hostile_name_is_text_in_the_sentences_too(tmp_path, start_server, vis
     server = start_server(tmp_path / "cache")
     for page_name in SENTENCES:
         page = visit(f"{server.address}/{page_name}")
-        page.wait_for_timeout(2000)
         main = page.get_by_test_id("stMain")
-        assert main.locator("p", has_text=SENTENCES[page_name]).count() == 1
+        expect(main.locator("p", has_text=SENTENCES[page_name])).to_have_count(1, timeout=15_000)
+        settled(page)
         assert main.locator("p img, p a, p code, p .katex, p [style*='color']").count() == 0
         assert page.evaluate("window.owned") is None
