@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opdviz.tables import published
-from opdviz.views import sentences
+from opdviz.views import coordinates, directions, layers, overview, tensor
 from opdviz.words import percent
 
 PAPER = tuple(row for row in published.numbers() if row["paper"] == published.PAPERS["A"])
@@ -35,7 +35,7 @@ def bins(moved, null, count=None) -> pd.DataFrame:
 
 
 def test_published_pairs_are_named_with_their_values_never_as_membership():
-    text = sentences.overview(headline(relative_norm=0.193, sparsity_absolute_1e5=91.5), PAPER, tensors(), 0.877)
+    text = overview.overview_reading(headline(relative_norm=0.193, sparsity_absolute_1e5=91.5), PAPER, tensors(), 0.877)
     assert "Relative norm 0.193 %." in text
     assert (
         "OPD 0.045 to 0.142, RL + OPD 0.069, self-distillation 0.036, RLVR 0.073 and 0.497, offline distillation 11.9"
@@ -49,20 +49,22 @@ def test_published_pairs_are_named_with_their_values_never_as_membership():
     ("dtype", "words"), [("bfloat16", "As bf16"), ("float16", "As fp16"), ("float8_e4m3", "As fp8 e4m3")]
 )
 def test_what_did_not_change_names_its_precision_and_is_not_what_moved_little(dtype, words):
-    text = sentences.overview(headline(relative_norm=0.03, sparsity_absolute_1e5=91.5), PAPER, tensors(dtype), 0.877)
+    text = overview.overview_reading(
+        headline(relative_norm=0.03, sparsity_absolute_1e5=91.5), PAPER, tensors(dtype), 0.877
+    )
     assert f"{words}, 87.7 % of the coordinates did not change and 91.5 % moved by no more than 1e-5." in text
 
 
 def test_nothing_moved_is_all_that_is_said_of_it():
     rows = headline(relative_norm=0.0, sparsity_absolute_1e5=100.0, top16_energy=None)
-    assert sentences.overview(rows, PAPER, tensors(delta=0.0), 1.0) == "Nothing moved between these checkpoints."
-    assert sentences.overview([], PAPER, tensors(), None) == "The relative norm is not measured yet."
-    small = sentences.overview(rows, PAPER, tensors(delta=1e-6), 1.0)
+    assert overview.overview_reading(rows, PAPER, tensors(delta=0.0), 1.0) == "Nothing moved between these checkpoints."
+    assert overview.overview_reading([], PAPER, tensors(), None) == "The relative norm is not measured yet."
+    small = overview.overview_reading(rows, PAPER, tensors(delta=1e-6), 1.0)
     assert small == "As bf16 nothing moved; as stored the relative norm is 1e-05 %."
 
 
 def test_without_a_chance_none_is_claimed():
-    text = sentences.overview(headline(relative_norm=0.1, top16_energy=(50.0, None)), PAPER, tensors(), None)
+    text = overview.overview_reading(headline(relative_norm=0.1, top16_energy=(50.0, None)), PAPER, tensors(), None)
     assert "16 directions" not in text and "%" in text
 
 
@@ -77,33 +79,33 @@ def test_a_percentage_is_0_or_100_only_where_it_is_so(share):
 def test_the_null_says_the_same_by_total_variation_not_by_the_share_of_all():
     """At a density of 1e-4 hardly anything moves; all of it on the largest weights is as far from the null as can be."""
     far = bins([0, 0, 0, 4_000], [4_000, 0, 0, 0], [10_000_000] * 4)
-    assert "100 % of the moves stand elsewhere" in sentences.coordinates(far)
+    assert "100 % of the moves stand elsewhere" in coordinates.coordinates_reading(far)
     near = bins([1_000, 2_010, 3_000, 3_990], [1_005, 2_000, 3_005, 3_990], [10_000_000] * 4)
-    assert "a blind update that shows as often moves the same weights." in sentences.coordinates(near)
+    assert "a blind update that shows as often moves the same weights." in coordinates.coordinates_reading(near)
 
 
 def test_few_moves_cannot_be_told_from_chance_and_that_is_said():
-    text = sentences.coordinates(bins([3, 1, 2, 2], [2.0, 2.0, 2.0, 2.0]))
+    text = coordinates.coordinates_reading(bins([3, 1, 2, 2], [2.0, 2.0, 2.0, 2.0]))
     assert "moves the same weights, as far as so few moves can tell" in text
 
 
 def test_a_bin_across_the_middle_counts_in_both_halves():
     rows = bins([100, 200, 50], [100, 200, 50], [1_000, 2_000, 1_000])
-    small, large = sentences.halves(rows)
+    small, large = coordinates.halves(rows)
     assert small == pytest.approx((100 + 100) / 2_000)
     assert large == pytest.approx((100 + 50) / 2_000)
 
 
 @pytest.mark.parametrize("rows", [bins([488], [488]), bins([96, 0], [96, 0], [96, 4_000])])
 def test_weights_of_one_or_two_sizes_have_no_halves(rows):
-    text = sentences.coordinates(rows)
+    text = coordinates.coordinates_reading(rows)
     assert "half" not in text and "too few sizes" in text
 
 
 def test_no_move_and_only_zeros_are_said():
-    assert sentences.coordinates(bins([0, 0, 0], [0, 0, 0])) == "No coordinate moved."
+    assert coordinates.coordinates_reading(bins([0, 0, 0], [0, 0, 0])) == "No coordinate moved."
     zeros = pd.DataFrame({"low": [0.0], "high": [0.0], "count": [5], "moved": [5], "null_moved": [5.0]})
-    assert sentences.coordinates(zeros) == "No coordinate moved."
+    assert coordinates.coordinates_reading(zeros) == "No coordinate moved."
 
 
 def tails(*verdicts, reason: str | None = None) -> pd.DataFrame:
@@ -113,15 +115,15 @@ def tails(*verdicts, reason: str | None = None) -> pd.DataFrame:
 
 
 def test_the_reason_that_applies_is_the_one_that_is_said():
-    small = sentences.rounding(tails(None, None, reason="r = 24 is at most 32"))
+    small = directions.rounding_reading(tails(None, None, reason="r = 24 is at most 32"))
     assert small == "The tails are not held against rounding: r = 24 is at most 32 (2 matrices)."
-    wide = sentences.rounding(tails(None, reason="stored as float32: drawn for formats up to bf16 and fp16"))
+    wide = directions.rounding_reading(tails(None, reason="stored as float32: drawn for formats up to bf16 and fp16"))
     assert "stored as float32" in wide and "far below" not in wide
-    assert "as soon as" in sentences.rounding(pd.DataFrame())
+    assert "as soon as" in directions.rounding_reading(pd.DataFrame())
 
 
 def test_verdicts_on_tails_are_counted_each():
-    text = sentences.rounding(tails("like rounding", "like rounding", "open", "spread"))
+    text = directions.rounding_reading(tails("like rounding", "like rounding", "open", "spread"))
     assert text.startswith("In 2 of 4 matrices the tail cannot be told from a rank-16 update and rounding")
     assert "in 1 of 4 it is spread wider" in text and "in 1 of 4 it stays open" in text
     assert "full rank" not in text
@@ -136,42 +138,42 @@ def mapped(values, layers=None, module="q_proj") -> pd.DataFrame:
 
 
 def test_no_winner_where_nothing_moved_or_all_are_equal_or_there_is_one():
-    assert sentences.layers(mapped([0.0, 0.0]), "relative norm", "relative_norm") == "Nothing of it moved."
-    assert sentences.layers(mapped([0.0]), "relative norm", "relative_norm") == "Nothing of it moved."
-    equal = sentences.layers(mapped([0.2, 0.2, 0.2]), "relative norm", "relative_norm")
+    assert layers.layers_reading(mapped([0.0, 0.0]), "relative norm", "relative_norm") == "Nothing of it moved."
+    assert layers.layers_reading(mapped([0.0]), "relative norm", "relative_norm") == "Nothing of it moved."
+    equal = layers.layers_reading(mapped([0.2, 0.2, 0.2]), "relative norm", "relative_norm")
     assert equal == "Relative norm is the same in all 3 tensors."
-    assert sentences.layers(mapped([0.2]), "relative norm", "relative_norm") == "One tensor: q\\_proj of layer 0."
-    assert sentences.layers(mapped([]), "relative norm", "relative_norm") == "Nothing to compare yet."
-    assert sentences.layers(mapped([np.nan]), "relative norm", "relative_norm") == "Nothing to compare yet."
+    assert layers.layers_reading(mapped([0.2]), "relative norm", "relative_norm") == "One tensor: q\\_proj of layer 0."
+    assert layers.layers_reading(mapped([]), "relative norm", "relative_norm") == "Nothing to compare yet."
+    assert layers.layers_reading(mapped([np.nan]), "relative norm", "relative_norm") == "Nothing to compare yet."
 
 
 def test_a_range_of_layers_has_no_holes():
     values = np.ones(40)
     values[[0, 39]] = 9.0
-    assert "layers 0 and 39." in sentences.layers(mapped(values), "relative norm", "relative_norm")
+    assert "layers 0 and 39." in layers.layers_reading(mapped(values), "relative norm", "relative_norm")
     values = np.ones(60)
     values[20:23] = 9.0
-    assert "layers 20 to 22." in sentences.layers(mapped(values), "relative norm", "relative_norm")
+    assert "layers 20 to 22." in layers.layers_reading(mapped(values), "relative norm", "relative_norm")
 
 
 def test_movement_is_not_importance_is_said_of_movement_alone():
     values = [1.0, 2.0, 3.0]
-    assert "not importance" in sentences.layers(mapped(values), "relative norm", "relative_norm")
-    assert "not importance" not in sentences.layers(mapped(values), "elements", "numel")
+    assert "not importance" in layers.layers_reading(mapped(values), "relative norm", "relative_norm")
+    assert "not importance" not in layers.layers_reading(mapped(values), "elements", "numel")
 
 
 def test_over_chance_is_said_and_small_ranks_are_the_news():
     rows = mapped([5.0, 1.0, 4.0]).assign(over_chance=[-1.0, -3.0, -2.0])
-    text = sentences.layers(rows, "stable rank", "stable_rank", "over_chance")
+    text = layers.layers_reading(rows, "stable rank", "stable_rank", "over_chance")
     assert text == "Stable rank over chance is smallest in q\\_proj of layer 1."
 
 
 def test_blocks_name_their_tower_where_there_is_more_than_one():
     rows = pd.DataFrame({"tower": ["language", "visual"], "block": ["ffn", "ffn"], "energy_share": [0.4, 0.6], "tensors_moved": 1,
                          "parameter_share": [0.5, 0.5], "enrichment": [0.8, 1.2]})  # fmt: skip
-    assert sentences.blocks(rows).startswith("**visual ffn holds 60 %")
-    assert sentences.blocks(rows[rows["tower"] == "visual"]).startswith("**ffn holds 60 %")
-    assert sentences.blocks(rows.assign(energy_share=np.nan)) == "Nothing moved."
+    assert overview.blocks_reading(rows).startswith("**visual ffn holds 60 %")
+    assert overview.blocks_reading(rows[rows["tower"] == "visual"]).startswith("**ffn holds 60 %")
+    assert overview.blocks_reading(rows.assign(energy_share=np.nan)) == "Nothing moved."
 
 
 def covered(value, low, high, n=4, visible=5_000) -> pd.DataFrame:
@@ -181,50 +183,53 @@ def covered(value, low, high, n=4, visible=5_000) -> pd.DataFrame:
 
 
 def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
-    assert "4 of 4 matrices hold more" in sentences.coverage(covered(0.5, 0.1, 0.4))
+    assert "4 of 4 matrices hold more" in coordinates.coverage_reading(covered(0.5, 0.1, 0.4))
     assert "0 of 4 matrices hold more of the moves than any blind update could put there and 0 fewer" in (
-        sentences.coverage(covered(0.3, 0.1, 0.4))
+        coordinates.coverage_reading(covered(0.3, 0.1, 0.4))
     )
-    blunt = sentences.coverage(covered(0.95, 0.0, 0.9))
+    blunt = coordinates.coverage_reading(covered(0.95, 0.0, 0.9))
     assert "0 of 4 matrices hold more" in blunt and "in 4 nothing can be told" in blunt
-    assert "in 4 nothing can be told: too few moved" in sentences.coverage(covered(0.5, 0.1, 0.4, visible=60))
-    assert sentences.coverage(covered(np.nan, np.nan, np.nan)) == "No matrix moved so far that it could be asked."
+    assert "in 4 nothing can be told: too few moved" in coordinates.coverage_reading(covered(0.5, 0.1, 0.4, visible=60))
+    assert (
+        coordinates.coverage_reading(covered(np.nan, np.nan, np.nan))
+        == "No matrix moved so far that it could be asked."
+    )
 
 
 def test_projections_are_claimed_beyond_three_spreads():
     rows = pd.DataFrame({"projection_joint": [0.02, 0.012, 0.001], "projection_joint_chance": 0.01, "projection_joint_sd": 0.002,
                          "projection_joint_profile": 0.02})  # fmt: skip
-    text = sentences.projection(rows)
+    text = directions.projection_reading(rows)
     assert "in 1 of 3 matrices above and in 1 below" in text
     assert "row and column energies the median is 0.6 times" in text
-    assert sentences.projection(rows.assign(projection_joint_sd=np.nan)) == "No matrix moved."
+    assert directions.projection_reading(rows.assign(projection_joint_sd=np.nan)) == "No matrix moved."
 
 
 def test_subspaces_that_the_data_do_not_define_are_in_no_median():
     rows = pd.DataFrame({f"rotation_{side}{end}": values for side in ("left", "right") for end, values in
                          (("", [0.1, 0.9]), ("_chance", [0.1, 0.1]), ("_pairs", [50.0, 1.5]))})  # fmt: skip
-    text = sentences.rotation(rows)
+    text = directions.rotation_reading(rows)
     assert text.startswith("Median 1 times") and "2 marks in grey" in text
-    alone = sentences.rotation(rows[rows["rotation_left_pairs"] < 5])
+    alone = directions.rotation_reading(rows[rows["rotation_left_pairs"] < 5])
     assert alone.startswith("None of the 2 subspaces is defined by its data.")
 
 
 def test_the_angles_sentence_speaks_of_the_k_that_has_the_chance():
     turned = pd.DataFrame({"side": ["left", "right"], "k": [15, 15], "rms_sine": [0.022, 0.03], "chance": [0.0276, np.nan],
                            "pairs": [40.0, 40.0]}).set_index("side")  # fmt: skip
-    text = sentences.angles(turned, 150)
+    text = tensor.angles_reading(turned, 150)
     assert text == (
         "Rms sine of the leading 15 of 150 directions: left 0.022 (chance 0.0276), right 0.03 (no chance level: not first order)."
     )
-    near = sentences.angles(turned.assign(pairs=2.0), 150)
+    near = tensor.angles_reading(turned.assign(pairs=2.0), 150)
     assert near.endswith("The values 15 and 16 of the base are nearly equal: its data do not define this subspace.")
 
 
 def test_directions_say_which_module_is_the_largest_and_what_the_median_is():
     rows = pd.DataFrame({"module": ["q", "k", "v"], "stable_rank": [1.0, 2.0, 3.0], "stable_rank_chance": 10.0,
                          "projection_joint": [0.01, 0.02, 0.2], "projection_joint_chance": 0.01})  # fmt: skip
-    text = sentences.directions(rows)
+    text = directions.directions_reading(rows)
     assert "stable rank is 0.2 of a random update's" in text
     assert "2 times chance in the median, 20 in v, the largest." in text
-    assert sentences.directions(rows.assign(stable_rank=np.nan)) == "No matrix moved."
-    assert "projection" not in sentences.directions(rows.drop(columns="projection_joint"))
+    assert directions.directions_reading(rows.assign(stable_rank=np.nan)) == "No matrix moved."
+    assert "projection" not in directions.directions_reading(rows.drop(columns="projection_joint"))

@@ -6,21 +6,21 @@ Pages, the board and the presentation draw the same views: `draw("layers", reade
 import math
 
 from opdviz.quantities import MAPPED
-from opdviz.views import filters, tensor, whole
+from opdviz.views import coordinates, directions, filters, layers, overview, tensor
 from opdviz.views.view import Reader, View
 
 VIEWS = {
-    "headline": (whole.headline, "overview"),
-    "layers": (whole.layers, "layers"),
-    "strip": (whole.strip, "layers"),
-    "scatter": (whole.scatter, "layers"),
-    "stable_rank": (whole.stable_rank, "directions"),
-    "projection": (whole.projection, "directions"),
-    "rotation": (whole.rotation, "directions"),
-    "moved_given_size": (whole.moved_given_size, "coordinates"),
-    "coverage": (whole.coverage, "coordinates"),
-    "sparsity": (whole.sparsity, "coordinates"),
-    "steps": (whole.steps, "coordinates"),
+    "headline": (overview.headline, "overview"),
+    "layers": (layers.layers, "layers"),
+    "strip": (layers.strip, "layers"),
+    "scatter": (layers.scatter, "layers"),
+    "stable_rank": (directions.stable_rank, "directions"),
+    "projection": (directions.projection, "directions"),
+    "rotation": (directions.rotation, "directions"),
+    "moved_given_size": (coordinates.moved_given_size, "coordinates"),
+    "coverage": (coordinates.coverage, "coordinates"),
+    "sparsity": (coordinates.sparsity, "coordinates"),
+    "steps": (coordinates.steps, "coordinates"),
     "energy": (tensor.energy, "tensor"),
     "moved": (tensor.moved, "tensor"),
     "angles": (tensor.angles, "tensor"),
@@ -41,7 +41,7 @@ CHOICES = {
     **dict.fromkeys(("quantity", "x", "y"), MAPPED),
     "above": ("0", "1e-5"),
     "profile": ("energy", "moved"),
-    "limits": whole.LIMITS,
+    "limits": layers.LIMITS,
     "kinds": filters.KINDS,
 }
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from opdviz import slices
+from opdviz.definitions import UNDEFINED_PAIRS
 from opdviz.figures import coordinates
 from opdviz.figures import slices as slice_figures
 from opdviz.figures import tensor as figures
 from opdviz.tables import by_tensor
-from opdviz.views import sentences
+from opdviz.views.coordinates import coordinates_reading
 from opdviz.views.view import Reader, View, view
 from opdviz.words import number, percent, plain
 
@@ -44,9 +45,7 @@ def energy(reader: Reader, state: dict) -> View:
     r = int(rows["index"].max())
     shown = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(subset=["energy"])
     title = titled("Energy of the leading directions of the update", reader, state)
-    return view(
-        title, sentences.tensor(shown, r), figures.cumulative_energy(shown, r), shown, ("top16_energy", "energy")
-    )
+    return view(title, energy_reading(shown, r), figures.cumulative_energy(shown, r), shown, ("top16_energy", "energy"))
 
 
 def moved(reader: Reader, state: dict) -> View:
@@ -56,7 +55,7 @@ def moved(reader: Reader, state: dict) -> View:
         return nothing_to_draw("Share that moved by size of the weight", reader, state, "coordinates")
     title = titled("Share that moved by size of the weight", reader, state)
     figure = coordinates.moved_given_size(bins, height=figures.HEIGHT)
-    return view(title, sentences.coordinates(bins), figure, bins, ("moved", "null_moved"))
+    return view(title, coordinates_reading(bins), figure, bins, ("moved", "null_moved"))
 
 
 def angles(reader: Reader, state: dict) -> View:
@@ -69,7 +68,7 @@ def angles(reader: Reader, state: dict) -> View:
     turned = reader.rows("rotation", state["tensor"])
     turned = turned[turned["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
     figure = figures.angles(rows, r, turned)
-    return view(title, sentences.angles(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs"))
+    return view(title, angles_reading(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs"))
 
 
 def spectra(reader: Reader, state: dict) -> View:
@@ -208,3 +207,30 @@ def pixels(reader: Reader, state: dict) -> View:
         f"{number(energy_)}, an even spread of the tensor's {number(even)}."
     )
     return view(title, reading, figures.pixels(block), block, ("delta_max", "delta_rms"))
+
+
+def angles_reading(turned: pd.DataFrame, r: int) -> str:
+    """The rms sine of the leading tenth of the directions, by side, beside chance. Index: side; k, rms_sine, chance, pairs."""
+    known = turned.dropna(subset=["rms_sine"])
+    if known.empty:
+        return "Angles by position."
+    k = int(known["k"].iloc[0])
+    words = []
+    for side, row in known.iterrows():
+        chance = (
+            f" (chance {number(row['chance'])})" if pd.notna(row["chance"]) else " (no chance level: not first order)"
+        )
+        words.append(f"{side} {number(row['rms_sine'])}{chance}")
+    text = f"Rms sine of the leading {k:,} of {r:,} directions: {', '.join(words)}."
+    if (known["pairs"] < UNDEFINED_PAIRS).any():
+        text += f" The values {k:,} and {k + 1:,} of the base are nearly equal: its data do not define this subspace."
+    return text
+
+
+def energy_reading(energy: pd.DataFrame, r: int) -> str:
+    """How much the leading directions hold, beside chance. Columns: matrix, index, energy."""
+    k = 16 if r > 16 else max(1, r // 4)
+    at = energy[energy["index"] == k].set_index("matrix")["energy"]
+    if "delta" not in at:
+        return "This tensor did not move, or has no spectrum."
+    return f"**{k} of {r:,} directions hold {percent(at['delta'])} of the update; of noise {percent(at.get('gaussian'))}.**"

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from opdviz.figures import theme
 from opdviz.store.manifest import Manifest
+from opdviz.words import format_name
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,22 @@ class View:
 def view(title: str, reading: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...]) -> View:
     """A view whose figure carries its title: what it shows, and after a colon of what."""
     return View(title, reading, theme.titled(figure, *title.split(": ", 1)), data, terms)
+
+
+def has_values(rows: pd.DataFrame, column: str) -> bool:
+    """Whether any row has a value in a column."""
+    return column in rows and bool(rows[column].notna().any())
+
+
+def nothing_there(reader: Reader, why: str) -> str:
+    """Why a figure of a whole run has nothing to show: it is still to come, or there is none for these formats."""
+    return why if reader.complete else "Not computed yet. It appears here as soon as it is."
+
+
+def counted_in(tensors: pd.DataFrame) -> str:
+    """The formats in which coordinates are counted, as a sentence begins.
+
+    >>> counted_in(pd.DataFrame({"counted_as": ["bfloat16", "bfloat16"]}))
+    'As bf16'
+    """
+    return "As " + " and ".join(format_name(form) for form in sorted(tensors["counted_as"].unique()))

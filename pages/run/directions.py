@@ -3,7 +3,7 @@
 import streamlit as st
 
 from opdviz.ui import comparison, figure, tables
-from opdviz.views import sentences
+from opdviz.views import directions
 
 
 def open_mark(data: list) -> None:
@@ -15,7 +15,7 @@ chosen = comparison.need()
 comparison.heading("In which directions", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
 comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 figure.show("stable_rank", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
-st.markdown(sentences.rounding(chosen.summary("tails")))
+st.markdown(directions.rounding_reading(chosen.summary("tails")))
 st.subheader("Does it lie in the base's leading directions?", anchor=False)
 figure.show("projection", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
 st.subheader("How far did the base's leading directions turn?", anchor=False)

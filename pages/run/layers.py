@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from opdviz.figures import layers
+from opdviz.figures import layers as maps
 from opdviz.quantities import CHANCE_OF
 from opdviz.ui import comparison, figure, links, notes, tables
-from opdviz.views import filters, whole
+from opdviz.views import filters, layers
 from opdviz.words import plain
 
 
@@ -31,13 +31,13 @@ def open_mark(data: list) -> None:
 chosen = comparison.need()
 comparison.heading("Where it moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
 tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement")
-there = whole.there(tensors)
+mappable = layers.mappable(tensors)
 first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
-quantity = links.choose(first, "Quantity", there, "quantity")
+quantity = links.choose(first, "Quantity", mappable, "quantity")
 links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.layers.*.down_proj.*")
-limits = links.choose(third, "Colour limits", whole.LIMITS, "limits")
+limits = links.choose(third, "Colour limits", layers.LIMITS, "limits")
 with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
-    if len(towers := whole.towers(tensors)) > 1:
+    if len(towers := layers.towers(tensors)) > 1:
         links.choose(st, "Tower", towers, "tower")
     for key in ("block", "module"):
         options = [filters.ANY, *sorted(tensors[key].dropna().unique())]
@@ -49,8 +49,8 @@ with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
     links.choose(st, "Kind", filters.KINDS, "kinds")
 if quantity in CHANCE_OF:
     links.flag(st, "Show over chance", "over", help="log2 of the value over what a blind update would give")
-if limits == whole.LIMITS[2]:
-    low, high = layers.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
+if limits == layers.LIMITS[2]:
+    low, high = maps.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
     left, right, _ = st.columns([3, 3, 6])
     links.number(left, "From", "low", low=-1e30, high=1e30, default=float(f"{low:.3g}"), format="%.3g")
     links.number(right, "To", "high", low=-1e30, high=1e30, default=float(f"{high:.3g}"), format="%.3g")
@@ -72,12 +72,12 @@ notes.notes(chosen, rows)
 
 st.subheader("Two quantities against each other", anchor=False)
 first, second, _ = st.columns([3, 3, 6])
-links.choose(first, "Across", there, "x")
-upward = sorted(there, key=lambda q: q != "stable_rank")
+links.choose(first, "Across", mappable, "x")
+upward = sorted(mappable, key=lambda q: q != "stable_rank")
 links.choose(second, "Upward", upward, "y")
 figure.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
 
 st.subheader("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
 columns = ["name", "layer", "module", "block", quantity, "shape", *(c for c in listed if c in rows and c != quantity)]
-tables.tensor_table(rows, columns, [quantity, *(q for q in there if q != quantity), "name"], "tensor_rows")
+tables.tensor_table(rows, columns, [quantity, *(q for q in mappable if q != quantity), "name"], "tensor_rows")

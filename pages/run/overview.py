@@ -3,7 +3,7 @@
 import streamlit as st
 
 from opdviz.ui import comparison, figure, links, tables
-from opdviz.views import sentences
+from opdviz.views import overview
 from opdviz.words import count
 
 
@@ -20,7 +20,7 @@ figure.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to
 
 st.subheader("By block", anchor=False)
 blocks = chosen.summary("blocks")
-figure.reading(sentences.blocks(blocks) + " Choose a row to see its layers.")
+figure.reading(overview.blocks_reading(blocks) + " Choose a row to see its layers.")
 columns = ["tower", "block", "tensors", "tensors_moved", "numel", "relative_norm", "energy_share", "parameter_share",
            "enrichment", "sparsity_absolute", "sparsity_relative", "stable_rank", "top16_energy"]  # fmt: skip
 

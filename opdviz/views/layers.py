@@ -1,0 +1,172 @@
+"""Where it moved: the map, the tensors without a layer, any two quantities; with their sentences."""
+
+import numpy as np
+import pandas as pd
+
+from opdviz.figures import layers as maps
+from opdviz.figures import scatter as scatters
+from opdviz.figures import theme
+from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
+from opdviz.views import filters
+from opdviz.views.view import Reader, View, view
+from opdviz.words import listing, number, plain
+
+LIMITS = ("2nd to 98th percentile", "all values", "fixed")
+FARTHEST = 10.0
+MOST_LINES = 24
+
+
+def mappable(tensors: pd.DataFrame) -> list[str]:
+    """The quantities that can be mapped and that some tensor has."""
+    return [q for q in MAPPED if q in tensors and tensors[q].notna().any()]
+
+
+def towers(tensors: pd.DataFrame) -> list[str]:
+    """The model's towers, the largest first: layer 3 of one is not layer 3 of another, so a map shows one of them."""
+    return tensors["tower"].value_counts().index.tolist() if len(tensors) else [filters.ANY]
+
+
+def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> str:
+    """The quantity that a state names, or the default where it is not there."""
+    known = mappable(tensors)
+    wanted = state.get(key) or default
+    return wanted if wanted in known else known[0]
+
+
+def selected_tensors(reader: Reader, state: dict) -> tuple[pd.DataFrame, str, bool]:
+    """The tensors that fit, the quantity, and whether it is shown over chance (then there is a column `over_chance`: log2)."""
+    tensors = reader.summary("by_tensor")
+    quantity = quantity_of(tensors, state, "quantity", "relative_norm")
+    rows = filters.fitting(tensors, {"tower": towers(tensors)[0]} | state)
+    over = bool(state.get("over")) and CHANCE_OF.get(quantity) in rows
+    if over:
+        ratio = rows[quantity].astype(float) / rows[CHANCE_OF[quantity]].astype(float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows = rows.assign(over_chance=np.log2(ratio).clip(-FARTHEST, FARTHEST))
+    return rows, quantity, over
+
+
+def layers(reader: Reader, state: dict) -> View:
+    """Any quantity by layer and module, or by expert and module of one layer."""
+    rows, quantity, over = selected_tensors(reader, state)
+    label = QUANTITIES[quantity].label
+    inside = rows[rows["layer"].notna()]
+    title = f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {reader.name}"
+    if words := filters.described(state):
+        title += f" ({words})"
+    if inside.empty or not inside[quantity].notna().any():
+        return View(title, "No tensor of a layer fits these filters, or none has this quantity.")
+    limits = {
+        LIMITS[1]: maps.whole_range(inside, quantity),
+        LIMITS[2]: (state.get("low") or 0.0, state.get("high") or 1.0),
+    }
+    figure = maps.heatmap(
+        inside, quantity, limits=limits.get(state.get("limits")), over_chance=over, noted=reader.noted,
+        clickable=inside["layer"].nunique() * inside["module"].nunique() <= maps.MOST_CLICKS,
+    )  # fmt: skip
+    columns = ["name", "layer", "module", "expert", quantity, *filter(None, [CHANCE_OF.get(quantity)])]
+    reading = layers_reading(inside, label, quantity, "over_chance" if over else None)
+    if not over and (beside := more_outside(rows, inside, quantity)):
+        reading += f" Outside the layers {beside}."
+    if not over and (chance := CHANCE_OF.get(quantity)):
+        middle, by_chance = (inside[c].astype(float).median() for c in (quantity, chance))
+        reading += f" Median {maps.label(middle, quantity)}; chance {maps.label(by_chance, quantity)}."
+    return view(title, reading, figure, inside[columns], (quantity,))
+
+
+def more_outside(rows: pd.DataFrame, inside: pd.DataFrame, quantity: str) -> str:
+    """A tensor without a layer that has more of a movement than any in one, in words; empty without."""
+    outside = rows[rows["layer"].isna()].dropna(subset=[quantity])
+    if quantity not in MOVEMENT or outside.empty:
+        return ""
+    top = outside.loc[outside[quantity].astype(float).idxmax()]
+    if not float(top[quantity]) > float(inside[quantity].max()):
+        return ""
+    return f"{plain(top['module'])} has more, {maps.label(float(top[quantity]), quantity)}"
+
+
+def strip(reader: Reader, state: dict) -> View:
+    """The tensors that stand in no layer."""
+    rows, quantity, _ = selected_tensors(reader, state)
+    outside = rows[rows["layer"].isna()]
+    title = f"{QUANTITIES[quantity].label.capitalize()} of tensors without a layer: {reader.name}"
+    if outside.empty:
+        return View(title, "Every tensor that fits stands in a layer.")
+    shown = outside.dropna(subset=[quantity]).nlargest(MOST_LINES, quantity) if len(outside) > MOST_LINES else outside
+    largest = outside.loc[outside[quantity].astype(float).idxmax()] if outside[quantity].notna().any() else None
+    reading = "None of them has this quantity."
+    if largest is not None and not float(largest[quantity]) and quantity in MOVEMENT:
+        reading = "Nothing of them moved."
+    elif largest is not None:
+        reading = f"Largest in {plain(largest['module'])}: {maps.label(float(largest[quantity]), quantity)}."
+    return view(
+        title,
+        reading,
+        maps.strip(shown, quantity, log=QUANTITIES[quantity].log),
+        outside[["name", quantity]],
+        (quantity,),
+    )
+
+
+def scatter(reader: Reader, state: dict) -> View:
+    """Two quantities against each other."""
+    rows, quantity, _ = selected_tensors(reader, state)
+    known = reader.summary("by_tensor")
+    x = quantity_of(known, state, "x", "relative_norm")
+    y = quantity_of(known, state, "y", "stable_rank")
+    title = f"{QUANTITIES[y].label.capitalize()} against {QUANTITIES[x].label}: {reader.name}"
+    if words := filters.described(state):
+        title += f" ({words})"
+    both = rows.dropna(subset=[x, y])
+    if both.empty:
+        return View(title, "No tensor that fits has both quantities.")
+    rank = (
+        float(both[x].rank().corr(both[y].rank())) if len(both) > 2 else np.nan
+    )  # Spearman's, without loading scipy for it
+    reading = f"{len(both):,} tensors; rank correlation {number(rank, 2)}. Dashed: median chance, where there is one."
+    if len(both) > theme.MOST_MARKS:
+        reading += " Colour counts tensors; those that stand alone are marks."
+    columns = list(dict.fromkeys(["name", "block", x, y, *filter(None, (CHANCE_OF.get(q) for q in (x, y)))]))
+    return view(title, reading, scatters.scatter(both, x, y), both[columns], tuple(dict.fromkeys((x, y))))
+
+
+MOVEMENT = ("relative_norm", "delta_norm", "delta_rms", "delta_max", "delta_mean_abs")
+SMALL_IS_NEWS = ("stable_rank", "entropy_rank")
+
+
+def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | None = None) -> str:
+    """Which module and layers have the most telling values: the largest, or of a rank the smallest.
+
+    `column` holds what is shown, where that is not the quantity itself but its value over chance.
+    """
+    column = column or quantity
+    known = rows.dropna(subset=[column, "layer"])
+    if known.empty:
+        return "Nothing to compare yet."
+    name = label[0].upper() + label[1:] + (" over chance" if column != quantity else "")
+    values = known[column].astype(float)
+    if not values.any() and column == quantity:
+        return f"{name} is 0 everywhere." if quantity not in MOVEMENT else "Nothing of it moved."
+    if len(known) == 1:
+        return f"One tensor: {plain(known['module'].iloc[0])} of layer {int(known['layer'].iloc[0])}."
+    if values.max() == values.min():
+        return f"{name} is the same in all {len(known):,} tensors."
+    small = quantity in SMALL_IS_NEWS
+    top = known.loc[values.sort_values(ascending=small, kind="stable").index[: max(1, len(known) // 20)]]
+    module = top["module"].mode().iloc[0]
+    where = places(sorted({int(x) for x in top.loc[top["module"] == module, "layer"]}))
+    text = f"{name} is {'smallest' if small else 'largest'} in {plain(module)} of {where}."
+    return text + (" Movement is not importance." if quantity in MOVEMENT else "")
+
+
+def places(at: list[int]) -> str:
+    """Layers in words: a range only where no layer is missing in it.
+
+    >>> places([3]), places([20, 21, 22]), places([0, 39]), places([1, 3, 5, 7])
+    ('layer 3', 'layers 20 to 22', 'layers 0 and 39', 'layers 1, 3, 5 and 1 more')
+    """
+    if len(at) == 1:
+        return f"layer {at[0]}"
+    if len(at) > 2 and at[-1] - at[0] == len(at) - 1:
+        return f"layers {at[0]} to {at[-1]}"
+    return "layers " + listing([str(layer) for layer in at])
