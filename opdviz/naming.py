@@ -1,4 +1,4 @@
-"""The place of a tensor in its model, read off its name alone.
+"""The place of a tensor in its model, read off its name alone, and how attention is split by its configuration.
 
 Names are matched segment by segment (`a.b.c` has segments a, b, c), never by substring: `qkv_proj` is not `v_proj`,
 `gate_up_proj` is not `up_proj`, and layer 3 of `visual.blocks.3` is not layer 3 of the language tower.
@@ -138,3 +138,42 @@ def block_of(tail: tuple[str, ...], segments: Sequence[str]) -> str:
     if attention:
         return "attention"
     return "other" if FFN.isdisjoint(tail) else "ffn"
+
+
+MOST_HEADS, WIDEST = 1 << 16, 1 << 24
+
+
+def head_size(config: dict) -> int | None:
+    """The width of one attention head by the model's configuration; `None` where it does not say.
+
+    >>> head_size({"hidden_size": 384, "num_attention_heads": 12})
+    32
+    """
+    config = text_config(config)
+    if width := bounded(config.get("head_dim"), WIDEST):
+        return width
+    hidden, heads = bounded(config.get("hidden_size"), WIDEST), bounded(config.get("num_attention_heads"), MOST_HEADS)
+    return (hidden // heads or None) if hidden and heads else None
+
+
+def head_counts(config: dict) -> dict[str, int]:
+    """How attention is split by the model's configuration: heads of the query, of key and value, and their width.
+
+    >>> head_counts({"hidden_size": 384, "num_attention_heads": 12})
+    {'query': 12, 'key_value': 12, 'size': 32}
+    """
+    size, config = head_size(config), text_config(config)
+    query = bounded(config.get("num_attention_heads"), MOST_HEADS)
+    shared = bounded(config.get("num_key_value_heads", query), MOST_HEADS)
+    return {"query": query, "key_value": shared, "size": size} if size and query and shared else {}
+
+
+def text_config(config: dict) -> dict:
+    """The part of a configuration that tells of the language tower."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
+
+
+def bounded(value: object, most: int) -> int | None:
+    """A count that somebody wrote, if it is one: a whole number from 1 to `most`, and no truth value."""
+    return value if type(value) is int and 1 <= value <= most else None

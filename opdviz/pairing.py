@@ -15,12 +15,11 @@ from opdviz.checkpoint.formats import FORMATS
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
-from opdviz.naming import WRAPPERS, Place, parse
+from opdviz.naming import WRAPPERS, Place, head_size, parse
 
 PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
 MOST_PAIRS = MOST_TENSORS
 FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
-MOST_HEADS, WIDEST = 1 << 16, 1 << 24
 
 
 class Pair(NamedTuple):
@@ -243,42 +242,6 @@ def add_pairs(matching: Matching, left: TensorInfo, right: TensorInfo, width: in
     for e in range(slices) if kind == "stack" else (None,):
         name, other = (left.name, right.name) if e is None else (f"{left.name}[{e}]", f"{right.name}[{e}]")
         matching.pairs.append(Pair(name, other, *paths, shape, kind, left.dtype, right.dtype, e, width))
-
-
-def head_size(config: dict) -> int | None:
-    """The width of one attention head by the model's configuration; `None` where it does not say.
-
-    >>> head_size({"hidden_size": 384, "num_attention_heads": 12})
-    32
-    """
-    config = text_config(config)
-    if width := bounded(config.get("head_dim"), WIDEST):
-        return width
-    hidden, heads = bounded(config.get("hidden_size"), WIDEST), bounded(config.get("num_attention_heads"), MOST_HEADS)
-    return (hidden // heads or None) if hidden and heads else None
-
-
-def head_counts(config: dict) -> dict[str, int]:
-    """How attention is split by the model's configuration: heads of the query, of key and value, and their width.
-
-    >>> head_counts({"hidden_size": 384, "num_attention_heads": 12})
-    {'query': 12, 'key_value': 12, 'size': 32}
-    """
-    size, config = head_size(config), text_config(config)
-    query = bounded(config.get("num_attention_heads"), MOST_HEADS)
-    shared = bounded(config.get("num_key_value_heads", query), MOST_HEADS)
-    return {"query": query, "key_value": shared, "size": size} if size and query and shared else {}
-
-
-def text_config(config: dict) -> dict:
-    """The part of a configuration that tells of the language tower."""
-    inner = config.get("text_config")
-    return inner if isinstance(inner, dict) else config
-
-
-def bounded(value: object, most: int) -> int | None:
-    """A count that somebody wrote, if it is one: a whole number from 1 to `most`, and no truth value."""
-    return value if type(value) is int and 1 <= value <= most else None
 
 
 def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from opdviz import checkpoint, pairing
+from opdviz import checkpoint, naming, pairing
 from opdviz.errors import RequestError
 from tests.conftest import write_checkpoint
 
@@ -126,8 +126,8 @@ HEADS = {"hidden_size": 16, "num_attention_heads": 4}
     ],
 )
 def test_heads_are_positive_bounded_counts_or_unknown(config, size, counts):
-    assert pairing.head_size(config) == size
-    assert pairing.head_counts(config) == counts
+    assert naming.head_size(config) == size
+    assert naming.head_counts(config) == counts
 
 
 def test_more_pairs_than_can_be_held_are_refused(tmp_path, monkeypatch):

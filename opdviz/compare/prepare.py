@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from opdviz import checkpoint, fingerprint, pairing
+from opdviz import checkpoint, fingerprint, naming, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import one_line
@@ -69,7 +69,7 @@ def pairing_digest(matching: Matching) -> str:
     A configuration that ties a head or splits attention otherwise gives another comparison, and so do other rules.
     """
     pairs = [(p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *p.place) for p in matching.pairs]
-    return fingerprint.of_bytes(json.dumps([pairs, pairing.head_counts(matching.base.config)], sort_keys=True))
+    return fingerprint.of_bytes(json.dumps([pairs, naming.head_counts(matching.base.config)], sort_keys=True))
 
 
 def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]]) -> None:
@@ -116,7 +116,7 @@ def start(prepared: Prepared, store: Store) -> Stored:
         pairs=len(matching.pairs),
         parameters=matching.parameters,
         dtypes=tuple(sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs})),
-        heads=pairing.head_counts(matching.base.config),
+        heads=naming.head_counts(matching.base.config),
         notes=(*matching.base.notes, *matching.tuned.notes, *matching.contradictions),
         same=prepared.prints["base"] == prepared.prints["tuned"],
         **bundles.still_valid(folder, names),
