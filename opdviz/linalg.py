@@ -15,9 +15,11 @@ from scipy import linalg
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 
+# A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of its entries.
 FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
 RESOLVED = 16 * FLOOR  # of the largest singular value: what stands above it is no rounding of a Gram matrix
-BLOCK = 1 << 18
+# Elements at a time: 2 MB in float64, so that a block and its copy stay in the second-level cache.
+CHUNK = 1 << 18
 
 
 def rank_of_share(share: float, r: int) -> int:
@@ -46,7 +48,10 @@ def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
     if k == 0:
         values = linalg.eigh(gram, eigvals_only=True, check_finite=False)
         return Spectrum(roots(values), np.empty((r, 0)))
+    # Divide and conquer: of all values and vectors it takes half the time of the default, and repeated values are no
+    # trouble to it.
     values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
+    # eigh gives rising values; a reversed view would make every later product stride backwards through memory.
     return Spectrum(roots(values), np.ascontiguousarray(vectors[:, ::-1][:, :k]))
 
 
@@ -65,7 +70,7 @@ def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
     return np.sqrt(np.maximum(values[::-1], 0.0))
 
 
-class Work:
+class Decomposition:
     """What is expensive about one pair of tensors: made once, on first use, and gone with the pair.
 
     `base` and `tuned` are float32 or float64, a matrix (m, n) for everything but `elements`. `short` names the
@@ -101,7 +106,7 @@ class Work:
     @cached_property
     def nonfinite(self) -> int:
         """How many coordinates are NaN or infinite on either side."""
-        flat = zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned), strict=True)
+        flat = zip(self.chunks(self.base), self.chunks(self.tuned), strict=True)
         return sum(a.size - int(np.count_nonzero(np.isfinite(a) & np.isfinite(b))) for a, b in flat)
 
     @cached_property
@@ -113,14 +118,14 @@ class Work:
         """The format whose grid the update is seen through: the tuned's as stored, or bfloat16."""
         return "bfloat16" if precision == "bfloat16" else self.form
 
-    def flat_blocks(self, x: np.ndarray):
+    def chunks(self, x: np.ndarray):
         """A tensor's elements in order, a few hundred thousand at a time."""
         flat = x.reshape(-1)
-        return (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))
+        return (flat[i : i + CHUNK] for i in range(0, flat.size, CHUNK))
 
     def sides(self, precision: str):
         """(base, tuned) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides first."""
-        for w, t in zip(self.flat_blocks(self.base), self.flat_blocks(self.tuned), strict=True):
+        for w, t in zip(self.chunks(self.base), self.chunks(self.tuned), strict=True):
             if self.nonfinite:
                 finite = np.isfinite(w) & np.isfinite(t)
                 w, t = w[finite], t[finite]
@@ -130,7 +135,7 @@ class Work:
 
     def origins(self):
         """The base's own values, unrounded, where both sides are finite; in the blocks of `sides`."""
-        blocks = (self.flat_blocks(side) for side in (self.origin, self.base, self.tuned))
+        blocks = (self.chunks(side) for side in (self.origin, self.base, self.tuned))
         for own, w, t in zip(*blocks, strict=True):
             yield own[np.isfinite(w) & np.isfinite(t)] if self.nonfinite else own
 
@@ -139,12 +144,13 @@ class Work:
         for w, t in self.sides(precision):
             yield w, difference(w, t)
 
-    def blocks(self):
+    def row_blocks(self):
         """(rows, base, delta) of the tall orientation in float64, a few hundred thousand elements at a time."""
         base, tuned = (self.base, self.tuned) if self.m >= self.n else (self.base.T, self.tuned.T)
-        size = max(1, BLOCK // self.r)
+        size = max(1, CHUNK // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
+            # In float64 before subtracting: in float32 the difference of near-equal weights loses up to half its digits.
             a = np.array(base[rows], dtype=np.float64, order="C")  # copies: callers may change them
             d = np.array(tuned[rows], dtype=np.float64, order="C")
             d -= a
@@ -155,7 +161,7 @@ class Work:
         """The three products and the energy of D's long-side rows, in one pass over blocks of rows."""
         aa, ad, dd = (np.zeros((self.r, self.r)) for _ in range(3))
         long_energy = np.empty(self.long)
-        for rows, a, d in self.blocks():
+        for rows, a, d in self.row_blocks():
             aa += a.T @ a
             ad += a.T @ d
             dd += d.T @ d
@@ -171,6 +177,7 @@ class Work:
     def tuned_spectrum(self) -> Spectrum:
         """The tuned matrix's singular values and its leading short-side vectors."""
         p = self.products
+        # (A + D)'(A + D): the tuned is not read again. Its small values cancel here, which `resolved` mends.
         gram = p.aa + p.ad + p.ad.T + p.dd
         spectrum = spectrum_of_gram(gram, self.k)
         if 0 < resolved_count(spectrum.s) < self.r:  # the small values need the vectors that belong to them
@@ -185,9 +192,10 @@ class Work:
         clear = resolved_count(spectrum.s)
         if clear in (0, self.r):  # a zero matrix has nothing to resolve
             return spectrum
+        # The vectors of the small values span the right subspace even where the values themselves are rounding.
         rest = spectrum.v[:, clear:]
         gram = np.zeros((self.r - clear, self.r - clear))
-        for _, a, d in self.blocks():
+        for _, a, d in self.row_blocks():
             turned = side(a, d) @ rest
             gram += turned.T @ turned
         return Spectrum(np.concatenate([spectrum.s[:clear], spectrum_of_gram(gram, 0).s]), spectrum.v)
@@ -208,10 +216,11 @@ class Work:
         return resolved_count(self.base_spectrum.s)
 
     @cached_property
-    def far_rows(self) -> Float[np.ndarray, "r r"]:
+    def delta_in_base_bases(self) -> Float[np.ndarray, "r r"]:
         """U' D for all the base's long-side vectors, in the short-side basis V: (U' D V), zero beyond `usable`."""
         s, v = self.base_spectrum.s, self.base_spectrum.v
         turned = v.T @ self.products.ad @ v
+        # U_i = A v_i / s_i, and so U'D = S^-1 V'(A'D): the long side is not touched again. Below the floor 1/s is noise.
         inverse = np.zeros(self.r)
         inverse[: self.usable] = 1.0 / s[: self.usable]
         return inverse[:, None] * turned
@@ -226,8 +235,9 @@ class Work:
     def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """The leading k long-side vectors of base and tuned, (L, k) each, orthonormal."""
         base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
+        # Both sides in one pass; only the leading k, as a full U of an embedding would be as large as the embedding.
         vb, vt = self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v
-        for rows, a, d in self.blocks():
+        for rows, a, d in self.row_blocks():
             base[rows] = a @ vb
             a += d
             tuned[rows] = a @ vt
@@ -248,15 +258,17 @@ class Work:
 
         From U'_k - U_k (U_k' U'_k), never from 1 - cos^2, which loses everything below 1e-8.
         """
-        residual, cosines = self.turns[side]
+        residual, cosines = self.residual_grams[side]
+        # What U'_k has outside span(U_K), and what it has in its directions beyond k: a sum of squares, nothing cancels.
         gram = residual[:k, :k] + cosines[k:, :k].T @ cosines[k:, :k]
+        # Rounding can carry a sine of 1 above it, and arcsin would make NaN of that.
         return np.minimum(roots(linalg.eigvalsh(gram, check_finite=False)), 1.0)
 
     @cached_property
-    def turns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def residual_grams(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """By side: the Gram matrix of the part of U' outside span(U), and U_k' U'_k."""
         near = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
-        return {self.short: turn(*near), self.far: turn(*self.long_vectors)}
+        return {self.short: residual_gram(*near), self.far: residual_gram(*self.long_vectors)}
 
 
 def resolved_count(s: Float[np.ndarray, " r"]) -> int:
@@ -271,7 +283,7 @@ def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
 
 
-def turn(u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]) -> tuple[np.ndarray, np.ndarray]:
+def residual_gram(u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]) -> tuple[np.ndarray, np.ndarray]:
     """The Gram matrix of w - u (u'w), and u'w."""
     cosines = u.T @ w
     residual = w - u @ cosines
@@ -282,8 +294,10 @@ def orthonormal(x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]) -> F
     """A v scaled to unit columns; by QR where the values fall so far that A v / s is no longer orthonormal."""
     k = x.shape[1]
     if s[k - 1] > 1e-5 * s[0]:
+        # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs and order.
         x /= s[:k]
         return x
+    # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
     q, upper = linalg.qr(x, mode="economic", check_finite=False)
     return q * np.where(np.diag(upper) < 0, -1.0, 1.0)
 
@@ -299,6 +313,7 @@ def gaussian_spectrum(m: int, n: int) -> Float[np.ndarray, " r"]:
     low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
     t = np.linspace(np.pi, 0.0, 20_001)
     x = (low + high) / 2 + (high - low) / 2 * np.cos(t)
+    # The Marchenko-Pastur density in t; its square-root edges, on which a rule in x would converge slowly, are gone.
     density = np.sin(t) ** 2 / np.maximum(x, 1e-12)
     mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     values = np.interp((np.arange(r, 0, -1) - 0.5) / r, mass / mass[-1], x)

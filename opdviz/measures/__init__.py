@@ -13,7 +13,7 @@ from numpy.linalg import LinAlgError
 
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.errors import one_line
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, signs, sparsity, spectrum
 from opdviz.measures.skipping import skipped
 from opdviz.pairing import Pair
@@ -29,7 +29,7 @@ def measure_id(module: ModuleType) -> str:
     return f"{module.NAME}@{module.VERSION}"
 
 
-def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]:
+def measure(pair: Pair, work: Decomposition, module: ModuleType) -> dict[str, list[dict]]:
     """One measure's rows of one pair, or the reason why it has none."""
     reason = refusal(pair, work, module)
     if reason is None:
@@ -48,7 +48,7 @@ def measure(pair: Pair, work: Work, module: ModuleType) -> dict[str, list[dict]]
     return {"skipped": [skipped(pair, module.NAME, reason)]}
 
 
-def refusal(pair: Pair, work: Work, module: ModuleType) -> str | None:
+def refusal(pair: Pair, work: Decomposition, module: ModuleType) -> str | None:
     """Why a measure does not apply to a pair; `None` where it does."""
     if module.NEEDS == "anything":
         return None

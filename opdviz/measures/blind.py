@@ -32,6 +32,7 @@ def concentration(count: int, numel: int) -> float | None:
     if numel < LEAST_SIZE:
         return None
     if count < FEW:
+        # The mean of an order statistic is close to the quantile at its middle position (Blom 1958).
         positions = (np.arange(1, count + 1) - 0.5) / numel
         return float(np.sum(ndtri(1 - positions / 2) ** 2)) / numel
     p = count / numel
@@ -99,6 +100,7 @@ def rotation_chance(s: Float[np.ndarray, " r"], k: int, size: int, tau: float) -
     if not tau or lead[-1, 0] <= 0:
         return {"chance": None, "pairs": None}
     with np.errstate(divide="ignore"):
+        # t / (1 + 2 t) written as 1 / (1/t + 2), which is 1/2 for a tie instead of Inf / Inf.
         mixed = 1 / ((lead - rest) ** 2 / (tau * tau * (lead + rest)) + 2)
     outside = 1 / (lead[:, 0] / (tau * tau) + 2)  # the size - r directions in which the base has nothing
     total = float(mixed.sum()) + (size - len(s)) * float(outside.sum())
@@ -125,6 +127,7 @@ def nss_chance(s: Float[np.ndarray, " r"], long: int, tau: float) -> float | Non
         pushes = (both * apart / (apart**2 + 2 * tau2 * both)).sum(axis=1)
         rises = tau2 / (2 * s[first : first + ROWS]) * (long - 1 + pushes)
         total += float(rises @ rises)
+    # Beyond it the next order is as large as this one, and a number would only look like a chance level.
     if total > BEYOND_FIRST_ORDER**2 * first_order:
         return None
     return math.sqrt(total / norm2)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from opdviz.definitions import TOP_COORDINATES
-from opdviz.linalg import BLOCK, Work
+from opdviz.linalg import CHUNK, Decomposition
 from opdviz.measures import blind
 from opdviz.pairing import Pair
 
@@ -17,7 +17,7 @@ TABLES = {
 }  # fmt: skip
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row a top share; the energy share is missing where nothing moved."""
     size = np.concatenate([np.abs(d) for _, d in work.elements("stored")] or [np.empty(0)])
     numel = size.size
@@ -42,4 +42,4 @@ def top_energy(size: np.ndarray) -> list[float | None]:
 
 def energy(x: np.ndarray) -> float:
     """Sum of squares in float64, in blocks."""
-    return sum(float(np.sum(x[i : i + BLOCK].astype(np.float64) ** 2)) for i in range(0, x.size, BLOCK))
+    return sum(float(np.sum(x[i : i + CHUNK].astype(np.float64) ** 2)) for i in range(0, x.size, CHUNK))

@@ -7,7 +7,7 @@ import numpy as np
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
 from opdviz.definitions import MOVED_THRESHOLDS, PROBES
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures.nulls import Census, census, gaussian_share
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import BETWEEN, NO_NULLS, ZEROS, below, codes, magnitudes, quarters
@@ -35,7 +35,7 @@ MOST_ROWS = 100
 MOST_BINS = 64
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of `histogram`; of `profile` and `rows` where the tensor has such."""
     found: dict[str, list[dict]] = {"histogram": [], "profile": [], "rows": [], "skipped": []}
     for precision in pair.precisions:
@@ -86,7 +86,7 @@ def edges(quarter: int) -> dict:
     return {"low": 2.0 ** (quarter / 4), "high": 2.0 ** ((quarter + 1) / 4)}
 
 
-def delta_bins(work: Work, precision: str, taken: Census) -> dict[float, list[dict]]:
+def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float, list[dict]]:
     """Bins of |D| by threshold: all, those beyond it, and as many under the Gaussian null."""
     bins = quarters("float32")
     count = np.zeros(len(bins), dtype=np.int64)
@@ -131,7 +131,7 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     return np.where(high > 0, weight @ (beyond[0] - beyond[1]), 0.0)
 
 
-def profile(pair: Pair, work: Work) -> list[dict]:
+def profile(pair: Pair, work: Decomposition) -> list[dict]:
     """Share of moved coordinates and of energy in bands of rows and of columns."""
     m, n = pair.shape
     sums = {axis: np.zeros((3, length)) for axis, length in (("row", m), ("column", n))}
@@ -174,7 +174,7 @@ def band(length: int, head: int | None) -> int:
     return next((w for w in range(least, head + 1) if head % w == 0), head)
 
 
-def most_moved_rows(pair: Pair, work: Work) -> list[dict]:
+def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
     """The 100 rows of an embedding or a head with the largest relative norm, with their tokens where known."""
     base, tuned = work.base.astype(np.float64), work.tuned.astype(np.float64)
     tuned -= base

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
-from opdviz.linalg import BLOCK, Work, rank_of_share
+from opdviz.linalg import CHUNK, Decomposition, rank_of_share
 from opdviz.measures.hull import SPREAD, blind_range
 from opdviz.measures.nulls import Census, census, classed
 from opdviz.measures.skipping import SKIPPED, skipped
@@ -34,7 +34,7 @@ ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
 FLAGS = 1 << len(PROBES)
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of `coverage`: four masks, six shares, three probes, every precision."""
     tables: dict[str, list[dict]] = {"coverage": [], "skipped": []}
     if pair.float8:
@@ -62,7 +62,7 @@ class ClassCounts:
     edges: tuple[Ramps, ...]
 
 
-def class_counts(work: Work, precision: str) -> ClassCounts:
+def class_counts(work: Decomposition, precision: str) -> ClassCounts:
     """Class every coordinate of the pair at one precision, and count the classes."""
     taken = census(work, precision)
     group, nulls, edges = joint_groups(taken)
@@ -87,8 +87,8 @@ def class_counts(work: Work, precision: str) -> ClassCounts:
 def tally(ids: np.ndarray, size: int) -> np.ndarray:
     """Counts of ids, block by block: numpy widens what it counts to eight bytes."""
     total = np.zeros(size, dtype=np.int64)
-    for first in range(0, ids.size, BLOCK):
-        total += np.bincount(ids[first : first + BLOCK], minlength=size)
+    for first in range(0, ids.size, CHUNK):
+        total += np.bincount(ids[first : first + CHUNK], minlength=size)
     return total
 
 
@@ -106,7 +106,7 @@ def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
     return joint.astype(np.uint32), nulls, tuple(r.only(r.group[at]) for r in by_probe)
 
 
-def magnitude_levels(work: Work, precision: str) -> tuple[np.ndarray, dict[float, np.ndarray]]:
+def magnitude_levels(work: Decomposition, precision: str) -> tuple[np.ndarray, dict[float, np.ndarray]]:
     """The distinct thresholds of the low-magnitude masks, and by share each level's weight: 1, a tie's part, or 0."""
     sizes = np.concatenate([np.abs(w) for w, _ in work.elements(precision)])
     counts = {share: max(1, math.ceil(share * sizes.size)) for share in ALL_SHARES}
@@ -133,7 +133,9 @@ def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return level
 
 
-def principal_counts(work: Work, share: float, by_precision: list[ClassCounts]) -> tuple[int, list[np.ndarray]]:
+def principal_counts(
+    work: Decomposition, share: float, by_precision: list[ClassCounts]
+) -> tuple[int, list[np.ndarray]]:
     """The rank of a share's principal mask, and for each precision the classes inside it (ties share their places)."""
     r = work.r
     rank = min(MASK_RANK, r) if share in FIXED_RANK_SHARES else rank_of_share(share, r)
@@ -150,13 +152,13 @@ def principal_counts(work: Work, share: float, by_precision: list[ClassCounts]) 
     return rank, counts
 
 
-def reconstruction(work: Work, rank: int) -> np.ndarray:
+def reconstruction(work: Decomposition, rank: int) -> np.ndarray:
     """|U_k S_k V_k'| as float32, in the order of the matrix's elements."""
     if rank == work.r:
         return np.abs(work.base).reshape(-1).astype(np.float32)
     v = work.base_spectrum.v[:, :rank]
     out = np.empty((work.long, work.r), dtype=np.float32)
-    for rows_, a, _ in work.blocks():
+    for rows_, a, _ in work.row_blocks():
         np.abs((a @ v) @ v.T, out=out[rows_], casting="same_kind")
     return (out if work.m >= work.n else out.T).reshape(-1)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from opdviz.definitions import FIXED_K, HEADLINE_SHARE, LONG_R, SHARES
-from opdviz.linalg import Work, rank_of_share
+from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.measures import blind
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
@@ -34,7 +34,7 @@ BIN_NAMES = ("0-1", "1-5", "5-10", "10-20", "20-100", "outside")
 LEAST_REMAINDER = 1e-9  # of ||D||^2: below it what is left without shrink is the rounding of the products
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of the geometric tables; missing values where the matrix did not move or the base is zero."""
     where = {"name": pair.name}
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
@@ -53,7 +53,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     return found
 
 
-def projections(work: Work) -> list[dict]:
+def projections(work: Decomposition) -> list[dict]:
     """Share of ||D||^2 inside the leading subspaces of the base: joint, left, right; and the same without shrink.
 
     Missing at a k beyond the base's own rank: there are no such directions.
@@ -63,6 +63,7 @@ def projections(work: Work) -> list[dict]:
     table = []
     for share in SHARES:
         k = rank_of_share(share, work.r)
+        # Of a base of lower rank there is no k-th direction: what a decomposition calls one is chosen by rounding.
         defined = k <= work.usable
         chances = blind.projection_chances(k, work.m, work.n)
         spreads = blind.projection_spreads(k, work.m, work.n, participation)
@@ -76,7 +77,7 @@ def projections(work: Work) -> list[dict]:
     return table
 
 
-def profile_chances(work: Work, k: int) -> dict[str, float]:
+def profile_chances(work: Decomposition, k: int) -> dict[str, float]:
     """The same for an update that keeps its own rows' and columns' energies, and nothing else.
 
     An isotropic rotation forgets that rows and columns differ; where a few rows carry much of both the update and the
@@ -86,12 +87,12 @@ def profile_chances(work: Work, k: int) -> dict[str, float]:
     return {"joint": left * right, "left": left, "right": right}
 
 
-def shrink_of(work: Work) -> float:
+def shrink_of(work: Decomposition) -> float:
     """<D, W> / ||W||^2."""
     return float(np.trace(work.products.ad) / np.trace(work.products.aa))
 
 
-def energy_share(work: Work, side: str, k: int, shrink: float) -> float | None:
+def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float | None:
     """Share of ||D - shrink W||^2 on one side's leading k directions of the base.
 
     In the base's bases W is diagonal: U'(D - cW)V = U'DV - c S, so nothing has to be projected twice.
@@ -100,7 +101,7 @@ def energy_share(work: Work, side: str, k: int, shrink: float) -> float | None:
     total = work.delta_energy - shrink**2 * float(np.sum(s**2))
     if total <= LEAST_REMAINDER * work.delta_energy or not work.delta_energy:
         return None
-    turned = work.far_rows
+    turned = work.delta_in_base_bases
     if side == "joint":
         part = turned[:k, :k] - shrink * np.diag(s[:k])
         return float(np.sum(part**2)) / total
@@ -108,11 +109,12 @@ def energy_share(work: Work, side: str, k: int, shrink: float) -> float | None:
         part = turned[:k].copy()
         part[np.arange(k), np.arange(k)] -= shrink * s[:k]
         return float(np.sum(part**2)) / total
+    # ||(D - cW) v||^2 multiplied out: D V itself is not kept, only its energies and its products with W V.
     inner = s[:k] * np.diag(turned)[:k]  # <D v, W v> = s_i (U'DV)_ii
     return float(np.sum(work.short_energy[:k] - 2 * shrink * inner + (shrink * s[:k]) ** 2)) / total
 
 
-def rotations(work: Work) -> list[dict]:
+def rotations(work: Decomposition) -> list[dict]:
     """Sines of the principal angles between the leading subspaces of base and tuned, and their first-order chance."""
     s = work.base_spectrum.s
     table = []
@@ -131,12 +133,12 @@ def rotations(work: Work) -> list[dict]:
     return table
 
 
-def tau(work: Work) -> float:
+def tau(work: Decomposition) -> float:
     """The rms of D: the standard deviation of a blind update's entries."""
     return math.sqrt(work.delta_energy / (work.m * work.n))
 
 
-def angles(work: Work) -> list[dict]:
+def angles(work: Decomposition) -> list[dict]:
     """Principal angles in degrees at k = 10 % of r and, where r > 1024, at k = 512; once where both are the same."""
     if not work.delta_energy:
         return []
@@ -150,7 +152,7 @@ def angles(work: Work) -> list[dict]:
     ]
 
 
-def drift(work: Work) -> dict:
+def drift(work: Decomposition) -> dict:
     """Change of the singular values: ||s(T) - s(W)||, over ||s(W)||, over ||D||."""
     s, size = work.base_spectrum.s, math.sqrt(work.delta_energy)
     norm = float(np.linalg.norm(s))
@@ -163,9 +165,10 @@ def drift(work: Work) -> dict:
     }
 
 
-def basis_energies(work: Work) -> list[dict]:
+def basis_energies(work: Decomposition) -> list[dict]:
     """Share of ||D||^2 by bins of the base's left (row) and right (column) directions; `outside` is the long side's."""
     edges = [0, *(rank_of_share(share, work.r) for share in BIN_SHARES[1:-1]), work.r]
+    # In a small matrix two shares are the same k: bins may be empty, but not reach backwards.
     edges = np.maximum.accumulate(edges)
     widths = np.diff(edges)
     far = np.append(widths, work.long - work.r) / work.long
@@ -187,18 +190,19 @@ def basis_energies(work: Work) -> list[dict]:
     ]
 
 
-def basis_cells(work: Work, edges: np.ndarray) -> np.ndarray:
+def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
     """Energy of U'DV in bins of the far side (rows) and of the short side (columns); the last bin is `outside`.
 
     Beyond `usable` the base has no far-side vectors, and bins that need them are NaN; but a square matrix has nothing
     outside, so that what is left belongs to its last bin of directions, whichever they are.
     """
     count = len(edges) - 1
-    squares = work.far_rows**2
+    squares = work.delta_in_base_bases**2
     cells = np.zeros((len(BIN_NAMES), len(BIN_NAMES)))
     for i in range(count):
         for j in range(count):
             cells[i, j] = squares[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].sum()
+    # The energy of D v_j that U does not hold lies outside the base's span: what is left, as U has no more columns.
     rest = [work.short_energy[edges[j] : edges[j + 1]].sum() - cells[:count, j].sum() for j in range(count)]
     complete = int(np.searchsorted(edges, work.usable, side="right")) - 1  # bins all of whose directions are there
     if work.long == work.r and complete >= count - 1:

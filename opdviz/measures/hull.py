@@ -35,6 +35,7 @@ def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
     Of a few coordinates the binomial quantile reaches further than the error: of nine, one more is no finding.
     """
     share = np.clip(share, 0.0, 1.0)
+    # Both, and the farther of the two: the normal error vanishes at 0 and 1, the quantile is coarse for many coordinates.
     normal = share + errors * np.sqrt(share * (1 - share) / count)
     quantile = np.where((share > 0) & (share < 1), bdtrik(ndtr(errors), count, share), count * share)
     whole, farther = (np.ceil, np.maximum) if errors > 0 else (np.floor, np.minimum)
@@ -46,6 +47,7 @@ def vertices(edges: Ramps, whole: np.ndarray, inside: np.ndarray) -> tuple[np.nd
     shares = [np.zeros((1, whole.size)), np.ones((1, whole.size))]
     for start, end, tie in zip(edges.start, edges.end, edges.tie, strict=True):
         sizes = np.unique(np.concatenate([start, end]))[:, None]
+        # At each size a class is invisible, visible, or on its ramp; a hull has its corners where one of these changes.
         rising = np.where(end > start, np.clip((sizes - start) / np.where(end > start, end - start, 1.0), 0, 1), 0.0)
         jump = end <= start
         shares.append(rising + jump * (sizes > start) + jump * (sizes == start) * tie)
@@ -59,6 +61,8 @@ def within_groups(edges: Ramps, whole, inside, count, covered) -> tuple[np.ndarr
     """The points with those added that lie between two of them where a group's inner or outer members come first."""
     more_count, more_covered = [count], [covered]
     for start in edges.start:
+        # Inside a quarter octave the members' steps differ, and which of them come first nobody counted: the extreme cases
+        # are those inside the mask first, and those outside of it first.
         order = np.argsort(start, kind="stable")
         before = np.concatenate([[0.0], np.cumsum(whole[order])[:-1]])
         inner = inside[:, order]
@@ -79,6 +83,7 @@ def hull_at(x: np.ndarray, y: np.ndarray, at: float) -> np.ndarray:
     """
     row = np.arange(len(x))
     left, right = np.argmin(x, axis=1), np.argmax(x, axis=1)
+    # Rounding makes points of one line lie above each other in turn, and the search would not end.
     slack = 1e-12 * np.maximum(np.abs(y).max(axis=1), 1.0)
     for _ in range(x.shape[1]):
         run = x[row, right] - x[row, left]

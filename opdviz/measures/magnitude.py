@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.linalg import BLOCK, Work, difference
+from opdviz.linalg import CHUNK, Decomposition, difference
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair, shape_text
 
@@ -27,7 +27,7 @@ TABLES = {
 }  # fmt: skip
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row of `tensors`; an integer tensor is compared for equality and stands in `skipped`."""
     if "integer" in (FORMATS[pair.base_dtype].kind, FORMATS[pair.tuned_dtype].kind):
         return {"skipped": [skipped(pair, NAME, equality(work))]}
@@ -36,7 +36,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     return {"tensors": [row]}
 
 
-def equality(work: Work) -> str:
+def equality(work: Decomposition) -> str:
     """Whether two integer tensors are equal, in words."""
     differing = int(np.count_nonzero(work.base != work.tuned))
     return f"integers: differs in {differing:,} places" if differing else "integers: equal"
@@ -63,7 +63,7 @@ def describe(pair: Pair) -> dict:
     }
 
 
-def sizes(work: Work) -> dict:
+def sizes(work: Decomposition) -> dict:
     """Norms and inner products of the finite coordinates, summed in float64.
 
     The tuned's norm is summed from its own values: ||W||^2 + 2 <W, D> + ||D||^2 cancels where T is small beside W.
@@ -97,7 +97,7 @@ def sizes(work: Work) -> dict:
     }
 
 
-def bfloat16_norms(work: Work, size: dict) -> dict:
+def bfloat16_norms(work: Decomposition, size: dict) -> dict:
     """Norms of base and update after both sides are rounded to bfloat16, as the paper's own script takes them."""
     if work.form == "bfloat16":  # both sides lie on that grid
         return {f"{norm}_bfloat16": size[norm] for norm in ("base_norm", "delta_norm")}
@@ -108,7 +108,7 @@ def bfloat16_norms(work: Work, size: dict) -> dict:
     return {"base_norm_bfloat16": math.sqrt(ww), "delta_norm_bfloat16": math.sqrt(dd)}
 
 
-def vocabulary_rows(pair: Pair, work: Work) -> dict:
+def vocabulary_rows(pair: Pair, work: Decomposition) -> dict:
     """For an embedding or a head: rows in which nothing moved, and rows that only shrank.
 
     A row only shrank where its update points against it (cosine below -0.9): tokens that training never saw, but weight
@@ -117,7 +117,7 @@ def vocabulary_rows(pair: Pair, work: Work) -> dict:
     if pair.place.block not in ("embedding", "head") or len(pair.shape) != 2 or work.nonfinite:
         return {"untouched_rows": None, "decayed_rows": None}
     untouched = decayed = 0
-    size = max(1, BLOCK // max(1, pair.shape[1]))
+    size = max(1, CHUNK // max(1, pair.shape[1]))
     for first in range(0, pair.shape[0], size):
         w = work.base[first : first + size].astype(np.float64)
         d = work.tuned[first : first + size].astype(np.float64) - w

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from opdviz.definitions import PROBES
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures.sides import on_grid
 from opdviz.measures.visibility import BETWEEN, Ramps, codes, magnitudes, ramps, scheme_of, visible_masks
 
@@ -36,12 +36,12 @@ class Census:
     scale: tuple[float, ...]
 
 
-def census(work: Work, precision: str) -> Census:
+def census(work: Decomposition, precision: str) -> Census:
     """The pair's census at a precision, taken once."""
     return work.once(("census", precision), lambda: take_census(work, precision))
 
 
-def take_census(work: Work, precision: str) -> Census:
+def take_census(work: Decomposition, precision: str) -> Census:
     """Count the classes and work out both nulls, probe by probe."""
     scheme = scheme_of(work.grid(precision), on_grid=lies_on_grid(work, precision))
     size = 2 * len(magnitudes(scheme))
@@ -58,13 +58,13 @@ def take_census(work: Work, precision: str) -> Census:
     return Census(scheme, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
 
 
-def classed(work: Work, precision: str, scheme: str):
+def classed(work: Decomposition, precision: str, scheme: str):
     """(class, base, delta) of all finite coordinates in blocks; the class is that of the base as it was before any rounding."""
     for own, (w, d) in zip(work.origins(), work.elements(precision), strict=True):
         yield codes(own if scheme.endswith(BETWEEN) else w, scheme), w, d
 
 
-def lies_on_grid(work: Work, precision: str) -> bool:
+def lies_on_grid(work: Decomposition, precision: str) -> bool:
     """Whether the base's own values are values of the grid that the update is seen through."""
     if precision == "stored":
         return not work.off_grid
@@ -106,7 +106,7 @@ class Deltas:
     sides: tuple[Sizes, Sizes]
 
     @classmethod
-    def of(cls, work: Work) -> "Deltas":
+    def of(cls, work: Decomposition) -> "Deltas":
         """The deltas of a pair."""
         if work.base.size > SORTED:
             return cls.counted(d for _, d in work.elements("stored"))
@@ -125,6 +125,7 @@ class Deltas:
         counts, sums, size = np.zeros(classes, dtype=np.int64), np.zeros(classes), 0
         for d in blocks:
             bits = d.astype(np.float32).view(np.uint32)
+            # Twice the leading bits, and one more where any later bit is set: an edge stands apart from what lies beyond it.
             code = 2 * (bits >> KEPT_BITS) + ((bits & ((1 << KEPT_BITS) - 1)) != 0)
             counts += np.bincount(code, minlength=classes)
             sums += np.bincount(code, weights=np.abs(d), minlength=classes)
@@ -176,7 +177,9 @@ def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarr
     if scale == 0:
         return np.zeros(start.shape[1])
     with np.errstate(over="ignore", under="ignore"):
+        # Beyond 40 standard deviations the tail is zero in float64, and its integral the difference of two equal numbers.
         a, b = np.minimum(start / scale, FAR), np.minimum(end / scale, FAR)
+        # A narrow ramp would divide the rounding of two tails by its width; a jump is exact there.
         wide = b - a > 1e-6
         mean = (tail_integral(b) - tail_integral(a)) / np.where(wide, b - a, 1.0)
         return np.where(wide, mean, ndtr(-a)).sum(axis=0)
@@ -191,6 +194,8 @@ def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
     """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large one where all did."""
     if not visible:
         return 0.0
+    # Bisected in the logarithm, as scales lie between subnormal steps and the largest weights. Eight e-folds below the
+    # smallest step nothing shows; sixteen above the largest all does.
     low = math.log(max(float(np.min(edges.end)), TINY)) - 8
     high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
     for _ in range(48):

@@ -9,21 +9,21 @@ import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
 from opdviz.definitions import SIXTEEN_BITS, WIDE
-from opdviz.linalg import BLOCK, Work
+from opdviz.linalg import CHUNK, Decomposition
 from opdviz.pairing import Pair
 
 TELLING = 16  # different values below which all may lie on a coarse grid by accident: zeros and ones of a norm
 
 
-def work_of(pair: Pair) -> Work:
+def work_of(pair: Pair) -> Decomposition:
     """The pair's two sides, read, with the base rounded to the tuned's format where it was stored finer."""
     base, tuned = pair.base, pair.tuned
     if pair.float8 or FORMATS[pair.base_dtype].kind == "integer" or FORMATS[pair.tuned_dtype].kind == "integer":
-        return Work(base, tuned, form=pair.tuned_dtype)
+        return Decomposition(base, tuned, form=pair.tuned_dtype)
     form = stored_format(tuned, pair.tuned_dtype)
     if form == pair.base_dtype or on_grid(base, form):
-        return Work(base, tuned, form=form)
-    return Work(rounded(base, form), tuned, form=form, origin=base)
+        return Decomposition(base, tuned, form=form)
+    return Decomposition(rounded(base, form), tuned, form=form, origin=base)
 
 
 def stored_format(values: np.ndarray, dtype: str) -> str:
@@ -35,11 +35,11 @@ def stored_format(values: np.ndarray, dtype: str) -> str:
 
 def telling(values: np.ndarray) -> bool:
     """Whether a tensor has enough different values for their grid to be no accident."""
-    return np.unique(values.reshape(-1)[:BLOCK]).size > TELLING
+    return np.unique(values.reshape(-1)[:CHUNK]).size > TELLING
 
 
 def on_grid(values: np.ndarray, form: str) -> bool:
     """Whether all values are values of a format; the first block that is not ends the search."""
     flat = values.reshape(-1)
-    blocks = (flat[first : first + BLOCK] for first in range(0, flat.size, BLOCK))
+    blocks = (flat[first : first + CHUNK] for first in range(0, flat.size, CHUNK))
     return all(np.array_equal(rounded(block, form), block, equal_nan=True) for block in blocks)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import ndtr
 
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures.nulls import census
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import NO_NULLS
@@ -19,7 +19,7 @@ TABLES = {
 NEARLY_ALL = 0.99  # share of visible coordinates from which their number no longer tells the size of a blind update
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row: how many finite coordinates went through zero, and the share that chance alone would flip."""
     flipped = numel = 0
     for base, tuned in work.sides("stored"):
@@ -32,7 +32,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     return {"signs": [{"name": pair.name, "flipped": flipped, "share": share, "chance": chance}], "skipped": reasons}
 
 
-def blind_flips(work: Work) -> float:
+def blind_flips(work: Decomposition) -> float:
     """The share of coordinates that a blind Gaussian update takes through zero: the mean of Phi(-|W| / scale)."""
     scale, expected, numel = blind_scale(work), 0.0, 0
     for base, _ in work.sides("stored"):
@@ -42,7 +42,7 @@ def blind_flips(work: Work) -> float:
     return expected / numel
 
 
-def blind_scale(work: Work) -> float:
+def blind_scale(work: Decomposition) -> float:
     """The standard deviation of that update.
 
     A coarse format swallows most of a small update, so its stored norm says too little; how many coordinates it shows

@@ -4,7 +4,7 @@ import numpy as np
 
 from opdviz.checkpoint.formats import step
 from opdviz.definitions import ABSOLUTE, BASE_RMS, RELATIVE
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import below
 from opdviz.pairing import Pair
@@ -23,7 +23,7 @@ TABLES = {
 STEPS = (("0", 0), ("1", 1), ("2", 2), ("3-4", 4), ("5-8", 8))
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of `sparsity` and `steps` for every precision of the pair."""
     found: dict[str, list[dict]] = {"sparsity": [], "steps": [], "skipped": []}
     for precision in pair.precisions:
@@ -49,7 +49,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     return found
 
 
-def unchanged(work: Work, precision: str) -> tuple[dict[tuple[str, float], int], int]:
+def unchanged(work: Decomposition, precision: str) -> tuple[dict[tuple[str, float], int], int]:
     """Counts of unchanged coordinates by (probe, threshold), and of all finite ones."""
     probes = [("exact", 0.0), *(("absolute", t) for t in ABSOLUTE), ("relative", RELATIVE)]
     counts = dict.fromkeys([*probes, *(("base_rms", t) for t in BASE_RMS)], 0)
@@ -66,7 +66,7 @@ def unchanged(work: Work, precision: str) -> tuple[dict[tuple[str, float], int],
     return counts, numel
 
 
-def base_rms(work: Work, precision: str) -> tuple[float, int]:
+def base_rms(work: Decomposition, precision: str) -> tuple[float, int]:
     """Root mean square of the base's finite coordinates, and how many there are."""
     total, count = 0.0, 0
     for w, _ in work.elements(precision):
@@ -76,7 +76,7 @@ def base_rms(work: Work, precision: str) -> tuple[float, int]:
     return (total / count) ** 0.5 if count else 0.0, count
 
 
-def steps(work: Work, precision: str, grid: str) -> dict[str, int]:
+def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
     """Counts of |D| in steps of the format at the base value: none, up to 1, up to 2, up to 4, up to 8, more."""
     within = dict.fromkeys([label for label, _ in STEPS], 0)
     total = 0

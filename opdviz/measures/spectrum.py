@@ -15,7 +15,7 @@ from opdviz.definitions import (
     TOP_K,
     TOP_SHARES,
 )
-from opdviz.linalg import FLOOR, Work, gaussian_spectrum, rank_of_share, spectrum_of_gram
+from opdviz.linalg import FLOOR, Decomposition, gaussian_spectrum, rank_of_share, spectrum_of_gram
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
@@ -43,7 +43,7 @@ NULL_PRECISION = 1e-3
 LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
 
-def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of the spectral tables; a matrix that did not move has rank 0 and missing values."""
     spectra = {"base": work.base_spectrum.s, "tuned": work.tuned_spectrum.s, "delta": work.delta_spectrum.s}
     size = math.sqrt(work.delta_energy)
@@ -51,6 +51,7 @@ def rows(pair: Pair, work: Work) -> dict[str, list[dict]]:
     reason = "nothing moved"
     if size:
         spectra["gaussian"] = size * gaussian_spectrum(work.m, work.n)
+        # Last, as it needs a second decomposition; without it the other spectra still stand.
         null, reason = rounding_null(work)
         if null is not None:
             spectra["rounding_null"] = null
@@ -100,6 +101,7 @@ def summary(s: np.ndarray, matrix: str) -> dict:
         names = ("stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90", "rank_99")
         return row | dict.fromkeys(names)
     held = np.cumsum(energy) / total
+    # 1e-12: a cumulated share that should be exactly 0.9 may come out just below, and give one rank more.
     ranks = {f"rank_{p}": int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
     return (
         row
@@ -133,7 +135,7 @@ def rank_at(s: np.ndarray, tolerance: float) -> dict:
     return {"rank": rank, "share": rank / len(s)}
 
 
-def top_energies(s: np.ndarray, work: Work) -> list[dict]:
+def top_energies(s: np.ndarray, work: Decomposition) -> list[dict]:
     """Energy of the leading k directions beside that of a Gaussian matrix of the shape."""
     r, total = work.r, float(np.sum(s**2))
     chance = np.cumsum(gaussian_spectrum(work.m, work.n) ** 2)
@@ -181,12 +183,12 @@ def leading_energy(s: np.ndarray) -> float:
     return float(energy[:LEADING].sum() / energy.sum())
 
 
-def moved_share(work: Work) -> float:
+def moved_share(work: Decomposition) -> float:
     """Share of the coordinates that changed as stored."""
     return sum(int(np.count_nonzero(d)) for _, d in work.elements("stored")) / work.base.size
 
 
-def rounding_null(work: Work) -> tuple[np.ndarray | None, str | None]:
+def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
     """Singular values of what is left of a rank-16 update after storing, and the reason where there are none.
 
     The rank-16 part of D is scaled so that, added to W and rounded to the stored format, its stored norm is ||D||.
@@ -209,16 +211,16 @@ def rounding_null(work: Work) -> tuple[np.ndarray | None, str | None]:
     return spectrum_of_gram(change.T @ change, 0).s, None
 
 
-def tall(work: Work, side: np.ndarray) -> np.ndarray:
+def tall(work: Decomposition, side: np.ndarray) -> np.ndarray:
     """One side in float64 with its long axis first."""
     return np.ascontiguousarray(side if work.m >= work.n else side.T, dtype=np.float64)
 
 
-def leading_part(work: Work) -> np.ndarray:
+def leading_part(work: Decomposition) -> np.ndarray:
     """The rank-16 part of the tall delta: D V V'."""
     v = work.delta_spectrum.v
     part = np.empty((work.long, work.r))
-    for rows_, _, d in work.blocks():
+    for rows_, _, d in work.row_blocks():
         part[rows_] = (d @ v) @ v.T
     return part
 
@@ -226,6 +228,7 @@ def leading_part(work: Work) -> np.ndarray:
 def matching_scale(norm_at, wanted: float) -> float | None:
     """The scale c with norm_at(c) = wanted to a part in a thousand, by bisection; `None` where there is none."""
     low, high = 0.0, 1.0
+    # The stored norm does not fall as the scale rises, but by steps: a bracket first, as a slope would be zero at many c.
     while norm_at(high) < wanted:
         low, high = high, 2 * high
         if high > 1e6:

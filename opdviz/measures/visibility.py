@@ -22,6 +22,7 @@ PLACES = 32
 SIGN_WIDE = 1 << 10
 ZEROS = -(1 << 20)
 NO_NULLS = "the steps of float8 differ by scale block, so what a blind update would show is not known"
+# Mantissas at which a quarter octave ends, as the 23 fraction bits of a float32: comparing bits is exact and fast.
 EDGES = np.array([2.0**23 * (2 ** (j / 4) - 1) for j in (1, 2, 3)])
 
 
@@ -77,6 +78,7 @@ def quarters(scheme: str) -> np.ndarray:
     """The histogram bin of each unsigned class: j of [2^(j/4), 2^((j+1)/4)), or the least integer for zero."""
     values = magnitudes(scheme)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # log2 of an exact power of two may come out just below it, and would fall into the bin before.
         bins = np.floor(4 * np.log2(values) + 1e-9)
     return np.where(np.isfinite(bins), bins, ZEROS).astype(np.int64)
 
@@ -104,6 +106,8 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     """When an update is visible, for every class of a scheme and one probe."""
     v, grid = magnitudes(scheme), scheme.removesuffix(BETWEEN)
     with np.errstate(over="ignore", invalid="ignore"):
+        # The first value of T on either side at which the probe says changed. The relative probe measures by the larger of
+        # |W| and |T|: outwards that is T, so T > W / (1 - eta); inwards it is W.
         upper = v + threshold if probe == "absolute" else v / (1 - threshold)
         lower = v - threshold if probe == "absolute" else v * (1 - threshold)
         find = rises if scheme != grid else jumps if grid in SIXTEEN_BITS else fine_jumps
@@ -111,6 +115,7 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     positive = np.column_stack([*outward, *inward])
     negative = np.column_stack([*inward, *outward])
     signed = np.nan_to_num(np.concatenate([positive, negative]))  # classes of NaN and Inf stay empty
+    # Thousands of codes of a format have the same ramp: all that follows works on a few hundred groups.
     rows, group = np.unique(signed, axis=0, return_inverse=True)
     start, end, tie = (rows.T[[i, i + 3]] for i in range(3))
     return Ramps(group.reshape(-1).astype(np.uint16), start, end, tie)
@@ -122,9 +127,11 @@ def jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tup
     finite = v[:count]
     signed = np.concatenate([-finite[:0:-1], finite])  # one zero; index count - 1 + j is +finite[j]
     over = np.minimum(np.searchsorted(finite, upper, side="right"), count - 1)
+    # Rounding to nearest: what is stored changes at the midpoint before the first value beyond the limit.
     outward = (finite[over] + finite[np.maximum(over - 1, 0)]) / 2 - v
     under = np.maximum(np.searchsorted(signed, lower, side="left") - 1, 0)
     inward = v - (signed[under] + signed[np.minimum(under + 1, len(signed) - 1)]) / 2
+    # Ties go to even: whether the midpoint itself counts depends on the last bit of the value beyond.
     even = (under - (count - 1)) % 2 == 0
     return (outward, outward, over % 2 == 0), (inward, inward, even)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from opdviz.checkpoint.formats import rounded
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures.sides import work_of
 from opdviz.pairing import Pair
 
@@ -77,7 +77,7 @@ def pair_of(
     return MemoryPair(name, name, Path(), Path(), base.shape, "matrix", base_dtype, dtype)
 
 
-def work_on(base: np.ndarray, tuned: np.ndarray, dtype: str, **more) -> tuple[Pair, Work]:
+def work_on(base: np.ndarray, tuned: np.ndarray, dtype: str, **more) -> tuple[Pair, Decomposition]:
     """A pair and its work."""
     pair = pair_of(base, tuned, dtype, **more)
     return pair, work_of(pair)

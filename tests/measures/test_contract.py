@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures import MEASURES
 from opdviz.measures.visibility import NO_NULLS
 from opdviz.quantities import QUANTITIES
@@ -132,7 +132,7 @@ def test_swapping_and_permuting_change_only_what_they_should(tmp_path_factory, s
     base = rng.standard_normal(shape)
     tuned = base + 0.1 * rng.standard_normal(shape)
     order = rng.permutation(shape[0])
-    work, back, mixed = Work(base, tuned), Work(tuned, base), Work(base[order], tuned[order])
+    work, back, mixed = Decomposition(base, tuned), Decomposition(tuned, base), Decomposition(base[order], tuned[order])
     np.testing.assert_allclose(work.delta_spectrum.s, back.delta_spectrum.s, rtol=1e-9)
     np.testing.assert_allclose(work.tuned_spectrum.s, back.base_spectrum.s, rtol=1e-7)
     for attribute in ("base_spectrum", "tuned_spectrum", "delta_spectrum"):

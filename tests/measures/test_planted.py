@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from opdviz.definitions import PROBES
-from opdviz.linalg import Work, gaussian_spectrum, rank_of_share
+from opdviz.linalg import Decomposition, gaussian_spectrum, rank_of_share
 from opdviz.measures import geometry
 from tests import oracle
 from tests.conftest import measured_arrays
@@ -259,7 +259,7 @@ def test_no_angle_stands_twice_where_ten_percent_of_r_is_the_fixed_k(monkeypatch
     monkeypatch.setattr(geometry, "LONG_R", 100)
     monkeypatch.setattr(geometry, "FIXED_K", 12)
     base = random_base((125, 124))
-    work = Work(base, base + 1e-3 * random_base((125, 124), 1))
+    work = Decomposition(base, base + 1e-3 * random_base((125, 124), 1))
     rows = geometry.angles(work)
     assert len({(row["side"], row["k"], row["index"]) for row in rows}) == len(rows) == 24
 
@@ -267,6 +267,6 @@ def test_no_angle_stands_twice_where_ten_percent_of_r_is_the_fixed_k(monkeypatch
 def test_a_long_flat_base_has_orthonormal_long_vectors():
     base = random_base((500, 40))
     base[:, 20:] *= 1e-7
-    work = Work(base, base + 1e-9 * random_base((500, 40), 1))
+    work = Decomposition(base, base + 1e-9 * random_base((500, 40), 1))
     for vectors in work.long_vectors:
         assert np.allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from opdviz import measures
-from opdviz.linalg import Work
+from opdviz.linalg import Decomposition
 from opdviz.measures import coordinates, geometry, magnitude, spectrum
 from tests.conftest import measured_arrays
 from tests.measures.blind_updates import NAME, pair_of, work_on
@@ -27,9 +27,11 @@ def conditioned(n: int, condition: float) -> np.ndarray:
 def test_what_the_gram_matrix_does_not_resolve_stays_below_the_error_bound(shape):
     """A delta of rank 8: every further singular value is zero, and what is found there is the method's own error."""
     delta = of_rank(*shape, 8)
-    s = Work(RNG.standard_normal(shape), RNG.standard_normal(shape) * 0).delta_spectrum.s  # a full one, for comparison
+    s = Decomposition(
+        RNG.standard_normal(shape), RNG.standard_normal(shape) * 0
+    ).delta_spectrum.s  # a full one, for comparison
     assert s[-1] > 0
-    s = Work(np.zeros(shape), delta).delta_spectrum.s
+    s = Decomposition(np.zeros(shape), delta).delta_spectrum.s
     assert 0 < s[8:].max() < spectrum.summary(s, "delta")["error_bound"]
 
 
@@ -38,12 +40,12 @@ def test_the_drift_of_a_base_without_full_rank_is_exact(size):
     base = of_rank(600, 500, 50)
     tuned = base + size * RNG.standard_normal(base.shape)
     exact = np.linalg.norm(np.linalg.svd(tuned, compute_uv=False) - np.linalg.svd(base, compute_uv=False))
-    assert geometry.drift(Work(base, tuned))["drift"] == pytest.approx(exact, rel=1e-6)
+    assert geometry.drift(Decomposition(base, tuned))["drift"] == pytest.approx(exact, rel=1e-6)
 
 
 def test_a_square_matrix_has_nothing_outside_however_it_is_conditioned():
     base = conditioned(120, 1e9)
-    work = Work(base, base + 1e-4 * RNG.standard_normal(base.shape))
+    work = Decomposition(base, base + 1e-4 * RNG.standard_normal(base.shape))
     assert work.usable < work.r
     rows = geometry.basis_energies(work)
     assert not any(row["energy"] for row in rows if "outside" in (row["row_bin"], row["column_bin"]))
@@ -62,7 +64,7 @@ def test_directions_that_the_base_does_not_have_give_no_share():
 
 def test_the_size_of_a_tuned_that_all_but_vanished_is_its_own():
     base = RNG.standard_normal((30, 20)).astype(np.float32)
-    row = magnitude.sizes(Work(base, base * np.float32(1e-9)))
+    row = magnitude.sizes(Decomposition(base, base * np.float32(1e-9)))
     assert row["tuned_norm"] == pytest.approx(1e-9 * row["base_norm"], rel=1e-6)
     assert row["cosine"] == pytest.approx(1.0)
 
@@ -71,7 +73,7 @@ def test_what_is_left_of_almost_pure_shrink_is_not_computed_from_its_rounding():
     base = RNG.standard_normal((60, 40))
     noise = RNG.standard_normal(base.shape)
     for size, given in ((1e-6, False), (1e-3, True)):
-        rows = geometry.projections(Work(base, 0.99 * base + 1e-2 * size * noise))
+        rows = geometry.projections(Decomposition(base, 0.99 * base + 1e-2 * size * noise))
         assert all((row["energy_without_shrink"] is not None) == given for row in rows), size
 
 
@@ -104,7 +106,7 @@ def test_whatever_a_measure_raises_costs_that_tensor_s_rows_and_is_said(monkeypa
 
     monkeypatch.setattr(geometry, "rows", failing)
     pair = pair_of(RNG.standard_normal((8, 6)), RNG.standard_normal((8, 6)), "float32")
-    work = Work(pair.base, pair.tuned)
+    work = Decomposition(pair.base, pair.tuned)
     (row,) = measures.measure(pair, work, geometry)["skipped"]
     assert (row["name"], row["measure"]) == (NAME, "geometry")
     assert 0 < len(row["reason"]) < 200 and "\n" not in row["reason"]
@@ -118,4 +120,4 @@ def test_memory_that_runs_out_is_the_machine_s_and_ends_the_run(monkeypatch):
     monkeypatch.setattr(geometry, "rows", failing)
     pair = pair_of(RNG.standard_normal((8, 6)), RNG.standard_normal((8, 6)), "float32")
     with pytest.raises(MemoryError, match="^$"):
-        measures.measure(pair, Work(pair.base, pair.tuned), geometry)
+        measures.measure(pair, Decomposition(pair.base, pair.tuned), geometry)
