@@ -1,6 +1,7 @@
 """What is drawn and read once for all sessions: frames and views of a comparison, by what they depend on. Nobody changes them.
 
-Views are drawn one at a time. Together they take as long, and the loop that answers everybody has each of them to wait for.
+Views are drawn, and figures and tables written out, one at a time (`DRAWING`). Together they take as long, and the loop that
+answers everybody has each of them to wait for. Nothing that may be slow - another disk, another process - stands in there.
 """
 
 import json
