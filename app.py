@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from opdviz.ui import frame, links
+from opdviz.ui import frame, links, turns
 
 st.set_page_config(page_title="opdviz", page_icon="docs/icon.svg", layout="wide")
 links.begin()
@@ -29,5 +29,5 @@ pages = {
 }
 presenting = "present" in st.query_params
 page = st.navigation(pages, position="hidden" if presenting else "sidebar")
-with frame.no_frame() if presenting else frame.frame():
+with turns.turn(), frame.no_frame() if presenting else frame.frame():
     page.run()

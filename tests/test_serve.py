@@ -37,17 +37,17 @@ LOOK = """
 import json, os, subprocess, sys, threading
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from opdviz.ui import cached
+from opdviz.ui.turns import TURN
 
 seen = {}
 
 def is_free(answers):
-    if taken := cached.DRAWING.acquire(blocking=False):
-        cached.DRAWING.release()
+    if taken := TURN.acquire(blocking=False):
+        TURN.release()
     answers.add(taken)
 
 def watched(function, name):
-    "The function, which first has another thread note whether another visitor's figure could be drawn now."
+    "The function, which first has another thread note whether a page could be drawn there now."
     def call(*arguments, **options):
         answers = seen.setdefault(name(arguments), set())
         thread = threading.Thread(target=is_free, args=(answers,))
@@ -58,7 +58,7 @@ def watched(function, name):
 
 os.walk = watched(os.walk, lambda arguments: "list folders")
 subprocess.run = watched(subprocess.run, lambda arguments: arguments[0][3])  # python -m opdviz check
-cached.draw = watched(cached.draw, lambda arguments: "draw")
+st.header = watched(st.header, lambda arguments: "draw")
 app = AppTest.from_file("app.py", default_timeout=60)
 base, tuned = sys.argv[1:]
 app.run()
@@ -187,7 +187,7 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
     assert any("30 pairs" in text for text in texts)
 
 
-def test_figures_are_drawn_one_at_a_time_and_nobody_waits_for_a_listing_or_a_process(golden_store, tmp_path):
+def test_a_page_gives_its_turn_away_while_it_lists_folders_and_waits_for_a_process(golden_store, tmp_path):
     shutil.copytree(golden_store.root, tmp_path / "cache")
     (tmp_path / "cache" / "lab").mkdir()
     environment = os.environ | {"OPDVIZ_CACHE": str(tmp_path / "cache"), "OPDVIZ_ROOTS": str(GOLDEN)}

@@ -1,11 +1,6 @@
-"""What is drawn and read once for all sessions: frames and views of a comparison, by what they depend on. Nobody changes them.
-
-Views are drawn, and figures and tables written out, one at a time (`DRAWING`). Together they take as long, and the loop that
-answers everybody has each of them to wait for. Nothing that may be slow - another disk, another process - stands in there.
-"""
+"""What is drawn and read once for all sessions: frames and views of a comparison, by what they depend on. Nobody changes them."""
 
 import json
-import threading
 
 import pandas as pd
 import streamlit as st
@@ -15,14 +10,11 @@ from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, stored, summaries
 from opdviz.views import Reader, View, draw
 
-DRAWING = threading.Lock()
-
 
 @st.cache_resource(max_entries=300, show_spinner=False)
 def view(folder: str, stamp: tuple, name: str, state: str, _reader: Reader) -> View:
     """A view in a state, which is JSON."""
-    with DRAWING:
-        return draw(name, _reader, json.loads(state))
+    return draw(name, _reader, json.loads(state))
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)

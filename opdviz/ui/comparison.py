@@ -18,7 +18,7 @@ from opdviz.store.manifest import Manifest
 from opdviz.store.store import Stored
 from opdviz.store.values import block_path
 from opdviz.tables import by_tensor
-from opdviz.ui import address, cached, links, server
+from opdviz.ui import address, cached, links, server, turns
 from opdviz.views import Reader, View, draw
 from opdviz.words import count, format_name, percent, plain
 
@@ -213,7 +213,8 @@ def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def checkpoints_missing(chosen: Chosen) -> bool:
     """Whether the checkpoints are no longer where they were compared."""
-    return not all(Path(side.path).exists() for side in (chosen.manifest.base, chosen.manifest.tuned))
+    with turns.stepped_out():
+        return not all(Path(side.path).exists() for side in (chosen.manifest.base, chosen.manifest.tuned))
 
 
 def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
@@ -236,9 +237,10 @@ def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -
         RequestError: the checkpoints are gone, changed, or outside the allowed folders.
     """
     where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(server.store().root)]
-    for side in (chosen.manifest.base, chosen.manifest.tuned):
-        roots.allowed(side.path)
-    roots.output_of_command("block", *where, "--", chosen.key, tensor)
+    with turns.stepped_out():
+        for side in (chosen.manifest.base, chosen.manifest.tuned):
+            roots.allowed(side.path)
+        roots.output_of_command("block", *where, "--", chosen.key, tensor)
 
 
 def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str, dict], ...] = ()) -> None:

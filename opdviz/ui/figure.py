@@ -10,7 +10,7 @@ import streamlit as st
 
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
-from opdviz.ui import cached, comparison, links, notes, server
+from opdviz.ui import comparison, links, notes, server
 from opdviz.words import plain
 
 PICTURES = ("SVG", "PNG")
@@ -59,13 +59,12 @@ def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None =
 
     picture = str(st.session_state.get("picture") or PICTURES[0]).lower()
     saved = {"format": picture, "filename": f"opdviz_{stem or key}", "scale": 2 if picture == "png" else 1}
-    with cached.DRAWING:  # writing a figure out takes as long as drawing it
-        st.plotly_chart(
-            figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore",
-            selection_mode="points", alt=theme.alt(figure),
-            config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-                    "toImageButtonOptions": saved},
-        )  # fmt: skip
+    st.plotly_chart(
+        figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore", selection_mode="points",
+        alt=theme.alt(figure),
+        config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+                "toImageButtonOptions": saved},
+    )  # fmt: skip
 
 
 def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""):

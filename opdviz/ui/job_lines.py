@@ -4,14 +4,15 @@ import streamlit as st
 
 from opdviz import jobs
 from opdviz.errors import OpdvizError
-from opdviz.ui import comparison, server
+from opdviz.ui import comparison, server, turns
 from opdviz.words import duration, plain
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
     """Start a comparison and give True, or say why not."""
     try:
-        jobs.start(server.store(), base, tuned, name=name)
+        with turns.stepped_out():
+            jobs.start(server.store(), base, tuned, name=name)
     except OpdvizError as error:
         st.error(plain(error))
         return False

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from opdviz.quantities import QUANTITIES
-from opdviz.ui import cached, comparison, links
+from opdviz.ui import comparison, links
 from opdviz.views import filters
 from opdviz.views.tensor import parts_of
 
@@ -60,12 +60,11 @@ def rows_table(rows: pd.DataFrame, columns: list[str], key: str, on_row: Callabl
         if picked:
             on_row(rows.iloc[picked[0]])
 
-    with cached.DRAWING:
-        st.dataframe(
-            rows[columns], hide_index=True, key=key, on_select=chosen, selection_mode="single-row",
-            column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
-            height=min(420, 40 + 35 * max(1, len(rows))),
-        )  # fmt: skip
+    st.dataframe(
+        rows[columns], hide_index=True, key=key, on_select=chosen, selection_mode="single-row",
+        column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
+        height=min(420, 40 + 35 * max(1, len(rows))),
+    )  # fmt: skip
 
 
 def part_table(chosen: comparison.Chosen, tensor: str) -> None:

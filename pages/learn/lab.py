@@ -61,9 +61,7 @@ for row in verdicts:
 st.subheader("Every recipe", anchor=False)
 table = results.by_recipe(found)
 shown = [c for c in COLUMNS if c in table]
-figure.reading(
-    "Means over seeds. Coverages stand beside the band of blind updates, everything else beside its chance level."
-)
+figure.reading("Means over seeds. Coverages stand beside the band of blind updates, all else beside its chance level.")
 config = {c: tables.column(c) for c in shown} | {
     "learning_rate": st.column_config.NumberColumn("rate", format="scientific")
 }

@@ -6,8 +6,8 @@ import streamlit as st
 from opdviz import jobs, roots
 from opdviz.errors import OpdvizError
 from opdviz.store import status
-from opdviz.ui import comparison, figure, frame, job_lines, links, server
-from opdviz.words import duration, plain
+from opdviz.ui import comparison, figure, frame, job_lines, links, server, turns
+from opdviz.words import count, duration, plain
 
 st.header("What did training do to the weights?", anchor=False)
 store = server.store()
@@ -40,8 +40,7 @@ def choose() -> None:
 
 comparison.say_damaged()
 if rows:
-    count = len(rows)
-    figure.reading(f"{count} comparison{'s' if count > 1 else ''} in the cache. Choose a row to open it.")
+    figure.reading(f"{count(len(rows), 'comparison')} in the cache. Choose a row to open it.")
     st.dataframe(
         pd.DataFrame(rows)[["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]],
         hide_index=True, key="comparisons", on_select=choose, selection_mode="single-row",
@@ -68,7 +67,8 @@ if server.read_only():
     st.caption("This server is read-only: comparisons are started on the command line.")
     links.end()
 st.subheader("New comparison", anchor=False)
-folders = roots.checkpoint_folders()
+with turns.stepped_out():
+    folders = roots.checkpoint_folders()
 left, right = st.columns(2)
 base = left.selectbox(
     "Base", folders, index=None, accept_new_options=True, placeholder="choose, or type a path", key="base"
@@ -82,19 +82,19 @@ st.caption(
 if not (base and tuned):
     links.end()
 try:
-    with st.spinner("Reading the headers"):
+    with st.spinner("Reading the headers"), turns.stepped_out():
         pair = roots.allowed(base), roots.allowed(tuned)
         facts = roots.check(*pair)
 except OpdvizError as error:
     st.error(plain(error, limit=600))
     links.end()
-leftover = len(facts["unmatched"])
 figure.reading(
-    f"**{facts['pairs']:,} pairs, {leftover} left over, {facts['parameters']:,} parameters; about {duration(facts['seconds'])}.**"
+    f"**{facts['pairs']:,} pairs, {len(facts['unmatched'])} left over, {facts['parameters']:,} parameters; "
+    f"about {duration(facts['seconds'])}.**"
 )
 if facts["same"]:
     st.warning("Both are the same folder: nothing will have moved.")
-if leftover or facts["rewrites"]:
+if facts["unmatched"] or facts["rewrites"]:
     with st.expander("Left over and rewritten names"):
         st.dataframe(pd.DataFrame(facts["unmatched"] or facts["rewrites"]), hide_index=True)
 if st.button("Compare", type="primary", key="start") and job_lines.start_job(*pair):
