@@ -101,7 +101,7 @@ def test_pages_stand_in_subfolders_and_are_listed_by_the_app():
 
 
 def test_nothing_outgrows_its_room():
-    limits = {"pages": 110, "app.py": 50}
+    limits = {"pages": 100, "app.py": 50}
     for path in SOURCES:
         lines = len(path.read_text().splitlines())
         assert lines <= limits.get(path.relative_to(ROOT).parts[0], 400), f"{path}: {lines} lines"

@@ -88,14 +88,12 @@ try:
 except OpdvizError as error:
     st.error(plain(error, limit=600))
     links.end()
-figure.reading(
-    f"**{facts['pairs']:,} pairs, {len(facts['unmatched'])} left over, {facts['parameters']:,} parameters; "
-    f"about {duration(facts['seconds'])}.**"
-)
+size = f"{facts['parameters']:,} parameters; about {duration(facts['seconds'])}"
+figure.reading(f"**{facts['pairs']:,} pairs, {len(facts['unmatched'])} left over, {size}.**")
 if facts["same"]:
     st.warning("Both are the same folder: nothing will have moved.")
-if facts["unmatched"] or facts["rewrites"]:
+if other_names := facts["unmatched"] or facts["rewrites"]:
     with st.expander("Left over and rewritten names"):
-        st.dataframe(pd.DataFrame(facts["unmatched"] or facts["rewrites"]), hide_index=True)
+        st.dataframe(pd.DataFrame(other_names), hide_index=True)
 if st.button("Compare", type="primary", key="start") and job_lines.start_job(*pair):
     st.rerun()
