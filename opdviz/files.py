@@ -1,8 +1,9 @@
-"""Files and folders that are whole or not there, locks that die with their process, and small files read with care.
+"""Files and folders that are whole or not there, locks that die with their process, and small files
+read with care.
 
-The only place that renames and locks. Anybody may have put something in a file's place: a named pipe would hang its reader
-for ever, a device may have no end, and JSON can hold what Python cannot - numbers of thousands of digits, a hundred thousand
-brackets, half a character.
+The only place that renames and locks. Anybody may have put something in a file's place: a named
+pipe would hang its reader for ever, a device may have no end, and JSON can hold what Python cannot
+- numbers of thousands of digits, a hundred thousand brackets, half a character.
 """
 
 import errno
@@ -23,7 +24,8 @@ from opdviz.errors import MachineError, RequestError
 
 TEMPORARY = ".tmp"
 MOST_BYTES = 1 << 26
-LARGEST_WHOLE = 1 << 63  # tables hold whole numbers of 64 bits, and beyond 1,000 bits a division fails
+# Tables hold whole numbers of 64 bits, and beyond 1,000 bits a division fails.
+LARGEST_WHOLE = 1 << 63
 HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # half a character, as JSON spells it
 
 
@@ -75,7 +77,8 @@ def json_value(path: Path) -> object:
 
 
 def parsed(data: bytes) -> object:
-    """A JSON value of finite numbers, whole ones of 64 bits, and whole characters; `None` where it is not that.
+    """A JSON value of finite numbers, whole ones of 64 bits, and whole characters; `None` where it
+    is not that.
 
     Halves of characters stay where they stand for bytes of a path that is no UTF-8.
 
@@ -83,7 +86,9 @@ def parsed(data: bytes) -> object:
     ({'a': 1}, None, None, None, None)
     """
     try:
-        value = json.loads(data.decode(), parse_int=whole, parse_float=finite, parse_constant=refused)
+        value = json.loads(
+            data.decode(), parse_int=whole, parse_float=finite, parse_constant=refused
+        )
         if HALF.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except (ValueError, RecursionError):
@@ -121,7 +126,9 @@ def clear(path: Path) -> None:
 
 
 def clear_for_file(path: Path) -> None:
-    """Take away what stands in a plain file's place and is none: a new one cannot be renamed over a folder."""
+    """Take away what stands in a plain file's place and is none: a new one cannot be renamed over a
+    folder.
+    """
     if not path.is_file() and (path.exists() or path.is_symlink()):
         clear(path)
 
@@ -142,15 +149,18 @@ def write(path: Path, data: bytes, *, prefix: str = "") -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise MachineError(
-            f"write({path.name}): {error.strerror or error}; what was finished before is kept. Make room and run it again."
+            f"write({path.name}): {error.strerror or error}; what was finished before is kept. Make"
+            " room and run it again."
         ) from None
 
 
 @contextmanager
 def new_folder(into: Path, *, joining_by: str | None = None) -> Iterator[Path]:
-    """A folder to be filled, which then stands at `into`, whole, in place of what was there; it goes where that fails.
+    """A folder to be filled, which then stands at `into`, whole, in place of what was there; it
+    goes where that fails.
 
-    With `joining_by` a folder that is there keeps what it has: the files join it, the one of that name last.
+    With `joining_by` a folder that is there keeps what it has: the files join it, the one of that
+    name last.
     """
     into.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=TEMPORARY, dir=into.parent))
@@ -158,7 +168,9 @@ def new_folder(into: Path, *, joining_by: str | None = None) -> Iterator[Path]:
         yield work
         work.chmod(0o755)  # a temporary folder is its owner's alone
         if joining_by is not None and into.exists():
-            for name in sorted((file.name for file in work.iterdir()), key=lambda name: name == joining_by):
+            for name in sorted(
+                (file.name for file in work.iterdir()), key=lambda name: name == joining_by
+            ):
                 os.replace(work / name, into / name)
         else:
             shutil.rmtree(into, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""The identity of a checkpoint file: the XXH3-128 of its bytes, remembered by path, size and modification time."""
+"""The identity of a checkpoint file: the XXH3-128 of its bytes, remembered by path, size and
+modification time.
+"""
 
 import hashlib
 import json
@@ -30,7 +32,9 @@ def of_bytes(*parts: bytes | str) -> str:
 
 
 def of_file(path: Path, advance: Callable[[int], None] = lambda n: None) -> str:
-    """The XXH3-128 hex digest of a file's bytes; `advance` is told the number of bytes of every chunk read."""
+    """The XXH3-128 hex digest of a file's bytes; `advance` is told the number of bytes of every
+    chunk read.
+    """
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
@@ -45,7 +49,9 @@ def of_contents(data: bytes) -> str:
 
 
 def afresh(file: Path) -> str:
-    """A file's fingerprint from its bytes as they are now: of a hub's blob the SHA-256 that its name should be."""
+    """A file's fingerprint from its bytes as they are now: of a hub's blob the SHA-256 that its
+    name should be.
+    """
     real = file.resolve()
     if not is_blob(real):
         return of_file(real)
@@ -59,7 +65,9 @@ def is_blob(real: Path) -> bool:
 
 
 class Memory:
-    """Fingerprints already taken, kept in one JSON file; an entry holds while path, size and mtime are the same."""
+    """Fingerprints already taken, kept in one JSON file; an entry holds while path, size and mtime
+    are the same.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -69,7 +77,9 @@ class Memory:
             self.known = {k: v for k, v in known.items() if isinstance(v, str) and DIGEST.match(v)}
 
     def fingerprint(self, file: Path, advance: Callable[[int], None] = lambda n: None) -> str:
-        """The file's fingerprint: a hub blob's own SHA-256 name, a remembered digest, or a fresh reading."""
+        """The file's fingerprint: a hub blob's own SHA-256 name, a remembered digest, or a fresh
+        reading.
+        """
         real = file.resolve()
         if is_blob(real):
             return real.name
@@ -90,7 +100,10 @@ class Memory:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         files.clear_for_file(self.path)
         prefix = f"{self.path.name}."
-        with files.held(self.path.with_suffix(".lock"), wait=True):  # else one run would sweep what another writes
+        # Else one run would sweep what another writes.
+        with files.held(self.path.with_suffix(".lock"), wait=True):
             for leftover in self.path.parent.glob(f"{prefix}*{files.TEMPORARY}"):
                 leftover.unlink(missing_ok=True)
-            files.write(self.path, json.dumps(self.known, indent=0, sort_keys=True).encode(), prefix=prefix)
+            files.write(
+                self.path, json.dumps(self.known, indent=0, sort_keys=True).encode(), prefix=prefix
+            )

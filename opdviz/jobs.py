@@ -1,7 +1,9 @@
-"""A job is a folder and a process: cache/jobs/<id>/{request.json,status.json,log.txt} and `opdviz compare`.
+"""A job is a folder and a process: cache/jobs/<id>/{request.json,status.json,log.txt} and `opdviz
+compare`.
 
-Its state lives on disk, so it survives a rerun, a closed tab and a restart of the server. A file lock, handed to the
-process when it starts, says whether it lives, and keeps two sessions from starting it twice.
+Its state lives on disk, so it survives a rerun, a closed tab and a restart of the server. A file
+lock, handed to the process when it starts, says whether it lives, and keeps two sessions from
+starting it twice.
 """
 
 import json
@@ -43,8 +45,16 @@ class Job:
     @property
     def message(self) -> str:
         """Why it failed, in one line."""
-        damaged = "" if self.request else "request.json is missing or damaged; start it again from the two checkpoints"
-        return self.status.get("message") or damaged or "the process ended without a word; the log may say why"
+        damaged = (
+            ""
+            if self.request
+            else "request.json is missing or damaged; start it again from the two checkpoints"
+        )
+        return (
+            self.status.get("message")
+            or damaged
+            or "the process ended without a word; the log may say why"
+        )
 
     def log(self) -> str:
         """The end of the job's log."""
@@ -84,9 +94,22 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
     return load(folder)
 
 
-def spawn(store: Store, folder: Path, pair: list[str], name: str | None, lock: int) -> subprocess.Popen:
-    """The process of a job; it holds the lock for as long as it lives, and ends without anybody's looking."""
-    command = [sys.executable, "-m", "opdviz", "compare", "--job", str(folder), "--cache", str(store.root)]
+def spawn(
+    store: Store, folder: Path, pair: list[str], name: str | None, lock: int
+) -> subprocess.Popen:
+    """The process of a job; it holds the lock for as long as it lives, and ends without anybody's
+    looking.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "compare",
+        "--job",
+        str(folder),
+        "--cache",
+        str(store.root),
+    ]
     command += ["--name", name] if name else []
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
@@ -102,9 +125,11 @@ def spawn(store: Store, folder: Path, pair: list[str], name: str | None, lock: i
 
 
 def reap(process: subprocess.Popen) -> None:
-    """Have a job's process taken off the machine's list when it ends, whether or not anybody looks at the job again.
+    """Have a job's process taken off the machine's list when it ends, whether or not anybody looks
+    at the job again.
 
-    The thread ends with the job; it holds up nobody's exit, because the job outlives whoever started it.
+    The thread ends with the job; it holds up nobody's exit, because the job outlives whoever
+    started it.
     """
     threading.Thread(target=process.wait, name=f"job {process.pid}", daemon=True).start()
 

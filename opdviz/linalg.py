@@ -1,8 +1,9 @@
 """One decomposition a matrix, in float64, shared by every measure that needs it.
 
-A matrix is turned so that it is tall (L x r, L >= r): rows are the long side. Everything comes from three products with
-r columns - the Gram matrices of base and delta and their cross product - which are summed over blocks of rows, so that a
-tall embedding is never held in float64. Floors: a singular value below sqrt(eps) = 1.5e-8 of the largest is not resolved.
+A matrix is turned so that it is tall (L x r, L >= r): rows are the long side. Everything comes from
+three products with r columns - the Gram matrices of base and delta and their cross product - which
+are summed over blocks of rows, so that a tall embedding is never held in float64. Floors: a
+singular value below sqrt(eps) = 1.5e-8 of the largest is not resolved.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from scipy import linalg
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 
-# A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of its entries.
+# A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of
+# its entries.
 FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
-RESOLVED = 16 * FLOOR  # of the largest singular value: what stands above it is no rounding of a Gram matrix
+# Of the largest singular value: what stands above it is no rounding of a Gram matrix.
+RESOLVED = 16 * FLOOR
 # Elements at a time: 2 MB in float64, so that a block and its copy stay in the second-level cache.
 CHUNK = 1 << 18
 
@@ -33,7 +36,9 @@ def rank_of_share(share: float, r: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """Singular values s (r, falling) and the leading short-side singular vectors as columns of v (r, k)."""
+    """Singular values s (r, falling) and the leading short-side singular vectors as columns of v
+    (r, k).
+    """
 
     s: Float[np.ndarray, " r"]
     v: Float[np.ndarray, "r k"]
@@ -48,16 +53,19 @@ def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
     if k == 0:
         values = linalg.eigh(gram, eigvals_only=True, check_finite=False)
         return Spectrum(roots(values), np.empty((r, 0)))
-    # Divide and conquer: of all values and vectors it takes half the time of the default, and repeated values are no
-    # trouble to it.
+    # Divide and conquer: of all values and vectors it takes half the time of the default, and
+    # repeated values are no trouble to it.
     values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
-    # eigh gives rising values; a reversed view would make every later product stride backwards through memory.
+    # eigh gives rising values; a reversed view would make every later product stride backwards
+    # through memory.
     return Spectrum(roots(values), np.ascontiguousarray(vectors[:, ::-1][:, :k]))
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """A'A, A'D and D'D of the tall base A and delta D, each (r, r), and the energy of each of D's long-side rows."""
+    """A'A, A'D and D'D of the tall base A and delta D, each (r, r), and the energy of each of D's
+    long-side rows.
+    """
 
     aa: Float[np.ndarray, "r r"]
     ad: Float[np.ndarray, "r r"]
@@ -73,11 +81,12 @@ def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
 class Decomposition:
     """What is expensive about one pair of tensors: made once, on first use, and gone with the pair.
 
-    `base` and `tuned` are float32 or float64, a matrix (m, n) for everything but `elements`. `short` names the
-    paper's side of the r-dimensional space: right where m >= n, left otherwise.
+    `base` and `tuned` are float32 or float64, a matrix (m, n) for everything but `elements`.
+    `short` names the paper's side of the r-dimensional space: right where m >= n, left otherwise.
 
-    `form` is the format whose grid the tuned's values lie on. Where the base was stored finer, `base` holds its values
-    rounded to that grid and `origin` those of the file: what storing alone moves is no update.
+    `form` is the format whose grid the tuned's values lie on. Where the base was stored finer,
+    `base` holds its values rounded to that grid and `origin` those of the file: what storing alone
+    moves is no update.
     """
 
     def __init__(
@@ -95,7 +104,11 @@ class Decomposition:
         self.r = min(self.m, self.n)
         self.long = max(self.m, self.n)
         self.short, self.far = ("right", "left") if self.m >= self.n else ("left", "right")
-        self.k = max(rank_of_share(SHARES[-1], self.r), min(MASK_RANK, self.r), FIXED_K if self.r > LONG_R else 0)
+        self.k = max(
+            rank_of_share(SHARES[-1], self.r),
+            min(MASK_RANK, self.r),
+            FIXED_K if self.r > LONG_R else 0,
+        )
 
     def once(self, key: tuple, make):
         """`make()` the first time that `key` is asked for, the same value afterwards."""
@@ -124,7 +137,9 @@ class Decomposition:
         return (flat[i : i + CHUNK] for i in range(0, flat.size, CHUNK))
 
     def sides(self, precision: str):
-        """(base, tuned) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides first."""
+        """(base, tuned) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides
+        first.
+        """
         for w, t in zip(self.chunks(self.base), self.chunks(self.tuned), strict=True):
             if self.nonfinite:
                 finite = np.isfinite(w) & np.isfinite(t)
@@ -145,12 +160,15 @@ class Decomposition:
             yield w, difference(w, t)
 
     def row_blocks(self):
-        """(rows, base, delta) of the tall orientation in float64, a few hundred thousand elements at a time."""
+        """(rows, base, delta) of the tall orientation in float64, a few hundred thousand elements
+        at a time.
+        """
         base, tuned = (self.base, self.tuned) if self.m >= self.n else (self.base.T, self.tuned.T)
         size = max(1, CHUNK // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
-            # In float64 before subtracting: in float32 the difference of near-equal weights loses up to half its digits.
+            # In float64 before subtracting: in float32 the difference of near-equal weights loses
+            # up to half its digits.
             a = np.array(base[rows], dtype=np.float64, order="C")  # copies: callers may change them
             d = np.array(tuned[rows], dtype=np.float64, order="C")
             d -= a
@@ -177,33 +195,44 @@ class Decomposition:
     def tuned_spectrum(self) -> Spectrum:
         """The tuned matrix's singular values and its leading short-side vectors."""
         p = self.products
-        # (A + D)'(A + D): the tuned is not read again. Its small values cancel here, which `resolved` mends.
+        # (A + D)'(A + D): the tuned is not read again. Its small values cancel here, which
+        # `resolved` mends.
         gram = p.aa + p.ad + p.ad.T + p.dd
         spectrum = spectrum_of_gram(gram, self.k)
-        if 0 < resolved_count(spectrum.s) < self.r:  # the small values need the vectors that belong to them
+        # The small values need the vectors that belong to them.
+        if 0 < resolved_count(spectrum.s) < self.r:
             spectrum = self.resolved(spectrum_of_gram(gram, self.r), lambda a, d: a + d)
         return Spectrum(spectrum.s, spectrum.v[:, : self.k])
 
     def resolved(self, spectrum: Spectrum, side) -> Spectrum:
-        """A spectrum whose small values are those of X V_rest itself: below the floor a Gram matrix holds rounding alone.
+        """A spectrum whose small values are those of X V_rest itself: below the floor a Gram matrix
+        holds rounding alone.
 
-        `side` gives the rows of X from those of base and delta. Values then stand down to eps * sigma_1.
+        `side` gives the rows of X from those of base and delta. Values then stand down to eps *
+        sigma_1.
         """
         clear = resolved_count(spectrum.s)
         if clear in (0, self.r):  # a zero matrix has nothing to resolve
             return spectrum
-        # The vectors of the small values span the right subspace even where the values themselves are rounding.
+        # The vectors of the small values span the right subspace even where the values themselves
+        # are rounding.
         rest = spectrum.v[:, clear:]
         gram = np.zeros((self.r - clear, self.r - clear))
         for _, a, d in self.row_blocks():
             turned = side(a, d) @ rest
             gram += turned.T @ turned
-        return Spectrum(np.concatenate([spectrum.s[:clear], spectrum_of_gram(gram, 0).s]), spectrum.v)
+        return Spectrum(
+            np.concatenate([spectrum.s[:clear], spectrum_of_gram(gram, 0).s]), spectrum.v
+        )
 
     @cached_property
     def delta_spectrum(self) -> Spectrum:
-        """The delta's singular values and its leading short-side vectors (those of the rounding null)."""
-        return spectrum_of_gram(self.products.dd, min(NULL_RANK, self.r) if self.r > 2 * NULL_RANK else 0)
+        """The delta's singular values and its leading short-side vectors (those of the rounding
+        null).
+        """
+        return spectrum_of_gram(
+            self.products.dd, min(NULL_RANK, self.r) if self.r > 2 * NULL_RANK else 0
+        )
 
     @cached_property
     def delta_energy(self) -> float:
@@ -217,10 +246,13 @@ class Decomposition:
 
     @cached_property
     def delta_in_base_bases(self) -> Float[np.ndarray, "r r"]:
-        """U' D for all the base's long-side vectors, in the short-side basis V: (U' D V), zero beyond `usable`."""
+        """U' D for all the base's long-side vectors, in the short-side basis V: (U' D V), zero
+        beyond `usable`.
+        """
         s, v = self.base_spectrum.s, self.base_spectrum.v
         turned = v.T @ self.products.ad @ v
-        # U_i = A v_i / s_i, and so U'D = S^-1 V'(A'D): the long side is not touched again. Below the floor 1/s is noise.
+        # U_i = A v_i / s_i, and so U'D = S^-1 V'(A'D): the long side is not touched again. Below
+        # the floor 1/s is noise.
         inverse = np.zeros(self.r)
         inverse[: self.usable] = 1.0 / s[: self.usable]
         return inverse[:, None] * turned
@@ -235,7 +267,8 @@ class Decomposition:
     def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """The leading k long-side vectors of base and tuned, (L, k) each, orthonormal."""
         base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
-        # Both sides in one pass; only the leading k, as a full U of an embedding would be as large as the embedding.
+        # Both sides in one pass; only the leading k, as a full U of an embedding would be as large
+        # as the embedding.
         vb, vt = self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v
         for rows, a, d in self.row_blocks():
             base[rows] = a @ vb
@@ -244,7 +277,9 @@ class Decomposition:
         return orthonormal(base, self.base_spectrum.s), orthonormal(tuned, self.tuned_spectrum.s)
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
-        """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or input (right) carries."""
+        """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or
+        input (right) carries.
+        """
         leading = self.base_spectrum.v if side == self.short else self.long_vectors[0]
         return np.einsum("ij,ij->i", leading[:, :k], leading[:, :k])
 
@@ -254,12 +289,14 @@ class Decomposition:
         return energy / self.delta_energy
 
     def sines(self, side: str, k: int) -> Float[np.ndarray, " k"]:
-        """Sines of the principal angles between the leading k-dimensional subspaces of base and tuned, falling.
+        """Sines of the principal angles between the leading k-dimensional subspaces of base and
+        tuned, falling.
 
         From U'_k - U_k (U_k' U'_k), never from 1 - cos^2, which loses everything below 1e-8.
         """
         residual, cosines = self.residual_grams[side]
-        # What U'_k has outside span(U_K), and what it has in its directions beyond k: a sum of squares, nothing cancels.
+        # What U'_k has outside span(U_K), and what it has in its directions beyond k: a sum of
+        # squares, nothing cancels.
         gram = residual[:k, :k] + cosines[k:, :k].T @ cosines[k:, :k]
         # Rounding can carry a sine of 1 above it, and arcsin would make NaN of that.
         return np.minimum(roots(linalg.eigvalsh(gram, check_finite=False)), 1.0)
@@ -283,18 +320,25 @@ def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
 
 
-def residual_gram(u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]) -> tuple[np.ndarray, np.ndarray]:
+def residual_gram(
+    u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]
+) -> tuple[np.ndarray, np.ndarray]:
     """The Gram matrix of w - u (u'w), and u'w."""
     cosines = u.T @ w
     residual = w - u @ cosines
     return residual.T @ residual, cosines
 
 
-def orthonormal(x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]) -> Float[np.ndarray, "rows k"]:
-    """A v scaled to unit columns; by QR where the values fall so far that A v / s is no longer orthonormal."""
+def orthonormal(
+    x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]
+) -> Float[np.ndarray, "rows k"]:
+    """A v scaled to unit columns; by QR where the values fall so far that A v / s is no longer
+    orthonormal.
+    """
     k = x.shape[1]
     if s[k - 1] > 1e-5 * s[0]:
-        # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs and order.
+        # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs
+        # and order.
         x /= s[:k]
         return x
     # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
@@ -313,7 +357,8 @@ def gaussian_spectrum(m: int, n: int) -> Float[np.ndarray, " r"]:
     low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
     t = np.linspace(np.pi, 0.0, 20_001)
     x = (low + high) / 2 + (high - low) / 2 * np.cos(t)
-    # The Marchenko-Pastur density in t; its square-root edges, on which a rule in x would converge slowly, are gone.
+    # The Marchenko-Pastur density in t; its square-root edges, on which a rule in x would converge
+    # slowly, are gone.
     density = np.sin(t) ** 2 / np.maximum(x, 1e-12)
     mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     values = np.interp((np.arange(r, 0, -1) - 0.5) / r, mass / mass[-1], x)

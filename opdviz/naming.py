@@ -1,7 +1,9 @@
-"""The place of a tensor in its model, read off its name alone, and how attention is split by its configuration.
+"""The place of a tensor in its model, read off its name alone, and how attention is split by its
+configuration.
 
-Names are matched segment by segment (`a.b.c` has segments a, b, c), never by substring: `qkv_proj` is not `v_proj`,
-`gate_up_proj` is not `up_proj`, and layer 3 of `visual.blocks.3` is not layer 3 of the language tower.
+Names are matched segment by segment (`a.b.c` has segments a, b, c), never by substring: `qkv_proj`
+is not `v_proj`, `gate_up_proj` is not `up_proj`, and layer 3 of `visual.blocks.3` is not layer 3 of
+the language tower.
 """
 
 import re
@@ -11,16 +13,38 @@ from typing import NamedTuple
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
-VISUAL = {"visual", "vision_tower", "vision_model", "vit", "vision_encoder", "layernorm_before", "layernorm_after"}
+VISUAL = {
+    "visual",
+    "vision_tower",
+    "vision_model",
+    "vit",
+    "vision_encoder",
+    "layernorm_before",
+    "layernorm_after",
+}
 CONTAINERS = ("self_attn", "attention", "attn", "mlp", "block_sparse_moe", "feed_forward", "ffn")
-SHARED_LEAVES = {"c_proj", "dense", "proj", "query", "key", "value", "output", "self", "gate", "LayerNorm", "0", "2"}
+SHARED_LEAVES = {
+    "c_proj",
+    "dense",
+    "proj",
+    "query",
+    "key",
+    "value",
+    "output",
+    "self",
+    "gate",
+    "LayerNorm",
+    "0",
+    "2",
+}
 EMBEDDING = {
     "embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "wte", "wpe", "embed_in",
     "shared", "patch_embed", "patch_embeddings", "patch_embedding", "position_embedding", "pos_embed", "cls_token",
     "class_embedding", "mask_token", "tok_embeddings", "embeddings",
 }  # fmt: skip
 HEAD = {"lm_head", "embed_out", "classifier", "score", "cls", "predictions"}
-OUTPUTS = {("output", "weight"), ("model", "output", "weight")}  # the head of Llama's own files, InternLM and torchtune
+# The head of Llama's own files, InternLM and torchtune.
+OUTPUTS = {("output", "weight"), ("model", "output", "weight")}
 ATTENTION = {
     "self_attn", "attention", "attn", "self_attention", "SelfAttention", "EncDecAttention", "cross_attn", "linear_attn",
     "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj", "c_attn", "query_key_value",
@@ -37,7 +61,9 @@ LONGEST_NUMBER = 6  # digits of a layer or an expert; what is longer is a word l
 
 
 class Place(NamedTuple):
-    """Where a tensor stands: layer number, block (closed set), module as spelled, tower (closed set), expert number."""
+    """Where a tensor stands: layer number, block (closed set), module as spelled, tower (closed
+    set), expert number.
+    """
 
     layer: int | None
     block: str
@@ -69,7 +95,9 @@ def parse(name: str) -> Place:
 
 
 def split_layer(segments: list[str]) -> tuple[int | None, list[str], list[str]]:
-    """The first layer number, the segments before it and those after it; without one, all segments are after it."""
+    """The first layer number, the segments before it and those after it; without one, all segments
+    are after it.
+    """
     if not LAYER_LISTS.isdisjoint(segments):
         for at, word in enumerate(segments[:-1], 1):
             if word in LAYER_LISTS and is_number(segments[at]):
@@ -94,19 +122,32 @@ def is_number(word: str) -> bool:
 
 
 def tower_of(segments: Sequence[str]) -> str:
-    """The tower: visual by its own words, encoder and decoder where both could be (T5, BART, Whisper), language otherwise."""
-    if not VISUAL.isdisjoint(segments) or "patch_embed" in segments or "patch_embeddings" in segments:
+    """The tower: visual by its own words, encoder and decoder where both could be (T5, BART,
+    Whisper), language otherwise.
+    """
+    if (
+        not VISUAL.isdisjoint(segments)
+        or "patch_embed" in segments
+        or "patch_embeddings" in segments
+    ):
         return "visual"
     # ViT's attention.attention.query
-    if segments.count("attention") > 1 and any(a == b == "attention" for a, b in zip(segments, segments[1:])):
+    if segments.count("attention") > 1 and any(
+        a == b == "attention" for a, b in zip(segments, segments[1:])
+    ):
         return "visual"
-    if "block" in segments or "layers" in segments or "final_layer_norm" in segments:  # BERT has encoder.layer
-        return next((tower for tower in ("encoder", "decoder") if tower in segments[:2]), "language")
+    # BERT has encoder.layer.
+    if "block" in segments or "layers" in segments or "final_layer_norm" in segments:
+        return next(
+            (tower for tower in ("encoder", "decoder") if tower in segments[:2]), "language"
+        )
     return "language"
 
 
 def module_of(tail: tuple[str, ...], numbered: bool) -> str:
-    """The module as spelled in the file, without `.weight`; containers are dropped where the leaf alone is clear."""
+    """The module as spelled in the file, without `.weight`; containers are dropped where the leaf
+    alone is clear.
+    """
     words = list(tail[:-1] if len(tail) > 1 and tail[-1] == "weight" else tail)
     leaf = next((w for w in reversed(words) if w != "bias"), "")
     if not numbered:
@@ -121,7 +162,9 @@ def module_of(tail: tuple[str, ...], numbered: bool) -> str:
 
 
 def block_of(tail: tuple[str, ...], segments: Sequence[str]) -> str:
-    """The block, from the most telling word to the least: norm, router, head, embedding, attention, ffn, other."""
+    """The block, from the most telling word to the least: norm, router, head, embedding, attention,
+    ffn, other.
+    """
     leaf = next((w for w in reversed(tail) if w not in ("weight", "bias")), tail[-1])
     text = ".".join(tail).lower()
     if ("norm" in text or "ln" in text) and any(NORM.search(w) for w in tail):
@@ -152,12 +195,16 @@ def head_size(config: dict) -> int | None:
     config = text_config(config)
     if width := bounded(config.get("head_dim"), WIDEST):
         return width
-    hidden, heads = bounded(config.get("hidden_size"), WIDEST), bounded(config.get("num_attention_heads"), MOST_HEADS)
+    hidden, heads = (
+        bounded(config.get("hidden_size"), WIDEST),
+        bounded(config.get("num_attention_heads"), MOST_HEADS),
+    )
     return (hidden // heads or None) if hidden and heads else None
 
 
 def head_counts(config: dict) -> dict[str, int]:
-    """How attention is split by the model's configuration: heads of the query, of key and value, and their width.
+    """How attention is split by the model's configuration: heads of the query, of key and value,
+    and their width.
 
     >>> head_counts({"hidden_size": 384, "num_attention_heads": 12})
     {'query': 12, 'key_value': 12, 'size': 32}
@@ -175,5 +222,7 @@ def text_config(config: dict) -> dict:
 
 
 def bounded(value: object, most: int) -> int | None:
-    """A count that somebody wrote, if it is one: a whole number from 1 to `most`, and no truth value."""
+    """A count that somebody wrote, if it is one: a whole number from 1 to `most`, and no truth
+    value.
+    """
     return value if type(value) is int and 1 <= value <= most else None

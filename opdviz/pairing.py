@@ -1,4 +1,6 @@
-"""Match the tensors of two checkpoints by name, never by order; what is left over is listed with its reason."""
+"""Match the tensors of two checkpoints by name, never by order; what is left over is listed with
+its reason.
+"""
 
 import math
 from collections import defaultdict
@@ -25,8 +27,8 @@ FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
 class Pair(NamedTuple):
     """The base and the tuned tensor of one name; for a stack of matrices, one slice of it.
 
-    `shape` is the shape analysed: a convolution stands as (out, rest), a slice as its own two axes. `width` is that of an
-    attention head of the model.
+    `shape` is the shape analysed: a convolution stands as (out, rest), a slice as its own two axes.
+    `width` is that of an attention head of the model.
     """
 
     name: str
@@ -42,24 +44,34 @@ class Pair(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Where the tensor stands in its model, read off its name: asked of a few at a time, never of a million."""
+        """Where the tensor stands in its model, read off its name: asked of a few at a time, never
+        of a million.
+        """
         return parse(self.name)
 
     @property
     def head_size(self) -> int | None:
         """The width of an attention head, where the tensor has some and the configuration says it."""
         place = self.place if self.width else None
-        return self.width if place and place.block == "attention" and place.tower in ("language", "decoder") else None
+        return (
+            self.width
+            if place and place.block == "attention" and place.tower in ("language", "decoder")
+            else None
+        )
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """How coordinates are counted: as stored and, where a side takes more than two bytes, as bf16 on both sides."""
+        """How coordinates are counted: as stored and, where a side takes more than two bytes, as
+        bf16 on both sides.
+        """
         wide = self.base_dtype in WIDE or self.tuned_dtype in WIDE
         return ("stored", "bfloat16") if wide else ("stored",)
 
     @property
     def float8(self) -> bool:
-        """Whether a side is stored in float8, whose grid differs by scale block: no blind update can be worked out."""
+        """Whether a side is stored in float8, whose grid differs by scale block: no blind update
+        can be worked out.
+        """
         return bool(FLOAT8 & {self.base_dtype, self.tuned_dtype})
 
     @property
@@ -99,7 +111,9 @@ class Pair(NamedTuple):
 
 @dataclass
 class Matching:
-    """What two checkpoints have in common (`pairs`), what they do not (`unmatched`), and every name rewritten."""
+    """What two checkpoints have in common (`pairs`), what they do not (`unmatched`), and every name
+    rewritten.
+    """
 
     base: Checkpoint
     tuned: Checkpoint
@@ -125,8 +139,9 @@ def opened(path: Path) -> Checkpoint:
 def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matching:
     """Pair the tensors of two checkpoints: exact names first, then names without their prefixes.
 
-    A prefix rule holds only where it maps one to one and the shapes agree. An output head that a configuration calls tied
-    to the embedding is counted once; with `look` only if it repeats the embedding on both sides, for which both are read.
+    A prefix rule holds only where it maps one to one and the shapes agree. An output head that a
+    configuration calls tied to the embedding is counted once; with `look` only if it repeats the
+    embedding on both sides, for which both are read.
 
     Raises
         RequestError: no tensor in common, or more pairs than can be held.
@@ -142,16 +157,18 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
         list_unmatched(matching, "base", info, reason)
         list_unmatched(matching, "tuned", its, reason)
     for key, name, other in by_core(left, right):
-        matching.rewrites.append({"name": name, "tuned_name": other, "rule": "prefix", "detail": f"core {key}"})
+        matching.rewrites.append(
+            {"name": name, "tuned_name": other, "rule": "prefix", "detail": f"core {key}"}
+        )
         add_pairs(matching, left.pop(name), right.pop(other), width)
     for side, rest in (("base", left), ("tuned", right)):
         for info in rest.values():
             list_unmatched(matching, side, info, f"only in {side}")
     if not matching.pairs:
         raise RequestError(
-            f"match({one_line(base.path)}, {one_line(tuned.path)}): no tensor in common; the base has "
-            f"{one_line(next(iter(base.tensors)), limit=60)}, the tuned {one_line(next(iter(tuned.tensors)), limit=60)}. "
-            "Are both of one model?"
+            f"match({one_line(base.path)}, {one_line(tuned.path)}): no tensor in common; the base"
+            f" has {one_line(next(iter(base.tensors)), limit=60)}, the tuned"
+            f" {one_line(next(iter(tuned.tensors)), limit=60)}. Are both of one model?"
         )
     matching.pairs.sort(key=lambda p: (p.stored_name(p.name), p.expert or 0))
     matching.unmatched.sort(key=lambda row: (row["side"], row["name"]))
@@ -159,7 +176,9 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
 
 
 def sides_of(matching: Matching, *, look: bool) -> list[dict[str, TensorInfo]]:
-    """The candidates of both sides; a head of its own on one side is compared with the other's, though that be tied."""
+    """The candidates of both sides; a head of its own on one side is compared with the other's,
+    though that be tied.
+    """
     sides = ((matching.base, "base"), (matching.tuned, "tuned"))
     tied = [ties.tied_heads(side) for side, _ in sides]
     untied: dict[str, str] = {}
@@ -168,15 +187,25 @@ def sides_of(matching: Matching, *, look: bool) -> list[dict[str, TensorInfo]]:
         matching.contradictions += broken.values()
         untied |= broken
     return [
-        candidates(side, label, matching, {head: other for head, other in heads.items() if head not in untied})
+        candidates(
+            side,
+            label,
+            matching,
+            {head: other for head, other in heads.items() if head not in untied},
+        )
         for (side, label), heads in zip(sides, tied, strict=True)
     ]
 
 
-def candidates(side: Checkpoint, label: str, matching: Matching, tied: dict[str, str]) -> dict[str, TensorInfo]:
-    """The tensors of one side that can be paired; tied heads (`tied`: head to embedding), scales and bare float8 codes are
-    taken out and listed."""
-    codes = {name: side.scale_fits(name) for name, info in side.tensors.items() if info.dtype in FLOAT8}
+def candidates(
+    side: Checkpoint, label: str, matching: Matching, tied: dict[str, str]
+) -> dict[str, TensorInfo]:
+    """The tensors of one side that can be paired; tied heads (`tied`: head to embedding), scales
+    and bare float8 codes are taken out and listed.
+    """
+    codes = {
+        name: side.scale_fits(name) for name, info in side.tensors.items() if info.dtype in FLOAT8
+    }
     scales = {side.scale_name(name) for name, fits in codes.items() if fits}
     kept = {}
     for name, info in side.tensors.items():
@@ -184,18 +213,29 @@ def candidates(side: Checkpoint, label: str, matching: Matching, tied: dict[str,
             continue
         if name in codes and not codes[name]:
             known = side.scale_name(name)
-            reason = f"whose scale tensor {shape_text(side.tensors[known].shape)} does not fit" if known else ""
+            reason = (
+                f"whose scale tensor {shape_text(side.tensors[known].shape)} does not fit"
+                if known
+                else ""
+            )
             reason = f"float8 {reason or 'without a scale tensor'}: its codes say nothing"
             list_unmatched(matching, label, info, reason)
             continue
         if name in tied:
             matching.rewrites.append(
-                {"name": name, "tuned_name": tied[name], "rule": "tie", "detail": f"{label}: counted once"}
+                {
+                    "name": name,
+                    "tuned_name": tied[name],
+                    "rule": "tie",
+                    "detail": f"{label}: counted once",
+                }
             )
             continue
         kept[name] = info
     for name, first in side.aliases.items():
-        matching.rewrites.append({"name": name, "tuned_name": first, "rule": "tie", "detail": f"{label}: same storage"})
+        matching.rewrites.append(
+            {"name": name, "tuned_name": first, "rule": "tie", "detail": f"{label}: same storage"}
+        )
     return kept
 
 
@@ -211,8 +251,12 @@ def core(name: str) -> str:
     return ".".join(segments[first:])
 
 
-def by_core(left: dict[str, TensorInfo], right: dict[str, TensorInfo]) -> list[tuple[str, str, str]]:
-    """Core, base name and tuned name where one name of each side has that core, and the shapes agree."""
+def by_core(
+    left: dict[str, TensorInfo], right: dict[str, TensorInfo]
+) -> list[tuple[str, str, str]]:
+    """Core, base name and tuned name where one name of each side has that core, and the shapes
+    agree.
+    """
     cores: tuple[dict, dict] = (defaultdict(list), defaultdict(list))
     for side, names in zip(cores, (left, right)):
         for name in names if left and right else ():
@@ -220,7 +264,9 @@ def by_core(left: dict[str, TensorInfo], right: dict[str, TensorInfo]) -> list[t
     return [
         (key, a[0], b[0])
         for key, a in cores[0].items()
-        if len(a) == 1 and len(b := cores[1].get(key, ())) == 1 and left[a[0]].shape == right[b[0]].shape
+        if len(a) == 1
+        and len(b := cores[1].get(key, ())) == 1
+        and left[a[0]].shape == right[b[0]].shape
     ]
 
 
@@ -235,13 +281,18 @@ def add_pairs(matching: Matching, left: TensorInfo, right: TensorInfo, width: in
     slices = left.shape[0] if kind == "stack" else 1
     if len(matching.pairs) + slices > MOST_PAIRS:
         raise RequestError(
-            f"match({one_line(matching.base.path)}, {one_line(matching.tuned.path)}): found more than {MOST_PAIRS:,} "
-            f"pairs with the {slices:,} of {one_line(left.name, limit=60)}; expected fewer."
+            f"match({one_line(matching.base.path)}, {one_line(matching.tuned.path)}): found more"
+            f" than {MOST_PAIRS:,} pairs with the {slices:,} of {one_line(left.name, limit=60)};"
+            " expected fewer."
         )
     paths = (matching.base.path, matching.tuned.path)
     for e in range(slices) if kind == "stack" else (None,):
-        name, other = (left.name, right.name) if e is None else (f"{left.name}[{e}]", f"{right.name}[{e}]")
-        matching.pairs.append(Pair(name, other, *paths, shape, kind, left.dtype, right.dtype, e, width))
+        name, other = (
+            (left.name, right.name) if e is None else (f"{left.name}[{e}]", f"{right.name}[{e}]")
+        )
+        matching.pairs.append(
+            Pair(name, other, *paths, shape, kind, left.dtype, right.dtype, e, width)
+        )
 
 
 def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
@@ -254,7 +305,8 @@ def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         return ("vector", shape) if shape else ("scalar", (1,))
     if len(shape) == 2:
         return "matrix", shape
-    if len(shape) == 3 and "experts" in name.split(".") and math.prod(shape):  # many experts of nothing are one tensor
+    # Many experts of nothing are one tensor.
+    if len(shape) == 3 and "experts" in name.split(".") and math.prod(shape):
         return "stack", shape[1:]
     return "convolution", (shape[0], math.prod(shape[1:]))
 

@@ -16,7 +16,9 @@ DEEPEST = 5
 
 
 def roots() -> list[Path]:
-    """The folders below which checkpoints may be named: --roots, or the working folder; the lab and the demo pair always."""
+    """The folders below which checkpoints may be named: --roots, or the working folder; the lab and
+    the demo pair always.
+    """
     given = os.environ.get("OPDVIZ_ROOTS")
     named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
     lab = Path(os.environ.get("OPDVIZ_CACHE") or "cache") / "lab"
@@ -31,11 +33,18 @@ def allowed(path: str) -> str:
     """
     try:
         real = Path(path).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError):  # a name too long or with a NUL, links in a circle, ~nobody
-        raise RequestError(f"{one_line(path, limit=200)} is no usable path; choose a folder, or type one.") from None
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # a name too long or with a NUL, links in a circle, ~nobody
+        raise RequestError(
+            f"{one_line(path, limit=200)} is no usable path; choose a folder, or type one."
+        ) from None
     if not any(real.is_relative_to(root.resolve()) for root in roots()):
         raise RequestError(
-            f"{one_line(path, limit=200)} lies outside the allowed folders; start the app with --roots to allow more."
+            f"{one_line(path, limit=200)} lies outside the allowed folders; start the app with"
+            " --roots to allow more."
         )
     return str(real)
 
@@ -68,19 +77,31 @@ def check(base: str, tuned: str) -> dict:
 
 
 def output_of_command(*arguments: str) -> str:
-    """What a short command of ours prints: run in a process of its own, which may import torch and read weights.
+    """What a short command of ours prints: run in a process of its own, which may import torch and
+    read weights.
 
     Raises
         RequestError: what the command refused, in its own words.
     """
     command = [sys.executable, "-m", "opdviz", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=CHECK_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=CHECK_SECONDS
+        )
     except subprocess.TimeoutExpired:
-        raise RequestError(f"{arguments[0]} did not end within {CHECK_SECONDS} s; is the disk slow?") from None
-    except (OSError, ValueError):  # more than a command line takes, a NUL byte, or letters that are no text
+        raise RequestError(
+            f"{arguments[0]} did not end within {CHECK_SECONDS} s; is the disk slow?"
+        ) from None
+    except (
+        OSError,
+        ValueError,
+    ):  # more than a command line takes, a NUL byte, or letters that are no text
         words = one_line(" ".join(arguments), limit=200)
-        raise RequestError(f"{words}: no command can be given these words; choose others.") from None
+        raise RequestError(
+            f"{words}: no command can be given these words; choose others."
+        ) from None
     if done.returncode:
-        raise RequestError(done.stderr.strip().removeprefix("opdviz: ") or f"{arguments[0]} failed without a word.")
+        raise RequestError(
+            done.stderr.strip().removeprefix("opdviz: ") or f"{arguments[0]} failed without a word."
+        )
     return done.stdout

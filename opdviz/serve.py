@@ -1,4 +1,6 @@
-"""Streamlit's command line, told beforehand what it has no setting for, with the first page's work already done."""
+"""Streamlit's command line, told beforehand what it has no setting for, with the first page's work
+already done.
+"""
 
 import asyncio
 import sys
@@ -13,10 +15,12 @@ from opdviz.ui import comparison
 
 
 class Away:
-    """Sessions whose connection is lost, until they come back, their time is over or too many others left after them.
+    """Sessions whose connection is lost, until they come back, their time is over or too many
+    others left after them.
 
-    Streamlit's own storage looks at the clock only when the next visitor leaves: after a busy hour the last 128 sessions, with
-    three descriptors and a page's state each, stayed for as long as nobody came.
+    Streamlit's own storage looks at the clock only when the next visitor leaves: after a busy hour
+    the last 128 sessions, with three descriptors and a page's state each, stayed for as long as
+    nobody came.
     """
 
     def __init__(self, maxsize: int = 128, ttl_seconds: float = 120):
@@ -55,15 +59,17 @@ class Away:
 def settle() -> None:
     """What Streamlit's settings cannot say.
 
-    Pages come from `st.navigation`: a fresh server that sees a folder `pages/` beside `app.py` takes the app for one of the
-    older kind until `app.py` has run once, and greets whoever opens a deep link first with "Page not found".
+    Pages come from `st.navigation`: a fresh server that sees a folder `pages/` beside `app.py`
+    takes the app for one of the older kind until `app.py` has run once, and greets whoever opens a
+    deep link first with "Page not found".
 
-    Nobody outside is asked for this machine's address: Streamlit does, in the loop that answers everybody, as soon as a page
-    of another origin knocks.
+    Nobody outside is asked for this machine's address: Streamlit does, in the loop that answers
+    everybody, as soon as a page of another origin knocks.
 
     Who left is forgotten when the time for coming back is over, not when the next one leaves.
 
-    Pages give way often: the loop that answers everybody waits for one slice of each that is being drawn.
+    Pages give way often: the loop that answers everybody waits for one slice of each that is being
+    drawn.
     """
     PagesManager.uses_pages_directory = False
     net_util.get_external_ip = lambda: None

@@ -1,4 +1,5 @@
-"""Parts of a matrix that have a name of their own: attention heads, bands of rows or columns, single rows.
+"""Parts of a matrix that have a name of their own: attention heads, bands of rows or columns,
+single rows.
 
 A part is written in a link as `head 3`, `kv head 1`, `rows 128-191`, `columns 0-63` or `row 1234`.
 """
@@ -27,7 +28,8 @@ class Part:
 
 
 def heads(module: str, shape: tuple[int, int], counts: dict) -> list[Part]:
-    """The attention heads of a matrix by the model's head counts (`pairing.head_counts`); empty where it has none.
+    """The attention heads of a matrix by the model's head counts (`pairing.head_counts`); empty
+    where it has none.
 
     >>> [p.label for p in heads("k_proj", (64, 256), {"query": 8, "key_value": 2, "size": 32})]
     ['kv head 0', 'kv head 1']
@@ -82,11 +84,16 @@ def band(axis: str, low: int, high: int) -> str:
 
 
 def measured(profile: pd.DataFrame, part: Part) -> dict | None:
-    """Share of energy and of moved coordinates of a part, from bands that together are the part; `None` where none are.
+    """Share of energy and of moved coordinates of a part, from bands that together are the part;
+    `None` where none are.
 
     Keys: energy, even (what an even spread would hold), moved, moved_bfloat16.
     """
-    bands = profile[(profile["axis"] == part.axis) & (profile["low"] >= part.low) & (profile["high"] <= part.high)]
+    bands = profile[
+        (profile["axis"] == part.axis)
+        & (profile["low"] >= part.low)
+        & (profile["high"] <= part.high)
+    ]
     width = (bands["high"] - bands["low"]).astype(float)
     if bands.empty or width.sum() != part.high - part.low:
         return None
@@ -95,7 +102,9 @@ def measured(profile: pd.DataFrame, part: Part) -> dict | None:
     found["even"] = float(width.sum()) / length
     for column in ("moved", "moved_bfloat16"):
         known = bands[column].notna().all()
-        found[column] = float((bands[column].astype(float) * width).sum() / width.sum()) if known else None
+        found[column] = (
+            float((bands[column].astype(float) * width).sum() / width.sum()) if known else None
+        )
     return found
 
 

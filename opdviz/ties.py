@@ -14,13 +14,17 @@ BLOCK = 1 << 22  # elements of two tensors that are held against each other at a
 
 
 def tied_heads(side: Checkpoint) -> dict[str, str]:
-    """The output heads that the model's own configuration calls tied, each with the embedding of its shape."""
+    """The output heads that the model's own configuration calls tied, each with the embedding of
+    its shape.
+    """
     if not side.config.get("tie_word_embeddings"):
         return {}
     ties = {}
     for _, head in zip(range(MOST_HEADS), named(side, HEADS), strict=False):
         shape = side.tensors[head].shape
-        embedding = next((name for name in named(side, EMBEDDINGS) if side.tensors[name].shape == shape), None)
+        embedding = next(
+            (name for name in named(side, EMBEDDINGS) if side.tensors[name].shape == shape), None
+        )
         if embedding and len(shape) == 2:
             ties[head] = embedding
     return ties
@@ -28,16 +32,24 @@ def tied_heads(side: Checkpoint) -> dict[str, str]:
 
 def named(side: Checkpoint, modules: tuple[str, ...]) -> Iterator[str]:
     """The tensors of some modules; a name is taken apart only where one of them stands in it."""
-    return (name for name in side.tensors if any(word in name for word in modules) and parse(name).module in modules)
+    return (
+        name
+        for name in side.tensors
+        if any(word in name for word in modules) and parse(name).module in modules
+    )
 
 
 def differ(side: Checkpoint, first: str, second: str) -> bool:
-    """Whether two tensors of one shape hold different values; read by rows, up to the first difference."""
+    """Whether two tensors of one shape hold different values; read by rows, up to the first
+    difference.
+    """
     rows, columns = side.tensors[first].shape
     step = max(1, BLOCK // max(1, columns))
     for low in range(0, rows, step):
         high = min(low + step, rows)
-        if not np.array_equal(side.read(first, low, high), side.read(second, low, high), equal_nan=True):
+        if not np.array_equal(
+            side.read(first, low, high), side.read(second, low, high), equal_nan=True
+        ):
             return True
     return False
 
@@ -45,7 +57,10 @@ def differ(side: Checkpoint, first: str, second: str) -> bool:
 def contradictions(side: Checkpoint, label: str, ties: dict[str, str]) -> dict[str, str]:
     """The heads that are called tied and are not, each with the sentence that says so."""
     return {
-        head: f"The {label}'s configuration calls {head} tied to {embedding}, but their values differ: it is counted."
+        head: (
+            f"The {label}'s configuration calls {head} tied to {embedding}, but their values"
+            " differ: it is counted."
+        )
         for head, embedding in sorted(ties.items())
         if differ(side, head, embedding)
     }

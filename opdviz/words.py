@@ -53,7 +53,9 @@ def format_name(dtype: str) -> str:
     >>> format_name("bfloat16"), format_name("float8_e4m3")
     ('bf16', 'fp8 e4m3')
     """
-    return {"bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype.replace("float", "fp").replace("_", " "))
+    return {"bfloat16": "bf16", "float16": "fp16"}.get(
+        dtype, dtype.replace("float", "fp").replace("_", " ")
+    )
 
 
 def duration(seconds: float) -> str:
@@ -85,7 +87,8 @@ def plain(text: object, *, limit: int = 300) -> str:
 
 
 def markdown(text: str) -> str:
-    """What somebody wrote as Markdown, without what could fetch, run or pretend: emphasis, lists, headings and quotes stay.
+    """What somebody wrote as Markdown, without what could fetch, run or pretend: emphasis, lists,
+    headings and quotes stay.
 
     >>> markdown("**b** ![x](http://e.x/y.png) <img>")
     '**b** \\\\!\\\\[x\\\\](http\\\\://e.x/y.png) \\\\<img\\\\>'

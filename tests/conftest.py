@@ -1,4 +1,6 @@
-"""Shared fixtures: the golden family, checkpoints written from arrays, and measures run without a store."""
+"""Shared fixtures: the golden family, checkpoints written from arrays, and measures run without a
+store.
+"""
 
 import subprocess
 import sys
@@ -18,14 +20,20 @@ from opdviz.measures.sides import work_of
 from opdviz.store.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, np.ndarray], dtype: str = "float32") -> Path:
     """A folder with `model.safetensors` of some arrays in a dtype."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
-        {n: torch.tensor(np.asarray(x)).to(DTYPES[dtype]) for n, x in tensors.items()}, folder / "model.safetensors"
+        {n: torch.tensor(np.asarray(x)).to(DTYPES[dtype]) for n, x in tensors.items()},
+        folder / "model.safetensors",
     )
     return folder
 
@@ -40,14 +48,20 @@ def measured(base: Path, tuned: Path, measures=MEASURES) -> dict[str, pd.DataFra
                 rows[table] += found
     pairing.opened.cache_clear()
     broken = [row for row in rows["skipped"] if row.get("reason", "").startswith("not computed (")]
-    assert not broken, broken  # what a measure raises costs a user's tensor its rows; here it is a defect
+    # What a measure raises costs a user's tensor its rows; here it is a defect.
+    assert not broken, broken
     return {table: pd.DataFrame(found) for table, found in rows.items()}
 
 
-def measured_arrays(folder: Path, base: np.ndarray, tuned: np.ndarray, dtype: str = "float32", measures=MEASURES):
+def measured_arrays(
+    folder: Path, base: np.ndarray, tuned: np.ndarray, dtype: str = "float32", measures=MEASURES
+):
     """Every table of one matrix pair stored in a dtype; also the values as stored."""
     name = "model.layers.0.mlp.up_proj.weight"
-    sides = [write_checkpoint(folder / side, {name: x}, dtype) for side, x in (("base", base), ("tuned", tuned))]
+    sides = [
+        write_checkpoint(folder / side, {name: x}, dtype)
+        for side, x in (("base", base), ("tuned", tuned))
+    ]
     w, t = (checkpoint.open(side).read(name) for side in sides)
     return measured(*sides, measures), w, t
 
@@ -79,9 +93,19 @@ def golden_store(tmp_path_factory) -> Store:
 def pytest_terminal_summary(terminalreporter) -> None:
     """Planted truth against what was claimed of it, as a table."""
     reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
-    rows = [value for report in reports for key, value in report.user_properties if key == "planted"]
+    rows = [
+        value for report in reports for key, value in report.user_properties if key == "planted"
+    ]
     if rows:
-        columns = ("planted", "on large", "on small", "along base", "off base", "concentrated", "tail")
+        columns = (
+            "planted",
+            "on large",
+            "on small",
+            "along base",
+            "off base",
+            "concentrated",
+            "tail",
+        )
         terminalreporter.section("planted truth against verdict")
         for row in (columns, *rows):
             terminalreporter.write_line("  ".join(f"{str(cell):<16}" for cell in row))

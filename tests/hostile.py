@@ -1,6 +1,8 @@
-"""Small builders of hostile and damaged checkpoints: each makes one in a folder, and returns the path to name if not that.
+"""Small builders of hostile and damaged checkpoints: each makes one in a folder, and returns the
+path to name if not that.
 
-Nothing of this lies in the repository: a test builds what it needs, byte by byte where no library would write it.
+Nothing of this lies in the repository: a test builds what it needs, byte by byte where no library
+would write it.
 """
 
 import json
@@ -21,9 +23,14 @@ EMBEDDING = "model.embed_tokens.weight"
 
 
 def good(folder: Path, **more: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A checkpoint with nothing wrong: an attention matrix and an embedding, a little different on both sides."""
+    """A checkpoint with nothing wrong: an attention matrix and an embedding, a little different on
+    both sides.
+    """
     draw = torch.Generator().manual_seed(0)
-    tensors = {LAYER: torch.randn(16, 16, generator=draw), EMBEDDING: torch.randn(8, 16, generator=draw)} | more
+    tensors = {
+        LAYER: torch.randn(16, 16, generator=draw),
+        EMBEDDING: torch.randn(8, 16, generator=draw),
+    } | more
     if folder.name == "tuned":
         tensors = {n: t * 1.01 if t.dtype == torch.float32 else t for n, t in tensors.items()}
     save_file(tensors, folder / "model.safetensors")
@@ -51,7 +58,9 @@ def beside_as(name: str, kind: str):
 
 
 def no_file(path: Path, kind: str) -> None:
-    """Something that is no plain file: a folder, a pipe, a link to itself, to nothing or to a device; or a very large file."""
+    """Something that is no plain file: a folder, a pipe, a link to itself, to nothing or to a
+    device; or a very large file.
+    """
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -65,7 +74,10 @@ def no_file(path: Path, kind: str) -> None:
 
 def config(value: object, **more: object):
     """A good checkpoint with these in its configuration."""
-    return beside("config.json", json.dumps(value if isinstance(value, dict) else {"hidden_size": value} | more))
+    return beside(
+        "config.json",
+        json.dumps(value if isinstance(value, dict) else {"hidden_size": value} | more),
+    )
 
 
 def index(text: str | bytes, name: str = "model.safetensors.index.json"):
@@ -112,7 +124,9 @@ def entry(shape: object = (1,), offsets: object = (0, 4), dtype: object = "F32")
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-def one(shape: object = (1,), offsets: object = (0, 4), dtype: object = "F32", *, data: bytes = b"1234"):
+def one(
+    shape: object = (1,), offsets: object = (0, 4), dtype: object = "F32", *, data: bytes = b"1234"
+):
     """A folder whose `model.safetensors` has one tensor, described so."""
     return raw({"w": entry(shape, offsets, dtype)}, data)
 
@@ -159,7 +173,10 @@ def doubles(*values: float):
     def build(folder: Path) -> None:
         pattern = torch.tensor(np.random.default_rng(0).uniform(-1, 1, (12, 8)))
         matrix = pattern * values[folder.name == "tuned" and len(values) > 1]
-        save_file({EMBEDDING: matrix, LAYER: matrix.clone(), "b": matrix[0].clone()}, folder / "model.safetensors")
+        save_file(
+            {EMBEDDING: matrix, LAYER: matrix.clone(), "b": matrix[0].clone()},
+            folder / "model.safetensors",
+        )
 
     return build
 
@@ -193,11 +210,17 @@ def rebuilt(size: tuple, stride: tuple, offset: int = 0) -> dict:
     """A tensor of four numbers that claims a size, strides and an offset."""
     storage = torch.zeros(4).untyped_storage()
     typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
-    return {"w": Call(torch._utils._rebuild_tensor_v2, typed, offset, size, stride, False, OrderedDict())}
+    return {
+        "w": Call(
+            torch._utils._rebuild_tensor_v2, typed, offset, size, stride, False, OrderedDict()
+        )
+    }
 
 
 def zipped(change, *, packed: str = "", then=lambda data: data):
-    """A PyTorch file in the zip format with its records changed, some packed, and its bytes changed in the end."""
+    """A PyTorch file in the zip format with its records changed, some packed, and its bytes changed
+    in the end.
+    """
 
     def build(folder: Path) -> None:
         path = folder / "pytorch_model.bin"
@@ -220,7 +243,9 @@ def unchanged(records: dict[str, bytes]) -> dict[str, bytes]:
 
 def with_zeros(count: int):
     """The records with so many zero bytes after the pickle, which nobody reads."""
-    return lambda records: {n: d + bytes(count) if n.endswith("data.pkl") else d for n, d in records.items()}
+    return lambda records: {
+        n: d + bytes(count) if n.endswith("data.pkl") else d for n, d in records.items()
+    }
 
 
 def sizes(of: bytes, stated: int):

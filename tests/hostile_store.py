@@ -1,4 +1,6 @@
-"""What can be wrong with a store, as a table: what is done to it, the words that say it, the table whose reading says it too."""
+"""What can be wrong with a store, as a table: what is done to it, the words that say it, the table
+whose reading says it too.
+"""
 
 import json
 import os
@@ -95,12 +97,16 @@ def forged(name: str, change: Callable[[pa.Table], pa.Table]) -> Damage:
     return damage
 
 
-def replaced(column: str, change: Callable[[list], list], kind: pa.DataType | None = None) -> Callable:
+def replaced(
+    column: str, change: Callable[[list], list], kind: pa.DataType | None = None
+) -> Callable:
     """Other values in a column."""
 
     def changed(rows: pa.Table) -> pa.Table:
         at = rows.column_names.index(column)
-        values = pa.array(change(rows[column].to_pylist()), type=kind or rows.schema.field(column).type)
+        values = pa.array(
+            change(rows[column].to_pylist()), type=kind or rows.schema.field(column).type
+        )
         return rows.set_column(at, column, values)
 
     return changed
@@ -169,7 +175,9 @@ def flipped(at: Place) -> None:
 
 
 def others_table(at: Place) -> None:
-    shutil.copyfile(at.other / "tables" / "tensors.magnitude.parquet", at.table("tensors.magnitude"))
+    shutil.copyfile(
+        at.other / "tables" / "tensors.magnitude.parquet", at.table("tensors.magnitude")
+    )
 
 
 def unnamed(at: Place) -> None:
@@ -261,7 +269,9 @@ def part_text(body: bytes) -> Damage:
 
 
 def moved_part(at: Place) -> None:
-    shutil.copyfile(part_of(at), parts.part_path(at.folder, TENSOR, "magnitude", measures.magnitude.VERSION))
+    shutil.copyfile(
+        part_of(at), parts.part_path(at.folder, TENSOR, "magnitude", measures.magnitude.VERSION)
+    )
 
 
 def part_instead(kind: str) -> Damage:
@@ -275,9 +285,13 @@ def foreign_part(at: Place) -> None:
     path.write_bytes(parts.encode_part("stranger", {"tensors": rows}))
 
 
-OTHER_COLUMNS, FOREIGN = "has other columns than this version reads", "holds tensors that are not in this comparison"
+OTHER_COLUMNS, FOREIGN = (
+    "has other columns than this version reads",
+    "holds tensors that are not in this comparison",
+)
 MANIFEST = "manifest.json is missing or"
-WHOLE: dict[str, tuple[Damage, str, str | None]] = {  # damages of a finished comparison: what, words, table that is read
+# Damages of a finished comparison: what, words, table that is read.
+WHOLE: dict[str, tuple[Damage, str, str | None]] = {
     "other columns": (forged("projection.geometry", lambda rows: AB), f"projection.geometry.parquet {OTHER_COLUMNS}",
                       "projection"),
     "other columns of the table that all read": (forged("tensors.magnitude", lambda rows: AB), OTHER_COLUMNS, "tensors"),
@@ -350,7 +364,8 @@ WHOLE: dict[str, tuple[Damage, str, str | None]] = {  # damages of a finished co
     "a pipe for the fingerprints": (pipe_outside("fingerprints.json"), "fingerprints.json is unreadable", None),
     "brackets for the fingerprints": (outside("fingerprints.json", DEEP), "fingerprints.json is unreadable", None),
 }  # fmt: skip
-PARTS: dict[str, tuple[Damage, str, str | None]] = {  # of one that was stopped before its end; a part is left out of what is read
+# Of one that was stopped before its end; a part is left out of what is read.
+PARTS: dict[str, tuple[Damage, str, str | None]] = {
     "a part that is a list": (part(lambda value: [1]), "is damaged", None),
     "a part without a name": (part(lambda value: {"tables": value["tables"]}), "is damaged", None),
     "a part without tables": (part(lambda value: value | {"tables": []}), "is damaged", None),
@@ -372,20 +387,40 @@ PARTS: dict[str, tuple[Damage, str, str | None]] = {  # of one that was stopped 
     "a bundle whose pairs are others": (forged("pairs.geometry.0", replaced("name", middle("stranger"))),
                                         f"pairs.geometry.0.parquet {FOREIGN}", None),
 }  # fmt: skip
-LEFT: dict[str, tuple[Damage, str]] = {  # what people wrote, and what is of no comparison: said, and left as it is
+# What people wrote, and what is of no comparison: said, and left as it is.
+LEFT: dict[str, tuple[Damage, str]] = {
     "a pipe for the board": (instead("board.json", "pipe"), "board.json is damaged"),
     "a folder for the board": (instead("board.json", "folder"), "board.json is damaged"),
-    "brackets for the board": (lambda at: (at.folder / "board.json").write_text(DEEP), "board.json is damaged"),
+    "brackets for the board": (
+        lambda at: (at.folder / "board.json").write_text(DEEP),
+        "board.json is damaged",
+    ),
     "half a character on the board": (
         lambda at: (at.folder / "board.json").write_text(
-            r'{"pins": [{"id": "\ud800", "view": "layers", "state": {}, "caption": ""}], "notes": []}'
+            r'{"pins": [{"id": "\ud800", "view": "layers", "state": {}, "caption": ""}],'
+            r' "notes": []}'
         ),
         "board.json is damaged",
     ),
-    "a pipe for a job's state": (pipe_outside("jobs/x/status.json"), "jobs/x/status.json is unreadable"),
-    "a pipe for a job's request": (pipe_outside("jobs/x/request.json"), "jobs/x/request.json is unreadable"),
+    "a pipe for a job's state": (
+        pipe_outside("jobs/x/status.json"),
+        "jobs/x/status.json is unreadable",
+    ),
+    "a pipe for a job's request": (
+        pipe_outside("jobs/x/request.json"),
+        "jobs/x/request.json is unreadable",
+    ),
     "a pipe for a job's lock": (pipe_outside("jobs/x/lock"), "jobs/x/lock is no plain file"),
-    "a file between comparisons": (outside("comparisons/odd\n\x1b[31m", "x"), "is no comparison's folder"),
-    "an empty folder": (lambda at: (at.store.comparisons / "0123456789abcdef").mkdir(), "manifest.json is missing"),
-    "a folder of another name": (lambda at: (at.store.comparisons / "odd\n").mkdir(), "has no comparison's name"),
+    "a file between comparisons": (
+        outside("comparisons/odd\n\x1b[31m", "x"),
+        "is no comparison's folder",
+    ),
+    "an empty folder": (
+        lambda at: (at.store.comparisons / "0123456789abcdef").mkdir(),
+        "manifest.json is missing",
+    ),
+    "a folder of another name": (
+        lambda at: (at.store.comparisons / "odd\n").mkdir(),
+        "has no comparison's name",
+    ),
 }

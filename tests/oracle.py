@@ -1,4 +1,6 @@
-"""The slow, obvious implementation of docs/definitions.md: dense SVDs, whole-array passes, sampled nulls. For tests and bench."""
+"""The slow, obvious implementation of docs/definitions.md: dense SVDs, whole-array passes, sampled
+nulls. For tests and bench.
+"""
 
 import math
 
@@ -102,7 +104,9 @@ def visible(w: np.ndarray, t: np.ndarray, probe: str, threshold: float) -> np.nd
 
 def permuted(w: np.ndarray, d: np.ndarray, grid: str, seed: int) -> np.ndarray:
     """Null (i): the deltas permuted over the coordinates, added and rounded to the grid."""
-    shuffled = np.random.default_rng(seed).permutation(d.reshape(-1).astype(np.float64)).reshape(d.shape)
+    shuffled = (
+        np.random.default_rng(seed).permutation(d.reshape(-1).astype(np.float64)).reshape(d.shape)
+    )
     return rounded(w.astype(np.float64) + shuffled, grid)
 
 

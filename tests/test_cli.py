@@ -1,4 +1,6 @@
-"""The command line on small checkpoints: figures, exit codes, one line for every wrong request, nothing lost."""
+"""The command line on small checkpoints: figures, exit codes, one line for every wrong request,
+nothing lost.
+"""
 
 import contextlib
 import io
@@ -32,8 +34,12 @@ RUN = [sys.executable, "-m", "opdviz"]
 
 
 def opdviz(*arguments, cache: Path) -> subprocess.CompletedProcess:
-    """Run a command as its process would, but in this one: an interpreter takes longer to start than most of them to run."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    """Run a command as its process would, but in this one: an interpreter takes longer to start
+    than most of them to run.
+    """
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
+    )
     patches = (
         mock.patch.object(sys, "stdout", out),
         mock.patch.object(sys, "stderr", err),
@@ -56,7 +62,12 @@ def in_a_process(*arguments, cache: Path, **more) -> subprocess.CompletedProcess
     """Run a command in a process of its own."""
     environment = os.environ | {"OPDVIZ_CACHE": str(cache)}
     return subprocess.run(
-        [*RUN, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=120, **more
+        [*RUN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        **more,
     )
 
 
@@ -95,10 +106,19 @@ def test_list_show_headline_rename_and_forget(compared, tmp_path):
     assert len(tensors) == 30
     assert tensors["numel"].sum() == 196_032
     for protocol in "ABCD":
-        rows = json.loads(opdviz("headline", "a", "--protocol", protocol, "--json", cache=cache).stdout)
-        assert {"protocol", "quantity", "value", "unit", "aggregation", "chance", "chance_low", "chance_high"} == set(
-            rows[0]
+        rows = json.loads(
+            opdviz("headline", "a", "--protocol", protocol, "--json", cache=cache).stdout
         )
+        assert {
+            "protocol",
+            "quantity",
+            "value",
+            "unit",
+            "aggregation",
+            "chance",
+            "chance_low",
+            "chance_high",
+        } == set(rows[0])
         assert all(r["value"] is not None for r in rows)
     text = opdviz("headline", "a", cache=cache).stdout
     assert "published" in text and "DeepScaleR" in text
@@ -112,7 +132,11 @@ def test_list_show_headline_rename_and_forget(compared, tmp_path):
 def test_every_table_comes_in_every_format_with_equal_rows(compared, table, tmp_path, capfdbinary):
     show = ["show", "a", table, "--cache", str(compared[0])]
     printed = []
-    for more in (["--format", "json"], [], ["--format", "parquet", "--out", str(tmp_path / "t.parquet")]):
+    for more in (
+        ["--format", "json"],
+        [],
+        ["--format", "parquet", "--out", str(tmp_path / "t.parquet")],
+    ):
         assert main([*show, *more]) == 0
         printed.append(capfdbinary.readouterr().out.decode())
     rows, text = json.loads(printed[0]), printed[1]
@@ -137,13 +161,23 @@ def test_verify_names_a_damaged_table_and_compare_recomputes_it(compared, tmp_pa
     done = opdviz("verify", cache=cache)
     assert done.returncode == 1
     assert "projection.geometry.parquet is damaged" in done.stdout
-    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--name", "a", cache=cache).returncode == 0
+    assert (
+        opdviz(
+            "compare", GOLDEN / "base", GOLDEN / "tuned_a", "--name", "a", cache=cache
+        ).returncode
+        == 0
+    )
     assert opdviz("verify", cache=cache).returncode == 0
     assert {p.name: p.read_bytes() for p in cache.rglob("tables/*.parquet")} == before
 
 
 def test_a_damaged_part_is_named_and_computed_again(compared, tmp_path):
-    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "*mlp*", cache=tmp_path).returncode == 0
+    assert (
+        opdviz(
+            "compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "*mlp*", cache=tmp_path
+        ).returncode
+        == 0
+    )
     parts = sorted(tmp_path.rglob("parts/*.json"))
     assert len(parts) == 9 * len(MEASURES)
     parts[5].write_bytes(parts[5].read_bytes()[:-3])
@@ -153,7 +187,12 @@ def test_a_damaged_part_is_named_and_computed_again(compared, tmp_path):
     (row,) = json.loads(opdviz("list", "--json", cache=tmp_path).stdout)
     assert row["state"] == "partial"
     assert row["done_share"] == pytest.approx(9 / 30)
-    assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", 1, cache=tmp_path).returncode == 0
+    assert (
+        opdviz(
+            "compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", 1, cache=tmp_path
+        ).returncode
+        == 0
+    )
     assert opdviz("verify", cache=tmp_path).returncode == 0
     whole = {p.name: p.read_bytes() for p in compared[0].rglob("tables/*.parquet")}
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("tables/*.parquet")} == whole
@@ -190,12 +229,21 @@ def test_wrong_requests_are_one_line_and_write_nothing(tmp_path):
         (("show", "a", "nonsense"), "is unknown; there are: tensors"),
         (("show", "a", "tensors", "--format", "parquet"), "needs --out"),
         (("headline", "a", "--protocol", "Z"), "there are: A, B, C, D"),
-        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", "magic"), "there are: magnitude"),
+        (
+            ("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", "magic"),
+            "there are: magnitude",
+        ),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "zzz*"), "fits none of 30"),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--device", "cuda"), "cpu only"),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "0"), "expected 1 to 256"),
-        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "99999999"), "expected 1 to 256"),
-        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", ""), "there are: magnitude"),
+        (
+            ("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "99999999"),
+            "expected 1 to 256",
+        ),
+        (
+            ("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--measures", ""),
+            "there are: magnitude",
+        ),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", ""), "fits none of 30"),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--name", ""), "printable characters"),
         (("rename", "a", " "), "printable characters"),
@@ -214,9 +262,12 @@ def test_the_same_folder_twice_and_nan_are_said_and_not_refused(tmp_path):
     x = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
     broken = x.copy()
     broken[0, 0], broken[1, 1] = np.nan, np.inf
-    base = write_checkpoint(tmp_path / "base", {"a.weight": x, "b.weight": x, "n": np.arange(4), "m": np.arange(4)})
+    base = write_checkpoint(
+        tmp_path / "base", {"a.weight": x, "b.weight": x, "n": np.arange(4), "m": np.arange(4)}
+    )
     tuned = write_checkpoint(
-        tmp_path / "tuned", {"a.weight": x * 1.01, "b.weight": broken, "n": np.arange(4), "m": np.ones(4)}
+        tmp_path / "tuned",
+        {"a.weight": x * 1.01, "b.weight": broken, "n": np.arange(4), "m": np.ones(4)},
     )
     for side, arrays in ((base, (0, 1)), (tuned, (0, 2))):
         save_file(
@@ -231,11 +282,15 @@ def test_the_same_folder_twice_and_nan_are_said_and_not_refused(tmp_path):
     assert opdviz("compare", base, tuned, "--name", "nan", cache=tmp_path / "c").returncode == 0
     rows = {
         r["name"]: r
-        for r in json.loads(opdviz("show", "nan", "tensors", "--format", "json", cache=tmp_path / "c").stdout)
+        for r in json.loads(
+            opdviz("show", "nan", "tensors", "--format", "json", cache=tmp_path / "c").stdout
+        )
     }
     assert rows["b.weight"]["nonfinite"] == 2
     assert rows["a.weight"]["nonfinite"] == 0
-    skipped = json.loads(opdviz("show", "nan", "skipped", "--format", "json", cache=tmp_path / "c").stdout)
+    skipped = json.loads(
+        opdviz("show", "nan", "skipped", "--format", "json", cache=tmp_path / "c").stdout
+    )
     reasons = {(r["name"], r["measure"]): r["reason"] for r in skipped}
     assert "NaN or infinite" in reasons["b.weight", "spectrum"]
     assert reasons["n", "magnitude"] == "integers: equal"
@@ -243,7 +298,9 @@ def test_the_same_folder_twice_and_nan_are_said_and_not_refused(tmp_path):
     headline = json.loads(opdviz("headline", "nan", "--json", cache=tmp_path / "c").stdout)
     norm = next(r["value"] for r in headline if r["quantity"] == "relative_norm")
     rounded = [torch.tensor(y).bfloat16().double() for y in (x, x * 1.01)]
-    assert norm == pytest.approx(100 * float((rounded[1] - rounded[0]).norm() / rounded[0].norm()), rel=1e-6)
+    assert norm == pytest.approx(
+        100 * float((rounded[1] - rounded[0]).norm() / rounded[0].norm()), rel=1e-6
+    )
 
 
 def test_a_file_size_limit_ends_with_3_and_the_rerun_finishes(compared, tmp_path):
@@ -266,7 +323,17 @@ def test_the_version_and_every_command_have_help(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"opdviz {__version__}\n"
-    for command in ("check", "compare", "list", "show", "headline", "verify", "rename", "forget", "app"):
+    for command in (
+        "check",
+        "compare",
+        "list",
+        "show",
+        "headline",
+        "verify",
+        "rename",
+        "forget",
+        "app",
+    ):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0
@@ -278,10 +345,15 @@ def test_pytorch_files_give_the_same_tables_as_safetensors(compared, tmp_path, o
     for side, folder in (("base", "base"), ("tuned", "tuned_a")):
         (tmp_path / side).mkdir()
         state = load_file(GOLDEN / folder / "model.safetensors")
-        torch.save(state, tmp_path / side / "pytorch_model.bin", _use_new_zipfile_serialization=not old)
+        torch.save(
+            state, tmp_path / side / "pytorch_model.bin", _use_new_zipfile_serialization=not old
+        )
     said = opdviz("check", tmp_path / "base", tmp_path / "tuned", cache=tmp_path / "c")
     assert ("old format: it is loaded once as a whole" in said.stdout) == old
-    assert opdviz("compare", tmp_path / "base", tmp_path / "tuned", cache=tmp_path / "c").returncode == 0
+    assert (
+        opdviz("compare", tmp_path / "base", tmp_path / "tuned", cache=tmp_path / "c").returncode
+        == 0
+    )
     whole = {p.name: p.read_bytes() for p in compared[0].rglob("tables/*.parquet")}
     assert {p.name: p.read_bytes() for p in (tmp_path / "c").rglob("tables/*.parquet")} == whole
 
@@ -292,8 +364,14 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_plain_lines(tmp_path):
     assert "measuring: 0% 0 of" in piped.stderr
     assert "\x1b" not in piped.stderr
     leader, follower = pty.openpty()
-    environment = os.environ | {"OPDVIZ_CACHE": str(tmp_path / "b"), "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen([*RUN, "compare", *pair], stdout=subprocess.DEVNULL, stderr=follower, env=environment)
+    environment = os.environ | {
+        "OPDVIZ_CACHE": str(tmp_path / "b"),
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
+    process = subprocess.Popen(
+        [*RUN, "compare", *pair], stdout=subprocess.DEVNULL, stderr=follower, env=environment
+    )
     os.close(follower)
     shown = b""
     with contextlib.suppress(OSError):  # the terminal ends with its last process
@@ -306,14 +384,21 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_plain_lines(tmp_path):
     assert b"tasks" in shown
 
 
-def test_an_update_too_large_for_float32_is_measured_and_one_beyond_float64_is_in_no_total(tmp_path):
+def test_an_update_too_large_for_float32_is_measured_and_one_beyond_float64_is_in_no_total(
+    tmp_path,
+):
     x = np.ones((8, 6), dtype=np.float32)
     sides = {"base": (3e38, 1.7e308), "tuned": (-3e38, -1.7e308)}
     for side, (single, double) in sides.items():
         (tmp_path / side).mkdir()
-        tensors = {"a": torch.tensor(x * np.float32(single)), "b": torch.full((8, 6), double, dtype=torch.float64)}
+        tensors = {
+            "a": torch.tensor(x * np.float32(single)),
+            "b": torch.full((8, 6), double, dtype=torch.float64),
+        }
         save_file(tensors, tmp_path / side / "model.safetensors")
-    done = opdviz("compare", tmp_path / "base", tmp_path / "tuned", "--name", "x", cache=tmp_path / "c")
+    done = opdviz(
+        "compare", tmp_path / "base", tmp_path / "tuned", "--name", "x", cache=tmp_path / "c"
+    )
     assert done.returncode == 0
     assert "Warning" not in done.stderr
     rows = json.loads(opdviz("headline", "x", "--json", cache=tmp_path / "c").stdout)
@@ -329,13 +414,25 @@ def test_out_never_replaces_what_is_no_plain_file(compared, tmp_path):
         refused(done, "show --out")
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "link").symlink_to(tmp_path / "real.csv")
-    assert opdviz("show", "a", "tensors", "--out", tmp_path / "link", cache=compared[0]).returncode == 0
+    assert (
+        opdviz("show", "a", "tensors", "--out", tmp_path / "link", cache=compared[0]).returncode
+        == 0
+    )
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real.csv").read_text().startswith("name,")
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{", "{}", "", '{"name": 3}', '{"name": null, "pairs": null}', '{"name": "a", "pairs": "x"}']
+    "text",
+    [
+        "[]",
+        "{",
+        "{}",
+        "",
+        '{"name": 3}',
+        '{"name": null, "pairs": null}',
+        '{"name": "a", "pairs": "x"}',
+    ],
 )
 def test_a_damaged_manifest_is_said_and_compare_or_forget_mends_it(compared, tmp_path, text):
     cache = tmp_path / "cache"
@@ -361,7 +458,9 @@ def test_a_damaged_memory_of_fingerprints_is_made_again(compared, tmp_path, text
     assert opdviz("compare", GOLDEN / "base", GOLDEN / "tuned_a", cache=cache).returncode == 0
 
 
-@pytest.mark.parametrize("change", [lambda p: p.unlink(), lambda p: p.write_text("junk")], ids=["lost", "junk"])
+@pytest.mark.parametrize(
+    "change", [lambda p: p.unlink(), lambda p: p.write_text("junk")], ids=["lost", "junk"]
+)
 def test_a_lost_or_damaged_table_is_one_line_where_it_is_read(compared, tmp_path, change):
     cache = tmp_path / "cache"
     shutil.copytree(compared[0], cache)
@@ -378,7 +477,17 @@ def test_a_cache_that_is_a_file_is_a_wrong_request(tmp_path):
 
 def test_a_headline_of_a_part_says_that_it_is_one(tmp_path):
     pair = (GOLDEN / "base", GOLDEN / "tuned_a")
-    done = opdviz("compare", *pair, "--name", "part", "--tensors", "*mlp*", "--measures", "sparsity", cache=tmp_path)
+    done = opdviz(
+        "compare",
+        *pair,
+        "--name",
+        "part",
+        "--tensors",
+        "*mlp*",
+        "--measures",
+        "sparsity",
+        cache=tmp_path,
+    )
     assert "sparsity_absolute_1e-5" in done.stdout
     rows = json.loads(opdviz("headline", "part", "--json", cache=tmp_path).stdout)
     assert all("of 9 of 30 tensors only" in row["aggregation"] for row in rows)
@@ -404,7 +513,10 @@ def test_out_takes_a_name_as_long_as_a_disk_does(compared, tmp_path):
     done = opdviz("show", "a", "tensors", "--out", tmp_path / ("x" * 250), cache=compared[0])
     assert (done.returncode, done.stderr) == (0, "")
     assert [p.name for p in tmp_path.iterdir()] == ["x" * 250]
-    refused(opdviz("show", "a", "tensors", "--out", tmp_path / ("x" * 256), cache=compared[0]), "found no usable name")
+    refused(
+        opdviz("show", "a", "tensors", "--out", tmp_path / ("x" * 256), cache=compared[0]),
+        "found no usable name",
+    )
 
 
 @pytest.mark.parametrize("cache", ["x" * 300, "/x" * 3000])
@@ -422,7 +534,10 @@ def test_check_prints_the_first_of_many_lines_and_lists_all_as_json(tmp_path):
     done = opdviz("check", *sides, cache=tmp_path / "c")
     assert done.stdout.count("left over: ") == 200
     assert done.stdout.endswith("  ... and 100 more; --json lists them all.\n")
-    assert len(json.loads(opdviz("check", *sides, "--json", cache=tmp_path / "c").stdout)["unmatched"]) == 300
+    assert (
+        len(json.loads(opdviz("check", *sides, "--json", cache=tmp_path / "c").stdout)["unmatched"])
+        == 300
+    )
 
 
 SLOW = """
@@ -441,7 +556,9 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [("bundles", "encoded"), ("summaries", "summary")], ids=["tables", "summaries"]
+    ("module", "name"),
+    [("bundles", "encoded"), ("summaries", "summary")],
+    ids=["tables", "summaries"],
 )
 def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run_finishes(
     compared, tmp_path, module, name
@@ -449,9 +566,13 @@ def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run
     pair = [str(GOLDEN / "base"), str(GOLDEN / "tuned_a"), "--name", "a", "--cache", str(tmp_path)]
     code = SLOW.format(module=module, name=name)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "compare", *pair], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "compare", *pair],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    # the first two tables are of the pairing, before anything is measured; of the last, some are written by then
+    # the first two tables are of the pairing, before anything is measured; of the last, some are
+    # written by then
     for _ in range(6 if module == "bundles" else 2):
         assert process.stdout.readline() == "now\n"
     for _ in range(3):  # an impatient user

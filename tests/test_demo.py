@@ -1,4 +1,6 @@
-"""The demonstration pair, real and made by nobody here: the figures that anybody must get, and headers of a 70B."""
+"""The demonstration pair, real and made by nobody here: the figures that anybody must get, and
+headers of a 70B.
+"""
 
 import json
 import struct
@@ -40,7 +42,12 @@ def test_the_pair_has_its_known_figures(compared):
     assert share["absolute", 1e-5] == pytest.approx(0.4712, abs=5e-5)
     unmatched = tables.table(store.open(key), "unmatched")
     assert unmatched.to_dict("records") == [
-        {"side": "base", "name": "embeddings.position_ids", "shape": "1x512", "reason": "only in base"}
+        {
+            "side": "base",
+            "name": "embeddings.position_ids",
+            "shape": "1x512",
+            "reason": "only in base",
+        }
     ]
 
 
@@ -52,9 +59,13 @@ def test_the_pair_shows_what_it_is_known_for(compared):
     zero = tensors[tensors["base_norm"] == 0]
     assert zero["relative_norm"].isna().all()
     assert tensors["moved"].sum() / tensors["numel"].sum() > 0.99
-    sparsity = tables.table(store.open(key), "sparsity").query("precision == 'bfloat16' and probe == 'exact'")
+    sparsity = tables.table(store.open(key), "sparsity").query(
+        "precision == 'bfloat16' and probe == 'exact'"
+    )
     assert sparsity["unchanged"].sum() / 22_713_216 > 0.5
-    vocabulary = tables.table(store.open(key), "rows").query("name == 'embeddings.word_embeddings.weight'")
+    vocabulary = tables.table(store.open(key), "rows").query(
+        "name == 'embeddings.word_embeddings.weight'"
+    )
     assert len(vocabulary) == 100
     assert vocabulary["token"].notna().all()
     words = tensors.loc["embeddings.word_embeddings.weight"]
@@ -88,7 +99,11 @@ def sparse_70b(folder) -> None:
         file, header, offset = f"model-{shard + 1:05d}-of-00030.safetensors", {}, 0
         for name in names[shard::30]:
             size = 2 * shapes[name][0] * (shapes[name][1] if len(shapes[name]) > 1 else 1)
-            header[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [offset, offset + size]}
+            header[name] = {
+                "dtype": "BF16",
+                "shape": shapes[name],
+                "data_offsets": [offset, offset + size],
+            }
             where[name] = file
             offset += size
         text = json.dumps(header).encode()
@@ -104,7 +119,9 @@ def test_a_pair_of_70b_in_30_shards_is_checked_from_its_headers(tmp_path):
     taken = []
     for _ in range(3):
         start = time.monotonic()
-        done = opdviz("check", tmp_path / "base", tmp_path / "tuned", "--json", cache=tmp_path / "cache")
+        done = opdviz(
+            "check", tmp_path / "base", tmp_path / "tuned", "--json", cache=tmp_path / "cache"
+        )
         taken.append(time.monotonic() - start)
     facts = json.loads(done.stdout)
     assert facts["pairs"] == 723

@@ -28,7 +28,9 @@ def test_every_command_that_is_written_can_be_called():
     written = {
         value.name
         for path in (ROOT / "opdviz" / "cli").glob("*.py")
-        for value in vars(importlib.import_module(f"opdviz.cli.{path.stem}".removesuffix(".__init__"))).values()
+        for value in vars(
+            importlib.import_module(f"opdviz.cli.{path.stem}".removesuffix(".__init__"))
+        ).values()
         if isinstance(value, Command)
     }
     assert written == {command.name for command in COMMANDS}
@@ -37,7 +39,9 @@ def test_every_command_that_is_written_can_be_called():
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_the_readme_names_a_command_s_options_and_its_example_is_one(command):
     (row,) = re.findall(rf"^\| `opdviz {command.name}\b(.*?)` \|", README, re.M)
-    options = {name for argument in command.arguments for name in argument.names if name.startswith("--")}
+    options = {
+        name for argument in command.arguments for name in argument.names if name.startswith("--")
+    }
     assert options - {"--job"} == set(re.findall(r"--[a-z-]+", row)), row
     parsed(parser(), command.example.split()[1:])
 
@@ -72,7 +76,10 @@ def test_the_readme_s_lines_of_python_run(golden_store, monkeypatch):
     (name,) = [comparison.name for comparison in golden_store.all()]
     names: dict = {}
     exec(
-        code.replace('Path("cache")', repr(golden_store.root).replace("PosixPath", "Path")).replace("demo", name), names
+        code.replace('Path("cache")', repr(golden_store.root).replace("PosixPath", "Path")).replace(
+            "demo", name
+        ),
+        names,
     )
     assert len(names["tensors"]) == 30
 
@@ -89,8 +96,13 @@ def test_the_two_commands_of_the_readme_are_one_line_each():
         block = re.search(rf"<!-- {label} -->\n```\n(.*?)\n```\n", README, re.S)
         assert block and "\n" not in block[1]
         assert "torch==2.13.0" in block[1]
-    told = subprocess.run(["bash", "-c", ci_extraction()], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert told.stdout.strip() == re.search(r"<!-- test command -->\n```\n(.*?)\n```\n", README, re.S)[1]
+    told = subprocess.run(
+        ["bash", "-c", ci_extraction()], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert (
+        told.stdout.strip()
+        == re.search(r"<!-- test command -->\n```\n(.*?)\n```\n", README, re.S)[1]
+    )
 
 
 def ci_extraction() -> str:

@@ -1,4 +1,6 @@
-"""Every golden quantity, within the tolerances of the golden README: against plain float64 truth and the paper's script."""
+"""Every golden quantity, within the tolerances of the golden README: against plain float64 truth
+and the paper's script.
+"""
 
 import json
 import math
@@ -25,7 +27,12 @@ def paper(which: str, table: str) -> pd.DataFrame:
 
 
 def agree(
-    found: pd.Series, wanted: pd.Series, *, relative: float = 0.0, absolute: float = 0.0, least: int = 20
+    found: pd.Series,
+    wanted: pd.Series,
+    *,
+    relative: float = 0.0,
+    absolute: float = 0.0,
+    least: int = 20,
 ) -> None:
     """Assert that two series by tensor name agree on at least `least` tensors."""
     wanted = pd.to_numeric(wanted, errors="coerce").dropna()
@@ -33,7 +40,9 @@ def agree(
     assert len(wanted) >= least
     off = (found - wanted).abs() - (absolute + relative * wanted.abs())
     assert not found.isna().any()
-    assert (off <= 0).all(), f"{off.idxmax()}: found {found[off.idxmax()]}, wanted {wanted[off.idxmax()]}"
+    assert (off <= 0).all(), (
+        f"{off.idxmax()}: found {found[off.idxmax()]}, wanted {wanted[off.idxmax()]}"
+    )
 
 
 def of(table: pd.DataFrame, value: str, **where) -> pd.Series:
@@ -54,8 +63,16 @@ def test_norms_and_sparsity_equal_the_truth(golden):
         ("le_1e5", "absolute", 1e-5),
         ("rel_1e3", "relative", 1e-3),
     ):
-        agree(of(tables["sparsity"], "share", probe=probe, threshold=threshold), want[column], absolute=1e-12)
-    agree(of(tables["concentration"], "energy_share", top_share=0.01), want["top1pct_coordinate_energy"], relative=1e-6)
+        agree(
+            of(tables["sparsity"], "share", probe=probe, threshold=threshold),
+            want[column],
+            absolute=1e-12,
+        )
+    agree(
+        of(tables["concentration"], "energy_share", top_share=0.01),
+        want["top1pct_coordinate_energy"],
+        relative=1e-6,
+    )
 
 
 def test_spectra_equal_the_truth(golden):
@@ -67,7 +84,11 @@ def test_spectra_equal_the_truth(golden):
         wanted = want["rank_99_energy" if column == "rank_99" else column]
         agree(of(summary, column, matrix="delta"), wanted, relative=1e-6)
     for k in (1, 8, 16):
-        agree(of(tables["top_energy"], "energy", matrix="delta", k=k), want[f"top{k}_energy"], relative=1e-6)
+        agree(
+            of(tables["top_energy"], "energy", matrix="delta", k=k),
+            want[f"top{k}_energy"],
+            relative=1e-6,
+        )
     for text, tolerance in (("1e4", 1e-4), ("1e5", 1e-5)):
         agree(of(tables["rank"], "rank", matrix="delta", tolerance=tolerance), want[f"rank_{text}"])
     heads = want["sigma_delta_head"].dropna()
@@ -84,12 +105,18 @@ def test_geometry_equals_the_truth(golden):
     agree(of(tables["drift"], "nss"), want["nss"], relative=1e-5)
     for text, share in SHARES.items():
         for side in ("joint", "left", "right"):
-            agree(of(tables["projection"], "energy", side=side, share=share), want[f"{side}_{text}"], relative=1e-5)
+            agree(
+                of(tables["projection"], "energy", side=side, share=share),
+                want[f"{side}_{text}"],
+                relative=1e-5,
+            )
         for side in ("left", "right"):
             found = of(tables["rotation"], "mean_sine", side=side, share=share)
             agree(found, want[f"sine_{side}_mean_{text}"], relative=1e-5)
             widest = want[f"angle_{side}_max_{text}"].dropna().astype(float).map(math.degrees)
-            agree(of(tables["rotation"], "max_degrees", side=side, share=share), widest, relative=1e-5)
+            agree(
+                of(tables["rotation"], "max_degrees", side=side, share=share), widest, relative=1e-5
+            )
 
 
 def test_coverage_equals_the_truth(golden):
@@ -97,7 +124,13 @@ def test_coverage_equals_the_truth(golden):
     want = truth(which)
     for text, share in SHARES.items():
         for mask in ("principal", "low_magnitude"):
-            where = {"mask": mask, "share": share, "probe": "absolute", "threshold": 1e-5, "rank": None}
+            where = {
+                "mask": mask,
+                "share": share,
+                "probe": "absolute",
+                "threshold": 1e-5,
+                "rank": None,
+            }
             found = tables["coverage"]
             found = found[found["rank"].isna() | (found["rank"] != 64)]
             del where["rank"]
@@ -112,17 +145,31 @@ def test_the_paper_s_script_agrees_where_it_can(golden):
     agree(of(tables["sparsity"], "share", probe="exact"), script["frac_delta_eq_0"], relative=1e-3)
     svd = paper(which, "svd_metrics")
     svd = svd[svd["stable_rank"] > 0]
-    agree(of(tables["spectrum_summary"], "stable_rank", matrix="delta"), svd["stable_rank"], relative=1e-3)
+    agree(
+        of(tables["spectrum_summary"], "stable_rank", matrix="delta"),
+        svd["stable_rank"],
+        relative=1e-3,
+    )
     for k in (1, 2, 4, 8, 16, 32, 64):
-        agree(of(tables["top_energy"], "energy", matrix="delta", k=k), svd[f"top{k}_energy_ratio"], relative=1e-3)
+        agree(
+            of(tables["top_energy"], "energy", matrix="delta", k=k),
+            svd[f"top{k}_energy_ratio"],
+            relative=1e-3,
+        )
     geometry = paper(which, "base_geometry_metrics")
     geometry = geometry[geometry["left_principal_projection_energy_ratio_5pct"] > 0]
     for text, share in SHARES.items():
         joint = of(tables["projection"], "energy", side="joint", share=share)
-        agree(joint, geometry[f"principal_projection_energy_ratio_{text}"], relative=5e-2 if share == 0.01 else 1e-3)
+        agree(
+            joint,
+            geometry[f"principal_projection_energy_ratio_{text}"],
+            relative=5e-2 if share == 0.01 else 1e-3,
+        )
         for side in ("left", "right"):
             found = of(tables["projection"], "energy", side=side, share=share)
-            agree(found, geometry[f"{side}_principal_projection_energy_ratio_{text}"], relative=1e-3)
+            agree(
+                found, geometry[f"{side}_principal_projection_energy_ratio_{text}"], relative=1e-3
+            )
     agree(of(tables["drift"], "nss"), geometry["spectral_drift_l2_ratio"], relative=2e-3)
 
 
@@ -150,16 +197,27 @@ def test_masks_agree_with_the_paper_s_script_up_to_its_ties(golden):
         part = part[part["update_count"] > 0]
         for text, share in SHARES.items():
             where = {"share": share, "probe": "absolute", "threshold": threshold}
-            agree(of(coverage, "visible", mask="principal", **where), part["update_count"], absolute=3)
+            agree(
+                of(coverage, "visible", mask="principal", **where), part["update_count"], absolute=3
+            )
             exact = of(coverage, "coverage", mask="principal", **where)
-            same = part["update_count"] == of(coverage, "visible", mask="principal", **where).reindex(part.index)
-            agree(exact, part.loc[same, f"principal_{text}_update_overlap_ratio"], absolute=1e-6, least=10)
+            same = part["update_count"] == of(
+                coverage, "visible", mask="principal", **where
+            ).reindex(part.index)
+            agree(
+                exact,
+                part.loc[same, f"principal_{text}_update_overlap_ratio"],
+                absolute=1e-6,
+                least=10,
+            )
             tied = of(coverage, "coverage", mask="low_magnitude", **where)
             agree(tied, part[f"low_magnitude_{text}_update_overlap_ratio"], absolute=5e-3)
 
 
 def test_sines_agree_with_the_script_only_for_the_large_update(golden):
-    """sqrt(1 - cos^2) in float32 has a floor near 3e-4: the small update lies under it, ours does not."""
+    """sqrt(1 - cos^2) in float32 has a floor near 3e-4: the small update lies under it, ours does
+    not.
+    """
     which, tables = golden
     script = paper(which, "base_geometry_metrics")["top_subspace_rotation_10pct"].dropna()
     script = script[script > 0]

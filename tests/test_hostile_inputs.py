@@ -1,7 +1,9 @@
-"""One table of hostile and damaged inputs. Every row goes through `check`, `compare` and the page's field: what can be used is
-used, what cannot is refused in one line; nothing hangs, nothing takes the machine's memory, nothing ends in a traceback.
+"""One table of hostile and damaged inputs. Every row goes through `check`, `compare` and the page's
+field: what can be used is used, what cannot is refused in one line; nothing hangs, nothing takes
+the machine's memory, nothing ends in a traceback.
 
-A row is: how it is made, the exit code, and words that have to be said - in a refusal, or in what `check` prints.
+A row is: how it is made, the exit code, and words that have to be said - in a refusal, or in what
+`check` prints.
 """
 
 import json
@@ -322,15 +324,14 @@ def file_of(folder: Path, name: str) -> str:
     return str(folder / name)
 
 
-INTEGERS = (
-    "scale of integers",
-    "integers at their ends",
-    "types that differ",
-)  # the engine's types speak of floats alone
+# The engine's types speak of floats alone.
+INTEGERS = ("scale of integers", "integers at their ends", "types that differ")
 
 
 class Here(Executor):
-    """Runs what it is given at once, in this process: the table is about inputs, and processes cost a second a row."""
+    """Runs what it is given at once, in this process: the table is about inputs, and processes cost
+    a second a row.
+    """
 
     def submit(self, function, *arguments):
         """A future that is done."""
@@ -347,7 +348,9 @@ def in_this_process(count: int):
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    """A builder of both sides of a row below the page's root; every command runs here and never ends the process."""
+    """A builder of both sides of a row below the page's root; every command runs here and never
+    ends the process.
+    """
 
     monkeypatch.setattr(cli, "leave", lambda code: code)
     monkeypatch.setenv("OPDVIZ_ROOTS", str(tmp_path))
@@ -373,7 +376,8 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     capsys.readouterr()
     began = time.process_time()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of sums beyond float64, which come out as missing values
+        # Of sums beyond float64, which come out as missing values.
+        warnings.simplefilter("ignore", RuntimeWarning)
         code = cli.main(list(arguments))
     assert time.process_time() - began < SECONDS
     return code, *capsys.readouterr()
@@ -399,7 +403,8 @@ def test_a_hostile_input_is_used_or_refused_in_one_line(name, pair, capsys, monk
     else:
         assert (code, err) == (0, "")
         assert words in out
-        # weights that are good are measured in part: nothing beside them reaches what is made of the whole
+        # weights that are good are measured in part: nothing beside them reaches what is made of
+        # the whole
         part = name in NEIGHBOURS | PATHS | PICKLES or name.startswith("scale")
         few = ["--measures", "coordinates"] if part else []
         code, _, err = run(capsys, "compare", "--json", *few, "--", *sides)
@@ -429,7 +434,9 @@ def field(sides: list[str], wanted: int, words: str) -> None:
 
 
 def test_a_header_of_many_names_is_matched_and_printed_in_little_time(pair, capsys):
-    """60,000 tensors with names that have nothing in common, the worst there is: a million take as long each."""
+    """60,000 tensors with names that have nothing in common, the worst there is: a million take as
+    long each.
+    """
 
     def build(folder: Path) -> None:
         names = [f"{folder.name}.{i}.{'x' * (i % 30)}" for i in range(59_999)] + ["lm_head.weight"]

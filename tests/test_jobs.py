@@ -1,4 +1,6 @@
-"""Jobs: a process of their own that two sessions cannot start twice, that can be cancelled, and that outlives its parent."""
+"""Jobs: a process of their own that two sessions cannot start twice, that can be cancelled, and
+that outlives its parent.
+"""
 
 import os
 import signal
@@ -72,13 +74,17 @@ def test_an_ended_job_leaves_no_process_and_no_thread_though_nobody_looks_at_it_
     process = Path("/proc", (job.folder / "pid").read_text())
     assert process.exists()
     deadline = time.monotonic() + 20
-    while process.exists() or threading.active_count() > threads:  # one that nobody waits for stays as a zombie
+    # One that nobody waits for stays as a zombie.
+    while process.exists() or threading.active_count() > threads:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_a_job_outlives_the_server_that_started_it(tmp_path):
-    code = "import sys; from pathlib import Path; from opdviz import jobs; from opdviz.store.store import Store\n"
+    code = (
+        "import sys; from pathlib import Path; from opdviz import jobs; from opdviz.store.store"
+        " import Store\n"
+    )
     code += "jobs.start(Store(Path(sys.argv[1])), *sys.argv[2:])"
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path), *PAIR]
     parent = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -88,12 +94,16 @@ def test_a_job_outlives_the_server_that_started_it(tmp_path):
 
 
 def test_a_job_is_known_by_the_pair_that_it_compares_before_it_holds_the_comparison(tmp_path):
-    """While its files are read a comparison has no lock: its page must not say that somebody should compare it again."""
+    """While its files are read a comparison has no lock: its page must not say that somebody should
+    compare it again.
+    """
     from opdviz.ui.comparison import is_for
 
     base, tuned = tmp_path / "base", tmp_path / "tuned"
     facts = dict(key="k", name="n", pairs=0, parameters=0, measures=0, dtypes=())
     manifest = Manifest(base=Side(str(base), "base"), tuned=Side(str(tuned), "tuned"), **facts)
-    job = jobs.Job(jobs.job_id(str(tmp_path / "x" / ".." / "base"), str(tuned)), tmp_path, {}, {}, "running")
+    job = jobs.Job(
+        jobs.job_id(str(tmp_path / "x" / ".." / "base"), str(tuned)), tmp_path, {}, {}, "running"
+    )
     assert is_for(job, manifest)
     assert not is_for(job, replace(manifest, tuned=manifest.base))

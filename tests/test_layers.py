@@ -1,4 +1,6 @@
-"""The house's borders: a module imports only from earlier steps, big dependencies stand where they belong, nothing grows."""
+"""The house's borders: a module imports only from earlier steps, big dependencies stand where they
+belong, nothing grows.
+"""
 
 import ast
 import re
@@ -34,9 +36,12 @@ BORDERS = {
     "plotly": UI,
 }
 MODULES = {
-    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in ROOT.glob("opdviz/**/*.py")
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for p in ROOT.glob("opdviz/**/*.py")
 }
-SOURCES = [p for p in ROOT.glob("**/*.py") if p.relative_to(ROOT).parts[0] in ("opdviz", "pages", "app.py")]
+SOURCES = [
+    p for p in ROOT.glob("**/*.py") if p.relative_to(ROOT).parts[0] in ("opdviz", "pages", "app.py")
+]
 
 
 def module_name(path: Path) -> str:
@@ -45,7 +50,9 @@ def module_name(path: Path) -> str:
 
 
 def imports(path: Path) -> list[str]:
-    """Every module that a file imports, also inside functions; `from a import b` gives a.b where that is a module."""
+    """Every module that a file imports, also inside functions; `from a import b` gives a.b where
+    that is a module.
+    """
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -57,7 +64,9 @@ def imports(path: Path) -> list[str]:
 
 
 def room(module: str) -> str | None:
-    """The package or module directly in `opdviz` that a module stands in; `None` for the package itself and all else."""
+    """The package or module directly in `opdviz` that a module stands in; `None` for the package
+    itself and all else.
+    """
     words = module.split(".")
     return words[1] if words[0] == "opdviz" and len(words) > 1 else None
 
@@ -70,7 +79,11 @@ def test_every_room_has_its_step():
 def test_imports_point_down(path):
     here = room(module_name(path))
     step = STEP_OF.get(here, len(STEPS))
-    upward = [name for name in imports(path) if (other := room(name)) and other != here and STEP_OF[other] >= step]
+    upward = [
+        name
+        for name in imports(path)
+        if (other := room(name)) and other != here and STEP_OF[other] >= step
+    ]
     assert not upward, f"{path.name} imports {upward}"
 
 
@@ -88,7 +101,9 @@ def test_big_dependencies_stand_at_their_borders(path):
     here = str(path.relative_to(ROOT))
     for name in imports(path):
         top = name.split(".")[0]
-        if top in BORDERS and not (here in BORDERS[top] or (top == "streamlit" and here.startswith("pages/"))):
+        if top in BORDERS and not (
+            here in BORDERS[top] or (top == "streamlit" and here.startswith("pages/"))
+        ):
             assert top == "plotly" and here.startswith(("opdviz/figures/", "opdviz/views/view")), (
                 f"{here} imports {name}"
             )
@@ -107,14 +122,8 @@ def test_nothing_outgrows_its_room():
         assert lines <= limits.get(path.relative_to(ROOT).parts[0], 400), f"{path}: {lines} lines"
 
 
-CALLS = (
-    "pickle.load",
-    "pickle.loads",
-    "joblib.load",
-    "eval",
-    "exec",
-    "st.stop",
-)  # the last would end the frame too: ui.end
+# The last would end the frame too: ui.end.
+CALLS = ("pickle.load", "pickle.loads", "joblib.load", "eval", "exec", "st.stop")
 
 
 def forbidden(tree: ast.AST) -> list[str]:
@@ -122,25 +131,31 @@ def forbidden(tree: ast.AST) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler):
-            names = [n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)] if node.type else ["everything"]
-            found += [f"except {n}" for n in names if n in ("everything", "Exception", "BaseException")]
+            names = (
+                [n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)]
+                if node.type
+                else ["everything"]
+            )
+            found += [
+                f"except {n}" for n in names if n in ("everything", "Exception", "BaseException")
+            ]
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             found += [called for _ in [0] if called in CALLS]
             for keyword in node.keywords:
                 value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
                 bad = {"weights_only": False, "allow_pickle": True, "unsafe_allow_html": True}
-                found += [keyword.arg for _ in [0] if keyword.arg in bad and value is bad[keyword.arg]]
+                found += [
+                    keyword.arg for _ in [0] if keyword.arg in bad and value is bad[keyword.arg]
+                ]
     return found
 
 
 BLANKET = {
-    "opdviz/compare/workers.py": [
-        "except BaseException"
-    ],  # the pool lets go of its workers on any exit, and raises again
-    "opdviz/measures/__init__.py": [
-        "except Exception"
-    ],  # one tensor costs its own rows, and `skipped` says what it raised
+    # The pool lets go of its workers on any exit, and raises again.
+    "opdviz/compare/workers.py": ["except BaseException"],
+    # One tensor costs its own rows, and `skipped` says what it raised.
+    "opdviz/measures/__init__.py": ["except Exception"],
 }
 
 

@@ -1,4 +1,6 @@
-"""Every page, drawn through app.py in a process of its own: cold and warm, with and without data, with a job; no torch."""
+"""Every page, drawn through app.py in a process of its own: cold and warm, with and without data,
+with a job; no torch.
+"""
 
 import json
 import os
@@ -47,11 +49,15 @@ print(json.dumps({"turns": told, "torch": "torch" in sys.modules}))
 
 
 def drawn(page: str, cache: Path, query: dict | None = None, **environment: str) -> list[dict]:
-    """What a page shows when it is drawn twice; asserts that nothing raised and that torch was not imported."""
+    """What a page shows when it is drawn twice; asserts that nothing raised and that torch was not
+    imported.
+    """
     (cache / "lab").mkdir(exist_ok=True)  # opened before: no first start
     variables = os.environ | {"OPDVIZ_CACHE": str(cache)} | environment
     command = [sys.executable, "-c", textwrap.dedent(DRAW), page, json.dumps(query or {})]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=variables, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert not told["torch"], "the app's process imported torch"
@@ -63,12 +69,28 @@ def drawn(page: str, cache: Path, query: dict | None = None, **environment: str)
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
-    """A cache with the golden pair a, whole, and b, of which only some tensors are there, in bundles and loose."""
+    """A cache with the golden pair a, whole, and b, of which only some tensors are there, in
+    bundles and loose.
+    """
     folder = tmp_path_factory.mktemp("pages")
-    small = "from opdviz import cli; from opdviz.store import bundles; bundles.BUNDLE = 4; raise SystemExit(cli.main())"
+    small = (
+        "from opdviz import cli; from opdviz.store import bundles; bundles.BUNDLE = 4; raise"
+        " SystemExit(cli.main())"
+    )
     for tuned, more in (("b", ["--tensors", "*layers.0*"]), ("a", [])):
-        command = [sys.executable, "-c", small, "compare", str(GOLDEN / "base"), str(GOLDEN / f"tuned_{tuned}")]
-        subprocess.run([*command, "--name", tuned, "--cache", str(folder), *more], check=True, capture_output=True)
+        command = [
+            sys.executable,
+            "-c",
+            small,
+            "compare",
+            str(GOLDEN / "base"),
+            str(GOLDEN / f"tuned_{tuned}"),
+        ]
+        subprocess.run(
+            [*command, "--name", tuned, "--cache", str(folder), *more],
+            check=True,
+            capture_output=True,
+        )
     assert list(folder.rglob("tables/spectrum.spectrum.0.parquet"))
     assert list(folder.rglob("parts/*.spectrum.*.json"))
     return folder
@@ -82,9 +104,13 @@ def test_every_page_has_an_empty_state(page, tmp_path):
     if page in RUN_PAGES:
         command = [sys.executable, "-c", textwrap.dedent(DRAW), page, "{}"]
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OPDVIZ_CACHE": str(tmp_path)}
+            command,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"OPDVIZ_CACHE": str(tmp_path)},
         )
-        (turn, _) = json.loads(done.stdout.splitlines()[-1])["turns"]
+        turn, _ = json.loads(done.stdout.splitlines()[-1])["turns"]
         assert not turn["exceptions"]
         assert "Nothing has been compared yet" in turn["info"][0]
 
@@ -94,10 +120,16 @@ def test_every_page_shows_a_finished_comparison(page, cache):
     key = Store(cache).resolve("a")
     cold, warm = drawn(page, cache, {"comparison": key})
     if page.endswith("part.py"):  # it shows values once somebody asked for them
-        assert not cold["charts"] and "read_block" in cold["buttons"] and any("bfloat16" in t for t in cold["text"])
+        assert (
+            not cold["charts"]
+            and "read_block" in cold["buttons"]
+            and any("bfloat16" in t for t in cold["text"])
+        )
         return
     assert cold["charts"]
-    assert [json.loads(c)["data"] for c in cold["charts"]] == [json.loads(c)["data"] for c in warm["charts"]]
+    assert [json.loads(c)["data"] for c in cold["charts"]] == [
+        json.loads(c)["data"] for c in warm["charts"]
+    ]
     assert not cold["errors"]
     assert not cold["warnings"]
     assert any("30 tensors" in t or "relative norm" in t for t in cold["text"])
@@ -116,7 +148,10 @@ def test_the_comparisons_page_lists_and_offers(cache):
 
 
 def test_hostile_names_are_shown_as_text(tmp_path):
-    nasty = "<img src=x onerror=alert(1)> ![a](http://e.vil/x.png) :red[x] $x$ `a` [b](javascript:1)\u202e\n#"
+    nasty = (
+        "<img src=x onerror=alert(1)> ![a](http://e.vil/x.png) :red[x] $x$ `a`"
+        " [b](javascript:1)\u202e\n#"
+    )
     shown = plain(nasty)
     bare = re.sub(r"\\.", "", shown)  # what is left when every escaped character is gone
     assert not set(bare) & set("<>[]()!$:`#\u202e\n")
@@ -157,7 +192,8 @@ def test_the_lab_s_page_shows_what_is_there_of_its_results(tmp_path, kept):
     for name, table in found.items():
         column = table["recipe"] if "recipe" in table else table["run_a"]
         rows = table[column.isin(kept)] if name != "overlap" else table.iloc[:0]
-        part[name] = rows if len(rows) else rows.iloc[:, :0]  # as `evaluate` leaves a table without rows
+        # As `evaluate` leaves a table without rows.
+        part[name] = rows if len(rows) else rows.iloc[:, :0]
     results.keep(part, tmp_path / "lab" / results.RESULTS)
     cold, _ = drawn("pages/learn/lab.py", tmp_path)
     assert not cold["errors"]
@@ -180,7 +216,9 @@ def test_a_damaged_table_is_one_line_on_every_page(page, cache, tmp_path):
     (file,) = (f for f in (tmp_path / "damaged").rglob("tables/tensors.magnitude.0.parquet"))
     file.write_bytes(file.read_bytes()[:300])
     for turn in drawn(page, tmp_path / "damaged", {"comparison": Store(cache).resolve("b")}):
-        assert any("missing or damaged; compare the pair again" in told for told in turn["errors"]), turn["errors"]
+        assert any(
+            "missing or damaged; compare the pair again" in told for told in turn["errors"]
+        ), turn["errors"]
         assert len(turn["errors"]) == 1
 
 
@@ -191,9 +229,11 @@ def test_a_page_of_one_run_asks_where_the_address_names_none_of_several(cache):
 
 
 def test_most_moved_means_one_thing(cache):
-    """The tensor's page opens the matrix that the map calls the most moved: the largest by relative norm."""
+    """The tensor's page opens the matrix that the map calls the most moved: the largest by relative
+    norm.
+    """
     key = Store(cache).resolve("a")
     rows = tables.table(Store(cache).open(key), "tensors")
     most = rows[rows["kind"] == "matrix"].set_index("name")["relative_norm"].idxmax()
-    (cold, _) = drawn("pages/run/tensor.py", cache, {"comparison": key})
+    cold, _ = drawn("pages/run/tensor.py", cache, {"comparison": key})
     assert cold["headers"] == [plain(most)]

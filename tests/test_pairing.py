@@ -1,4 +1,6 @@
-"""Pairs are made by name: exact, then without prefixes where that is one to one; everything else is listed."""
+"""Pairs are made by name: exact, then without prefixes where that is one to one; everything else is
+listed.
+"""
 
 import json
 import time
@@ -16,7 +18,10 @@ from tests.conftest import write_checkpoint
 
 
 def matched(tmp_path, base, tuned, config=None):
-    sides = [write_checkpoint(tmp_path / side, tensors) for side, tensors in (("base", base), ("tuned", tuned))]
+    sides = [
+        write_checkpoint(tmp_path / side, tensors)
+        for side, tensors in (("base", base), ("tuned", tuned))
+    ]
     if config:
         for side in sides:
             (side / "config.json").write_text(json.dumps(config))
@@ -27,7 +32,11 @@ def test_prefixes_are_dropped_where_that_is_one_to_one(tmp_path):
     x = np.zeros((3, 2))
     found = matched(
         tmp_path,
-        {"model.layers.0.mlp.up_proj.weight": x, "model.norm.weight": np.ones(2), "bert.a.weight": x},
+        {
+            "model.layers.0.mlp.up_proj.weight": x,
+            "model.norm.weight": np.ones(2),
+            "bert.a.weight": x,
+        },
         {
             "module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight": x,
             "norm.weight": np.ones(2),
@@ -35,7 +44,9 @@ def test_prefixes_are_dropped_where_that_is_one_to_one(tmp_path):
         },
     )
     assert {p.name: p.tuned_name for p in found.pairs} == {
-        "model.layers.0.mlp.up_proj.weight": "module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight",
+        "model.layers.0.mlp.up_proj.weight": (
+            "module._orig_mod.model.language_model.layers.0.mlp.up_proj.weight"
+        ),
         "model.norm.weight": "norm.weight",
         "bert.a.weight": "a.weight",
     }
@@ -51,7 +62,11 @@ def test_an_ambiguous_prefix_is_listed_and_not_guessed(tmp_path):
 
 
 def test_shapes_that_differ_are_listed_with_both(tmp_path):
-    found = matched(tmp_path, {"w": np.zeros((3, 2)), "x": np.zeros(1)}, {"w": np.zeros((4, 2)), "x": np.zeros(1)})
+    found = matched(
+        tmp_path,
+        {"w": np.zeros((3, 2)), "x": np.zeros(1)},
+        {"w": np.zeros((4, 2)), "x": np.zeros(1)},
+    )
     assert [(r["side"], r["reason"]) for r in found.unmatched] == [
         ("base", "shapes differ: base 3x2, tuned 4x2"),
         ("tuned", "shapes differ: base 3x2, tuned 4x2"),
@@ -92,7 +107,12 @@ def test_float8_without_a_scale_is_left_over_and_scales_are_no_tensors(tmp_path)
     codes = torch.ones(4, 4).to(torch.float8_e4m3fn)
     for side in ("base", "tuned"):
         (tmp_path / side).mkdir()
-        tensors = {"a": codes, "a_scale": torch.tensor(2.0), "b": codes.clone(), "c": torch.zeros(2)}
+        tensors = {
+            "a": codes,
+            "a_scale": torch.tensor(2.0),
+            "b": codes.clone(),
+            "c": torch.zeros(2),
+        }
         save_file(tensors, tmp_path / side / "model.safetensors")
     found = pairing.match(checkpoint.open(tmp_path / "base"), checkpoint.open(tmp_path / "tuned"))
     assert sorted(p.name for p in found.pairs) == ["a", "c"]
@@ -165,9 +185,16 @@ def test_a_scale_that_does_not_fit_leaves_its_codes_over_and_stays_a_tensor(tmp_
 
 
 @settings(max_examples=50)
-@given(st.lists(st.sampled_from(["module", "_orig_mod", "model", "bert", "language_model"]), max_size=4))
+@given(
+    st.lists(
+        st.sampled_from(["module", "_orig_mod", "model", "bert", "language_model"]), max_size=4
+    )
+)
 def test_a_core_does_not_depend_on_its_prefixes(prefixes):
-    assert pairing.core(".".join([*prefixes, "layers.0.mlp.up_proj.weight"])) == "layers.0.mlp.up_proj.weight"
+    assert (
+        pairing.core(".".join([*prefixes, "layers.0.mlp.up_proj.weight"]))
+        == "layers.0.mlp.up_proj.weight"
+    )
 
 
 def tied(folder, *, noise: float, says: bool = True):
@@ -175,13 +202,18 @@ def tied(folder, *, noise: float, says: bool = True):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((50, 8)).astype(np.float32)
     head = rows + noise * rng.standard_normal(rows.shape)
-    write_checkpoint(folder, {"model.embed_tokens.weight": rows, "lm_head.weight": head, "model.norm.weight": rows[0]})
+    write_checkpoint(
+        folder,
+        {"model.embed_tokens.weight": rows, "lm_head.weight": head, "model.norm.weight": rows[0]},
+    )
     (folder / "config.json").write_text(json.dumps({"tie_word_embeddings": says}))
     return checkpoint.open(folder)
 
 
 def test_a_head_that_repeats_the_embedding_is_counted_once(tmp_path):
-    matching = pairing.match(tied(tmp_path / "a", noise=0), tied(tmp_path / "b", noise=0), look=True)
+    matching = pairing.match(
+        tied(tmp_path / "a", noise=0), tied(tmp_path / "b", noise=0), look=True
+    )
     assert [p.name for p in matching.pairs] == ["model.embed_tokens.weight", "model.norm.weight"]
     assert {row["rule"] for row in matching.rewrites} == {"tie"}
     assert not matching.contradictions
@@ -190,8 +222,14 @@ def test_a_head_that_repeats_the_embedding_is_counted_once(tmp_path):
 def test_a_head_that_is_called_tied_and_is_not_is_counted_and_said(tmp_path):
     base, tuned = tied(tmp_path / "a", noise=0), tied(tmp_path / "b", noise=0.01)
     matching = pairing.match(base, tuned, look=True)
-    assert [p.name for p in matching.pairs] == ["lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"]
+    assert [p.name for p in matching.pairs] == [
+        "lm_head.weight",
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+    ]
     assert not matching.rewrites
     (note,) = matching.contradictions
-    assert note.startswith("The tuned's configuration calls lm_head.weight tied to model.embed_tokens.weight, but")
+    assert note.startswith(
+        "The tuned's configuration calls lm_head.weight tied to model.embed_tokens.weight, but"
+    )
     assert len(pairing.match(base, tuned).pairs) == 2, "headers alone cannot tell"

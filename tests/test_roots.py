@@ -18,7 +18,9 @@ def root(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("typed", ["~nobody-of-that-name/x", "{}/a\0b", "{}/circle"])
 def test_what_is_no_path_is_refused_in_one_line(root, typed):
-    with pytest.raises(RequestError, match="is no usable path; choose a folder, or type one") as refused:
+    with pytest.raises(
+        RequestError, match="is no usable path; choose a folder, or type one"
+    ) as refused:
         roots.allowed(typed.format(root))
     assert "\n" not in str(refused.value)
 
@@ -34,7 +36,9 @@ def test_a_name_longer_than_a_disk_takes_is_refused_on_the_way(root):
         roots.check(*[roots.allowed(f"{root}/{'x' * 5000}")] * 2)
 
 
-@pytest.mark.parametrize("word", ["a\0b", "\ud800", "x" * 3_000_000], ids=["NUL", "surrogate", "long"])
+@pytest.mark.parametrize(
+    "word", ["a\0b", "\ud800", "x" * 3_000_000], ids=["NUL", "surrogate", "long"]
+)
 def test_words_that_no_command_line_takes_are_refused_in_one_line(word):
     with pytest.raises(RequestError, match="no command can be given these words") as refused:
         roots.output_of_command("block", "--", "key", word)

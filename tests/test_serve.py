@@ -88,8 +88,12 @@ def test_streamlit_alone_would_ask_somebody():
 
 
 PIPE = "slow.pipe"
-# loaded by every process of the server's: `check` waits here while there is a pipe that nobody writes into
-SLOW = "import os, sys\nif 'check' in sys.orig_argv and os.path.exists({pipe!r}):\n    open({pipe!r}).read()\n"
+# loaded by every process of the server's: `check` waits here while there is a pipe that nobody
+# writes into
+SLOW = (
+    "import os, sys\nif 'check' in sys.orig_argv and os.path.exists({pipe!r}):\n   "
+    " open({pipe!r}).read()\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,24 +104,32 @@ def server(golden_store, tmp_path_factory) -> Server:
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(SLOW.format(pipe=str(folder / PIPE)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        started = Server(folder / "cache", folder, more=("--server.disconnectedSessionTTL", str(AWAY)))
+        patch.setenv(
+            "PYTHONPATH", f"{folder / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        )
+        started = Server(
+            folder / "cache", folder, more=("--server.disconnectedSessionTTL", str(AWAY))
+        )
     yield started
     started.stop()
 
 
 def session_of(messages: list[ForwardMsg]) -> str:
     """The id of the session that a page was drawn for."""
-    return next(m for m in messages if m.WhichOneof("type") == "new_session").new_session.initialize.session_id
+    return next(
+        m for m in messages if m.WhichOneof("type") == "new_session"
+    ).new_session.initialize.session_id
 
 
 def test_sixty_visitors_who_came_and_went_leave_no_descriptor_and_no_thread(server):
-    for number in range(len(PAGES)):  # the first ones load libraries, which start threads of their own
+    # The first ones load libraries, which start threads of their own.
+    for number in range(len(PAGES)):
         visit(server, number)
     before = settled(server, AWAY)
     for number in range(60):
         visit(server, number)
-    assert held(server)["descriptors"] > before["descriptors"]  # the last of them may still come back
+    # The last of them may still come back.
+    assert held(server)["descriptors"] > before["descriptors"]
     deadline = time.monotonic() + AWAY + 5
     while any(held(server)[what] > before[what] for what in ("descriptors", "threads")):
         assert time.monotonic() < deadline, (before, held(server))
@@ -140,7 +152,9 @@ def test_a_visitor_whose_connection_was_lost_comes_back_to_the_same_session_for_
 
 @contextmanager
 def slow_disk(folder: Path):
-    """A disk that does not answer `opdviz check` until the end of this context; a function that waits until it is asked."""
+    """A disk that does not answer `opdviz check` until the end of this context; a function that
+    waits until it is asked.
+    """
     pipe, opened = folder / PIPE, []
     os.mkfifo(pipe)
 
@@ -167,10 +181,14 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
     with visitor(server) as waiting, visitor(server) as other:
         ask(waiting, "")
         drawn(waiting)
-        ask(waiting, "methods")  # a visitor's first page opens the only comparison; the second time it is the list
+        # A visitor's first page opens the only comparison; the second time it is the list.
+        ask(waiting, "methods")
         drawn(waiting)
         ask(waiting, "")
-        boxes = {m.delta.new_element.selectbox.label: m.delta.new_element.selectbox.id for m in drawn(waiting)}
+        boxes = {
+            m.delta.new_element.selectbox.label: m.delta.new_element.selectbox.id
+            for m in drawn(waiting)
+        }
         with slow_disk(server.roots) as is_asked:
             ask(
                 waiting,
@@ -187,11 +205,23 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
     assert any("30 pairs" in text for text in texts)
 
 
-def test_a_page_gives_its_turn_away_while_it_lists_folders_and_waits_for_a_process(golden_store, tmp_path):
+def test_a_page_gives_its_turn_away_while_it_lists_folders_and_waits_for_a_process(
+    golden_store, tmp_path
+):
     shutil.copytree(golden_store.root, tmp_path / "cache")
     (tmp_path / "cache" / "lab").mkdir()
-    environment = os.environ | {"OPDVIZ_CACHE": str(tmp_path / "cache"), "OPDVIZ_ROOTS": str(GOLDEN)}
+    environment = os.environ | {
+        "OPDVIZ_CACHE": str(tmp_path / "cache"),
+        "OPDVIZ_ROOTS": str(GOLDEN),
+    }
     command = [sys.executable, "-c", LOOK, str(GOLDEN / "base"), str(GOLDEN / "tuned_b")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout) == {"draw": [False], "list folders": [True], "check": [True], "block": [True]}
+    assert json.loads(done.stdout) == {
+        "draw": [False],
+        "list folders": [True],
+        "check": [True],
+        "block": [True],
+    }

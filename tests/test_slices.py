@@ -1,4 +1,6 @@
-"""Heads, bands and rows: where they lie, how they are written, and that their shares add up to the tensor's."""
+"""Heads, bands and rows: where they lie, how they are written, and that their shares add up to the
+tensor's.
+"""
 
 import pandas as pd
 import pytest
@@ -16,12 +18,47 @@ SAME = {"query": 8, "key_value": 8, "size": 16}
     [
         ("q_proj", (128, 96), COUNTS, ("head 0", "row", 0, 16), ("head 7", "row", 112, 128), 8),
         ("k_proj", (32, 96), COUNTS, ("kv head 0", "row", 0, 16), ("kv head 1", "row", 16, 32), 2),
-        ("attention.self.value", (128, 96), SAME, ("head 0", "row", 0, 16), ("head 7", "row", 112, 128), 8),
-        ("o_proj", (96, 128), COUNTS, ("head 0", "column", 0, 16), ("head 7", "column", 112, 128), 8),
-        ("attention.output.dense", (96, 128), SAME, ("head 0", "column", 0, 16), ("head 7", "column", 112, 128), 8),
-        ("qkv_proj", (192, 96), COUNTS, ("q head 0", "row", 0, 16), ("v head 1", "row", 176, 192), 12),
+        (
+            "attention.self.value",
+            (128, 96),
+            SAME,
+            ("head 0", "row", 0, 16),
+            ("head 7", "row", 112, 128),
+            8,
+        ),
+        (
+            "o_proj",
+            (96, 128),
+            COUNTS,
+            ("head 0", "column", 0, 16),
+            ("head 7", "column", 112, 128),
+            8,
+        ),
+        (
+            "attention.output.dense",
+            (96, 128),
+            SAME,
+            ("head 0", "column", 0, 16),
+            ("head 7", "column", 112, 128),
+            8,
+        ),
+        (
+            "qkv_proj",
+            (192, 96),
+            COUNTS,
+            ("q head 0", "row", 0, 16),
+            ("v head 1", "row", 176, 192),
+            12,
+        ),
         ("c_proj", (128, 96), SAME, ("head 0", "row", 0, 16), ("head 7", "row", 112, 128), 8),
-        ("attn.c_attn", (96, 384), SAME, ("q head 0", "column", 0, 16), ("v head 7", "column", 368, 384), 24),
+        (
+            "attn.c_attn",
+            (96, 384),
+            SAME,
+            ("q head 0", "column", 0, 16),
+            ("v head 7", "column", 368, 384),
+            24,
+        ),
     ],
 )
 def test_heads_lie_where_the_configuration_puts_them(module, shape, counts, first, last, number):
@@ -47,7 +84,9 @@ def test_no_heads_are_made_up(module, shape, counts):
 def test_what_is_written_is_read_back(axis, low, width):
     found = slices.parse(slices.band(axis, low, low + width), (50, 60), [])
     inside = low + width <= (50 if axis == "row" else 60)
-    assert found == (slices.Part(slices.band(axis, low, low + width), axis, low, low + width) if inside else None)
+    assert found == (
+        slices.Part(slices.band(axis, low, low + width), axis, low, low + width) if inside else None
+    )
 
 
 @pytest.mark.parametrize(

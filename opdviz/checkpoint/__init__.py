@@ -1,4 +1,6 @@
-"""Open any checkpoint: names, shapes and dtypes from headers alone, one tensor or a block of its rows on demand."""
+"""Open any checkpoint: names, shapes and dtypes from headers alone, one tensor or a block of its
+rows on demand.
+"""
 
 import errno
 import os
@@ -28,7 +30,9 @@ tokens, tokens_note = beside.tokens, beside.tokens_note
 
 @dataclass
 class Checkpoint:
-    """An open checkpoint: `tensors` by name, the `files` that hold them, and `notes` on what was chosen."""
+    """An open checkpoint: `tensors` by name, the `files` that hold them, and `notes` on what was
+    chosen.
+    """
 
     path: Path
     files: list[Path]
@@ -38,9 +42,11 @@ class Checkpoint:
     config: dict = field(default_factory=dict)
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
-        """Rows `first` to `last` (all by default) of a tensor, promoted: float32, float64, or integers as they are.
+        """Rows `first` to `last` (all by default) of a tensor, promoted: float32, float64, or
+        integers as they are.
 
-        float8 codes are multiplied by their scale tensor. A scalar comes as an array of one element.
+        float8 codes are multiplied by their scale tensor. A scalar comes as an array of one
+        element.
 
         Raises
             RequestError: no tensor of that name, or float8 codes without a scale.
@@ -51,7 +57,8 @@ class Checkpoint:
         last = (info.shape[0] if info.shape else 1) if last is None else last
         values = promote(reader_of(info.path).read(info, first, last), info.dtype)
         if FORMATS[info.dtype].kind == "float8":
-            with np.errstate(over="ignore", invalid="ignore"):  # a scale may be too large, infinite or NaN
+            # A scale may be too large, infinite or NaN.
+            with np.errstate(over="ignore", invalid="ignore"):
                 return values * self.scale(name, first, last)
         return values
 
@@ -72,7 +79,8 @@ class Checkpoint:
         """The scale of rows `first` to `last`: one number, one a row, or one a block of 128 x 128."""
         if not self.scale_fits(name):
             raise RequestError(
-                f"read({one_line(name, limit=80)}): float8 without a scale tensor that fits; its codes say nothing"
+                f"read({one_line(name, limit=80)}): float8 without a scale tensor that fits; its"
+                " codes say nothing"
             )
         scale = np.asarray(self.read(self.scale_name(name)), dtype=np.float32)
         if scale.size == 1:
@@ -91,8 +99,8 @@ class Checkpoint:
 def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint.open(path)
     """A file or a folder as a Checkpoint, from its headers alone.
 
-    Raises
-        RequestError: nothing there, nothing readable, a shard missing, an index that points outside.
+    Raises RequestError: nothing there, nothing readable, a shard missing, an index that points
+    outside.
     """
     path = located(path)
     with readable(path):
@@ -103,7 +111,9 @@ def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint
     return Checkpoint(path, files, tensors, notes + more, aliases, config)
 
 
-def gather(path: Path, files: list[Path], notes: list[str]) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+def gather(
+    path: Path, files: list[Path], notes: list[str]
+) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """The tensors of all files by name, and aliases; what readers note is added to `notes`."""
     tensors: dict[str, TensorInfo] = {}
     aliases: dict[str, str] = {}
@@ -117,7 +127,9 @@ def gather(path: Path, files: list[Path], notes: list[str]) -> tuple[dict[str, T
             raise RequestError(f"open({one_line(path)}): tensor {twice} is in two files.")
         tensors |= named
         if len(tensors) > MOST_TENSORS:
-            raise RequestError(f"open({one_line(path)}): found more than {MOST_TENSORS:,} tensors; expected fewer.")
+            raise RequestError(
+                f"open({one_line(path)}): found more than {MOST_TENSORS:,} tensors; expected fewer."
+            )
     if not tensors:
         raise RequestError(f"open({one_line(path)}): found no tensor in {one_line(files[0].name)}.")
     return tensors, aliases
@@ -132,16 +144,22 @@ def located(path: str | Path) -> Path:
     with readable(path):
         try:
             known = Path(path).expanduser()
-            if os.path.exists(known):  # False, too, for links in a circle, a NUL byte and a name too long
+            # False, too, for links in a circle, a NUL byte and a name too long.
+            if os.path.exists(known):
                 return known
         except RuntimeError:  # ~nobody/model
-            raise RequestError(f"open({one_line(path)}): found no such user; expected a path.") from None
-    raise RequestError(f"open({one_line(known)}): found nothing there; expected a checkpoint file or folder.")
+            raise RequestError(
+                f"open({one_line(path)}): found no such user; expected a path."
+            ) from None
+    raise RequestError(
+        f"open({one_line(known)}): found nothing there; expected a checkpoint file or folder."
+    )
 
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[None]:
-    """Turn what a system says of a path that cannot be used into a wrong request; a failing disk stays a failure.
+    """Turn what a system says of a path that cannot be used into a wrong request; a failing disk
+    stays a failure.
 
     Raises
         RequestError: it may not be read, is gone, or is not what it has to be.
@@ -152,41 +170,55 @@ def readable(path: str | Path) -> Iterator[None]:
         if error.errno not in UNUSABLE:
             raise
         why = (error.strerror or "no usable path").lower()
-        raise RequestError(f"open({one_line(path)}): found {why}; expected a checkpoint that may be read.") from None
+        raise RequestError(
+            f"open({one_line(path)}): found {why}; expected a checkpoint that may be read."
+        ) from None
 
 
 def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
     """The tensors, notes and aliases of one weight file, read by what the file is."""
     if not file.is_file():
-        raise RequestError(f"open({one_line(file)}): found a folder or device; expected a weight file.")
+        raise RequestError(
+            f"open({one_line(file)}): found a folder or device; expected a weight file."
+        )
     with file.open("rb") as stream:
         first = stream.read(4)
     if first == b"GGUF":
         raise RequestError(
-            f"open({one_line(file)}): found GGUF, a quantised format for inference; expected safetensors or PyTorch "
-            "weights. Name the original checkpoint."
+            f"open({one_line(file)}): found GGUF, a quantised format for inference; expected"
+            " safetensors or PyTorch weights. Name the original checkpoint."
         )
     if file.suffix in READERS:
         if not first:
-            raise RequestError(f"open({one_line(file)}): found an empty file; expected weights. Copy it again.")
+            raise RequestError(
+                f"open({one_line(file)}): found an empty file; expected weights. Copy it again."
+            )
         return reader_of(file).headers(file)
-    raise RequestError(f"open({one_line(file)}): found a '{file.suffix}' file; expected one of {', '.join(ENDINGS)}.")
+    raise RequestError(
+        f"open({one_line(file)}): found a '{file.suffix}' file; expected one of"
+        f" {', '.join(ENDINGS)}."
+    )
 
 
 def choose(folder: Path) -> tuple[list[Path], list[str]]:
     """The weight files of a folder and a note that says which were chosen.
 
-    An index names them; without one `model*.safetensors`, else `pytorch_model*.bin`, else the only weight file.
+    An index names them; without one `model*.safetensors`, else `pytorch_model*.bin`, else the only
+    weight file.
     """
     for ending in ("safetensors", "bin"):
         if indexes := sorted(folder.glob(f"*.{ending}.index.json")):
-            index = next((i for i in indexes if i.name.startswith(("model.", "pytorch_model."))), indexes[0])
+            index = next(
+                (i for i in indexes if i.name.startswith(("model.", "pytorch_model."))), indexes[0]
+            )
             files = beside.shards(index, folder)
             return files, [f"{len(files)} files named by {one_line(index.name)}."]
         pattern = next(p for p in PATTERNS if p.endswith(ending))
         if files := [f for f in sorted(folder.glob(pattern)) if not f.name.startswith(NEVER)]:
             return files, [f"Chosen: {one_line(', '.join(f.name for f in files))}."]
-    found = [f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)]
+    found = [
+        f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)
+    ]
     for ending in ENDINGS:
         files = [f for f in found if f.suffix == ending]
         if len(files) == 1:
@@ -194,15 +226,20 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
         if files:
             names = ", ".join(f.name for f in files[:4])
             raise RequestError(
-                f"open({one_line(folder)}): found {len(files)} weight files ({one_line(names)}); name one of them."
+                f"open({one_line(folder)}): found {len(files)} weight files ({one_line(names)});"
+                " name one of them."
             )
     there = [f.name for f in sorted(folder.iterdir())]
     if gguf := [n for n in there if n.endswith(".gguf")]:
         headers(folder / gguf[0])
-    listed = f"only {', '.join(there[:4])}{' ...' if len(there) > 4 else ''}" if there else "an empty folder"
+    listed = (
+        f"only {', '.join(there[:4])}{' ...' if len(there) > 4 else ''}"
+        if there
+        else "an empty folder"
+    )
     raise RequestError(
-        f"open({one_line(folder)}): found {one_line(listed)}; expected an index, model*.safetensors, "
-        "pytorch_model*.bin or one weight file."
+        f"open({one_line(folder)}): found {one_line(listed)}; expected an index,"
+        " model*.safetensors, pytorch_model*.bin or one weight file."
     )
 
 

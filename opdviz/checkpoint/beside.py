@@ -1,7 +1,8 @@
-"""What stands beside the weights: configuration, index, tokens. It explains them, and anybody may have written it.
+"""What stands beside the weights: configuration, index, tokens. It explains them, and anybody may
+have written it.
 
-A configuration or tokens that cannot be read cost what they would have told, and a sentence says so; an index that cannot
-be read leaves open what the weights are.
+A configuration or tokens that cannot be read cost what they would have told, and a sentence says
+so; an index that cannot be read leaves open what the weights are.
 """
 
 import os
@@ -38,24 +39,35 @@ def shards(index: Path, folder: Path) -> list[Path]:
         names = sorted(set(from_json(read_bytes(index, LONGEST))["weight_map"].values()))
     except (Unreadable, FileNotFoundError) as error:
         why = error if isinstance(error, Unreadable) else "a link to nothing"
-        raise RequestError(f"open({one_line(index)}): found {why}; expected a JSON index of shards.") from None
+        raise RequestError(
+            f"open({one_line(index)}): found {why}; expected a JSON index of shards."
+        ) from None
     except (KeyError, TypeError, AttributeError):
-        raise RequestError(f"open({one_line(index)}): found no weight_map; expected a JSON index of shards.") from None
+        raise RequestError(
+            f"open({one_line(index)}): found no weight_map; expected a JSON index of shards."
+        ) from None
     if not names:
         raise RequestError(
-            f"open({one_line(index)}): found an index without a shard; expected a weight_map that names files."
+            f"open({one_line(index)}): found an index without a shard; expected a weight_map that"
+            " names files."
         )
     for name in names:
         label = one_line(name, limit=80)
         if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise RequestError(f"open({one_line(index)}): found the shard {label}; expected a file beside it.")
+            raise RequestError(
+                f"open({one_line(index)}): found the shard {label}; expected a file beside it."
+            )
         if not os.path.exists(folder / name):  # False, too, where no file can have that name
-            raise RequestError(f"open({one_line(index)}): shard {label} is missing; copy it beside the index.")
+            raise RequestError(
+                f"open({one_line(index)}): shard {label} is missing; copy it beside the index."
+            )
     return [folder / name for name in names]
 
 
 def tokens(path: Path) -> dict[int, str]:
-    """Token text by vocabulary row from a tokenizer file beside the checkpoint; empty where there is none."""
+    """Token text by vocabulary row from a tokenizer file beside the checkpoint; empty where there
+    is none.
+    """
     try:
         return vocabulary(path if path.is_dir() else path.parent)
     except Unreadable:
@@ -92,7 +104,11 @@ def from_tokenizer(data: bytes) -> dict[int, str]:
     """The vocabulary of a `tokenizer.json`: text to row, or a list of texts with their scores."""
     try:
         vocab = from_json(data)["model"]["vocab"]
-        pairs = vocab.items() if isinstance(vocab, dict) else [(entry[0], i) for i, entry in enumerate(vocab)]
+        pairs = (
+            vocab.items()
+            if isinstance(vocab, dict)
+            else [(entry[0], i) for i, entry in enumerate(vocab)]
+        )
     except (KeyError, TypeError, IndexError):
         raise Unreadable("no vocabulary in it") from None
     if not all(type(row) is int and row >= 0 for _, row in pairs):
@@ -111,6 +127,8 @@ def from_lines(data: bytes) -> dict[int, str]:
 
 
 def written(token: str) -> str:
-    """A token as a table keeps it: not too long, and without lone surrogates, which no file can hold."""
+    """A token as a table keeps it: not too long, and without lone surrogates, which no file can
+    hold.
+    """
     token = token[:LONGEST_TOKEN]
     return token if is_text(token) else token.encode("utf-8", "replace").decode()

@@ -1,4 +1,6 @@
-"""Files that anybody may have written, read within bounds: regular files only, so many bytes, so many values."""
+"""Files that anybody may have written, read within bounds: regular files only, so many bytes, so
+many values.
+"""
 
 import json
 import os
@@ -6,7 +8,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-MOST_SIGNS = 12_000_000  # a value takes a comma, colon or bracket and some 60 bytes of memory: 700 MB
+# A value takes a comma, colon or bracket and some 60 bytes of memory: 700 MB.
+MOST_SIGNS = 12_000_000
 SIGNS = b",:[{"
 
 
@@ -22,7 +25,8 @@ def read_bytes(path: Path, longest: int) -> bytes:
         FileNotFoundError: there is nothing of that name.
     """
     try:
-        # a pipe without a writer would block, and a device never end; neither does when it is asked what it is
+        # a pipe without a writer would block, and a device never end; neither does when it is asked
+        # what it is
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as file:
             facts = os.fstat(handle)
@@ -34,7 +38,9 @@ def read_bytes(path: Path, longest: int) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Unreadable("a folder or device" if isinstance(error, IsADirectoryError) else reason(error)) from None
+        raise Unreadable(
+            "a folder or device" if isinstance(error, IsADirectoryError) else reason(error)
+        ) from None
 
 
 def reason(error: OSError) -> str:

@@ -1,6 +1,7 @@
 """Number formats: how stored bytes become numbers, and which numbers a format can hold.
 
-A format's grid is what decides whether a small update is visible at all, so rounding and step sizes live here too.
+A format's grid is what decides whether a small update is visible at all, so rounding and step sizes
+live here too.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A storage format: its name, bytes an element, explicit mantissa bits, least exponent of a normal number."""
+    """A storage format: its name, bytes an element, explicit mantissa bits, least exponent of a
+    normal number.
+    """
 
     name: str
     size: int
@@ -44,7 +47,8 @@ FORMATS = {
 def promote(raw: np.ndarray, dtype: str) -> np.ndarray:
     """Stored elements as float32, float64 (from float64), or the integers as they are.
 
-    `raw` holds the elements' own numpy type, or uint16 / uint8 bits where numpy has none (bfloat16, float8).
+    `raw` holds the elements' own numpy type, or uint16 / uint8 bits where numpy has none (bfloat16,
+    float8).
     """
     if dtype == "bfloat16":
         return (raw.astype(np.uint32) << 16).view(np.float32)
@@ -56,7 +60,9 @@ def promote(raw: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def float8_values(dtype: str) -> np.ndarray:
-    """The 256 values of a float8 format (e4m3fn has no infinity and one NaN a sign; e5m2 follows IEEE)."""
+    """The 256 values of a float8 format (e4m3fn has no infinity and one NaN a sign; e5m2 follows
+    IEEE).
+    """
     codes = np.arange(256)
     form = FORMATS[dtype]
     exponent_bits = 7 - form.mantissa

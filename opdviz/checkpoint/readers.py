@@ -1,7 +1,8 @@
 """Which reader reads a weight file: by its ending.
 
-A reader is a module with `headers(path)`, which gives the tensors of a file, notes and aliases without reading data, and
-`read(info, first, last)`, which gives rows of one tensor as they are stored.
+A reader is a module with `headers(path)`, which gives the tensors of a file, notes and aliases
+without reading data, and `read(info, first, last)`, which gives rows of one tensor as they are
+stored.
 """
 
 from importlib import import_module
@@ -9,7 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 # by name: a reader may import torch, which costs a second and 200 MB a process
-READERS = {".safetensors": "safetensors", ".bin": "torch_file", ".pt": "torch_file", ".pth": "torch_file"}
+READERS = {
+    ".safetensors": "safetensors",
+    ".bin": "torch_file",
+    ".pt": "torch_file",
+    ".pth": "torch_file",
+}
 ENDINGS = tuple(READERS)
 
 

@@ -16,7 +16,8 @@ LONGEST_EMPTY = 1 << 20  # an axis of a tensor without elements: nothing in its 
 
 
 class TensorInfo(NamedTuple):
-    """A tensor's name, shape, dtype (name in FORMATS), file, and byte offset (-1 where the format has none).
+    """A tensor's name, shape, dtype (name in FORMATS), file, and byte offset (-1 where the format
+    has none).
 
     A tuple, as there may be a million, and a frozen dataclass takes four times as long to make.
     """
@@ -45,8 +46,9 @@ def is_name(name: str) -> bool:
 
 
 def uncollected(call: Callable) -> Callable:
-    """A function that makes a million small records, run without the collector of cycles, which would walk them all over
-    and over: that takes longer than making them, and they have no cycles."""
+    """A function that makes a million small records, run without the collector of cycles, which
+    would walk them all over and over: that takes longer than making them, and they have no cycles.
+    """
 
     @wraps(call)
     def resting(*arguments, **options):

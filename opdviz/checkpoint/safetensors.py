@@ -1,7 +1,8 @@
 """Read safetensors files: the header first, then one tensor or a block of its rows at a time.
 
-The format: 8 bytes of little-endian header length, a JSON header, then the tensors' bytes. The header is not trusted:
-whatever it says is held against the file's size before a byte of data is read.
+The format: 8 bytes of little-endian header length, a JSON header, then the tensors' bytes. The
+header is not trusted: whatever it says is held against the file's size before a byte of data is
+read.
 """
 
 import math
@@ -28,7 +29,9 @@ MOST_AXES, LONGEST_AXIS = 16, 1 << 48
 
 
 class Misfit(ValueError):
-    """What a header holds that no file has, and what it should be: words that stand after 'found' and 'expected'."""
+    """What a header holds that no file has, and what it should be: words that stand after 'found'
+    and 'expected'.
+    """
 
     def __init__(self, found: str, expected: str):
         super().__init__(found)
@@ -48,7 +51,10 @@ def infos(path: Path) -> list[TensorInfo]:
     """
     try:
         text, size = read_header(path)
-        return [TensorInfo(name, shape, dtype, path, offset) for name, shape, dtype, offset in tensors(text, size)]
+        return [
+            TensorInfo(name, shape, dtype, path, offset)
+            for name, shape, dtype, offset in tensors(text, size)
+        ]
     except Misfit as why:
         raise broken(path, why.found, why.expected) from None
 
@@ -74,14 +80,18 @@ def read_header(path: Path) -> tuple[bytes, int]:
             raise Misfit(f"{size} bytes long", "at least 8 bytes of header length")
         length = int.from_bytes(first, "little")
         if length > min(size - 8, LONGEST_HEADER):
-            raise Misfit(f"a header of {length:,} bytes in a file of {size:,}", "a header inside the file")
+            raise Misfit(
+                f"a header of {length:,} bytes in a file of {size:,}", "a header inside the file"
+            )
         return file.read(length), size
 
 
-# Base and tuned are mostly saved by one program, with the same header: the second is not parsed again.
+# Base and tuned are mostly saved by one program, with the same header: the second is not parsed
+# again.
 @lru_cache(maxsize=1)
 def tensors(text: bytes, size: int) -> list[tuple[str, tuple[int, ...], str, int]]:
-    """Name, shape, dtype and offset of every tensor that a header names, if a file of `size` bytes can hold them.
+    """Name, shape, dtype and offset of every tensor that a header names, if a file of `size` bytes
+    can hold them.
 
     Raises
         Misfit: the header is none, or says what cannot be.
@@ -93,7 +103,9 @@ def tensors(text: bytes, size: int) -> list[tuple[str, tuple[int, ...], str, int
     end = 0
     for low, high, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
         if low != end:
-            raise Misfit(f"{of_tensor(name)} at byte {start + low:,}", f"it to begin at {start + end:,}")
+            raise Misfit(
+                f"{of_tensor(name)} at byte {start + low:,}", f"it to begin at {start + end:,}"
+            )
         end = high
     return records
 
@@ -120,8 +132,12 @@ def unique(pairs: list[tuple[str, object]]) -> dict:
     return value
 
 
-def tensor(name: str, entry: object, start: int, size: int) -> tuple[str, tuple[int, ...], str, int]:
-    """Name, shape, dtype and offset of one tensor, by its entry in the header; data of `size` bytes begin at `start`."""
+def tensor(
+    name: str, entry: object, start: int, size: int
+) -> tuple[str, tuple[int, ...], str, int]:
+    """Name, shape, dtype and offset of one tensor, by its entry in the header; data of `size` bytes
+    begin at `start`.
+    """
     try:
         dtype, shape, (low, high) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if type(dtype) is not str or dtype not in NAMES:
@@ -130,15 +146,21 @@ def tensor(name: str, entry: object, start: int, size: int) -> tuple[str, tuple[
     except Misfit as why:
         raise Misfit(f"{of_tensor(name)} {why.found}", why.expected) from None
     except (TypeError, KeyError, ValueError):
-        raise Misfit(f"{of_tensor(name)} without dtype, shape and data_offsets", "all three") from None
+        raise Misfit(
+            f"{of_tensor(name)} without dtype, shape and data_offsets", "all three"
+        ) from None
     if not is_name(name):
         named = f"a tensor named {one_line(ascii(name), limit=80)}"
         raise Misfit(named, f"a name that is text of up to {LONGEST_NAME:,} letters")
     if type(low) is not int or type(high) is not int or low < 0:
-        raise Misfit(f"{of_tensor(name)} at bytes {one_line((low, high), limit=60)}", "whole numbers from 0")
+        raise Misfit(
+            f"{of_tensor(name)} at bytes {one_line((low, high), limit=60)}", "whole numbers from 0"
+        )
     if high - low != wanted or high > size:
         where = f"at bytes {digits(low)} to {digits(high)} of {size:,}"
-        raise Misfit(f"{of_tensor(name)} {where}", f"{wanted:,} bytes inside the file (is it truncated?)")
+        raise Misfit(
+            f"{of_tensor(name)} {where}", f"{wanted:,} bytes inside the file (is it truncated?)"
+        )
     return name, shape, NAMES[dtype], start + low
 
 
@@ -147,7 +169,8 @@ def of_tensor(name: str) -> str:
     return f"tensor {one_line(name, limit=80)}"
 
 
-# A model has few shapes and may have a million tensors. `typed`, as True equals 1 and would pass for it.
+# A model has few shapes and may have a million tensors. `typed`, as True equals 1 and would pass
+# for it.
 @lru_cache(maxsize=1 << 12, typed=True)
 def bytes_of(dtype: str, *shape: object) -> int:
     """The bytes that a tensor of this type and shape takes.
@@ -160,10 +183,14 @@ def bytes_of(dtype: str, *shape: object) -> int:
         raise Misfit(f"with shape {one_line(shape, limit=60)}", "whole numbers from 0")
     longest = max(shape, default=0)
     if len(shape) > MOST_AXES or longest > LONGEST_AXIS:
-        raise Misfit(f"with {len(shape)} axes of up to {digits(longest)}", f"at most {MOST_AXES} axes")
+        raise Misfit(
+            f"with {len(shape)} axes of up to {digits(longest)}", f"at most {MOST_AXES} axes"
+        )
     elements = math.prod(shape)
     if not elements and longest > LONGEST_EMPTY:
-        raise Misfit(f"of no elements with an axis of {longest:,}", f"axes of up to {LONGEST_EMPTY:,}")
+        raise Misfit(
+            f"of no elements with an axis of {longest:,}", f"axes of up to {LONGEST_EMPTY:,}"
+        )
     return elements * FORMATS[NAMES[dtype]].size
 
 
@@ -179,7 +206,9 @@ def digits(number: int) -> str:
 
 
 def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
-    """Rows `first` to `last` of a tensor (elements, for a vector) as stored: its numpy type or its bits."""
+    """Rows `first` to `last` of a tensor (elements, for a vector) as stored: its numpy type or its
+    bits.
+    """
     row = math.prod(info.shape[1:])
     kind = np.dtype(BITS.get(info.dtype, info.dtype))
     offset = info.offset + first * row * kind.itemsize
@@ -190,11 +219,15 @@ def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
         while filled < view.nbytes:
             count = file.readinto(view[filled:])
             if not count:
-                raise broken(info.path, f"{os.path.getsize(info.path):,} bytes", "the bytes its header names")
+                raise broken(
+                    info.path, f"{os.path.getsize(info.path):,} bytes", "the bytes its header names"
+                )
             filled += count
     return data.reshape((last - first, *info.shape[1:]))
 
 
 def broken(path: Path, found: str, expected: str) -> RequestError:
     """The one-line error for a file that is not what its name says."""
-    return RequestError(f"open({one_line(path)}): found {found}; expected {expected}. Copy or download it again.")
+    return RequestError(
+        f"open({one_line(path)}): found {found}; expected {expected}. Copy or download it again."
+    )

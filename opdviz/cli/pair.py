@@ -36,12 +36,19 @@ def check(options: argparse.Namespace) -> None:
     facts = preview(*open_pair(options), options.workers)
     if options.json:
         many = len(facts["unmatched"]) + len(facts["rewrites"]) > MOST_LINES
-        print_json(facts, indent=None if many else 1)  # a million rows in lines of their own take half a minute
+        # A million rows in lines of their own take half a minute.
+        print_json(facts, indent=None if many else 1)
         return
     pairs, seconds, gigabytes = facts["pairs"], facts["seconds"], facts["bytes"] / 1e9
-    print(f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over.")
+    print(
+        f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over."
+    )
     print(f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers.")
-    print("Stored as " + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items()) + ".")
+    print(
+        "Stored as "
+        + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items())
+        + "."
+    )
     if facts["same"]:
         print("Both are the same folder: nothing will have moved.")
     for note in facts["notes"]:
@@ -80,18 +87,27 @@ def compare(options: argparse.Namespace) -> None:
     with progress.listener(options.job, quiet=options.json) as listener:
         if options.device != "cpu":
             raise RequestError(
-                f"--device: found {one_line(options.device, limit=20)!r}; this version computes on cpu only."
+                f"--device: found {one_line(options.device, limit=20)!r}; this version computes on"
+                " cpu only."
             )
         if options.name is not None:
             checked_name(options.name)
-        measures = measuring.chosen_measures(options.measures.split(",") if options.measures is not None else None)
+        measures = measuring.chosen_measures(
+            options.measures.split(",") if options.measures is not None else None
+        )
         base, tuned = open_pair(options)
-        measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)  # refused before a file is read
+        # Refused before a file is read.
+        measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
         prepared = prepare.prepare(base, tuned, store, options.name, listener)
         listener.note_key(prepared.key)
         with workers.pool(options.workers) as executor:
             comparison = measuring.compare(
-                prepared, store, executor, measures=measures, pattern=options.tensors, listener=listener
+                prepared,
+                store,
+                executor,
+                measures=measures,
+                pattern=options.tensors,
+                listener=listener,
             )
         summaries.write_all(comparison)
     rows = protocols.headline(comparison)
@@ -110,6 +126,10 @@ def compare(options: argparse.Namespace) -> None:
 
 def headline_line(row: dict) -> str:
     """One headline number as text."""
-    value = "not computed" if row["value"] is None else f"{row['value']:.4g} {row['unit']}".removesuffix(" 1")
+    value = (
+        "not computed"
+        if row["value"] is None
+        else f"{row['value']:.4g} {row['unit']}".removesuffix(" 1")
+    )
     chance = "" if row["chance"] is None else f"   chance {row['chance']:.4g}"
     return f"{row['quantity']:32s} {value:>14s}{chance}   ({row['aggregation']})"

@@ -24,9 +24,15 @@ def list_(options: argparse.Namespace) -> None:
     if not rows:
         print("No comparison yet. `opdviz compare BASE TUNED` makes one.")
     for key in map(one_line, store_of(options).damaged()):
-        print(f"{key}  damaged: manifest.json cannot be read; compare the pair again, or `opdviz forget {key}`.")
+        print(
+            f"{key}  damaged: manifest.json cannot be read; compare the pair again, or `opdviz"
+            f" forget {key}`."
+        )
     for row in rows:
-        size, share = f"{row['bytes'] / 1e6:.1f} MB", f"{row['done_share']:4.0%} {row['pairs']:6,} pairs"
+        size, share = (
+            f"{row['bytes'] / 1e6:.1f} MB",
+            f"{row['done_share']:4.0%} {row['pairs']:6,} pairs",
+        )
         print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {one_line(row['name'])}")
 
 
@@ -47,7 +53,9 @@ def show(options: argparse.Namespace) -> None:
     frame = tables.table(store_of(options).find(options.key), options.table)
     if options.format == "parquet":
         if options.out is None:
-            raise RequestError("show: --format parquet needs --out FILE; Parquet is not for a terminal.")
+            raise RequestError(
+                "show: --format parquet needs --out FILE; Parquet is not for a terminal."
+            )
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
         data = buffer.getvalue()
@@ -82,7 +90,10 @@ def headline(options: argparse.Namespace) -> None:
     for row in rows:
         print(headline_line(row))
         for other in published.rows(row["quantity"], protocol=options.protocol):
-            print(f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}: {other['pair']}")
+            print(
+                f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}:"
+                f" {other['pair']}"
+            )
 
 
 @command(
@@ -114,11 +125,19 @@ def verify(options: argparse.Namespace) -> None:
     for sentence in sentences:
         print(one_line(sentence, limit=600))
     if sentences:
-        raise CheckFailed(f"verify: {len(sentences)} faults; `opdviz compare` recomputes what is damaged.")
+        raise CheckFailed(
+            f"verify: {len(sentences)} faults; `opdviz compare` recomputes what is damaged."
+        )
     print(f"{len(folders)} comparisons, no fault.")
 
 
-@command("rename", "give a comparison another name", KEY, argument("name"), example="opdviz rename 3f2a opd-seed0")
+@command(
+    "rename",
+    "give a comparison another name",
+    KEY,
+    argument("name"),
+    example="opdviz rename 3f2a opd-seed0",
+)
 def rename(options: argparse.Namespace) -> None:
     """`opdviz rename`."""
     from opdviz import files
@@ -127,11 +146,17 @@ def rename(options: argparse.Namespace) -> None:
     store = store_of(options)
     comparison = store.find(options.key)
     name = checked_name(options.name)
-    with files.lock(comparison.folder):  # a run that goes on would write its own manifest over this one
+    # A run that goes on would write its own manifest over this one.
+    with files.lock(comparison.folder):
         comparison.again().changed(name=name)
 
 
-@command("forget", "delete comparisons from the cache", argument("key", nargs="+"), example="opdviz forget opd-seed0")
+@command(
+    "forget",
+    "delete comparisons from the cache",
+    argument("key", nargs="+"),
+    example="opdviz forget opd-seed0",
+)
 def forget(options: argparse.Namespace) -> None:
     """`opdviz forget`."""
     store = store_of(options)

@@ -1,1 +1,3 @@
-"""Making a comparison: match, fingerprint, measure over a pool of processes, keep every finished part."""
+"""Making a comparison: match, fingerprint, measure over a pool of processes, keep every finished
+part.
+"""

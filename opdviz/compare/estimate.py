@@ -13,7 +13,9 @@ STARTING = 1.5  # interpreters and imports
 
 
 def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
-    """Seconds of one thread that a pair takes under some measures: fitted on matrices of 0.1 to 12 million elements."""
+    """Seconds of one thread that a pair takes under some measures: fitted on matrices of 0.1 to 12
+    million elements.
+    """
     seconds, modules = 0.0, tuple(modules)
     if any(m in FIRST_PASS for m in modules):
         seconds += 0.011 + 9.5e-8 * pair.numel
@@ -24,7 +26,9 @@ def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
 
 
 def memory(pairs: list[Pair], workers: int) -> int:
-    """Bytes that a run needs at most: interpreters, and the largest tensors that can be open at once."""
+    """Bytes that a run needs at most: interpreters, and the largest tensors that can be open at
+    once.
+    """
     largest = sorted((p.numel for p in pairs), reverse=True)[:workers]
     return 110_000_000 * (workers + 1) + sum(20 * n for n in largest)
 
@@ -34,7 +38,11 @@ def preview(base: Checkpoint, tuned: Checkpoint, workers: int) -> dict:
     matching = pairing.match(base, tuned)
     dtypes: dict[str, int] = {}
     for pair in matching.pairs:
-        label = pair.base_dtype if pair.base_dtype == pair.tuned_dtype else f"{pair.base_dtype} -> {pair.tuned_dtype}"
+        label = (
+            pair.base_dtype
+            if pair.base_dtype == pair.tuned_dtype
+            else f"{pair.base_dtype} -> {pair.tuned_dtype}"
+        )
         dtypes[label] = dtypes.get(label, 0) + 1
     alike = Counter(p.shape for p in matching.pairs)  # the shape alone makes the cost
     costs = {p.shape: cost(p, MEASURES) for p in {p.shape: p for p in matching.pairs}.values()}

@@ -1,7 +1,7 @@
 """Measure pairs over a pool of processes and keep every finished part.
 
-Coordinates come first for all tensors, then spectra; a tensor that someone looks at goes first. Whatever stops the run,
-the parts on disk are whole and the next run takes them up.
+Coordinates come first for all tensors, then spectra; a tensor that someone looks at goes first.
+Whatever stops the run, the parts on disk are whole and the next run takes them up.
 """
 
 import fnmatch
@@ -29,7 +29,8 @@ from opdviz.store.store import Store, Stored
 
 
 def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
-    """The measures of some names, in their own order, and magnitude, beside which all are read; all without names.
+    """The measures of some names, in their own order, and magnitude, beside which all are read; all
+    without names.
 
     Raises
         RequestError: an unknown name.
@@ -37,7 +38,9 @@ def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
     known = {m.NAME: m for m in MEASURES}
     for name in names if names is not None else []:
         if name not in known:
-            raise RequestError(f"measure {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}.")
+            raise RequestError(
+                f"measure {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}."
+            )
     return tuple(m for m in MEASURES if names is None or m.NAME in names or m is MEASURES[0])
 
 
@@ -49,12 +52,20 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
     """
     fitting = [p for p in pairs if pattern is None or fnmatch.fnmatchcase(p.name, pattern)]
     if not fitting:
-        raise RequestError(f"the pattern {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors.")
+        raise RequestError(
+            f"the pattern {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors."
+        )
     return fitting
 
 
 def compare(
-    prepared: Prepared, store: Store, executor: Executor, *, measures=MEASURES, pattern=None, listener: Listener
+    prepared: Prepared,
+    store: Store,
+    executor: Executor,
+    *,
+    measures=MEASURES,
+    pattern=None,
+    listener: Listener,
 ) -> Stored:
     """Run what is missing of a comparison, keep it, and compact what is complete."""
     folder = store.folder(prepared.key)
@@ -69,7 +80,9 @@ def compare(
 
 @contextmanager
 def failure_noted(folder: Path) -> Iterator[None]:
-    """Leave the reason of a failure in the manifest, where there is room for it; the next run starts without it."""
+    """Leave the reason of a failure in the manifest, where there is room for it; the next run
+    starts without it.
+    """
     try:
         yield
     except OpdvizError as error:
@@ -79,7 +92,9 @@ def failure_noted(folder: Path) -> Iterator[None]:
         raise
 
 
-def measure_pairs(pairs, measures, executor: Executor, *, writer: bundles.Writer, listener: Listener) -> None:
+def measure_pairs(
+    pairs, measures, executor: Executor, *, writer: bundles.Writer, listener: Listener
+) -> None:
     """Measure pairs on an executor and write each part as it comes: first pass for all, then the second.
 
     Raises
@@ -117,7 +132,9 @@ def measure_pairs(pairs, measures, executor: Executor, *, writer: bundles.Writer
 
 
 def looked_at(pending: list, folder: Path) -> int:
-    """The position of the pair that someone is looking at, named in the file `focus`; the first otherwise."""
+    """The position of the pair that someone is looking at, named in the file `focus`; the first
+    otherwise.
+    """
     try:
         name = files.contents(folder / "focus").decode(errors="replace")
     except OSError:
@@ -137,4 +154,7 @@ def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:
     def clean(value):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return {table: [{k: clean(v) for k, v in row.items()} for row in rows] for table, rows in tables.items()}
+    return {
+        table: [{k: clean(v) for k, v in row.items()} for row in rows]
+        for table, rows in tables.items()
+    }

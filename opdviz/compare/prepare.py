@@ -1,4 +1,6 @@
-"""What two checkpoints are to each other before anything is measured: matched, fingerprinted, under a key and a name."""
+"""What two checkpoints are to each other before anything is measured: matched, fingerprinted, under
+a key and a name.
+"""
 
 import json
 from dataclasses import dataclass
@@ -41,7 +43,9 @@ class Prepared:
     prints: dict[str, tuple[str, ...]]
 
 
-def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener) -> Prepared:
+def prepare(
+    base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener
+) -> Prepared:
     """Match the checkpoints and read their files once for the fingerprints that make the key."""
     matching = pairing.match(base, tuned, look=True)
     memory = fingerprint.Memory(store.root / "fingerprints.json")
@@ -58,26 +62,40 @@ def prepare(base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None,
     }
     memory.save()
     settings = [f"{k}={v}" for k, v in sorted(SETTINGS.items())]
-    key = fingerprint.of_bytes(*prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching))[:16]
+    key = fingerprint.of_bytes(
+        *prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching)
+    )[:16]
     adopt(store, key, prints)
     return Prepared(key, name, matching, prints)
 
 
 def pairing_digest(matching: Matching) -> str:
-    """What decides the numbers besides the weights: which tensors pair, how each is cut and named, the sizes of heads.
+    """What decides the numbers besides the weights: which tensors pair, how each is cut and named,
+    the sizes of heads.
 
-    A configuration that ties a head or splits attention otherwise gives another comparison, and so do other rules.
+    A configuration that ties a head or splits attention otherwise gives another comparison, and so
+    do other rules.
     """
-    pairs = [(p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *p.place) for p in matching.pairs]
-    return fingerprint.of_bytes(json.dumps([pairs, naming.head_counts(matching.base.config)], sort_keys=True))
+    pairs = [
+        (p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *p.place)
+        for p in matching.pairs
+    ]
+    return fingerprint.of_bytes(
+        json.dumps([pairs, naming.head_counts(matching.base.config)], sort_keys=True)
+    )
 
 
 def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]]) -> None:
-    """Take over what an earlier version kept of these files: its name, board and notes; its tables are measured again."""
+    """Take over what an earlier version kept of these files: its name, board and notes; its tables
+    are measured again.
+    """
     if store.folder(key).exists():
         return
     for old in store.all():
-        fingerprints = {"base": old.manifest.base.fingerprints, "tuned": old.manifest.tuned.fingerprints}
+        fingerprints = {
+            "base": old.manifest.base.fingerprints,
+            "tuned": old.manifest.tuned.fingerprints,
+        }
         if fingerprints == prints and old.manifest.outdated and not old.running:
             old.folder.rename(store.folder(key))
             return
@@ -89,14 +107,17 @@ def label_of(path: Path) -> str:
     >>> label_of(Path("runs/opd/checkpoint-100")), label_of(Path("org/my-model/model"))
     ('opd/checkpoint-100', 'my-model')
     """
-    path = Path(str(path.resolve()).encode("utf-8", "replace").decode())  # a path may be no UTF-8, a name is
+    # A path may be no UTF-8, a name is.
+    path = Path(str(path.resolve()).encode("utf-8", "replace").decode())
     parts = [p for p in path.parts[1:] if p]
     if path.suffix in checkpoint.ENDINGS and len(parts) > 1:
         parts = parts[:-1] if path.stem in ("model", "pytorch_model") else [*parts[:-1], path.stem]
     while len(parts) > 1 and parts[-1].lower() in PLAIN:
         parts = parts[:-1]
     last = parts[-1] if parts else "checkpoint"
-    numbered = (last.isdigit() or last.lower().startswith(("checkpoint-", "global_step", "step"))) and len(parts) > 1
+    numbered = (
+        last.isdigit() or last.lower().startswith(("checkpoint-", "global_step", "step"))
+    ) and len(parts) > 1
     return one_line(f"{parts[-2]}/{last}" if numbered else last) or "checkpoint"
 
 
@@ -115,7 +136,9 @@ def start(prepared: Prepared, store: Store) -> Stored:
         measures=len(MEASURES),
         pairs=len(matching.pairs),
         parameters=matching.parameters,
-        dtypes=tuple(sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs})),
+        dtypes=tuple(
+            sorted({p.base_dtype for p in matching.pairs} | {p.tuned_dtype for p in matching.pairs})
+        ),
         heads=naming.head_counts(matching.base.config),
         notes=(*matching.base.notes, *matching.tuned.notes, *matching.contradictions),
         same=prepared.prints["base"] == prepared.prints["tuned"],

@@ -1,4 +1,6 @@
-"""How far a run is, and who is told: a bar on a terminal, plain lines elsewhere, and a job's status file for the app."""
+"""How far a run is, and who is told: a bar on a terminal, plain lines elsewhere, and a job's status
+file for the app.
+"""
 
 import json
 import os
@@ -61,14 +63,27 @@ class Display:
         if progress.phase == self.phase and now - self.last < EVERY and progress.share < 1:
             return
         left = progress.left
-        self.status |= {"phase": progress.phase, "share": progress.share, "left": left, "current": progress.current}
+        self.status |= {
+            "phase": progress.phase,
+            "share": progress.share,
+            "left": left,
+            "current": progress.current,
+        }
         self.status |= {"pairs": progress.pairs, "pairs_done": progress.pairs_done}
         self.write_status()
         line = describe(progress)
         if self.bar:
-            self.bar.update(self.task, description=progress.phase, completed=progress.share, what=line)
-        elif not self.quiet and (progress.phase != self.phase or now - self.last_plain > PLAIN_EVERY):
-            print(f"{progress.phase}: {progress.share:.0%} {line}".rstrip(), file=sys.stderr, flush=True)
+            self.bar.update(
+                self.task, description=progress.phase, completed=progress.share, what=line
+            )
+        elif not self.quiet and (
+            progress.phase != self.phase or now - self.last_plain > PLAIN_EVERY
+        ):
+            print(
+                f"{progress.phase}: {progress.share:.0%} {line}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
             self.last_plain = now
         self.phase, self.last = progress.phase, now
 
@@ -99,7 +114,9 @@ def describe(progress: Progress) -> str:
 
 @contextmanager
 def listener(job: Path | None, *, quiet: bool):
-    """A listener for one run; a job's last word (done, cancelled, failed and why) is written when it ends."""
+    """A listener for one run; a job's last word (done, cancelled, failed and why) is written when
+    it ends.
+    """
     bar = None
     if sys.stderr.isatty() and not quiet:
         from rich.console import Console

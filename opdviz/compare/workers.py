@@ -15,17 +15,22 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.compare.measuring",)):
     """An executor of some processes, with the modules that they need loaded before they start.
 
-    Two workers of one thread beat one of two; a server process that has the engine loaded makes them cheap to start.
+    Two workers of one thread beat one of two; a server process that has the engine loaded makes
+    them cheap to start.
     """
     os.environ |= dict.fromkeys(ONE_THREAD, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
-    # a command that is cut short leaves the queue's semaphores to the tracker, which removes them and would say so
+    # a command that is cut short leaves the queue's semaphores to the tracker, which removes them
+    # and would say so
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with ctrl_c_ignored():  # by the server and its workers, for good: the parent tells them to leave
+    # By the server and its workers, for good: the parent tells them to leave.
+    with ctrl_c_ignored():
         forkserver.ensure_running()
     reader, writer = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(reader,))
+    executor = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=die_with, initargs=(reader,)
+    )
     try:
         yield executor
     except BaseException:
@@ -38,7 +43,9 @@ def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.compare.measuring"
 
 @contextmanager
 def ctrl_c_ignored():
-    """Processes started within ignore Ctrl-C from their first instruction on, also while they import."""
+    """Processes started within ignore Ctrl-C from their first instruction on, also while they
+    import.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

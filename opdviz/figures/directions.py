@@ -14,18 +14,29 @@ HOVER = "%{customdata[2]}<br>%{customdata[1]}<extra></extra>"
 
 
 def stable_rank_strip(tensors: pd.DataFrame) -> go.Figure:
-    """x: stable rank over a Gaussian's of the same shape (log); y: module; colour: block; one dot a matrix."""
+    """x: stable rank over a Gaussian's of the same shape (log); y: module; colour: block; one dot a
+    matrix.
+    """
     rows = tensors.dropna(subset=["stable_rank", "stable_rank_chance"])
     rows = rows[rows["stable_rank_chance"] > 0]
     rows = theme.thinned(rows, rows["stable_rank"] / rows["stable_rank_chance"], "module")
     ratio = rows["stable_rank"] / rows["stable_rank_chance"]
-    told = [f"{number(a)} of {number(b)}" for a, b in zip(rows["stable_rank"], rows["stable_rank_chance"])]
+    told = [
+        f"{number(a)} of {number(b)}"
+        for a, b in zip(rows["stable_rank"], rows["stable_rank_chance"])
+    ]
     modules = module_order(rows)
     traces = block_dots(rows, ratio, modules, told)
     made = theme.figure(
-        *traces, height=110 + 24 * max(6, len(modules)), alt="Stable rank over that of a random update, by module."
+        *traces,
+        height=110 + 24 * max(6, len(modules)),
+        alt="Stable rank over that of a random update, by module.",
     )
-    low, high = (np.log10(min(ratio.min(), 0.8)), np.log10(max(ratio.max(), 1.3))) if len(ratio) else (-1.0, 0.2)
+    low, high = (
+        (np.log10(min(ratio.min(), 0.8)), np.log10(max(ratio.max(), 1.3)))
+        if len(ratio)
+        else (-1.0, 0.2)
+    )
     places, labels = theme.powers(low - 0.05, high + 0.05)
     made.update_xaxes(type="log", range=[low - 0.05, high + 0.05], tickvals=places, ticktext=labels,
                       title="stable rank / that of a random update of the shape (log)")  # fmt: skip
@@ -68,12 +79,17 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
     """x: log2 of projection over chance, clipped at 3; facets joint, left, right; y: module."""
     rows = tensors.dropna(subset=["projection_joint"])
     rows = theme.thinned(
-        rows, rows["projection_joint"] / rows["projection_joint_chance"], "module", theme.MOST_MARKS // 3
+        rows,
+        rows["projection_joint"] / rows["projection_joint_chance"],
+        "module",
+        theme.MOST_MARKS // 3,
     )
     modules = module_order(rows)
     sides = ("joint", "left", "right")
     titles = ["joint: both sides", "left: outputs", "right: inputs"]
-    made = make_subplots(rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=titles)
+    made = make_subplots(
+        rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=titles
+    )
     for at, side in enumerate(sides, start=1):
         energy, chance = rows[f"projection_{side}"], rows[f"projection_{side}_chance"]
         with np.errstate(divide="ignore"):
@@ -98,20 +114,29 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
 def rotation_scatter(tensors: pd.DataFrame) -> go.Figure:
     """x: chance of the rms sine, y: measured; log-log with the diagonal; missing chances are left out.
 
-    Grey where few pairs of singular values carry the chance: there the data do not define the subspace.
+    Grey where few pairs of singular values carry the chance: there the data do not define the
+    subspace.
     """
     traces = []
     for side, symbol, color in (("left", "circle", theme.TUNED), ("right", "diamond", theme.DELTA)):
         columns = [f"rotation_{side}", f"rotation_{side}_chance"]
         rows = tensors.dropna(subset=columns)
-        rows = theme.thinned(rows, rows[columns[0]] / rows[columns[1]], "module", theme.MOST_MARKS // 2)
+        rows = theme.thinned(
+            rows, rows[columns[0]] / rows[columns[1]], "module", theme.MOST_MARKS // 2
+        )
         defined = rows[f"rotation_{side}_pairs"] >= UNDEFINED_PAIRS
         traces.append(rotation_marks(rows[defined], side, symbol, color, side))
         if not defined.all():
-            traces.append(rotation_marks(rows[~defined], side, symbol, theme.BASE, f"{side}, not defined by the data"))
+            traces.append(
+                rotation_marks(
+                    rows[~defined], side, symbol, theme.BASE, f"{side}, not defined by the data"
+                )
+            )
     values = [v for t in traces for v in (*t.x, *t.y) if v and v > 0]
     made = theme.figure(
-        *traces, height=380, alt="Rotation of the leading subspace against its first-order chance, one mark a matrix."
+        *traces,
+        height=380,
+        alt="Rotation of the leading subspace against its first-order chance, one mark a matrix.",
     )
     if values:
         ends = [min(values) * 0.8, max(values) * 1.25]
@@ -128,7 +153,11 @@ def rotation_marks(rows: pd.DataFrame, side: str, symbol: str, color: str, name:
     """One side's marks: its chance across, what was measured upwards."""
     places = zip(rows["layer"].astype("Float64").astype(float), rows["module"], strict=True)
     told = [f"layer {number(layer)} · {theme.literal(module)}" for layer, module in places]
-    data = np.stack([rows["name"], told, rows["name"].map(theme.literal)], axis=1) if len(rows) else None
+    data = (
+        np.stack([rows["name"], told, rows["name"].map(theme.literal)], axis=1)
+        if len(rows)
+        else None
+    )
     return go.Scatter(
         x=rows[f"rotation_{side}_chance"], y=rows[f"rotation_{side}"], mode="markers", name=name,
         marker=dict(symbol=symbol, size=8, color=color, opacity=0.7), customdata=data, hovertemplate=HOVER,

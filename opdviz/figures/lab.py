@@ -1,4 +1,6 @@
-"""The lab's figures: accuracy by recipe and seed, the map of sparsity against gain, the ablation, the optimizer's moments."""
+"""The lab's figures: accuracy by recipe and seed, the map of sparsity against gain, the ablation,
+the optimizer's moments.
+"""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -46,17 +48,29 @@ def accuracy(runs: pd.DataFrame, before: float) -> go.Figure:
         )  # fmt: skip
     made.add_vline(x=before, line=dict(color=theme.BASE, dash="dash", width=1.8))
     made.add_annotation(
-        x=before, y=1.0, yref="paper", yanchor="bottom", showarrow=False, text=f"base {percent(before)}"
+        x=before,
+        y=1.0,
+        yref="paper",
+        yanchor="bottom",
+        showarrow=False,
+        text=f"base {percent(before)}",
     )
     made.update_xaxes(title="accuracy on 2,000 test problems", tickformat=".0%")
     made.update_yaxes(categoryorder="array", categoryarray=list(order))
-    alt = f"Test accuracy of {len(order)} recipes, one dot a seed, beside the base's {percent(before)}."
-    made = theme.dressed(made, height=110 + ROW * len(order), alt=alt, margin=dict(l=170, r=20, t=30, b=48))
+    alt = (
+        f"Test accuracy of {len(order)} recipes, one dot a seed, beside the base's"
+        f" {percent(before)}."
+    )
+    made = theme.dressed(
+        made, height=110 + ROW * len(order), alt=alt, margin=dict(l=170, r=20, t=30, b=48)
+    )
     return theme.titled(made, "Test accuracy by recipe, a dot a seed", OF)
 
 
 def sweep(curve: pd.DataFrame, chosen: str = "opd") -> go.Figure:
-    """Sparsity against gain along training: a line a learning rate and width, the chosen recipe's thicker."""
+    """Sparsity against gain along training: a line a learning rate and width, the chosen recipe's
+    thicker.
+    """
     made = go.Figure()
     rates = sorted(curve["learning_rate"].unique())
     widths = sorted(curve["hidden"].unique())
@@ -76,21 +90,38 @@ def sweep(curve: pd.DataFrame, chosen: str = "opd") -> go.Figure:
             )
         )  # fmt: skip
     made.add_vrect(x0=0.5, x1=0.95, fillcolor=theme.GREY_AREA, line_width=0, layer="below")
-    made.update_xaxes(title="coordinates unchanged as bf16, exactly", tickformat=".0%", range=[1.0, 0.0])
+    made.update_xaxes(
+        title="coordinates unchanged as bf16, exactly", tickformat=".0%", range=[1.0, 0.0]
+    )
     made.update_yaxes(title="gain in accuracy on validation problems", tickformat="+.0%")
-    alt = f"Gain in accuracy against unchanged coordinates along {len(made.data)} OPD runs of {len(widths)} widths."
-    legend = dict(orientation="v", x=1.01, y=1, xanchor="left", yanchor="top", title="width, learning rate")
-    made = theme.dressed(made, height=430, alt=alt, legend=legend, margin=dict(l=70, r=20, t=16, b=48))
+    alt = (
+        f"Gain in accuracy against unchanged coordinates along {len(made.data)} OPD runs of"
+        f" {len(widths)} widths."
+    )
+    legend = dict(
+        orientation="v", x=1.01, y=1, xanchor="left", yanchor="top", title="width, learning rate"
+    )
+    made = theme.dressed(
+        made, height=430, alt=alt, legend=legend, margin=dict(l=70, r=20, t=16, b=48)
+    )
     return theme.titled(made, "Sparsity against gain along training", OF)
 
 
 def ablation(curve: pd.DataFrame) -> go.Figure:
-    """Both optimizers over their grids: accuracy at the end by learning rate, and along training against steps and sparsity."""
+    """Both optimizers over their grids: accuracy at the end by learning rate, and along training
+    against steps and sparsity.
+    """
     titles = ("after the last step", "along training", "at equal sparsity")
-    made = make_subplots(rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=titles)
+    made = make_subplots(
+        rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=titles
+    )
     for optimizer, colour in OPTIMIZERS.items():
         rows = curve[curve["optimizer"] == optimizer]
-        last = rows[rows["step"] == rows["steps"]].groupby("learning_rate", as_index=False)["accuracy"].mean()
+        last = (
+            rows[rows["step"] == rows["steps"]]
+            .groupby("learning_rate", as_index=False)["accuracy"]
+            .mean()
+        )
         made.add_trace(
             go.Scatter(
                 x=last["learning_rate"], y=last["accuracy"], mode="lines+markers", name=optimizer, legendgroup=optimizer,
@@ -108,21 +139,39 @@ def ablation(curve: pd.DataFrame) -> go.Figure:
                         hovertemplate="%{x:.4g}: %{y:.1%}<extra>" + name + "</extra>",
                     ), row=1, col=at,
                 )  # fmt: skip
-    made.update_xaxes(title="learning rate", type="log", dtick=1, exponentformat="power", row=1, col=1)
+    made.update_xaxes(
+        title="learning rate", type="log", dtick=1, exponentformat="power", row=1, col=1
+    )
     made.update_xaxes(title="steps", row=1, col=2)
-    made.update_xaxes(title="unchanged as bf16, exactly", tickformat=".0%", range=[1.02, -0.02], row=1, col=3)
+    made.update_xaxes(
+        title="unchanged as bf16, exactly", tickformat=".0%", range=[1.02, -0.02], row=1, col=3
+    )
     made.update_yaxes(title="accuracy on validation problems", tickformat=".0%", row=1, col=1)
-    alt = "Validation accuracy of AdamW and SGD over their learning rates: at the end, along training, and against sparsity."
-    made = theme.dressed(made, height=400, alt=alt, legend=dict(y=1.12), margin=dict(l=70, r=20, t=56, b=48))
+    alt = (
+        "Validation accuracy of AdamW and SGD over their learning rates: at the end, along"
+        " training, and against sparsity."
+    )
+    made = theme.dressed(
+        made, height=400, alt=alt, legend=dict(y=1.12), margin=dict(l=70, r=20, t=56, b=48)
+    )
     return theme.titled(made, "AdamW against SGD over their learning rates", OF)
 
 
 def moments(rows: pd.DataFrame) -> go.Figure:
-    """What the optimizers see along training: how unequal the gradients' sizes are, and how steady their direction."""
-    titles = ("spread of √v over coordinates: 0 would make AdamW an SGD", "cosine of momentum and gradient")
+    """What the optimizers see along training: how unequal the gradients' sizes are, and how steady
+    their direction.
+    """
+    titles = (
+        "spread of √v over coordinates: 0 would make AdamW an SGD",
+        "cosine of momentum and gradient",
+    )
     made = make_subplots(rows=1, cols=2, horizontal_spacing=0.08, subplot_titles=titles)
     for optimizer, colour in OPTIMIZERS.items():
-        part = rows[rows["optimizer"] == optimizer].groupby("step", as_index=False)[["cv_sqrt_v", "cosine"]].mean()
+        part = (
+            rows[rows["optimizer"] == optimizer]
+            .groupby("step", as_index=False)[["cv_sqrt_v", "cosine"]]
+            .mean()
+        )
         for at, column in ((1, "cv_sqrt_v"), (2, "cosine")):
             made.add_trace(
                 go.Scatter(
@@ -134,8 +183,13 @@ def moments(rows: pd.DataFrame) -> go.Figure:
     made.update_xaxes(title="steps")
     made.update_yaxes(title="coefficient of variation", rangemode="tozero", row=1, col=1)
     made.update_yaxes(title="cosine", row=1, col=2)
-    alt = "Coefficient of variation of the second moment's root, and cosine of momentum and gradient, along training."
-    made = theme.dressed(made, height=340, alt=alt, legend=dict(y=1.14), margin=dict(l=70, r=20, t=60, b=48))
+    alt = (
+        "Coefficient of variation of the second moment's root, and cosine of momentum and gradient,"
+        " along training."
+    )
+    made = theme.dressed(
+        made, height=340, alt=alt, legend=dict(y=1.14), margin=dict(l=70, r=20, t=60, b=48)
+    )
     return theme.titled(made, "What each optimizer saw of the gradient", OF)
 
 
@@ -151,4 +205,7 @@ def summary(runs: pd.DataFrame) -> str:
     mean = runs.groupby("recipe")["test"].mean().sort_values()
     seeds = runs["seed"].nunique()
     of = f" in the mean of {seeds} seeds" if seeds > 1 else ""
-    return f"{mean.index[-1]} ends highest, at {percent(mean.iloc[-1])}{of}; {mean.index[0]} lowest, at {percent(mean.iloc[0])}."
+    return (
+        f"{mean.index[-1]} ends highest, at {percent(mean.iloc[-1])}{of}; {mean.index[0]} lowest,"
+        f" at {percent(mean.iloc[0])}."
+    )

@@ -1,4 +1,6 @@
-"""Where it moved: a heatmap of layer by module, one cell a tensor, beside a strip of tensors without a layer."""
+"""Where it moved: a heatmap of layer by module, one cell a tensor, beside a strip of tensors
+without a layer.
+"""
 
 from typing import NamedTuple
 
@@ -36,10 +38,12 @@ def heatmap(
     noted: frozenset[str] = frozenset(),
     clickable: bool = True,
 ) -> go.Figure:
-    """One cell a (layer, module) of one tower, or a (expert, module) of one layer; tensors of a cell are averaged.
+    """One cell a (layer, module) of one tower, or a (expert, module) of one layer; tensors of a
+    cell are averaged.
 
-    `limits` are colour limits in the quantity's own unit; cells beyond them are marked with a dot, tensors in `noted` with
-    a flag. Click marks carry what a cell is: the tensor's name, or its layer and module where it holds several.
+    `limits` are colour limits in the quantity's own unit; cells beyond them are marked with a dot,
+    tensors in `noted` with a flag. Click marks carry what a cell is: the tensor's name, or its
+    layer and module where it holds several.
     """
     grid, x = gridded(tensors, "over_chance" if over_chance else quantity)
     modules, at = list(grid.index), list(grid.columns)
@@ -61,7 +65,9 @@ def heatmap(
     marks = [*clip_marks(shown, low, high), *note_marks(tensors, grid, x, noted)]
     title = QUANTITIES[quantity].label + (" over chance" if over_chance else "")
     sentence = f"Heatmap of {title} by {x} and module, {len(modules)} modules by {len(at)} {x}s."
-    made = theme.figure(cells, *marks, *clicks, height=120 + max(6, len(modules)) * 30, alt=sentence)
+    made = theme.figure(
+        cells, *marks, *clicks, height=120 + max(6, len(modules)) * 30, alt=sentence
+    )
     made.update_layout(
         hovermode="closest", hoverdistance=-1, dragmode=False, showlegend=False, margin=dict(l=230, r=10, t=8, b=46),
         xaxis=dict(title=x, tickvals=spaced(at), ticktext=[str(at[i]) for i in spaced(at)],
@@ -73,12 +79,16 @@ def heatmap(
 
 
 def gridded(tensors: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, str]:
-    """Means by module and layer, or by module and expert where one layer is left; and which of the two it is."""
+    """Means by module and layer, or by module and expert where one layer is left; and which of the
+    two it is.
+    """
     placed = tensors.dropna(subset=["layer"])
     inside = placed.dropna(subset=["expert"])
     x = "expert" if placed["layer"].nunique() == 1 and len(inside) else "layer"
     placed = inside if x == "expert" else placed
-    means = placed.pivot_table(index="module", columns=x, values=quantity, aggfunc="mean", dropna=False)
+    means = placed.pivot_table(
+        index="module", columns=x, values=quantity, aggfunc="mean", dropna=False
+    )
     order = module_order(placed)
     return means.reindex(order)[sorted(int(v) for v in placed[x].unique())], x
 
@@ -107,12 +117,20 @@ def times(log2: float) -> str:
 def colour_ticks(low: float, high: float, quantity: str, *, log: bool, over_chance: bool) -> dict:
     """The colour bar's ticks in the quantity's own unit."""
     if over_chance:
-        return {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
+        return {
+            "tickvals": [-3, -2, -1, 0, 1, 2, 3],
+            "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"],
+        }
     if log:
         places, _ = theme.powers(low, high)
         places = places if len(places) > 1 else [10.0**low, 10.0**high]
         return (
-            {"tickvals": np.log10(places).tolist(), "ticktext": [label(v, quantity) for v in places]} if places else {}
+            {
+                "tickvals": np.log10(places).tolist(),
+                "ticktext": [label(v, quantity) for v in places],
+            }
+            if places
+            else {}
         )
     return {"tickformat": ".3~%"} if label(0.5, quantity).endswith("%") else {}
 
@@ -154,18 +172,25 @@ def label(value: float, quantity: str) -> str:
 def click_marks(
     tensors: pd.DataFrame, grid: pd.DataFrame, x: str, quantity: str, over_chance: bool
 ) -> list[go.Scatter]:
-    """Invisible points in the middle of the cells: the nearest takes a click, so larger ones would take their neighbours'."""
+    """Invisible points in the middle of the cells: the nearest takes a click, so larger ones would
+    take their neighbours'.
+    """
     across = {v: i for i, v in enumerate(grid.columns)}
     down = {m: j for j, m in enumerate(grid.index)}
     placed = tensors.dropna(subset=["layer", x])
-    cells = placed.groupby(["module", x]).agg(name=("name", "first"), count=("name", "size"), layer=("layer", "first"))
+    cells = placed.groupby(["module", x]).agg(
+        name=("name", "first"), count=("name", "size"), layer=("layer", "first")
+    )
     told = times if over_chance else (lambda v: label(v, quantity))
     data = [
         ["" if row.count > 1 else row.name, int(row.layer), theme.literal(module), module, HOLDS[row.count > 1].format(row.count),
          told(grid.at[module, at]) or "did not move"]
         for module, at, row in ((m, a, Cell(*r)) for (m, a), r in zip(cells.index, cells.itertuples(index=False)))
     ]  # fmt: skip
-    hover = f"{x} %{{x}} · %{{customdata[2]}}<br><b>%{{customdata[5]}}</b> · %{{customdata[4]}}<extra></extra>"
+    hover = (
+        f"{x} %{{x}} · %{{customdata[2]}}<br><b>%{{customdata[5]}}</b> ·"
+        " %{customdata[4]}<extra></extra>"
+    )
     return [
         go.Scatter(
             x=[across[a] for _, a in cells.index], y=[down[m] for m, _ in cells.index], mode="markers", customdata=data,
@@ -176,7 +201,9 @@ def click_marks(
     ]  # fmt: skip
 
 
-def note_marks(tensors: pd.DataFrame, grid: pd.DataFrame, x: str, noted: frozenset[str]) -> list[go.Scatter]:
+def note_marks(
+    tensors: pd.DataFrame, grid: pd.DataFrame, x: str, noted: frozenset[str]
+) -> list[go.Scatter]:
     """A flag in the corner of every cell that holds a tensor with a note."""
     rows = tensors[tensors["name"].isin(noted)].dropna(subset=["layer", x])
     if rows.empty:
@@ -208,7 +235,9 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
     """Dots for the tensors that stand in no layer: embeddings, heads, final norms."""
     rows = tensors[tensors["layer"].isna()].sort_values("name")
     values = rows[quantity].astype(float)
-    names = rows["module"] + rows["tower"].where(rows["tower"] != "language", "").radd(" ").str.rstrip()
+    names = (
+        rows["module"] + rows["tower"].where(rows["tower"] != "language", "").radd(" ").str.rstrip()
+    )
     dots = go.Scatter(
         x=values, y=names.map(theme.axis_label), mode="markers+text",
         marker=dict(size=12, color=[theme.BLOCKS[b] for b in rows["block"]]),
@@ -217,7 +246,9 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
         textposition="middle right", cliponaxis=False, hovertemplate="%{customdata[1]}: %{x:.4g}<extra></extra>",
     )  # fmt: skip
     sentence = f"Dots of {QUANTITIES[quantity].label} for {len(rows)} tensors without a layer."
-    made = theme.figure(dots, height=80 + 28 * max(1, len(rows)), alt=sentence, margin=dict(l=230, r=90, t=8, b=46))
+    made = theme.figure(
+        dots, height=80 + 28 * max(1, len(rows)), alt=sentence, margin=dict(l=230, r=90, t=8, b=46)
+    )
     made.update_yaxes(autorange="reversed", dtick=1)
     positive = values[values > 0]
     if log and len(positive):
@@ -228,7 +259,13 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
 
 
 def whole_range(tensors: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
-    """Colour limits from the least to the largest value of the map; `None` where there is no such range."""
+    """Colour limits from the least to the largest value of the map; `None` where there is no such
+    range.
+    """
     values = gridded(tensors, quantity)[0].to_numpy(dtype=float)
     values = values[np.isfinite(values) & ((values > 0) | (not QUANTITIES[quantity].log))]
-    return (float(values.min()), float(values.max())) if values.size and values.max() > values.min() else None
+    return (
+        (float(values.min()), float(values.max()))
+        if values.size and values.max() > values.min()
+        else None
+    )

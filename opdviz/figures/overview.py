@@ -12,7 +12,9 @@ from opdviz.words import number
 
 
 def strips(headline: list[dict], published: list[dict]) -> go.Figure:
-    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value, which knows what to map."""
+    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value,
+    which knows what to map.
+    """
     mine = {row["quantity"]: row for row in headline}
     made = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
     shown: set[str] = set()
@@ -33,23 +35,33 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
         elif chance is not None:
             made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
             shown.add("chance")
-        if value is not None and (value > 0 or not log):  # zero has no place on a logarithmic axis; it stands in words
-            made.add_trace(diamond(value, unit, strip.column, "this run" not in shown), row=at, col=1)
+        # Zero has no place on a logarithmic axis; it stands in words.
+        if value is not None and (value > 0 or not log):
+            made.add_trace(
+                diamond(value, unit, strip.column, "this run" not in shown), row=at, col=1
+            )
             shown.add("this run")
-        values = [row["value"] for row in rows] + [x for x in (chance, value, *band) if x is not None]
+        values = [row["value"] for row in rows] + [
+            x for x in (chance, value, *band) if x is not None
+        ]
         made.update_xaxes(**strip_axis(values, log), row=at, col=1)
         made.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=at, col=1)
         made.add_annotation(
             text=strip.strip, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="right",
         )  # fmt: skip
-        told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + beside(chance, *band)
+        told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + beside(
+            chance, *band
+        )
         made.add_annotation(
             text=told, xref="paper", x=1.01, xanchor="left", yref=f"y{'' if at == 1 else at} domain", y=0.3,
             showarrow=False, align="left",
         )  # fmt: skip
-    made.update_traces(unselected=dict(marker=dict(opacity=1)))  # a click opens something; nothing fades
-    sentence = "Strip plot of six headline quantities of this run beside published pairs and chance."
+    # A click opens something; nothing fades.
+    made.update_traces(unselected=dict(marker=dict(opacity=1)))
+    sentence = (
+        "Strip plot of six headline quantities of this run beside published pairs and chance."
+    )
     return theme.dressed(
         made,
         height=420,
@@ -88,12 +100,18 @@ def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
         y=[0.3] * len(rows),
         mode="markers",
         marker=dict(
-            symbol="line-ns", size=17, line=dict(width=2.5, color=theme.RECIPES[recipe]), color=theme.RECIPES[recipe]
+            symbol="line-ns",
+            size=17,
+            line=dict(width=2.5, color=theme.RECIPES[recipe]),
+            color=theme.RECIPES[recipe],
         ),
         name=recipe,
         legendgroup=recipe,
         showlegend=legend,
-        hovertext=[f"{row['recipe']}<br>{row['pair']}<br>{row['aggregation']}, arXiv {row['paper']}" for row in rows],
+        hovertext=[
+            f"{row['recipe']}<br>{row['pair']}<br>{row['aggregation']}, arXiv {row['paper']}"
+            for row in rows
+        ],
         hovertemplate="%{x} " + unit + " · %{hovertext}<extra></extra>",
     )
 
@@ -125,6 +143,11 @@ def strip_axis(values: list[float], log: bool) -> dict:
         low, high = math.log10(min(values)), math.log10(max(values))
         room = 0.06 * (high - low or 1.0)
         places, labels = theme.powers(low - room, high + room)
-        return {"type": "log", "range": [low - room, high + room], "tickvals": places, "ticktext": labels}
+        return {
+            "type": "log",
+            "range": [low - room, high + room],
+            "tickvals": places,
+            "ticktext": labels,
+        }
     room = 0.06 * (max(values) - min(values) or 1.0)
     return {"range": [min(values) - room, max(values) + room], "nticks": 8}

@@ -1,4 +1,6 @@
-"""Any two quantities against each other, one mark a tensor; in a large model a density, with its outermost tensors as marks."""
+"""Any two quantities against each other, one mark a tensor; in a large model a density, with its
+outermost tensors as marks.
+"""
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,27 @@ LONE = 2
 
 
 def scatter(tensors: pd.DataFrame, x: str, y: str) -> go.Figure:
-    """x, y: two quantities (log where they spread so); colour: block. Dashed lines: the median chance of each, where known."""
+    """x, y: two quantities (log where they spread so); colour: block. Dashed lines: the median
+    chance of each, where known.
+    """
     rows = tensors.dropna(subset=[x, y])
     for quantity in (x, y):
         rows = rows[rows[quantity] > 0] if QUANTITIES[quantity].log else rows
     sentence = f"Scatter of {QUANTITIES[y].label} against {QUANTITIES[x].label}, one mark a tensor."
     dense, lone = (rows, rows) if len(rows) <= theme.MOST_MARKS else split(rows, x, y)
     traces = [*(density(dense, x, y) if len(rows) > theme.MOST_MARKS else []), *marks(lone, x, y)]
-    made = theme.figure(*traces, height=440, alt=sentence, hovermode="closest", dragmode=False, margin=dict(t=40, l=80))
-    for quantity, update, line in ((x, made.update_xaxes, made.add_vline), (y, made.update_yaxes, made.add_hline)):
+    made = theme.figure(
+        *traces,
+        height=440,
+        alt=sentence,
+        hovermode="closest",
+        dragmode=False,
+        margin=dict(t=40, l=80),
+    )
+    for quantity, update, line in (
+        (x, made.update_xaxes, made.add_vline),
+        (y, made.update_yaxes, made.add_hline),
+    ):
         update(**axis(rows[quantity].to_numpy(dtype=float), quantity))
         if (chance := CHANCE_OF.get(quantity)) in rows and rows[chance].notna().any():
             at = float(rows[chance].median())
@@ -50,7 +64,8 @@ def scaled(values: pd.Series, quantity: str) -> np.ndarray:
 def split(rows: pd.DataFrame, x: str, y: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tensors, and those of them that stand nearly alone: at most a screen's worth of marks."""
     places = [
-        np.digitize(v, np.histogram_bin_edges(v, n)) for v, n in zip((scaled(rows[x], x), scaled(rows[y], y)), BINS)
+        np.digitize(v, np.histogram_bin_edges(v, n))
+        for v, n in zip((scaled(rows[x], x), scaled(rows[y], y)), BINS)
     ]
     together = pd.Series(list(zip(*places)), index=rows.index)
     alone = rows[together.map(together.value_counts()) <= LONE]
@@ -61,7 +76,8 @@ def density(rows: pd.DataFrame, x: str, y: str) -> list[go.Heatmap]:
     """How many tensors lie in each cell of a grid, on the axes' own scale."""
     counts, *edges = np.histogram2d(scaled(rows[x], x), scaled(rows[y], y), bins=BINS)
     centres = [
-        (10.0 ** ((e[1:] + e[:-1]) / 2)) if QUANTITIES[q].log else (e[1:] + e[:-1]) / 2 for e, q in zip(edges, (x, y))
+        (10.0 ** ((e[1:] + e[:-1]) / 2)) if QUANTITIES[q].log else (e[1:] + e[:-1]) / 2
+        for e, q in zip(edges, (x, y))
     ]
     with np.errstate(divide="ignore"):
         shown = np.where(counts > LONE, np.log10(counts), np.nan).T

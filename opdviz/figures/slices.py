@@ -1,4 +1,6 @@
-"""Parts of a tensor as bars that can be clicked: attention heads, bands of rows and columns, rows of a vocabulary."""
+"""Parts of a tensor as bars that can be clicked: attention heads, bands of rows and columns, rows
+of a vocabulary.
+"""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,7 +14,8 @@ MOST_TICKS = 24
 
 
 def bars(heads: pd.DataFrame) -> go.Figure:
-    """x: head, y: share of the update's energy; an even spread dashed. Columns: part, energy, even, moved, moved_bfloat16.
+    """x: head, y: share of the update's energy; an even spread dashed. Columns: part, energy, even,
+    moved, moved_bfloat16.
 
     Groups of heads (query, key, value of a fused matrix) stand one after the other.
     """
@@ -28,16 +31,23 @@ def bars(heads: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     shown = range(0, len(heads), max(1, len(heads) // MOST_TICKS))
     made.update_xaxes(
-        tickvals=list(shown), ticktext=[heads["part"].iloc[i].removeprefix("head ") for i in shown], title="head"
+        tickvals=list(shown),
+        ticktext=[heads["part"].iloc[i].removeprefix("head ") for i in shown],
+        title="head",
     )
     made.update_yaxes(title="share of ||D||²", tickformat=".3~%", rangemode="tozero")
     return selectable(made, margin=dict(t=34), bargap=0.15)
 
 
 def profile(rows: pd.DataFrame, column: str) -> go.Figure:
-    """Bands of rows and of columns: share of energy or share that moved, beside an even spread. Columns: axis, low, high."""
+    """Bands of rows and of columns: share of energy or share that moved, beside an even spread.
+    Columns: axis, low, high.
+    """
     made = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["by row (output)", "by column (input)"]
+        rows=1,
+        cols=2,
+        horizontal_spacing=0.09,
+        subplot_titles=["by row (output)", "by column (input)"],
     )
     for at, axis in enumerate(("row", "column"), start=1):
         part = rows[rows["axis"] == axis].sort_values("low")
@@ -62,16 +72,23 @@ def profile(rows: pd.DataFrame, column: str) -> go.Figure:
 
 
 def even(bands: pd.DataFrame, column: str) -> pd.Series:
-    """What each band of one axis would have if all coordinates were alike: its share of them, or the share that moved of all."""
+    """What each band of one axis would have if all coordinates were alike: its share of them, or
+    the share that moved of all.
+    """
     size = (bands["high"] - bands["low"]) / bands["high"].max()
     return size if column == "energy" else size * 0 + float((bands[column] * size).sum())
 
 
 def vocabulary(rows: pd.DataFrame, whole: float) -> go.Figure:
-    """x: row with its token, most moved first; y: relative norm of the row; dashed: the whole tensor's."""
+    """x: row with its token, most moved first; y: relative norm of the row; dashed: the whole
+    tensor's.
+    """
     names = [f"{row}" if token is None or token != token else f"{row} {theme.shortened(str(token), 12)}"
              for row, token in zip(rows["row"], rows["token"])]  # fmt: skip
-    told = [[slices.band("row", int(r), int(r) + 1), theme.literal(n)] for r, n in zip(rows["row"], names)]
+    told = [
+        [slices.band("row", int(r), int(r) + 1), theme.literal(n)]
+        for r, n in zip(rows["row"], names)
+    ]
     made = theme.figure(
         go.Bar(x=list(range(len(rows))), y=rows["relative_norm"], marker_color=theme.DELTA, customdata=told,
                name="row", showlegend=False,
@@ -80,7 +97,9 @@ def vocabulary(rows: pd.DataFrame, whole: float) -> go.Figure:
                    line=dict(color=theme.CHANCE, dash="dash", width=1.8)),
         height=340, alt=f"Relative norm of the {len(rows)} most moved rows, beside the whole tensor's.",
     )  # fmt: skip
-    made.update_xaxes(tickvals=list(range(len(rows))), ticktext=[theme.literal(n) for n in names], tickangle=-50)
+    made.update_xaxes(
+        tickvals=list(range(len(rows))), ticktext=[theme.literal(n) for n in names], tickangle=-50
+    )
     made.update_yaxes(title="relative norm of the row", tickformat=".3~%", rangemode="tozero")
     return selectable(made, margin=dict(t=34, b=90), bargap=0.2)
 
@@ -88,6 +107,8 @@ def vocabulary(rows: pd.DataFrame, whole: float) -> go.Figure:
 def selectable(made: go.Figure, **layout) -> go.Figure:
     """A figure whose bars stay as they are when one is clicked."""
     made.update_traces(
-        selected=dict(marker=dict(opacity=1)), unselected=dict(marker=dict(opacity=1)), selector=dict(type="bar")
+        selected=dict(marker=dict(opacity=1)),
+        unselected=dict(marker=dict(opacity=1)),
+        selector=dict(type="bar"),
     )
     return made.update_layout(dragmode=False, hovermode="closest", **layout)

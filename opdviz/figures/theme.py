@@ -1,4 +1,6 @@
-"""One look for every figure, in the app and exported: one template, one colour a meaning, words on the axes."""
+"""One look for every figure, in the app and exported: one template, one colour a meaning, words on
+the axes.
+"""
 
 import numpy as np
 import pandas as pd
@@ -43,7 +45,14 @@ TEMPLATE = go.layout.Template(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         colorway=[DELTA, TUNED, BASE, NULL, "#009e73", "#b59a00"],
-        xaxis=dict(showline=True, linecolor=FAINT, gridcolor=FAINT, zeroline=False, ticks="outside", tickcolor=FAINT),
+        xaxis=dict(
+            showline=True,
+            linecolor=FAINT,
+            gridcolor=FAINT,
+            zeroline=False,
+            ticks="outside",
+            tickcolor=FAINT,
+        ),
         yaxis=dict(showline=False, gridcolor=FAINT, zeroline=False),
         margin=dict(l=60, r=20, t=16, b=48),
         hoverlabel=dict(font=dict(size=13)),
@@ -53,15 +62,21 @@ TEMPLATE = go.layout.Template(
 
 
 def figure(*traces, height: int = 360, alt: str, **layout) -> go.Figure:
-    """A figure in our template; `alt` is one sentence for those who cannot see it, kept in `layout.meta`."""
+    """A figure in our template; `alt` is one sentence for those who cannot see it, kept in
+    `layout.meta`.
+    """
     made = go.Figure(list(traces))
     return dressed(made, height=height, alt=alt, **layout)
 
 
 def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
-    """Our template on a figure that is already there. Sizes are repeated outside the template: Streamlit's own would win."""
+    """Our template on a figure that is already there. Sizes are repeated outside the template:
+    Streamlit's own would win.
+    """
     size = dict(size=SIZE)
-    made.update_layout(template=TEMPLATE, height=height, meta={"alt": alt}, font=size, legend=dict(font=size))
+    made.update_layout(
+        template=TEMPLATE, height=height, meta={"alt": alt}, font=size, legend=dict(font=size)
+    )
     made.update_xaxes(tickfont=dict(size=SIZE - 1), title_font=size)
     made.update_yaxes(tickfont=dict(size=SIZE - 1), title_font=size)
     made.update_annotations(font=size)
@@ -69,13 +84,23 @@ def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
 
 
 def titled(made: go.Figure, title: str, of: str = "") -> go.Figure:
-    """The same figure under a title of its own and, smaller, what it is of: it says so also where it left the page."""
+    """The same figure under a title of its own and, smaller, what it is of: it says so also where
+    it left the page.
+    """
     room = made.layout.margin.t if made.layout.margin.t is not None else TEMPLATE.layout.margin.t
     height = made.layout.height + TITLE
     second = literal(shortened(of, LONGEST_TITLE))
-    text = f"<b>{literal(title)}</b><br><span style='font-size:0.85em;font-weight:400'>{second}</span>"
+    text = (
+        f"<b>{literal(title)}</b><br><span style='font-size:0.85em;font-weight:400'>{second}</span>"
+    )
     place = dict(
-        text=text, x=0.0, xref="container", y=1 - 18 / height, yanchor="top", yref="container", font=dict(size=SIZE)
+        text=text,
+        x=0.0,
+        xref="container",
+        y=1 - 18 / height,
+        yanchor="top",
+        yref="container",
+        font=dict(size=SIZE),
     )
     return made.update_layout(title=place, margin=dict(t=room + TITLE), height=height)
 
@@ -83,13 +108,25 @@ def titled(made: go.Figure, title: str, of: str = "") -> go.Figure:
 def enlarged(made: go.Figure, factor: float, height: int) -> go.Figure:
     """The same figure for a projector: every font larger, and as high as the screen allows."""
     fonts = [made.layout.font, made.layout.legend.font, made.layout.title.font]
-    fonts += [f for axis in (*made.select_xaxes(), *made.select_yaxes()) for f in (axis.tickfont, axis.title.font)]
+    fonts += [
+        f
+        for axis in (*made.select_xaxes(), *made.select_yaxes())
+        for f in (axis.tickfont, axis.title.font)
+    ]
     fonts += [note.font for note in made.layout.annotations]
-    fonts += [t.textfont for t in made.data if "textfont" in t and getattr(t, "mode", "text") and t.textfont.size]
+    fonts += [
+        t.textfont
+        for t in made.data
+        if "textfont" in t and getattr(t, "mode", "text") and t.textfont.size
+    ]
     for font in fonts:
         font.size = round((font.size or SIZE) * factor)
     margin = made.layout.margin
-    grown = {side: round(value * factor) for side in "lrtb" if (value := getattr(margin, side)) is not None}
+    grown = {
+        side: round(value * factor)
+        for side in "lrtb"
+        if (value := getattr(margin, side)) is not None
+    }
     for trace in made.select_traces("scatter"):
         if trace.line.width:
             trace.line.width = trace.line.width * factor
@@ -97,14 +134,18 @@ def enlarged(made: go.Figure, factor: float, height: int) -> go.Figure:
 
 
 def thinned(rows: pd.DataFrame, value: pd.Series, by: str, most: int = MOST_MARKS) -> pd.DataFrame:
-    """At most about `most` rows for one mark each: of every group both ends and, in order of the value, every n-th between."""
+    """At most about `most` rows for one mark each: of every group both ends and, in order of the
+    value, every n-th between.
+    """
     if len(rows) <= most:
         return rows
     kept = []
     for _, part in value.groupby(rows[by]):
         ordered = part.sort_values(kind="stable").index
         places = np.unique(
-            np.linspace(0, len(ordered) - 1, min(len(ordered), max(8, most // rows[by].nunique()))).round().astype(int)
+            np.linspace(0, len(ordered) - 1, min(len(ordered), max(8, most // rows[by].nunique())))
+            .round()
+            .astype(int)
         )
         kept += list(ordered[places])
     return rows.loc[sorted(kept)]
@@ -116,7 +157,9 @@ def shortened(text: str, most: int) -> str:
     >>> shortened("abcdefghij", 5)
     'ab…ij'
     """
-    return text if len(text) <= most else f"{text[: (most - 1) // 2]}…{text[len(text) - most // 2 :]}"
+    return (
+        text if len(text) <= most else f"{text[: (most - 1) // 2]}…{text[len(text) - most // 2 :]}"
+    )
 
 
 def alt(made: go.Figure) -> str:
@@ -140,11 +183,14 @@ def axis_label(text: object) -> str:
     (28, 'attention.output.dense')
     """
     text = str(text)
-    return literal(text if len(text) <= LONGEST_LABEL else f"{text[:10]}…{text[10 - LONGEST_LABEL + 1 :]}")
+    return literal(
+        text if len(text) <= LONGEST_LABEL else f"{text[:10]}…{text[10 - LONGEST_LABEL + 1 :]}"
+    )
 
 
 def powers(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Tick positions and labels at 1, 2, 5 times powers of ten, more on short axes, thinned to powers on long ones.
+    """Tick positions and labels at 1, 2, 5 times powers of ten, more on short axes, thinned to
+    powers on long ones.
 
     >>> powers(-1, 1)[1]
     ['0.1', '0.2', '0.5', '1', '2', '5', '10']

@@ -1,1 +1,3 @@
-"""Small language models trained on a laptop, so that the papers' claims about training can be tried."""
+"""Small language models trained on a laptop, so that the papers' claims about training can be
+tried.
+"""

@@ -1,4 +1,6 @@
-"""What is watched while a recipe trains: accuracy along the way, the trajectory, the optimizer, and how far it is."""
+"""What is watched while a recipe trains: accuracy along the way, the trajectory, the optimizer, and
+how far it is.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,11 @@ LEAST = 1e-30
 
 
 class Curve(TrainerCallback):
-    """How far a run has come after some steps: accuracy on validation problems and, where there is a base, what moved.
+    """How far a run has come after some steps: accuracy on validation problems and, where there is
+    a base, what moved.
 
-    Rows of {step, accuracy, unchanged_exact, unchanged_absolute, relative_norm}; unchanged shares are those of bf16 copies.
+    Rows of {step, accuracy, unchanged_exact, unchanged_absolute, relative_norm}; unchanged shares
+    are those of bf16 copies.
     """
 
     def __init__(self, problems: list[Problem], at: set[int], *, compared: bool):
@@ -52,7 +56,9 @@ class Curve(TrainerCallback):
 
 
 class Anneal(TrainerCallback):
-    """Ends a run by what it can do: once validation accuracy reaches `until`, the learning rate falls to 0 in `steps` steps."""
+    """Ends a run by what it can do: once validation accuracy reaches `until`, the learning rate
+    falls to 0 in `steps` steps.
+    """
 
     def __init__(self, problems: list[Problem], *, until: float, every: int, steps: int):
         self.problems, self.until, self.every, self.steps = problems, until, every, steps
@@ -67,7 +73,11 @@ class Anneal(TrainerCallback):
     def on_step_end(self, args, state, control, *, model, **_) -> None:
         """See whether it is time to begin, or to stop."""
         step = state.global_step
-        if self.last is None and step % self.every == 0 and models.accuracy(model, self.problems) >= self.until:
+        if (
+            self.last is None
+            and step % self.every == 0
+            and models.accuracy(model, self.problems) >= self.until
+        ):
             self.last = step + self.steps
         control.should_training_stop |= step == self.last
 
@@ -87,8 +97,8 @@ class Trajectory(TrainerCallback):
 class Diagnostics(TrainerCallback):
     """Adam's moments of the gradients that any optimizer is given: rows of {step, cv_sqrt_v, cosine}.
 
-    `cv_sqrt_v` is the coefficient of variation of sqrt(v) over all coordinates: at 0, AdamW would be SGD with another
-    learning rate. `cosine` is between the gradient and the momentum before it.
+    `cv_sqrt_v` is the coefficient of variation of sqrt(v) over all coordinates: at 0, AdamW would
+    be SGD with another learning rate. `cosine` is between the gradient and the momentum before it.
     """
 
     def __init__(self, at: set[int]):
@@ -115,7 +125,9 @@ class Diagnostics(TrainerCallback):
         if (step := state.global_step + 1) in self.at:
             root = torch.cat([v.flatten() for v in self.second]).double().sqrt()
             cosine = inner / max((before * now) ** 0.5, LEAST) if step > 1 else None
-            self.rows.append({"step": step, "cv_sqrt_v": float(root.std() / root.mean()), "cosine": cosine})
+            self.rows.append(
+                {"step": step, "cv_sqrt_v": float(root.std() / root.mean()), "cosine": cosine}
+            )
 
 
 class Told(TrainerCallback):

@@ -1,7 +1,9 @@
-"""What the papers claim, and whether the lab's runs show it: each claim a question with a written rule.
+"""What the papers claim, and whether the lab's runs show it: each claim a question with a written
+rule.
 
-A rule looks at every seed that has what it asks for, and says how many these are. `seen here` and `opposite here` need all
-of them on one side; anything between is `not seen here`, and what the runs have no power to answer is `not judged`.
+A rule looks at every seed that has what it asks for, and says how many these are. `seen here` and
+`opposite here` need all of them on one side; anything between is `not seen here`, and what the runs
+have no power to answer is `not judged`.
 """
 
 from collections.abc import Callable
@@ -28,7 +30,8 @@ from opdviz.words import number, percent
 
 SHARE_MARGIN = 0.01  # of all coordinates: their number makes sampling errors vanish
 RECOVERS = 0.9
-ENOUGH_GAIN = 5.0  # margins that full training must have gained for a share of its gain to mean anything
+# Margins that full training must have gained for a share of its gain to mean anything.
+ENOUGH_GAIN = 5.0
 HEAVY = 0.2  # enrichment beyond one
 CONCENTRATED = 0.5  # energy of the top 16 beyond a Gaussian's, as a share of it
 FULL = 0.95
@@ -58,14 +61,17 @@ def sparse(runs: Runs) -> Judgement:
         return Judgement(UNKNOWN)
     opd, offline = runs.of("opd", column), runs.of("offline_distillation", column)
     text = (
-        f"OPD moves {several(opd)} of the coordinates by no more than 1e-5, offline distillation {several(offline)}, at one rate "
-        "and length. How sparse it is follows from the learning rate: see the map."
+        f"OPD moves {several(opd)} of the coordinates by no more than 1e-5, offline distillation"
+        f" {several(offline)}, at one rate and length. How sparse it is follows from the learning"
+        " rate: see the map."
     )
     return judged((opd - offline).dropna(), SHARE_MARGIN, text)
 
 
 def spread(runs: Runs) -> Judgement:
-    """Every layer holds between half and twice its share of the visible coordinates, and FFN 1.2 times its share of energy."""
+    """Every layer holds between half and twice its share of the visible coordinates, and FFN 1.2
+    times its share of energy.
+    """
     layers, ffn = runs.tables["layers"], runs.of("opd", "energy_share_ffn")
     if layers.empty or ffn.empty:
         return Judgement(UNKNOWN)
@@ -73,27 +79,36 @@ def spread(runs: Runs) -> Judgement:
     mine = layers[layers["recipe"] == "opd"]
     ratio = mine["visible_share"] / mine["parameter_share"]
     text = (
-        f"Layers hold {number(ratio.min(), 2)} to {number(ratio.max(), 2)} times their share of the visible coordinates; "
-        f"FFN holds {several(ffn)} of the energy, {several(enrichment, number)} times its share of the parameters."
+        f"Layers hold {number(ratio.min(), 2)} to {number(ratio.max(), 2)} times their share of the"
+        f" visible coordinates; FFN holds {several(ffn)} of the energy,"
+        f" {several(enrichment, number)} times its share of the parameters."
     )
     heavy = judged((enrichment - 1).dropna(), HEAVY, text)
     return heavy if ratio.between(0.5, 2).all() else Judgement(NOT_SEEN, text, heavy.seeds)
 
 
 def concentrated(runs: Runs) -> Judgement:
-    """More energy in the top 16 than a Gaussian update has, and a rank by count that is not the storage's doing."""
+    """More energy in the top 16 than a Gaussian update has, and a rank by count that is not the
+    storage's doing.
+    """
     if not all_there(runs, ("opd", "top16_energy"), ("opd", "rank_share"), ("opd", "tail_like")):
         return Judgement(UNKNOWN)
     energy, chance, rank, like = (
-        runs.of("opd", c) for c in ("top16_energy", "top16_energy_chance", "rank_share", "tail_like")
+        runs.of("opd", c)
+        for c in ("top16_energy", "top16_energy_chance", "rank_share", "tail_like")
     )
     text = (
-        f"The top 16 directions hold {several(energy)} of the median matrix's energy, a Gaussian's {percent(chance.iloc[0])}. "
-        f"In {several(like)} of the matrices the tail cannot be told from a rank-16 update and rounding (median position "
-        f"{several(runs.of('opd', 'tail_position'), number)})"
+        f"The top 16 directions hold {several(energy)} of the median matrix's energy, a Gaussian's"
+        f" {percent(chance.iloc[0])}. In {several(like)} of the matrices the tail cannot be told"
+        " from a rank-16 update and rounding (median position"
+        f" {several(runs.of('opd', 'tail_position'), number)})"
     )
     storage = (like >= 0.5).any()
-    text += ": their rank by count is the storage's doing." if storage else f"; rank by count {several(rank)}."
+    text += (
+        ": their rank by count is the storage's doing."
+        if storage
+        else f"; rank by count {several(rank)}."
+    )
     excess = (energy / chance - 1)[like.index].dropna()
     verdict = judged(excess, CONCENTRATED, text)
     whole = (rank[like.index] > FULL).all() and not storage
@@ -111,12 +126,15 @@ def banded(mask: str, *, above: bool) -> Callable[[Runs], Judgement]:
         value = runs.of("opd", name)[low.index]
         least, most = (runs.of("opd", f"{name}_null_{end}")[low.index] for end in ("low", "high"))
         text = (
-            f"{several(value)} of the visible coordinates lie there in the median matrix; typical blind updates of the same "
-            f"weights {percent(least.min())} to {percent(most.max())}, all of them {percent(low.min())} to {percent(high.max())}."
+            f"{several(value)} of the visible coordinates lie there in the median matrix; typical"
+            f" blind updates of the same weights {percent(least.min())} to {percent(most.max())},"
+            f" all of them {percent(low.min())} to {percent(high.max())}."
         )
         if (high - low > NO_POWER).any():
             return Judgement(
-                NOT_JUDGED, text + " Blind updates could give almost any share: this cannot be told here.", len(value)
+                NOT_JUDGED,
+                text + " Blind updates could give almost any share: this cannot be told here.",
+                len(value),
             )
         beyond, beside = (value - high, low - value) if above else (low - value, value - high)
         verdict = SEEN if (beyond > 0).all() else OPPOSITE if (beside > 0).all() else NOT_SEEN
@@ -126,20 +144,25 @@ def banded(mask: str, *, above: bool) -> Callable[[Runs], Judgement]:
 
 
 def off_principal(runs: Runs) -> Judgement:
-    """Less of the update's energy inside the base's leading directions than a blind update puts there, beyond its spread."""
+    """Less of the update's energy inside the base's leading directions than a blind update puts
+    there, beyond its spread.
+    """
     if not all_there(runs, ("opd", "projection_ratio"), ("opd", "projection_ratio_sd")):
         return Judgement(UNKNOWN)
     ratio, sd = (runs.of("opd", c) for c in ("projection_ratio", "projection_ratio_sd"))
     profile = runs.of("opd", "projection_profile_ratio")
     text = (
-        f"The leading 10 % of both sides hold {several(ratio, number)} times what a blind update puts there (spread of the "
-        f"median {several(sd, number)}), {several(profile, number)} times what the same row and column energies would."
+        f"The leading 10 % of both sides hold {several(ratio, number)} times what a blind update"
+        f" puts there (spread of the median {several(sd, number)}), {several(profile, number)}"
+        " times what the same row and column energies would."
     )
     return judged(1 - ratio, ERRORS * sd, text)
 
 
 def recovery(runs: Runs, recipe: str, more: str = "") -> Judgement:
-    """Whether a run brings nine tenths of what full training gained; not judged where that was little."""
+    """Whether a run brings nine tenths of what full training gained; not judged where that was
+    little.
+    """
     if not all_there(runs, ("opd", "test"), (recipe, "test")):
         return Judgement(UNKNOWN)
     full, part = gap(runs, "opd", "base"), gap(runs, recipe, "base")
@@ -147,7 +170,9 @@ def recovery(runs: Runs, recipe: str, more: str = "") -> Judgement:
     gain, margin = full.differences[both], full.margins[both]
     text = f"Full training gained {points(gain)}, this {points(part.differences[both])}{more}."
     if len(both) and not (gain > ENOUGH_GAIN * margin).all():
-        reason = f" A share of a gain is judged from five margins on ({points(ENOUGH_GAIN * margin)})."
+        reason = (
+            f" A share of a gain is judged from five margins on ({points(ENOUGH_GAIN * margin)})."
+        )
         return Judgement(NOT_JUDGED, text + reason, len(both))
     share = part.differences[both] / gain
     if share.empty:
@@ -173,14 +198,16 @@ def against_random(runs: Runs, recipe: str, random: str, whose: str) -> Judgemen
     difference = gap(runs, recipe, random)
     won = f"{int((difference.differences > 0).sum())} of {difference.seeds} seeds"
     text = (
-        f"The {whose} mask beats random in {won}: {several(runs.of(recipe, 'test'))} against {several(runs.of(random, 'test'))} "
-        f"(margin {points(difference.margins)})."
+        f"The {whose} mask beats random in {won}: {several(runs.of(recipe, 'test'))} against"
+        f" {several(runs.of(random, 'test'))} (margin {points(difference.margins)})."
     )
     return judged(difference.differences, difference.margins, text)
 
 
 def other_mask(runs: Runs) -> Judgement:
-    """Training on the mask of a reinforcement learning run brings as much, and more than a random mask of its density."""
+    """Training on the mask of a reinforcement learning run brings as much, and more than a random
+    mask of its density.
+    """
     density = runs.of("grpo_subnetwork", "mask_density")
     whole = recovery(runs, "grpo_subnetwork", f", with {several(density)} of the coordinates")
     if whole.verdict != SEEN:
@@ -188,7 +215,9 @@ def other_mask(runs: Runs) -> Judgement:
     control = against_random(runs, "grpo_subnetwork", "grpo_random_mask", "RL")
     if control.verdict == UNKNOWN:
         return Judgement(
-            NOT_JUDGED, f"{whole.text} No run has a random mask of its density to compare with.", whole.seeds
+            NOT_JUDGED,
+            f"{whole.text} No run has a random mask of its density to compare with.",
+            whole.seeds,
         )
     verdict = SEEN if control.verdict == SEEN else NOT_SEEN
     return Judgement(verdict, f"{whole.text} {control.text}", min(whole.seeds, control.seeds))
@@ -202,16 +231,23 @@ def behind(runs: Runs) -> Judgement:
     names = [rows["recipe"].iloc[0] for rows in (adamw, sgd)]
     difference = gap(runs, *names)
     text = (
-        f"At their best learning rates, AdamW {adamw['learning_rate'].iloc[0]:g} and SGD {sgd['learning_rate'].iloc[0]:g}: "
-        f"{several(adamw['test'])} against {several(sgd['test'])} after as many steps."
+        f"At their best learning rates, AdamW {adamw['learning_rate'].iloc[0]:g} and SGD"
+        f" {sgd['learning_rate'].iloc[0]:g}: {several(adamw['test'])} against"
+        f" {several(sgd['test'])} after as many steps."
     )
     for share, words in ((0.75, "three quarters"), (0.5, "half")):
         best = [sparsest(runs.tables["curve"], optimizer, share) for optimizer in ("AdamW", "SGD")]
         if None not in best:
-            text += f" While {words} of the coordinates are unchanged, at best {several(pd.Series(best))} (validation)."
+            text += (
+                f" While {words} of the coordinates are unchanged, at best"
+                f" {several(pd.Series(best))} (validation)."
+            )
     edges = [optimizer for optimizer in ("AdamW", "SGD") if at_edge(runs.tables["runs"], optimizer)]
     if edges:
-        reason = f" The best rate of {' and '.join(edges)} is at the end of its grid: it may do better beyond."
+        reason = (
+            f" The best rate of {' and '.join(edges)} is at the end of its grid: it may do better"
+            " beyond."
+        )
         return Judgement(NOT_JUDGED, text + reason, difference.seeds)
     return judged(difference.differences, difference.margins, text)
 
@@ -223,7 +259,9 @@ def at_edge(runs: pd.DataFrame, optimizer: str) -> bool:
 
 
 def sparsest(curve: pd.DataFrame, optimizer: str, share: float) -> float | None:
-    """The best validation accuracy that an optimizer's grid meets while a share of the bf16 coordinates is unchanged."""
+    """The best validation accuracy that an optimizer's grid meets while a share of the bf16
+    coordinates is unchanged.
+    """
     if curve.empty:
         return None
     rows = curve[(curve["optimizer"] == optimizer) & curve["groups"].str.contains("ablation")]
@@ -232,21 +270,32 @@ def sparsest(curve: pd.DataFrame, optimizer: str, share: float) -> float | None:
 
 
 def best_rate(runs: pd.DataFrame, optimizer: str) -> float | None:
-    """The learning rate of an optimizer's grid that did best on validation in the first seed; no grid below five rates."""
+    """The learning rate of an optimizer's grid that did best on validation in the first seed; no
+    grid below five rates.
+    """
     if runs.empty:
         return None
     rows = runs[(runs["optimizer"] == optimizer) & runs["groups"].str.contains("ablation")]
     first = rows[rows["seed"] == rows["seed"].min()]
-    return None if len(first) < 5 else float(first.loc[first["validation"].idxmax(), "learning_rate"])
+    return (
+        None if len(first) < 5 else float(first.loc[first["validation"].idxmax(), "learning_rate"])
+    )
 
 
 def at_best_rates(found: dict[str, pd.DataFrame], table: str) -> pd.DataFrame:
-    """The rows of a table from the ablation's runs at the learning rate that was best for their optimizer."""
+    """The rows of a table from the ablation's runs at the learning rate that was best for their
+    optimizer.
+    """
     rows = found[table]
     if rows.empty:
         return rows
-    best = {optimizer: best_rate(found["runs"], optimizer) for optimizer in rows["optimizer"].unique()}
-    return rows[rows["groups"].str.contains("ablation") & (rows["learning_rate"] == rows["optimizer"].map(best))]
+    best = {
+        optimizer: best_rate(found["runs"], optimizer) for optimizer in rows["optimizer"].unique()
+    }
+    return rows[
+        rows["groups"].str.contains("ablation")
+        & (rows["learning_rate"] == rows["optimizer"].map(best))
+    ]
 
 
 def tuned(runs: Runs, optimizer: str) -> pd.DataFrame | None:
@@ -258,18 +307,24 @@ def tuned(runs: Runs, optimizer: str) -> pd.DataFrame | None:
 
 
 def shared(runs: Runs) -> Judgement:
-    """OPD and GRPO move the same coordinates more than the sizes of the weights and their rows explain."""
+    """OPD and GRPO move the same coordinates more than the sizes of the weights and their rows
+    explain.
+    """
     table = runs.tables["overlap"]
     rows = table[(table["run_a"] == "opd") & (table["run_b"] == "grpo")] if len(table) else table
-    rows = rows.dropna(subset=["expected_both_rows"]) if "expected_both_rows" in rows else rows.iloc[:0]
+    rows = (
+        rows.dropna(subset=["expected_both_rows"])
+        if "expected_both_rows" in rows
+        else rows.iloc[:0]
+    )
     if rows.empty:
         return Judgement(UNKNOWN)
     by_seed = rows.set_index("seed_a")
     columns = ("chance_both", "expected_both", "expected_both_rows")
     chance, given, rows_too = (by_seed["both"] / by_seed[column] for column in columns)
     text = (
-        f"{several(chance, number)} times chance, {several(given, number)} times what the sizes of weights explain, "
-        f"{several(rows_too, number)} times what sizes and rows explain."
+        f"{several(chance, number)} times chance, {several(given, number)} times what the sizes of"
+        f" weights explain, {several(rows_too, number)} times what sizes and rows explain."
     )
     return judged(rows_too - 1, SHARED, text)
 
@@ -280,7 +335,11 @@ def quoted(quantity: str, recipe: str = "OPD", unit: str = "%") -> Callable[[], 
     def text() -> str:
         rows = [r for r in published.rows(quantity, protocol="A") if r["recipe"] == recipe]
         values = sorted(r["value"] for r in rows)
-        return f"{number(values[0])} to {number(values[-1])} {unit} ({len(rows)} pairs)" if values else ""
+        return (
+            f"{number(values[0])} to {number(values[-1])} {unit} ({len(rows)} pairs)"
+            if values
+            else ""
+        )
 
     return text
 
@@ -297,21 +356,51 @@ def scores(*recipes: str) -> Callable[[], str]:
 
 def covered() -> str:
     """The paper's overlap of OPD and RLVR masks."""
-    rows = {(r["pair"], r["quantity"]): r["value"] for r in published.numbers() if r["recipe"] == "overlap"}
+    rows = {
+        (r["pair"], r["quantity"]): r["value"]
+        for r in published.numbers()
+        if r["recipe"] == "overlap"
+    }
     pair = "DS-Qwen OPD in DeepScaleR RLVR"
     return f"{rows[pair, 'a_in_b']:g} % of the OPD mask, chance {rows[pair, 'a_in_b_chance']:g} %"
 
 
 PRINCIPAL, SMALL = (f"coverage_{mask}_10pct" for mask in ("principal", "low_magnitude"))
 CLAIMS = (
-    Claim("OPD changes fewer coordinates than offline distillation.", quoted("sparsity_absolute_1e-5"), sparse),
-    Claim("Changes are spread over the layers and heavy in FFN.", quoted("energy_share_ffn"), spread),
-    Claim("Updates are full-rank by count, yet concentrated.", quoted("top16_energy"), concentrated),
-    Claim("Updates lie off the base's leading directions.", lambda: "below 1 % at 10 % (chance: 1 %)", off_principal),
-    Claim("Few moved coordinates are principal weights.", quoted(PRINCIPAL), banded("principal", above=False)),
-    Claim("Moved coordinates are weights near zero.", quoted(SMALL), banded("low_magnitude", above=True)),
-    Claim("The subnetwork alone recovers nearly everything.", scores("full training", "OPD mask only"), recovers),
-    Claim("A random mask of its density does worse.", scores("OPD mask only", RANDOM), beats_random),
+    Claim(
+        "OPD changes fewer coordinates than offline distillation.",
+        quoted("sparsity_absolute_1e-5"),
+        sparse,
+    ),
+    Claim(
+        "Changes are spread over the layers and heavy in FFN.", quoted("energy_share_ffn"), spread
+    ),
+    Claim(
+        "Updates are full-rank by count, yet concentrated.", quoted("top16_energy"), concentrated
+    ),
+    Claim(
+        "Updates lie off the base's leading directions.",
+        lambda: "below 1 % at 10 % (chance: 1 %)",
+        off_principal,
+    ),
+    Claim(
+        "Few moved coordinates are principal weights.",
+        quoted(PRINCIPAL),
+        banded("principal", above=False),
+    ),
+    Claim(
+        "Moved coordinates are weights near zero.",
+        quoted(SMALL),
+        banded("low_magnitude", above=True),
+    ),
+    Claim(
+        "The subnetwork alone recovers nearly everything.",
+        scores("full training", "OPD mask only"),
+        recovers,
+    ),
+    Claim(
+        "A random mask of its density does worse.", scores("OPD mask only", RANDOM), beats_random
+    ),
     Claim("The mask of RL serves as well.", scores("full training", "RLVR mask only"), other_mask),
     Claim("OPD and RL move the same coordinates.", covered, shared),
     Claim("SGD falls behind AdamW.", scores("AdamW 1e-6", "SGD 1e-2"), behind),
@@ -319,12 +408,19 @@ CLAIMS = (
 
 
 def verdicts(tables: dict[str, pd.DataFrame]) -> list[dict]:
-    """Every claim: what the paper says and gives, what the runs here give, the verdict, and on how many seeds it rests."""
+    """Every claim: what the paper says and gives, what the runs here give, the verdict, and on how
+    many seeds it rests.
+    """
     runs, rows = Runs(tables), []
     for claim in CLAIMS:
         judgement = claim.rule(runs)
         rows.append(
-            {"claim": claim.says, "published": claim.numbers(), "here": judgement.text, "verdict": judgement.verdict}
+            {
+                "claim": claim.says,
+                "published": claim.numbers(),
+                "here": judgement.text,
+                "verdict": judgement.verdict,
+            }
             | {"seeds": judgement.seeds}
         )
     return rows

@@ -1,10 +1,11 @@
-"""Gather what came out of the lab's runs: what they kept, and what the engine says of each one's update.
+"""Gather what came out of the lab's runs: what they kept, and what the engine says of each one's
+update.
 
-`runs`         one row a run: what it is, its accuracy, and its update's headline quantities beside chance
-`curve`        one row a run and step: validation accuracy, what is unchanged as bf16, relative norm
-`diagnostics`  one row a run and step: the moments of the gradients
-`overlap`      one row a pair of runs: visible coordinates that both moved, beside both expectations
-`layers`       one row a run and layer: its share of the visible coordinates beside its share of the parameters
+`runs`         one row a run: what it is, its accuracy, and its update's headline quantities beside
+chance `curve`        one row a run and step: validation accuracy, what is unchanged as bf16,
+relative norm `diagnostics`  one row a run and step: the moments of the gradients `overlap`      one
+row a pair of runs: visible coordinates that both moved, beside both expectations `layers`       one
+row a run and layer: its share of the visible coordinates beside its share of the parameters
 """
 
 import re
@@ -31,12 +32,21 @@ from opdviz.tables.headlines import LAB
 
 SEED = re.compile(r"seed([0-9]+)")
 BANDED = ("principal", "low_magnitude")
-COMPARED = (("opd", "grpo"), ("opd", "offline_distillation"), ("opd", "sft"), ("opd", "opd_self"), ("opd", "opd_sgd"))
+COMPARED = (
+    ("opd", "grpo"),
+    ("opd", "offline_distillation"),
+    ("opd", "sft"),
+    ("opd", "opd_self"),
+    ("opd", "opd_sgd"),
+)
 GRADES = ("test", "validation", "comparison", "reversal", "with_answer")
 
 
-def gather(root: Path, executor: Executor, listener: Callable[[Progress], None]) -> dict[str, pd.DataFrame]:
-    """Every table, from the finished runs of all seeds below a lab folder; each run is compared with its base.
+def gather(
+    root: Path, executor: Executor, listener: Callable[[Progress], None]
+) -> dict[str, pd.DataFrame]:
+    """Every table, from the finished runs of all seeds below a lab folder; each run is compared
+    with its base.
 
     Raises
         RequestError: no run is there.
@@ -54,7 +64,11 @@ def gather(root: Path, executor: Executor, listener: Callable[[Progress], None])
         where = about(recipe, facts)
         found["curve"] += [where | row for row in facts["curve"]]
         found["diagnostics"] += [where | row for row in facts["diagnostics"]]
-        row = where | {grade: facts["accuracy"].get(grade) for grade in GRADES} | {"seconds": facts["seconds"]}
+        row = (
+            where
+            | {grade: facts["accuracy"].get(grade) for grade in GRADES}
+            | {"seconds": facts["seconds"]}
+        )
         row["answers"] = facts.get("answers", {}).get("test")
         if recipe.loop != "pretrain" and recipe.hidden == RECIPES["opd"].hidden:
             comparison = compared(places, recipe, store, executor)
@@ -72,14 +86,23 @@ def runs_of(root: Path) -> Iterator[tuple[Places, Recipe, dict]]:
     seeds = sorted(int(found[1]) for p in root.glob("seed*") if (found := SEED.fullmatch(p.name)))
     for seed in seeds:
         places = Places(root, seed)
-        for recipe in [*(once if seed == seeds[0] else []), *(r for r in RECIPES.values() if r.seed is None)]:
+        for recipe in [
+            *(once if seed == seeds[0] else []),
+            *(r for r in RECIPES.values() if r.seed is None),
+        ]:
             if facts := places.facts(recipe):
                 yield places, recipe, facts
 
 
 def about(recipe: Recipe, facts: dict) -> dict:
     """What a run is."""
-    groups = {"main": MAIN, "controls": CONTROLS, "ablation": ABLATION, "sweep": SWEEP, "base": BASES}
+    groups = {
+        "main": MAIN,
+        "controls": CONTROLS,
+        "ablation": ABLATION,
+        "sweep": SWEEP,
+        "base": BASES,
+    }
     return {
         "recipe": recipe.name,
         "seed": facts["seed"],
@@ -95,7 +118,9 @@ def about(recipe: Recipe, facts: dict) -> dict:
 
 def compared(places: Places, recipe: Recipe, store: Store, executor: Executor) -> Stored:
     """A run's comparison with its base, made where it is missing."""
-    base, tuned = (checkpoint.open(path) for path in (places.of(recipe.base), places.folder(recipe)))
+    base, tuned = (
+        checkpoint.open(path) for path in (places.of(recipe.base), places.folder(recipe))
+    )
     name = f"seed{places.seed}/{recipe.name}"
     prepared = prepare.prepare(base, tuned, store, name, lambda progress: None)
     if prepared.key in store.keys() and status.state(store.open(prepared.key)) == "done":
@@ -121,20 +146,28 @@ def headline(comparison: Stored) -> dict:
 
 
 def projections(rows: pd.DataFrame) -> dict:
-    """The median over matrices of joint projection over chance, how far a blind update's would scatter, and given profiles."""
+    """The median over matrices of joint projection over chance, how far a blind update's would
+    scatter, and given profiles.
+    """
     known = rows.dropna(subset=["projection_joint", "projection_joint_sd"])
     chance, sd = known["projection_joint_chance"], known["projection_joint_sd"]
     # the median of n independent values scatters 1.25 times as much as their mean
-    spread = 1.25 * float(((sd / chance) ** 2).mean() ** 0.5) / len(known) ** 0.5 if len(known) else None
+    spread = (
+        1.25 * float(((sd / chance) ** 2).mean() ** 0.5) / len(known) ** 0.5 if len(known) else None
+    )
     return {
         "projection_ratio": (known["projection_joint"] / chance).median(),
         "projection_ratio_sd": spread,
-        "projection_profile_ratio": (known["projection_joint"] / known["projection_joint_profile"]).median(),
+        "projection_profile_ratio": (
+            (known["projection_joint"] / known["projection_joint_profile"]).median()
+        ),
     }
 
 
 def tails(rows: pd.DataFrame) -> dict:
-    """In which share of the matrices the tail cannot be told from rounding, and the median position."""
+    """In which share of the matrices the tail cannot be told from rounding, and the median
+    position.
+    """
     judged = rows.dropna(subset=["verdict"])
     return {
         "tail_like": float((judged["verdict"] == "like rounding").mean()) if len(judged) else None,
@@ -143,7 +176,9 @@ def tails(rows: pd.DataFrame) -> dict:
 
 
 def masked(places: Places, recipe: Recipe) -> dict:
-    """The density of the mask that a run was trained under, and how many of its visible coordinates lie outside."""
+    """The density of the mask that a run was trained under, and how many of its visible coordinates
+    lie outside.
+    """
     if recipe.mask is None:
         return {}
     mask = open_mask(places.folder(recipe) / MASK)
@@ -165,7 +200,9 @@ def layers(comparison: Stored) -> list[dict]:
 
 
 def overlaps(root: Path, there: set[tuple[int, str]]) -> Iterator[dict]:
-    """Overlaps of `opd` with other recipes of its seed, and of a recipe with itself under another seed."""
+    """Overlaps of `opd` with other recipes of its seed, and of a recipe with itself under another
+    seed.
+    """
     seeds = sorted({seed for seed, _ in there})
     pairs = [((seed, a), (seed, b)) for seed in seeds for a, b in COMPARED]
     pairs += [((seeds[0], name), (seed, name)) for seed in seeds[1:] for name in ("opd", "grpo")]

@@ -1,7 +1,8 @@
-"""How a claim is judged: columns by seed, margins in the unit of what they judge, and what counts as seen.
+"""How a claim is judged: columns by seed, margins in the unit of what they judge, and what counts
+as seen.
 
-An accuracy is judged by McNemar's test: two runs are graded on the same problems, so that only the problems on which they
-differ carry an error. Two standard errors of the difference are the margin.
+An accuracy is judged by McNemar's test: two runs are graded on the same problems, so that only the
+problems on which they differ carry an error. Two standard errors of the difference are the margin.
 Reference: Q. McNemar, Psychometrika 12, 1947.
 """
 
@@ -38,10 +39,16 @@ class Runs:
         return self.column(recipe, name).astype(float)
 
     def answers(self, recipe: str, seed: int) -> np.ndarray | None:
-        """Which test problems a run answered; the base is one for all seeds. `None` where that was not kept."""
+        """Which test problems a run answered; the base is one for all seeds. `None` where that was
+        not kept.
+        """
         texts = self.column(recipe, "answers")
         texts = texts[texts.index == (seed if recipe != "base" else 0)]
-        return None if texts.empty else np.unpackbits(np.frombuffer(bytes.fromhex(texts.iloc[0]), dtype=np.uint8))
+        return (
+            None
+            if texts.empty
+            else np.unpackbits(np.frombuffer(bytes.fromhex(texts.iloc[0]), dtype=np.uint8))
+        )
 
     @property
     def before(self) -> float | None:
@@ -75,14 +82,17 @@ class Judgement:
 def gap(runs: Runs, first: str, second: str) -> Gap:
     """Accuracy of one recipe less that of another, seed by seed.
 
-    A seed whose answers were not kept takes the largest margin of the seeds whose were; without any, that of two unpaired
-    samples, which is wider than what pairing can give.
+    A seed whose answers were not kept takes the largest margin of the seeds whose were; without
+    any, that of two unpaired samples, which is wider than what pairing can give.
     """
     here, there = runs.of(first, "test"), runs.of(second, "test")
     if second == "base" and len(there):
         there = pd.Series(float(there.iloc[0]), index=here.index)
     differences = (here - there).dropna()
-    paired = {seed: paired_margin(runs.answers(first, seed), runs.answers(second, seed)) for seed in differences.index}
+    paired = {
+        seed: paired_margin(runs.answers(first, seed), runs.answers(second, seed))
+        for seed in differences.index
+    }
     known = [margin for margin in paired.values() if margin is not None]
     unpaired = ERRORS * ((here * (1 - here) + there * (1 - there)) / TEST) ** 0.5
     margins = {
@@ -93,14 +103,17 @@ def gap(runs: Runs, first: str, second: str) -> Gap:
 
 
 def paired_margin(first: np.ndarray | None, second: np.ndarray | None) -> float | None:
-    """Two standard errors of the difference of two runs on the same problems: sqrt(problems on which they differ) / n."""
+    """Two standard errors of the difference of two runs on the same problems: sqrt(problems on
+    which they differ) / n.
+    """
     if first is None or second is None:
         return None
     return ERRORS * math.sqrt(np.count_nonzero(first != second)) / TEST
 
 
 def judged(differences: pd.Series, margins: pd.Series | float, text: str) -> Judgement:
-    """Seen where every seed's difference is above its margin, opposite where every one is below its negative.
+    """Seen where every seed's difference is above its margin, opposite where every one is below its
+    negative.
 
     No seed is no verdict: what holds of all of nothing is not seen.
     """

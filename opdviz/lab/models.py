@@ -1,4 +1,6 @@
-"""Models and their tokenizer: Qwen3's architecture at toy size, saved and loaded as real checkpoints are."""
+"""Models and their tokenizer: Qwen3's architecture at toy size, saved and loaded as real
+checkpoints are.
+"""
 
 from pathlib import Path
 
@@ -11,7 +13,17 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM,
 from opdviz import checkpoint
 from opdviz.errors import RequestError, one_line
 from opdviz.lab.recipes import TEST, VALIDATION
-from opdviz.lab.tasks import ALPHABET, END, LONGEST_ANSWER, PAD, TARGET, TASKS, Problem, distinct, hinted
+from opdviz.lab.tasks import (
+    ALPHABET,
+    END,
+    LONGEST_ANSWER,
+    PAD,
+    TARGET,
+    TASKS,
+    Problem,
+    distinct,
+    hinted,
+)
 
 HEAD = 64
 POSITIONS = 64
@@ -25,14 +37,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     made = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
     made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     made.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token=PAD, eos_token=END, padding_side="left")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token=PAD, eos_token=END, padding_side="left"
+    )
 
 
 def new(hidden: int, layers: int, seed: int) -> Qwen3ForCausalLM:
     """A fresh model.
 
-    Initial weights have standard deviation 1/sqrt(hidden), so that a small step has the relative size that it has in a
-    wide model, whose default of 0.02 is about that.
+    Initial weights have standard deviation 1/sqrt(hidden), so that a small step has the relative
+    size that it has in a wide model, whose default of 0.02 is about that.
     """
     set_seed(seed)
     words = tokenizer()
@@ -65,17 +79,23 @@ def load(folder: Path) -> Qwen3ForCausalLM:
     said = (config.get("vocab_size"), config.get("hidden_size"))
     if embedding is None or embedding.shape != said or config.get("model_type") != "qwen3":
         raise RequestError(
-            f"lab: found a config.json in {one_line(folder)} that is not that of its weights; delete the folder and run again."
+            f"lab: found a config.json in {one_line(folder)} that is not that of its weights;"
+            " delete the folder and run again."
         )
     return Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def save(model: Qwen3ForCausalLM, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Save a model's weights in `dtype`, its configuration and its tokenizer; the model itself stays as it is.
+    """Save a model's weights in `dtype`, its configuration and its tokenizer; the model itself
+    stays as it is.
 
     The output head is the embedding, and is not saved twice.
     """
-    weights = {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    weights = {
+        name: tensor.to(dtype)
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     model.save_pretrained(folder, state_dict=weights)
     tokenizer().save_pretrained(folder)
 
@@ -98,20 +118,25 @@ def answers(model: Qwen3ForCausalLM, problems: list[Problem], *, sample: bool = 
     return [words.decode(row, skip_special_tokens=True) for row in found[:, prompts.shape[1] :]]
 
 
-def correct(model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False) -> list[bool]:
+def correct(
+    model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False
+) -> list[bool]:
     """Which problems are answered to the letter; `with_answer` gives each prompt its answer first."""
     asked = [hinted(p) for p in problems] if with_answer else problems
     return [answer == p.answer for answer, p in zip(answers(model, asked), asked, strict=True)]
 
 
-def accuracy(model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False) -> float:
+def accuracy(
+    model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False
+) -> float:
     """Share of problems answered to the letter."""
     right = correct(model, problems, with_answer=with_answer)
     return sum(right) / len(right)
 
 
 def graded(model: Qwen3ForCausalLM) -> dict:
-    """A run's `accuracy` by task and split, and which test problems it answered (`answers`: bits, as hexadecimal text).
+    """A run's `accuracy` by task and split, and which test problems it answered (`answers`: bits,
+    as hexadecimal text).
 
     Two runs are graded on the same problems: what tells them apart is on how many they differ.
     """
@@ -122,7 +147,9 @@ def graded(model: Qwen3ForCausalLM) -> dict:
 
 
 def grade(model: Qwen3ForCausalLM, target: list[Problem], test: float) -> dict[str, float]:
-    """Accuracy by task and split: the target on validation and test, the others on test, and with the answer given."""
+    """Accuracy by task and split: the target on validation and test, the others on test, and with
+    the answer given.
+    """
     found = {"test": test}
     found["validation"] = accuracy(model, distinct(TARGET, "validation", "graded", VALIDATION))
     for task in TASKS:

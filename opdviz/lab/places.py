@@ -1,9 +1,8 @@
 """Where the lab's runs lie: base and teacher once for all, the rest by seed.
 
-<cache>/lab/base, <cache>/lab/teacher       one for all seeds
-<cache>/lab/seed0/<recipe>                  a run: model.safetensors, config.json, tokenizer, run.json
-<cache>/lab/seed0/<recipe>/steps/<step>     its trajectory
-<cache>/lab/seed0.steps20/<recipe>          runs of another length than the recipe's
+<cache>/lab/base, <cache>/lab/teacher       one for all seeds <cache>/lab/seed0/<recipe>
+a run: model.safetensors, config.json, tokenizer, run.json <cache>/lab/seed0/<recipe>/steps/<step>
+its trajectory <cache>/lab/seed0.steps20/<recipe>          runs of another length than the recipe's
 """
 
 import json
@@ -16,12 +15,16 @@ from opdviz.lab.recipes import RECIPES, Recipe
 RUN, WEIGHTS, MASK, MASTER = "run.json", "model.safetensors", "mask.safetensors", "master"
 RESULTS = "results"
 TABLES = ("curve", "diagnostics")
-KINDS = {"recipe": dict, "seed": int, "accuracy": dict, "seconds": float} | dict.fromkeys(TABLES, list)
+KINDS = {"recipe": dict, "seed": int, "accuracy": dict, "seconds": float} | dict.fromkeys(
+    TABLES, list
+)
 
 
 @dataclass(frozen=True)
 class Places:
-    """The runs of one seed below a lab folder; `steps` where they are of another length than the recipes say."""
+    """The runs of one seed below a lab folder; `steps` where they are of another length than the
+    recipes say.
+    """
 
     root: Path
     seed: int = 0
@@ -41,13 +44,19 @@ class Places:
         return self.root / (f"seed{self.seed}" + (f".steps{self.steps}" if self.steps else ""))
 
     def shortened(self, recipe: Recipe) -> Recipe:
-        """The recipe as it is run here: with other steps, if asked for, unless it is one for all seeds."""
+        """The recipe as it is run here: with other steps, if asked for, unless it is one for all
+        seeds.
+        """
         if self.steps is None or recipe.seed is not None:
             return recipe
-        return replace(recipe, steps=self.steps, saves=tuple(s for s in recipe.saves if s <= self.steps))
+        return replace(
+            recipe, steps=self.steps, saves=tuple(s for s in recipe.saves if s <= self.steps)
+        )
 
     def facts(self, recipe: Recipe) -> dict | None:
-        """What a finished run kept; `None` where it is not there, or was made by another recipe or from other runs."""
+        """What a finished run kept; `None` where it is not there, or was made by another recipe or
+        from other runs.
+        """
         folder = self.folder(recipe)
         try:
             found = json.loads((folder / RUN).read_text())
@@ -55,22 +64,33 @@ class Places:
             return None
         if not sound(found) or not (folder / WEIGHTS).is_file():
             return None
-        same = found["recipe"] == self.shortened(recipe).data and found.get("needs", {}) == self.needs(recipe)
+        same = found["recipe"] == self.shortened(recipe).data and found.get(
+            "needs", {}
+        ) == self.needs(recipe)
         return found if same else None
 
     def needs(self, recipe: Recipe) -> dict[str, str | None]:
-        """The fingerprints of the runs that a recipe starts from, as they are now; `None` for one that is not there."""
+        """The fingerprints of the runs that a recipe starts from, as they are now; `None` for one
+        that is not there.
+        """
         files = {name: self.of(name) / WEIGHTS for name in recipe.needs}
-        return {name: fingerprint.of_file(file) if file.is_file() else None for name, file in files.items()}
+        return {
+            name: fingerprint.of_file(file) if file.is_file() else None
+            for name, file in files.items()
+        }
 
 
 def sound(found: object) -> bool:
     """Whether a run's facts have everything that commands and pages rely on."""
-    if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in KINDS.items()):
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(k), kind) for k, kind in KINDS.items()
+    ):
         return False
     accuracy = all(isinstance(v, float) and 0 <= v <= 1 for v in found["accuracy"].values())
     rows = [row for table in TABLES for row in found[table]]
-    return accuracy and all(isinstance(row, dict) and all(numeric(v) for v in row.values()) for row in rows)
+    return accuracy and all(
+        isinstance(row, dict) and all(numeric(v) for v in row.values()) for row in rows
+    )
 
 
 def numeric(value: object) -> bool:

@@ -1,4 +1,6 @@
-"""Which runs are needed, which are there, and the rest on a pool of processes: two runs at a time beat one on two cores."""
+"""Which runs are needed, which are there, and the rest on a pool of processes: two runs at a time
+beat one on two cores.
+"""
 
 import os
 import shutil
@@ -18,8 +20,17 @@ from opdviz.lab import shipped
 from opdviz.lab.places import MASTER, Places
 from opdviz.lab.recipes import GROUPS, RECIPES, Recipe
 
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
-PACKAGES = {"transformers": ">=5.23,<6", "trl": ">=1.16,<2", "datasets": ">=5.2,<6", "accelerate": ">=1.15,<2"}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+PACKAGES = {
+    "transformers": ">=5.23,<6",
+    "trl": ">=1.16,<2",
+    "datasets": ">=5.2,<6",
+    "accelerate": ">=1.15,<2",
+}
 EVERY = 0.5
 WIDTH_COST = 1 / 65536
 USUAL_PRETRAINING = 600
@@ -34,8 +45,12 @@ def recipes_of(words: Iterable[str]) -> list[Recipe]:
     found: dict[str, Recipe] = {}
     for word in words:
         if word not in RECIPES and word not in (*GROUPS, "all"):
-            known = ", ".join((*GROUPS, "all", *(r.name for r in GROUPS["main"]), "base", "teacher"))
-            raise RequestError(f"lab: recipe {one_line(word, limit=40)!r} is unknown; there are: {known}.")
+            known = ", ".join(
+                (*GROUPS, "all", *(r.name for r in GROUPS["main"]), "base", "teacher")
+            )
+            raise RequestError(
+                f"lab: recipe {one_line(word, limit=40)!r} is unknown; there are: {known}."
+            )
         if word in RECIPES:
             found[word] = RECIPES[word]
         else:
@@ -57,12 +72,15 @@ def need_packages() -> None:
             found = "none"
         if found == "none" or found not in SpecifierSet(wanted, prereleases=True):
             raise RequestError(
-                f"lab run: found {name} {found}; expected {name}{wanted}. pip install -r requirements-lab.txt"
+                f"lab run: found {name} {found}; expected {name}{wanted}. pip install -r"
+                " requirements-lab.txt"
             )
 
 
 def missing(wanted: Iterable[Recipe], places: Places, *, master: bool = False) -> list[Recipe]:
-    """The runs that are not there yet, with those that they need before them; `master`: or lack their float32 weights."""
+    """The runs that are not there yet, with those that they need before them; `master`: or lack
+    their float32 weights.
+    """
     found: dict[str, Recipe] = {}
 
     def add(recipe: Recipe, *, whole: bool = True) -> None:
@@ -77,7 +95,12 @@ def missing(wanted: Iterable[Recipe], places: Places, *, master: bool = False) -
 
 
 def run(
-    wanted: list[Recipe], places: Places, *, count: int, master: bool, listener: Callable[[Progress], None]
+    wanted: list[Recipe],
+    places: Places,
+    *,
+    count: int,
+    master: bool,
+    listener: Callable[[Progress], None],
 ) -> None:
     """Do every run that is missing, two or more at a time, each as soon as what it needs is there.
 
@@ -105,7 +128,9 @@ def sweep(places: Places) -> None:
 
 def cost(recipe: Recipe, places: Places) -> float:
     """About how long a run takes, in seconds on one thread of this machine's kind."""
-    loop = {"pretrain": 0.26, "sft": 0.26, "samples": 0.28, "grpo": 0.5, "self": 0.55}.get(recipe.loop, 0.45)
+    loop = {"pretrain": 0.26, "sft": 0.26, "samples": 0.28, "grpo": 0.5, "self": 0.55}.get(
+        recipe.loop, 0.45
+    )
     steps = USUAL_PRETRAINING if recipe.until is not None else places.shortened(recipe).steps
     return 10 + loop * steps * max(0.3, recipe.hidden**2 * WIDTH_COST)
 
@@ -121,21 +146,28 @@ def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool
         with workers.pool(count, preload=("opdviz.lab.train",)) as executor:
             while pending or flying:
                 waiting = {r.name for r in (*pending, *(flying[f] for f in flying))}
-                for recipe in [r for r in pending if not waiting & set(r.needs)][: count - len(flying)]:
+                for recipe in [r for r in pending if not waiting & set(r.needs)][
+                    : count - len(flying)
+                ]:
                     pending.remove(recipe)
-                    flying[executor.submit(one_run, recipe, places, told / recipe.name, master)] = recipe
+                    flying[executor.submit(one_run, recipe, places, told / recipe.name, master)] = (
+                        recipe
+                    )
                 finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=EVERY)
                 for future in finished:
                     recipe = flying.pop(future)
                     future.result()
                     done += cost(recipe, places)
                     progress.pairs_done += 1
-                progress.done = done + sum(share_done(told / r.name) * cost(r, places) for r in flying.values())
+                progress.done = done + sum(
+                    share_done(told / r.name) * cost(r, places) for r in flying.values()
+                )
                 progress.current = ", ".join(r.name for r in flying.values())
                 listener(progress)
     except BrokenExecutor:
         raise MachineError(
-            "lab run: a process was lost (out of memory?); finished runs are kept. Run it again, with one worker."
+            "lab run: a process was lost (out of memory?); finished runs are kept. Run it again,"
+            " with one worker."
         ) from None
     finally:
         shutil.rmtree(told, ignore_errors=True)
@@ -164,7 +196,9 @@ def row(recipe: Recipe, places: Places) -> dict:
         facts = shipped.facts(str(places.folder(recipe).relative_to(places.root)))
     accuracy = facts.get("accuracy", {})
     known = ("test", "validation", "comparison", "reversal", "with_answer")
-    return {"recipe": recipe.name, "seed": facts.get("seed"), "text": recipe.text} | {k: accuracy.get(k) for k in known}
+    return {"recipe": recipe.name, "seed": facts.get("seed"), "text": recipe.text} | {
+        k: accuracy.get(k) for k in known
+    }
 
 
 def share_done(told: Path) -> float:

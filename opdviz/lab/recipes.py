@@ -1,6 +1,7 @@
 """What the lab can train: plain data, read by `train` (one run) and `plan` (all of them).
 
-A recipe's name with `@` is a variant: `opd@3e-06` the learning rate of a grid, `opd@h128@3e-06` a width of the sweep.
+A recipe's name with `@` is a variant: `opd@3e-06` the learning rate of a grid, `opd@h128@3e-06` a
+width of the sweep.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +22,10 @@ PAPER_DENSITY = 0.175
 class Recipe:
     """One way to train.
 
-    `loop` names the trainer; `mask` the run whose subnetwork alone may move, and how it is chosen: `visible`, `density`
-    or `random`; `seed` is set where a run is not the seed's own but one for all (base, teacher); `until` ends a run early,
-    `ANNEAL` steps after validation accuracy has reached it.
+    `loop` names the trainer; `mask` the run whose subnetwork alone may move, and how it is chosen:
+    `visible`, `density` or `random`; `seed` is set where a run is not the seed's own but one for
+    all (base, teacher); `until` ends a run early, `ANNEAL` steps after validation accuracy has
+    reached it.
     """
 
     name: str
@@ -44,7 +46,11 @@ class Recipe:
     @property
     def data(self) -> dict:
         """Everything that decides what comes out, as JSON keeps it."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if k != "text"}
+        return {
+            k: list(v) if isinstance(v, tuple) else v
+            for k, v in asdict(self).items()
+            if k != "text"
+        }
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -58,11 +64,22 @@ class Recipe:
 def pretrained(hidden: int) -> Recipe:
     """The base of a width, stopped short of the task."""
     name = "base" if hidden == HIDDEN else f"base@h{hidden}"
-    return Recipe(name, "before: short of the task", "pretrain", 1e-3, steps=2000, hidden=hidden, seed=0, until=0.15)
+    return Recipe(
+        name,
+        "before: short of the task",
+        "pretrain",
+        1e-3,
+        steps=2000,
+        hidden=hidden,
+        seed=0,
+        until=0.15,
+    )
 
 
 BASES = tuple(pretrained(hidden) for hidden in (HIDDEN, 128, 384))
-TEACHER = Recipe("teacher", "the same size, trained to the end", "pretrain", 1e-3, steps=2000, seed=1, until=0.97)
+TEACHER = Recipe(
+    "teacher", "the same size, trained to the end", "pretrain", 1e-3, steps=2000, seed=1, until=0.97
+)
 OPD = Recipe(
     "opd", "on-policy distillation: reverse KL to the teacher on the student's own samples", "distillation", 2e-6,
     saves=TRAJECTORY, diagnostics=True,
@@ -77,21 +94,44 @@ def opd(name: str, text: str, **more) -> Recipe:
 
 MAIN = (
     Recipe("sft", "supervised fine-tuning on the right answers", "sft", 2e-6),
-    Recipe("offline_distillation", "supervised fine-tuning on the teacher's samples", "samples", 2e-6),
+    Recipe(
+        "offline_distillation", "supervised fine-tuning on the teacher's samples", "samples", 2e-6
+    ),
     GRPO,
     OPD,
-    opd("opd_sgd", "OPD with SGD, no momentum", optimizer="sgd", learning_rate=3e-2, diagnostics=True),
+    opd(
+        "opd_sgd",
+        "OPD with SGD, no momentum",
+        optimizer="sgd",
+        learning_rate=3e-2,
+        diagnostics=True,
+    ),
     opd("opd_self", "OPD whose teacher is the base, told the answer", loop="self"),
     opd("opd_subnetwork", "OPD of only what `opd` visibly moved", mask=("opd", "visible")),
-    opd("opd_subnetwork_17", "OPD of only what `opd` moved most, near 17.5 % of all", mask=("opd", "density")),
+    opd(
+        "opd_subnetwork_17",
+        "OPD of only what `opd` moved most, near 17.5 % of all",
+        mask=("opd", "density"),
+    ),
     opd("grpo_subnetwork", "OPD of only what `grpo` visibly moved", mask=("grpo", "visible")),
-    opd("opd_random_mask", "OPD of as many random coordinates, matrix by matrix", mask=("opd", "random")),
+    opd(
+        "opd_random_mask",
+        "OPD of as many random coordinates, matrix by matrix",
+        mask=("opd", "random"),
+    ),
 )
 CONTROLS = (
-    opd("grpo_random_mask", "OPD of as many random coordinates as `grpo` visibly moved", mask=("grpo", "random")),
+    opd(
+        "grpo_random_mask",
+        "OPD of as many random coordinates as `grpo` visibly moved",
+        mask=("grpo", "random"),
+    ),
 )
 SWEEP_RATES = (1e-6, 3e-6, 1e-5, 3e-5)
-GRIDS = {"opd": (1e-6, 2e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
+GRIDS = {
+    "opd": (1e-6, 2e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+    "opd_sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+}
 
 
 def at_rate(recipe: Recipe, rate: float) -> Recipe:
@@ -106,7 +146,15 @@ def at_width(rate: float, base: Recipe) -> Recipe:
     if base.hidden == HIDDEN:
         return at_rate(OPD, rate)
     name = f"opd@h{base.hidden}@{rate:g}"
-    return replace(OPD, name=name, learning_rate=rate, hidden=base.hidden, base=base.name, saves=(), diagnostics=False)
+    return replace(
+        OPD,
+        name=name,
+        learning_rate=rate,
+        hidden=base.hidden,
+        base=base.name,
+        saves=(),
+        diagnostics=False,
+    )
 
 
 ABLATION = tuple(at_rate(r, rate) for r in MAIN if r.name in GRIDS for rate in GRIDS[r.name])

@@ -1,4 +1,6 @@
-"""The lab's results as tidy tables, kept as Parquet: those made on this machine, or those that come with the package."""
+"""The lab's results as tidy tables, kept as Parquet: those made on this machine, or those that come
+with the package.
+"""
 
 import io
 from pathlib import Path
@@ -24,7 +26,8 @@ def keep(found: dict[str, pd.DataFrame], into: Path) -> None:
 
 
 def read(root: Path) -> dict[str, pd.DataFrame]:
-    """Every table: those made on this machine, or those that come with the package; empty frames where neither is.
+    """Every table: those made on this machine, or those that come with the package; empty frames
+    where neither is.
 
     Raises
         CheckFailed: a table is damaged.
@@ -32,12 +35,18 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
     folder = root / RESULTS if (root / RESULTS / "runs.parquet").is_file() else SHIPPED
     paths = {name: folder / f"{name}.parquet" for name in TABLES}
     try:
-        found = {name: pd.read_parquet(file) if file.is_file() else pd.DataFrame() for name, file in paths.items()}
+        found = {
+            name: pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+            for name, file in paths.items()
+        }
     except (OSError, ValueError):
         found = {}
-    if not found or not (found["runs"].empty or {"recipe", "seed", "groups", "test"} <= set(found["runs"])):
+    if not found or not (
+        found["runs"].empty or {"recipe", "seed", "groups", "test"} <= set(found["runs"])
+    ):
         raise CheckFailed(
-            f"lab: the results in {one_line(folder)} are damaged; `opdviz lab evaluate` makes them again."
+            f"lab: the results in {one_line(folder)} are damaged; `opdviz lab evaluate` makes them"
+            " again."
         )
     return found
 
@@ -47,8 +56,12 @@ IDENTITY = {"overlap": ["run_a", "seed_a", "run_b", "seed_b"]} | dict.fromkeys(
 )
 
 
-def merged(before: dict[str, pd.DataFrame], measured: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Results just measured, and those from before of runs that are not here; of these only the columns that are still kept."""
+def merged(
+    before: dict[str, pd.DataFrame], measured: dict[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Results just measured, and those from before of runs that are not here; of these only the
+    columns that are still kept.
+    """
     tables = {}
     for name, rows in measured.items():
         old, identity = before[name], IDENTITY[name]
@@ -69,11 +82,15 @@ def of_group(found: dict[str, pd.DataFrame], table: str, group: str) -> pd.DataF
 
 
 def gains(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The sweep's curves, and `opd`'s own, with `gain`: validation accuracy beyond that of the base of their width."""
+    """The sweep's curves, and `opd`'s own, with `gain`: validation accuracy beyond that of the base
+    of their width.
+    """
     if found["curve"].empty:
         return found["curve"]
     own = found["curve"][(found["curve"]["recipe"] == "opd") & (found["curve"]["seed"] == 0)]
-    rows = pd.concat([of_group(found, "curve", "sweep"), own]).drop_duplicates(["recipe", "seed", "step"])
+    rows = pd.concat([of_group(found, "curve", "sweep"), own]).drop_duplicates(
+        ["recipe", "seed", "step"]
+    )
     bases = of_group(found, "runs", "base").set_index("hidden")["validation"]
     rows = rows[rows["hidden"].isin(bases.index) & (rows["seed"] == 0)]
     return rows.assign(gain=rows["accuracy"] - rows["hidden"].map(bases))
@@ -82,11 +99,16 @@ def gains(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def starts(found: dict[str, pd.DataFrame]) -> str:
     """Where the sweep's bases start, in words."""
     bases = of_group(found, "runs", "base").sort_values("hidden")
-    return ", ".join(f"{percent(share)} at width {width}" for width, share in zip(bases["hidden"], bases["validation"]))
+    return ", ".join(
+        f"{percent(share)} at width {width}"
+        for width, share in zip(bases["hidden"], bases["validation"])
+    )
 
 
 def by_recipe(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a main recipe: every number's mean over its seeds and, of accuracy, the spread (standard deviation)."""
+    """One row a main recipe: every number's mean over its seeds and, of accuracy, the spread
+    (standard deviation).
+    """
     main = of_group(found, "runs", "main")
     if main.empty:
         return main
@@ -99,7 +121,8 @@ def by_recipe(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def overlaps(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a pair of runs: how much their visible coordinates overlap, as a Jaccard index and as two ratios.
+    """One row a pair of runs: how much their visible coordinates overlap, as a Jaccard index and as
+    two ratios.
 
     Pairs of recipes are means over seeds; a recipe stands beside itself under another seed as well.
     """

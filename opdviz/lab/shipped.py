@@ -1,8 +1,8 @@
 """The lab's first seed as it comes with the package: what training moved, and nothing else.
 
-A base lies here whole; a run made from it as one bit a coordinate and the moved coordinates' bits, as differences from
-the file it came from; both compressed, as are the masks that runs were trained under. Expanded, each file is the one that
-training wrote, byte for byte.
+A base lies here whole; a run made from it as one bit a coordinate and the moved coordinates' bits,
+as differences from the file it came from; both compressed, as are the masks that runs were trained
+under. Expanded, each file is the one that training wrote, byte for byte.
 """
 
 import json
@@ -42,11 +42,14 @@ def packed(base: bytes, tuned: bytes) -> bytes:
     start = data_start(base)
     if base[:start] != tuned[:start] or len(base) != len(tuned):
         raise RequestError(
-            "lab ship: found two files with different headers or sizes; expected a base and a run from it."
+            "lab ship: found two files with different headers or sizes; expected a base and a run"
+            " from it."
         )
     old, new = (np.frombuffer(file, dtype="<u2", offset=start) for file in (base, tuned))
     moved = old != new
-    return lzma.compress(save({"mask": np.packbits(moved), "values": new[moved] - old[moved]}), preset=PRESET)
+    return lzma.compress(
+        save({"mask": np.packbits(moved), "values": new[moved] - old[moved]}), preset=PRESET
+    )
 
 
 def unpacked(base: bytes, difference: bytes) -> bytes:
@@ -61,8 +64,9 @@ def unpacked(base: bytes, difference: bytes) -> bytes:
 def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
     """Write the runs of a lab folder as they are shipped; the index that says what they are.
 
-    A run whose recipe is trained from nothing is kept whole, any other as its difference from its base, and a trajectory
-    as differences from step to step. What was shipped before is replaced once all is written.
+    A run whose recipe is trained from nothing is kept whole, any other as its difference from its
+    base, and a trajectory as differences from step to step. What was shipped before is replaced
+    once all is written.
 
     Raises
         RequestError: a file is not laid out as the one it was made from.
@@ -78,7 +82,11 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
 
     def keep(path: str, before: str | None) -> None:
         file = (root / path / WEIGHTS).read_bytes()
-        data = packed((root / before / WEIGHTS).read_bytes(), file) if before else lzma.compress(file, preset=PRESET)
+        data = (
+            packed((root / before / WEIGHTS).read_bytes(), file)
+            if before
+            else lzma.compress(file, preset=PRESET)
+        )
         entry = {"path": path, "before": before, "file": path.replace("/", ".") + ".xz"}
         index.append(entry | {"digest": fingerprint.of_contents(file)})
         files.write(into / entry["file"], data)
@@ -89,7 +97,10 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
         keep(run, before)
         index[-1]["facts"] = facts
         if (mask := root / run / MASK).is_file():
-            index[-1] |= {"mask": run.replace("/", ".") + ".mask.xz", "mask_digest": fingerprint.of_file(mask)}
+            index[-1] |= {
+                "mask": run.replace("/", ".") + ".mask.xz",
+                "mask_digest": fingerprint.of_file(mask),
+            }
             files.write(into / index[-1]["mask"], lzma.compress(mask.read_bytes(), preset=PRESET))
         for step in sorted((root / run / "steps").glob("*"), key=lambda p: int(p.name)):
             keep(f"{run}/steps/{step.name}", before)
@@ -115,7 +126,9 @@ def index() -> list[dict]:
         return []
     except ValueError:
         found = None
-    if not isinstance(found, list) or not all(isinstance(e, dict) and e.keys() >= ENTRY for e in found):
+    if not isinstance(found, list) or not all(
+        isinstance(e, dict) and e.keys() >= ENTRY for e in found
+    ):
         raise CheckFailed(f"lab: shipped {INDEX} is damaged; install opdviz again.")
     return found
 
@@ -160,9 +173,13 @@ def weights(entry: dict, expanded: dict[str, bytes]) -> bytes:
     """One shipped file, expanded and checked; `expanded` holds those before it."""
     try:
         data = (HERE / entry["file"]).read_bytes()
-        file = unpacked(expanded[entry["before"]], data) if entry["before"] else lzma.decompress(data)
+        file = (
+            unpacked(expanded[entry["before"]], data) if entry["before"] else lzma.decompress(data)
+        )
     except (OSError, lzma.LZMAError, SafetensorError, LookupError, ValueError, TypeError) as error:
-        raise CheckFailed(f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})") from None
+        raise CheckFailed(
+            f"lab: shipped {entry['file']} cannot be read ({one_line(error, limit=80)})"
+        ) from None
     return checked(file, entry["file"], entry["digest"])
 
 
@@ -171,9 +188,15 @@ def mask_of(entry: dict) -> bytes | None:
     if "mask" not in entry:
         return None
     try:
-        return checked(lzma.decompress((HERE / entry["mask"]).read_bytes()), entry["mask"], entry["mask_digest"])
+        return checked(
+            lzma.decompress((HERE / entry["mask"]).read_bytes()),
+            entry["mask"],
+            entry["mask_digest"],
+        )
     except (OSError, lzma.LZMAError) as error:
-        raise CheckFailed(f"lab: shipped {entry['mask']} cannot be read ({one_line(error, limit=80)})") from None
+        raise CheckFailed(
+            f"lab: shipped {entry['mask']} cannot be read ({one_line(error, limit=80)})"
+        ) from None
 
 
 def checked(data: bytes, name: str, digest: str) -> bytes:
@@ -184,7 +207,9 @@ def checked(data: bytes, name: str, digest: str) -> bytes:
 
 
 def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> None:
-    """Write one run's folder, whole or not at all; beside a trajectory's steps that may be there already."""
+    """Write one run's folder, whole or not at all; beside a trajectory's steps that may be there
+    already.
+    """
     if (folder / WEIGHTS).is_file():
         return
     try:
@@ -200,5 +225,6 @@ def put(folder: Path, file: bytes, facts: dict | None, mask: bytes | None) -> No
                 (work / RUN).write_text(json.dumps(facts, indent=1))
     except OSError as error:
         raise MachineError(
-            f"lab: cannot write {one_line(folder.name)} ({error.strerror}); make room in the cache and try again."
+            f"lab: cannot write {one_line(folder.name)} ({error.strerror}); make room in the cache"
+            " and try again."
         ) from None

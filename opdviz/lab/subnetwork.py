@@ -1,13 +1,14 @@
-"""Train only a stored mask: the file that `opdviz subnetwork` writes, in a transformers Trainer or a loop of your own.
+"""Train only a stored mask: the file that `opdviz subnetwork` writes, in a transformers Trainer or
+a loop of your own.
 
     trainer = Trainer(..., callbacks=[SubnetworkCallback("mask.safetensors")])
 
-    train_only(model, optimizer, read_mask("mask.safetensors"))     # a plain loop: once, before the first step
-    loss.backward()
-    optimizer.step()
+    train_only(model, optimizer, read_mask("mask.safetensors"))     # a plain loop: once, before the
+    first step loss.backward() optimizer.step()
 
-Gradients are masked as they are accumulated, before any clipping sees them. What a step moves all the same (weight decay,
-momentum from before) is put back after the step, so a frozen coordinate keeps its bits whatever the optimizer does.
+Gradients are masked as they are accumulated, before any clipping sees them. What a step moves all
+the same (weight decay, momentum from before) is put back after the step, so a frozen coordinate
+keeps its bits whatever the optimizer does.
 """
 
 from functools import partial
@@ -24,8 +25,8 @@ from opdviz.runs import masks
 def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: masks.Mask) -> list:
     """Let `optimizer` move the mask's coordinates of `model` and nothing else, from now on.
 
-    Parameters that the mask does not name are frozen whole. Returns the handles of the hooks; `handle.remove()` on each
-    ends it.
+    Parameters that the mask does not name are frozen whole. Returns the handles of the hooks;
+    `handle.remove()` on each ends it.
 
     Raises
         RequestError: the mask names a tensor that the model has not, or has in another shape.
@@ -38,8 +39,9 @@ def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: m
         found = tuple(known[name].shape) if name in known else "no such tensor"
         if found != shape:
             raise RequestError(
-                f"mask of {one_line(mask.label, limit=60)}: found {found} for {one_line(name, limit=80)} in this model; "
-                f"expected {shape}. Is it the mask of another model?"
+                f"mask of {one_line(mask.label, limit=60)}: found {found} for"
+                f" {one_line(name, limit=80)} in this model; expected {shape}. Is it the mask of"
+                " another model?"
             )
     handles, frozen = [], []
     for parameter in dict.fromkeys(named.values()):
@@ -59,7 +61,9 @@ def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: m
 
 
 def still(keep: torch.Tensor, parameter: torch.Tensor) -> None:
-    """Take the gradient off the coordinates that are to keep their value; a sparse gradient becomes a dense one."""
+    """Take the gradient off the coordinates that are to keep their value; a sparse gradient becomes
+    a dense one.
+    """
     if parameter.grad.is_sparse:
         parameter.grad = parameter.grad.to_dense()
     parameter.grad.masked_fill_(keep, 0)

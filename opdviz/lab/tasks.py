@@ -1,7 +1,9 @@
-"""The lab's problems: three-digit addition, which is trained for, and comparison and reversal, which are kept an eye on.
+"""The lab's problems: three-digit addition, which is trained for, and comparison and reversal,
+which are kept an eye on.
 
-A problem is a prompt that ends in `=` and its only right answer. Which split a problem belongs to is a property of the
-problem itself (a hash of its prompt), so that train, validation and test are disjoint whoever draws them and when.
+A problem is a prompt that ends in `=` and its only right answer. Which split a problem belongs to
+is a property of the problem itself (a hash of its prompt), so that train, validation and test are
+disjoint whoever draws them and when.
 """
 
 import random
@@ -83,8 +85,13 @@ def hinted(problem: Problem) -> Problem:
 
 
 def mixture(seed: int, count: int) -> list[Problem]:
-    """What a base model is trained on: training problems of all tasks, some with the answer in the prompt."""
+    """What a base model is trained on: training problems of all tasks, some with the answer in the
+    prompt.
+    """
     draw = random.Random(f"mixture {seed}")
     streams = {task: problems(task, "train", f"mixture {seed}") for task in TASKS}
-    drawn = [next(streams[task]) for task in draw.choices(list(MIXTURE), weights=list(MIXTURE.values()), k=count)]
+    drawn = [
+        next(streams[task])
+        for task in draw.choices(list(MIXTURE), weights=list(MIXTURE.values()), k=count)
+    ]
     return [hinted(p) if draw.random() < HINTED_SHARE else p for p in drawn]

@@ -1,6 +1,8 @@
-"""One run of one recipe: trl's trainers on the lab's problems, from the base's bf16 weights back to bf16.
+"""One run of one recipe: trl's trainers on the lab's problems, from the base's bf16 weights back to
+bf16.
 
-A run is written beside its place and renamed into it when it is whole, so that a killed one leaves nothing behind.
+A run is written beside its place and renamed into it when it is whole, so that a killed one leaves
+nothing behind.
 """
 
 import contextlib
@@ -49,7 +51,13 @@ WARMUP = 50
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
-def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[[int], None] = lambda n: None) -> dict:
+def run(
+    recipe: Recipe,
+    places: Places,
+    *,
+    master: bool = False,
+    tell: Callable[[int], None] = lambda n: None,
+) -> dict:
     """Train one recipe from the runs it needs, which are there. Returns what is known of the run.
 
     `master` also keeps the float32 weights, under `master/`. `tell` is told the steps done.
@@ -68,7 +76,9 @@ def run(recipe: Recipe, places: Places, *, master: bool = False, tell: Callable[
 
 
 def grade_again(recipe: Recipe, places: Places) -> dict:
-    """Grade a finished run as it lies there, and keep its accuracy and answers with it; the facts as they are now."""
+    """Grade a finished run as it lies there, and keep its accuracy and answers with it; the facts
+    as they are now.
+    """
     facts, folder = places.facts(recipe), places.folder(recipe)
     with quiet():
         facts |= models.graded(models.load(folder))
@@ -80,19 +90,27 @@ def full(recipe: Recipe, error: Exception) -> MachineError:
     """The one line for a run that could not be written."""
     reason = one_line(getattr(error, "strerror", None) or error, limit=100)
     room = isinstance(error, SafetensorError) or getattr(error, "errno", None) in NO_ROOM
-    return MachineError(f"lab run {recipe.name}: {reason}; {'make room' if room else 'mend that'} and run it again.")
+    return MachineError(
+        f"lab run {recipe.name}: {reason}; {'make room' if room else 'mend that'} and run it again."
+    )
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No bars and no advice from the libraries; one thread, the same sums in the same order every time."""
+    """No bars and no advice from the libraries; one thread, the same sums in the same order every
+    time.
+    """
     disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("trl").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with (
+        warnings.catch_warnings(),
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
         warnings.simplefilter("ignore")
         yield
 
@@ -103,10 +121,16 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
     started = time.monotonic()
     fresh = recipe.loop == "pretrain"
     set_seed(seed)
-    model = models.new(recipe.hidden, recipe.layers, seed) if fresh else models.load(places.of(recipe.base))
+    model = (
+        models.new(recipe.hidden, recipe.layers, seed)
+        if fresh
+        else models.load(places.of(recipe.base))
+    )
     count = CURVE_POINTS if recipe.until is None else recipe.steps // (5 * LOOK_EVERY)
     points = {max(1, round(recipe.steps * i / count)) for i in range(1, count + 1)}
-    curve = Curve(tasks.distinct(tasks.TARGET, "validation", "graded", VALIDATION), points, compared=not fresh)
+    curve = Curve(
+        tasks.distinct(tasks.TARGET, "validation", "graded", VALIDATION), points, compared=not fresh
+    )
     watch: list[TrainerCallback] = [curve, Told(tell), Trajectory(work, recipe.saves)]
     diagnostics = Diagnostics(points | {1})
     watch += [diagnostics] if recipe.diagnostics else []
@@ -143,7 +167,13 @@ def keep_mask(recipe: Recipe, places: Places, path: Path, seed: int) -> None:
     masks.keep(path, masks.visible(matching, threshold), key=source, base=base, threshold=threshold)
     if kind == "random":
         mask = masks.open_mask(path)
-        masks.keep(path, masks.random_like(mask, seed), key=f"random like {source}", base=base, threshold=threshold)
+        masks.keep(
+            path,
+            masks.random_like(mask, seed),
+            key=f"random like {source}",
+            base=base,
+            threshold=threshold,
+        )
 
 
 def settings(recipe: Recipe, work: Path, seed: int) -> dict:
@@ -182,8 +212,14 @@ def sft(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: lis
 def samples(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: list):
     """On what the teacher answers at temperature 1, right or wrong."""
     teacher, asked = models.load(places.of("teacher")), drawn(recipe, seed)
-    said = [a for i in range(0, len(asked), 1024) for a in models.answers(teacher, asked[i : i + 1024], sample=True)]
-    return supervised(recipe, model, work, seed, watch, [Problem(p.prompt, a) for p, a in zip(asked, said)])
+    said = [
+        a
+        for i in range(0, len(asked), 1024)
+        for a in models.answers(teacher, asked[i : i + 1024], sample=True)
+    ]
+    return supervised(
+        recipe, model, work, seed, watch, [Problem(p.prompt, a) for p, a in zip(asked, said)]
+    )
 
 
 def supervised(recipe: Recipe, model, work: Path, seed: int, watch: list, problems: list[Problem]):
@@ -196,21 +232,35 @@ def supervised(recipe: Recipe, model, work: Path, seed: int, watch: list, proble
         return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
 
     arguments = trl.SFTConfig(
-        **settings(recipe, work, seed), max_length=None, dataset_kwargs={"skip_prepare_dataset": True}
+        **settings(recipe, work, seed),
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
     )
     data = Dataset.from_list([row(p) for p in problems])
-    return trl.SFTTrainer(model, arguments, train_dataset=data, processing_class=words, callbacks=watch)
+    return trl.SFTTrainer(
+        model, arguments, train_dataset=data, processing_class=words, callbacks=watch
+    )
 
 
 def distillation(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: list):
-    """trl's DistillationTrainer: reverse KL to the teacher, token by token, on the student's own samples."""
+    """trl's DistillationTrainer: reverse KL to the teacher, token by token, on the student's own
+    samples.
+    """
     arguments = trl.DistillationConfig(
-        **settings(recipe, work, seed), beta=1.0, temperature=1.0, max_completion_length=tasks.LONGEST_ANSWER + 1
+        **settings(recipe, work, seed),
+        beta=1.0,
+        temperature=1.0,
+        max_completion_length=tasks.LONGEST_ANSWER + 1,
     )
     data = Dataset.from_list([{"prompt": p.prompt} for p in drawn(recipe, seed)])
     teacher = models.load(places.of("teacher"))
     return trl.DistillationTrainer(
-        model, teacher, arguments, train_dataset=data, processing_class=models.tokenizer(), callbacks=watch
+        model,
+        teacher,
+        arguments,
+        train_dataset=data,
+        processing_class=models.tokenizer(),
+        callbacks=watch,
     )
 
 
@@ -228,7 +278,11 @@ def self_distillation(recipe: Recipe, model, places: Places, work: Path, seed: i
     )
     rows = [{"prompt": p.prompt, "privileged_context": p.answer} for p in drawn(recipe, seed)]
     return SDFTTrainer(
-        model, arguments, train_dataset=Dataset.from_list(rows), processing_class=models.tokenizer(), callbacks=watch
+        model,
+        arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=models.tokenizer(),
+        callbacks=watch,
     )
 
 
@@ -246,7 +300,12 @@ def grpo(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: li
     )
     data = Dataset.from_list([asdict(p) for p in drawn(recipe, seed)])
     return trl.GRPOTrainer(
-        model, exact, arguments, train_dataset=data, processing_class=models.tokenizer(), callbacks=watch
+        model,
+        exact,
+        arguments,
+        train_dataset=data,
+        processing_class=models.tokenizer(),
+        callbacks=watch,
     )
 
 

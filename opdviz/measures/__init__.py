@@ -1,9 +1,12 @@
-"""The measures: families of statistics of one pair. Each has NAME, VERSION, NEEDS, TABLES and rows(pair, work).
+"""The measures: families of statistics of one pair. Each has NAME, VERSION, NEEDS, TABLES and
+rows(pair, work).
 
-`TABLES` gives the columns of its tables with their types; a new `VERSION` computes them again. `NEEDS` says of which pairs it
-can speak: "anything", "floats" (tensors with elements) or a "finite matrix" (two axes, every value finite).
+`TABLES` gives the columns of its tables with their types; a new `VERSION` computes them again.
+`NEEDS` says of which pairs it can speak: "anything", "floats" (tensors with elements) or a "finite
+matrix" (two axes, every value finite).
 
-The first pass needs no decomposition and runs at the speed of reading; the second shares one decomposition a matrix.
+The first pass needs no decomposition and runs at the speed of reading; the second shares one
+decomposition a matrix.
 """
 
 from types import ModuleType
@@ -14,7 +17,16 @@ from numpy.linalg import LinAlgError
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.errors import one_line
 from opdviz.linalg import Decomposition
-from opdviz.measures import concentration, coordinates, coverage, geometry, magnitude, signs, sparsity, spectrum
+from opdviz.measures import (
+    concentration,
+    coordinates,
+    coverage,
+    geometry,
+    magnitude,
+    signs,
+    sparsity,
+    spectrum,
+)
 from opdviz.measures.skipping import skipped
 from opdviz.pairing import Pair
 
@@ -43,7 +55,9 @@ def measure(pair: Pair, work: Decomposition, module: ModuleType) -> dict[str, li
             reason = "values too large or too small to square in float64"
         except LinAlgError:
             reason = "the decomposition did not converge"
-        except Exception as error:  # whatever one tensor does must not end a run of thousands, and is said
+        except (
+            Exception
+        ) as error:  # whatever one tensor does must not end a run of thousands, and is said
             reason = f"not computed ({type(error).__name__}: {one_line(error, limit=120)})"
     return {"skipped": [skipped(pair, module.NAME, reason)]}
 
@@ -61,6 +75,9 @@ def refusal(pair: Pair, work: Decomposition, module: ModuleType) -> str | None:
             return "not a matrix"
         if work.nonfinite:
             return f"{work.nonfinite:,} coordinates are NaN or infinite"
-        if work.base.dtype == np.float64 and max(np.abs(work.base).max(), np.abs(work.tuned).max()) > LARGEST:
+        if (
+            work.base.dtype == np.float64
+            and max(np.abs(work.base).max(), np.abs(work.tuned).max()) > LARGEST
+        ):
             return f"values beyond {LARGEST:.0e}: their squares do not fit float64"
     return None

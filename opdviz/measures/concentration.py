@@ -1,4 +1,6 @@
-"""How few coordinates hold the energy of the update (definitions, 3), beside what a Gaussian would give."""
+"""How few coordinates hold the energy of the update (definitions, 3), beside what a Gaussian would
+give.
+"""
 
 import math
 
@@ -31,7 +33,9 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
 
 
 def top_energy(size: np.ndarray) -> list[float | None]:
-    """The share of sum |D|^2 in the largest ceil(share * numel) coordinates; `size` is reordered in place."""
+    """The share of sum |D|^2 in the largest ceil(share * numel) coordinates; `size` is reordered in
+    place.
+    """
     if not size.size:
         return [None] * len(TOP_COORDINATES)
     counts = [math.ceil(share * size.size) for share in TOP_COORDINATES]
@@ -42,4 +46,6 @@ def top_energy(size: np.ndarray) -> list[float | None]:
 
 def energy(x: np.ndarray) -> float:
     """Sum of squares in float64, in blocks."""
-    return sum(float(np.sum(x[i : i + CHUNK].astype(np.float64) ** 2)) for i in range(0, x.size, CHUNK))
+    return sum(
+        float(np.sum(x[i : i + CHUNK].astype(np.float64) ** 2)) for i in range(0, x.size, CHUNK)
+    )

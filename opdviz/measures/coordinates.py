@@ -1,4 +1,6 @@
-"""Which coordinates moved, given the size of the weight, and where they stand (definitions, 6: histogram, profile, rows)."""
+"""Which coordinates moved, given the size of the weight, and where they stand (definitions, 6:
+histogram, profile, rows).
+"""
 
 import math
 
@@ -47,7 +49,9 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         deltas = delta_bins(work, precision, taken)
         for threshold in MOVED_THRESHOLDS:
             where = {"name": pair.name, "precision": precision, "threshold": threshold}
-            found["histogram"] += [where | {"of": "base"} | row for row in base_histogram(taken, threshold)]
+            found["histogram"] += [
+                where | {"of": "base"} | row for row in base_histogram(taken, threshold)
+            ]
             found["histogram"] += [where | {"of": "delta"} | row for row in deltas[threshold]]
     if pair.is_matrix and not work.nonfinite:
         found["profile"] = profile(pair, work)
@@ -69,10 +73,14 @@ def base_histogram(taken: Census, threshold: float) -> list[dict]:
 
 
 def binned(bins: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[dict]:
-    """Class counts (all, moved, moved under the null) summed into quarter-octave bins; empty bins are left out."""
+    """Class counts (all, moved, moved under the null) summed into quarter-octave bins; empty bins
+    are left out.
+    """
     used = np.flatnonzero(counts[0])
     kept, inverse = np.unique(bins[used], return_inverse=True)
-    count, moved, null = (np.bincount(inverse, weights=c[used], minlength=len(kept)) for c in counts)
+    count, moved, null = (
+        np.bincount(inverse, weights=c[used], minlength=len(kept)) for c in counts
+    )
     return [
         edges(int(b)) | {"count": int(c), "moved": int(m), "null_moved": float(n)}
         for b, c, m, n in zip(kept, count, moved, null)
@@ -107,7 +115,9 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
 
 
 def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray:
-    """Expected coordinates in bins of |D| (float32 classes) beyond a threshold under the Gaussian null, by grid step."""
+    """Expected coordinates in bins of |D| (float32 classes) beyond a threshold under the Gaussian
+    null, by grid step.
+    """
     scale = taken.scale[probe_index(threshold)]
     if not scale:
         return np.zeros(len(used))
@@ -118,8 +128,10 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     bins = [edges(int(b)) for b in quarters("float32")[used]]
     low, high = np.array([b["low"] for b in bins]), np.array([b["high"] for b in bins])
     u = steps[:, None]
-    with np.errstate(over="ignore"):  # the steps at a zero of a wide format are too small to divide by
-        first = np.floor(threshold / u) + 1  # the least number of steps that is beyond the threshold
+    # The steps at a zero of a wide format are too small to divide by.
+    with np.errstate(over="ignore"):
+        # The least number of steps that is beyond the threshold.
+        first = np.floor(threshold / u) + 1
         reach = [np.maximum(np.ceil(x[None, :] / u), first) * u for x in (low, high)]
     gridded = not taken.scheme.endswith(BETWEEN)
     before = 0.5 if gridded else 1.0
@@ -127,7 +139,9 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     for end in reach:
         start = (end - before * u).ravel()
         finish = start if gridded else end.ravel()
-        beyond.append(gaussian_share(np.stack([start] * 2), np.stack([finish] * 2), scale).reshape(end.shape))
+        beyond.append(
+            gaussian_share(np.stack([start] * 2), np.stack([finish] * 2), scale).reshape(end.shape)
+        )
     return np.where(high > 0, weight @ (beyond[0] - beyond[1]), 0.0)
 
 
@@ -175,10 +189,14 @@ def band(length: int, head: int | None) -> int:
 
 
 def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
-    """The 100 rows of an embedding or a head with the largest relative norm, with their tokens where known."""
+    """The 100 rows of an embedding or a head with the largest relative norm, with their tokens
+    where known.
+    """
     base, tuned = work.base.astype(np.float64), work.tuned.astype(np.float64)
     tuned -= base
-    ww, dd, wd = (np.einsum("ij,ij->i", a, b) for a, b in ((base, base), (tuned, tuned), (base, tuned)))
+    ww, dd, wd = (
+        np.einsum("ij,ij->i", a, b) for a, b in ((base, base), (tuned, tuned), (base, tuned))
+    )
     # a row that was zero and moved has no relative norm: it comes first, with missing values
     relative = np.sqrt(np.divide(dd, ww, out=np.where(dd > 0, np.inf, 0.0), where=ww > 0))
     order = np.argsort(-relative, kind="stable")[:MOST_ROWS]

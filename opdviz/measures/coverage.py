@@ -1,8 +1,10 @@
-"""Do the moved coordinates fall on principal or on small weights (definitions, 6)? Beside density, band and two nulls.
+"""Do the moved coordinates fall on principal or on small weights (definitions, 6)? Beside density,
+band and two nulls.
 
-A coordinate's contribution depends only on its class (visibility.py), on how it stands to the magnitude thresholds
-(`level`), and on which probes see it. One count of these a mask answers every composite mask, probe and null exactly.
-Two updates are typical of blind ones (`null_low`, `null_high`); all of them lie in the hull (`blind_low`, `blind_high`).
+A coordinate's contribution depends only on its class (visibility.py), on how it stands to the
+magnitude thresholds (`level`), and on which probes see it. One count of these a mask answers every
+composite mask, probe and null exactly. Two updates are typical of blind ones (`null_low`,
+`null_high`); all of them lie in the hull (`blind_low`, `blind_high`).
 """
 
 import math
@@ -44,14 +46,20 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     counts = [class_counts(work, precision) for precision in pair.precisions]
     masks = [principal_counts(work, share, counts) for share in ALL_SHARES]
     for at, classes in enumerate(counts):
-        by_share = [(share, rank, mask[at]) for share, (rank, mask) in zip(ALL_SHARES, masks, strict=True)]
-        tables["coverage"] += [{"name": pair.name} | row for row in precision_rows(classes, by_share)]
+        by_share = [
+            (share, rank, mask[at]) for share, (rank, mask) in zip(ALL_SHARES, masks, strict=True)
+        ]
+        tables["coverage"] += [
+            {"name": pair.name} | row for row in precision_rows(classes, by_share)
+        ]
     return tables
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """One precision's classes: an id a coordinate = ((group * levels) + level) * FLAGS + visible flags."""
+    """One precision's classes: an id a coordinate = ((group * levels) + level) * FLAGS + visible
+    flags.
+    """
 
     precision: str
     taken: Census
@@ -93,12 +101,17 @@ def tally(ids: np.ndarray, size: int) -> np.ndarray:
 
 
 def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
-    """A group number a class, over all probes at once; by probe, P(visible) by group under both nulls, and its ramps."""
+    """A group number a class, over all probes at once; by probe, P(visible) by group under both
+    nulls, and its ramps.
+    """
     by_probe = [ramps(taken.scheme, *probe) for probe in PROBES]
     used = np.flatnonzero(taken.count)
     joint = np.zeros(len(taken.count), dtype=np.int64)
     _, first, inverse = np.unique(
-        np.stack([r.group[used] for r in by_probe], axis=1), axis=0, return_index=True, return_inverse=True
+        np.stack([r.group[used] for r in by_probe], axis=1),
+        axis=0,
+        return_index=True,
+        return_inverse=True,
     )
     joint[used] = inverse.reshape(-1)
     at = used[first]
@@ -106,8 +119,12 @@ def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
     return joint.astype(np.uint32), nulls, tuple(r.only(r.group[at]) for r in by_probe)
 
 
-def magnitude_levels(work: Decomposition, precision: str) -> tuple[np.ndarray, dict[float, np.ndarray]]:
-    """The distinct thresholds of the low-magnitude masks, and by share each level's weight: 1, a tie's part, or 0."""
+def magnitude_levels(
+    work: Decomposition, precision: str
+) -> tuple[np.ndarray, dict[float, np.ndarray]]:
+    """The distinct thresholds of the low-magnitude masks, and by share each level's weight: 1, a
+    tie's part, or 0.
+    """
     sizes = np.concatenate([np.abs(w) for w, _ in work.elements(precision)])
     counts = {share: max(1, math.ceil(share * sizes.size)) for share in ALL_SHARES}
     sizes.partition(sorted({k - 1 for k in counts.values()}))
@@ -116,7 +133,10 @@ def magnitude_levels(work: Decomposition, precision: str) -> tuple[np.ndarray, d
     low = {}
     for share, k in counts.items():
         at = int(np.searchsorted(thresholds, cuts[share]))
-        under, tied = int(np.count_nonzero(sizes < cuts[share])), int(np.count_nonzero(sizes == cuts[share]))
+        under, tied = (
+            int(np.count_nonzero(sizes < cuts[share])),
+            int(np.count_nonzero(sizes == cuts[share])),
+        )
         weight = np.zeros(2 * len(thresholds) + 1)
         weight[: 2 * at + 1] = 1.0
         weight[2 * at + 1] = (k - under) / tied
@@ -136,7 +156,9 @@ def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 def principal_counts(
     work: Decomposition, share: float, by_precision: list[ClassCounts]
 ) -> tuple[int, list[np.ndarray]]:
-    """The rank of a share's principal mask, and for each precision the classes inside it (ties share their places)."""
+    """The rank of a share's principal mask, and for each precision the classes inside it (ties
+    share their places).
+    """
     r = work.r
     rank = min(MASK_RANK, r) if share in FIXED_RANK_SHARES else rank_of_share(share, r)
     sizes = reconstruction(work, rank)
@@ -147,7 +169,9 @@ def principal_counts(
     counts = []
     for classes in by_precision:
         size = classes.counts.size
-        principal = tally(classes.ids[inside], size) + weight * np.bincount(classes.ids[tied], minlength=size)
+        principal = tally(classes.ids[inside], size) + weight * np.bincount(
+            classes.ids[tied], minlength=size
+        )
         counts.append(principal.reshape(classes.counts.shape))
     return rank, counts
 
@@ -163,7 +187,9 @@ def reconstruction(work: Decomposition, rank: int) -> np.ndarray:
     return (out if work.m >= work.n else out.T).reshape(-1)
 
 
-def precision_rows(classes: ClassCounts, by_share: list[tuple[float, int, np.ndarray]]) -> list[dict]:
+def precision_rows(
+    classes: ClassCounts, by_share: list[tuple[float, int, np.ndarray]]
+) -> list[dict]:
     """Rows of one precision: every mask under every probe, beside the bands of blind updates.
 
     `by_share` has (share, rank, counts inside the principal mask) of every share.
@@ -171,19 +197,32 @@ def precision_rows(classes: ClassCounts, by_share: list[tuple[float, int, np.nda
     table, masks = [], []
     for share, rank, principal in by_share:
         for mask, counts in composite_masks(classes, share, principal).items():
-            where = {"share": share, "rank": None if mask == "low_magnitude" else rank, "precision": classes.precision}
+            where = {
+                "share": share,
+                "rank": None if mask == "low_magnitude" else rank,
+                "precision": classes.precision,
+            }
             masks.append((where | {"mask": mask}, counts))
     for bit, (probe, threshold) in enumerate(PROBES):
         flags = (np.arange(FLAGS) >> bit) & 1 == 1
         hulls = hull_of_masks(classes, [counts for _, counts in masks], bit, flags)
         for (where, counts), hull in zip(masks, hulls, strict=True):
             row = where | {"probe": probe, "threshold": threshold}
-            table.append(row | coverage(classes.counts, counts, flags) | null_band(classes, counts, bit) | hull)
+            table.append(
+                row
+                | coverage(classes.counts, counts, flags)
+                | null_band(classes, counts, bit)
+                | hull
+            )
     return table
 
 
-def composite_masks(classes: ClassCounts, share: float, principal: np.ndarray) -> dict[str, np.ndarray]:
-    """The counts inside each mask of one share: weighted sums of the counts of all and of the principal ones."""
+def composite_masks(
+    classes: ClassCounts, share: float, principal: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The counts inside each mask of one share: weighted sums of the counts of all and of the
+    principal ones.
+    """
     low = classes.low[share][None, :, None]
     not_low = principal * (1 - low)
     return {
@@ -195,7 +234,9 @@ def composite_masks(classes: ClassCounts, share: float, principal: np.ndarray) -
 
 
 def coverage(everything: np.ndarray, mask: np.ndarray, flags: np.ndarray) -> dict:
-    """Share of the visible coordinates inside a mask, its chance (the mask's density), and the range it can lie in."""
+    """Share of the visible coordinates inside a mask, its chance (the mask's density), and the
+    range it can lie in.
+    """
     numel, visible = float(everything.sum()), float(everything[..., flags].sum())
     chance, density = float(mask.sum()) / numel, visible / numel
     row = {"visible": int(visible), "density": density, "chance": chance}
@@ -212,7 +253,9 @@ def coverage(everything: np.ndarray, mask: np.ndarray, flags: np.ndarray) -> dic
 
 
 def null_band(classes: ClassCounts, mask: np.ndarray, bit: int) -> dict:
-    """The range that two typical blind updates span, three standard errors of such an update's coverage at each end."""
+    """The range that two typical blind updates span, three standard errors of such an update's
+    coverage at each end.
+    """
     ends = []
     whole, inside = classes.counts.sum(axis=(1, 2)), mask.sum(axis=(1, 2))
     for p in classes.nulls[bit]:
@@ -228,10 +271,14 @@ def null_band(classes: ClassCounts, mask: np.ndarray, bit: int) -> dict:
     return {"null_low": max(min(ends), 0.0), "null_high": min(max(ends), 1.0)}
 
 
-def hull_of_masks(classes: ClassCounts, masks: list[np.ndarray], bit: int, flags: np.ndarray) -> list[dict]:
-    """What any blind update with as many visible coordinates could cover of each mask; missing where nothing is visible.
+def hull_of_masks(
+    classes: ClassCounts, masks: list[np.ndarray], bit: int, flags: np.ndarray
+) -> list[dict]:
+    """What any blind update with as many visible coordinates could cover of each mask; missing
+    where nothing is visible.
 
-    Classes of formats wider than 16 bits are quarter octaves, inside which a relative probe sees small weights first.
+    Classes of formats wider than 16 bits are quarter octaves, inside which a relative probe sees
+    small weights first.
     """
     visible = int(classes.counts[..., flags].sum())
     if not visible:

@@ -1,4 +1,6 @@
-"""How the update lies to the base's own directions (definitions, 5), each figure beside what a blind update would give."""
+"""How the update lies to the base's own directions (definitions, 5), each figure beside what a
+blind update would give.
+"""
 
 import math
 
@@ -31,19 +33,29 @@ TABLES = {
 }  # fmt: skip
 BIN_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
 BIN_NAMES = ("0-1", "1-5", "5-10", "10-20", "20-100", "outside")
-LEAST_REMAINDER = 1e-9  # of ||D||^2: below it what is left without shrink is the rounding of the products
+# Of ||D||^2: below it what is left without shrink is the rounding of the products.
+LEAST_REMAINDER = 1e-9
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
-    """Rows of the geometric tables; missing values where the matrix did not move or the base is zero."""
+    """Rows of the geometric tables; missing values where the matrix did not move or the base is
+    zero.
+    """
     where = {"name": pair.name}
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     if not work.base_spectrum.s[0]:
-        zero = "the base is zero" if not work.base.any() else "the base's squares are below what float64 holds"
+        zero = (
+            "the base is zero"
+            if not work.base.any()
+            else "the base's squares are below what float64 holds"
+        )
         found["skipped"].append(skipped(pair, NAME, f"{zero}: it has no directions"))
         return found
     if work.usable < work.r:
-        reason = f"directions beyond {work.usable} of {work.r}: the base's singular values there are rounding"
+        reason = (
+            f"directions beyond {work.usable} of {work.r}: the base's singular values there are"
+            " rounding"
+        )
         found["skipped"].append(skipped(pair, NAME, reason))
     found["projection"] = [where | row for row in projections(work)]
     found["rotation"] = [where | row for row in rotations(work)]
@@ -54,7 +66,8 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
 
 
 def projections(work: Decomposition) -> list[dict]:
-    """Share of ||D||^2 inside the leading subspaces of the base: joint, left, right; and the same without shrink.
+    """Share of ||D||^2 inside the leading subspaces of the base: joint, left, right; and the same
+    without shrink.
 
     Missing at a k beyond the base's own rank: there are no such directions.
     """
@@ -63,13 +76,20 @@ def projections(work: Decomposition) -> list[dict]:
     table = []
     for share in SHARES:
         k = rank_of_share(share, work.r)
-        # Of a base of lower rank there is no k-th direction: what a decomposition calls one is chosen by rounding.
+        # Of a base of lower rank there is no k-th direction: what a decomposition calls one is
+        # chosen by rounding.
         defined = k <= work.usable
         chances = blind.projection_chances(k, work.m, work.n)
         spreads = blind.projection_spreads(k, work.m, work.n, participation)
         profile = profile_chances(work, k) if defined and work.delta_energy else {}
         for side in ("joint", "left", "right"):
-            row = {"side": side, "share": share, "k": k, "chance": chances[side], "chance_sd": spreads.get(side)}
+            row = {
+                "side": side,
+                "share": share,
+                "k": k,
+                "chance": chances[side],
+                "chance_sd": spreads.get(side),
+            }
             row["chance_profile"] = profile.get(side)
             row["energy"] = energy_share(work, side, k, 0.0) if defined else None
             row["energy_without_shrink"] = energy_share(work, side, k, shrink) if defined else None
@@ -80,10 +100,12 @@ def projections(work: Decomposition) -> list[dict]:
 def profile_chances(work: Decomposition, k: int) -> dict[str, float]:
     """The same for an update that keeps its own rows' and columns' energies, and nothing else.
 
-    An isotropic rotation forgets that rows and columns differ; where a few rows carry much of both the update and the
-    base's leading directions, an update without any aim lands there too.
+    An isotropic rotation forgets that rows and columns differ; where a few rows carry much of both
+    the update and the base's leading directions, an update without any aim lands there too.
     """
-    left, right = (float(work.leverages(side, k) @ work.energy_profile(side)) for side in ("left", "right"))
+    left, right = (
+        float(work.leverages(side, k) @ work.energy_profile(side)) for side in ("left", "right")
+    )
     return {"joint": left * right, "left": left, "right": right}
 
 
@@ -95,7 +117,8 @@ def shrink_of(work: Decomposition) -> float:
 def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float | None:
     """Share of ||D - shrink W||^2 on one side's leading k directions of the base.
 
-    In the base's bases W is diagonal: U'(D - cW)V = U'DV - c S, so nothing has to be projected twice.
+    In the base's bases W is diagonal: U'(D - cW)V = U'DV - c S, so nothing has to be projected
+    twice.
     """
     s = work.base_spectrum.s
     total = work.delta_energy - shrink**2 * float(np.sum(s**2))
@@ -109,24 +132,34 @@ def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float
         part = turned[:k].copy()
         part[np.arange(k), np.arange(k)] -= shrink * s[:k]
         return float(np.sum(part**2)) / total
-    # ||(D - cW) v||^2 multiplied out: D V itself is not kept, only its energies and its products with W V.
+    # ||(D - cW) v||^2 multiplied out: D V itself is not kept, only its energies and its products
+    # with W V.
     inner = s[:k] * np.diag(turned)[:k]  # <D v, W v> = s_i (U'DV)_ii
     return float(np.sum(work.short_energy[:k] - 2 * shrink * inner + (shrink * s[:k]) ** 2)) / total
 
 
 def rotations(work: Decomposition) -> list[dict]:
-    """Sines of the principal angles between the leading subspaces of base and tuned, and their first-order chance."""
+    """Sines of the principal angles between the leading subspaces of base and tuned, and their
+    first-order chance.
+    """
     s = work.base_spectrum.s
     table = []
     for share in SHARES:
         k = rank_of_share(share, work.r)
         for side in ("left", "right"):
-            row = {"side": side, "share": share, "k": k, "gap": float(s[k - 1] - s[k]) if k < work.r else None}
+            row = {
+                "side": side,
+                "share": share,
+                "k": k,
+                "gap": float(s[k - 1] - s[k]) if k < work.r else None,
+            }
             sines = work.sines(side, k) if work.delta_energy and k <= work.usable else None
             row |= {
                 "mean_sine": float(sines.mean()) if sines is not None else None,
                 "rms_sine": math.sqrt(float(np.mean(sines**2))) if sines is not None else None,
-                "max_degrees": float(np.degrees(np.arcsin(sines[0]))) if sines is not None else None,
+                "max_degrees": (
+                    float(np.degrees(np.arcsin(sines[0]))) if sines is not None else None
+                ),
             }
             size = work.m if side == "left" else work.n
             table.append(row | blind.rotation_chance(s, k, size, tau(work)))
@@ -139,10 +172,14 @@ def tau(work: Decomposition) -> float:
 
 
 def angles(work: Decomposition) -> list[dict]:
-    """Principal angles in degrees at k = 10 % of r and, where r > 1024, at k = 512; once where both are the same."""
+    """Principal angles in degrees at k = 10 % of r and, where r > 1024, at k = 512; once where both
+    are the same.
+    """
     if not work.delta_energy:
         return []
-    ks = dict.fromkeys([rank_of_share(HEADLINE_SHARE, work.r), *([FIXED_K] if work.r > LONG_R else [])])
+    ks = dict.fromkeys(
+        [rank_of_share(HEADLINE_SHARE, work.r), *([FIXED_K] if work.r > LONG_R else [])]
+    )
     return [
         {"side": side, "k": k, "index": i, "degrees": float(degrees)}
         for k in ks
@@ -166,7 +203,9 @@ def drift(work: Decomposition) -> dict:
 
 
 def basis_energies(work: Decomposition) -> list[dict]:
-    """Share of ||D||^2 by bins of the base's left (row) and right (column) directions; `outside` is the long side's."""
+    """Share of ||D||^2 by bins of the base's left (row) and right (column) directions; `outside` is
+    the long side's.
+    """
     edges = [0, *(rank_of_share(share, work.r) for share in BIN_SHARES[1:-1]), work.r]
     # In a small matrix two shares are the same k: bins may be empty, but not reach backwards.
     edges = np.maximum.accumulate(edges)
@@ -191,10 +230,12 @@ def basis_energies(work: Decomposition) -> list[dict]:
 
 
 def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
-    """Energy of U'DV in bins of the far side (rows) and of the short side (columns); the last bin is `outside`.
+    """Energy of U'DV in bins of the far side (rows) and of the short side (columns); the last bin
+    is `outside`.
 
-    Beyond `usable` the base has no far-side vectors, and bins that need them are NaN; but a square matrix has nothing
-    outside, so that what is left belongs to its last bin of directions, whichever they are.
+    Beyond `usable` the base has no far-side vectors, and bins that need them are NaN; but a square
+    matrix has nothing outside, so that what is left belongs to its last bin of directions,
+    whichever they are.
     """
     count = len(edges) - 1
     squares = work.delta_in_base_bases**2
@@ -202,9 +243,14 @@ def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
     for i in range(count):
         for j in range(count):
             cells[i, j] = squares[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].sum()
-    # The energy of D v_j that U does not hold lies outside the base's span: what is left, as U has no more columns.
-    rest = [work.short_energy[edges[j] : edges[j + 1]].sum() - cells[:count, j].sum() for j in range(count)]
-    complete = int(np.searchsorted(edges, work.usable, side="right")) - 1  # bins all of whose directions are there
+    # The energy of D v_j that U does not hold lies outside the base's span: what is left, as U has
+    # no more columns.
+    rest = [
+        work.short_energy[edges[j] : edges[j + 1]].sum() - cells[:count, j].sum()
+        for j in range(count)
+    ]
+    # Bins all of whose directions are there.
+    complete = int(np.searchsorted(edges, work.usable, side="right")) - 1
     if work.long == work.r and complete >= count - 1:
         cells[count - 1, :count] += np.maximum(rest, 0.0)
     elif complete == count:

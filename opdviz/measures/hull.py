@@ -1,8 +1,9 @@
 """What any blind update could cover of a mask: the hull of all of them.
 
-A blind update does not know which weight it meets: it is a mixture of sizes and signs. One (size, sign) makes visible
-exactly the classes whose grid steps it crosses: N of them, I inside the mask. So a blind update with as many visible
-coordinates as ours lies between the lower and the upper convex hull of the points (N, I), with (0, 0) and (numel, mask).
+A blind update does not know which weight it meets: it is a mixture of sizes and signs. One (size,
+sign) makes visible exactly the classes whose grid steps it crosses: N of them, I inside the mask.
+So a blind update with as many visible coordinates as ours lies between the lower and the upper
+convex hull of the points (N, I), with (0, 0) and (numel, mask).
 """
 
 import numpy as np
@@ -18,8 +19,9 @@ def blind_range(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The least and the largest coverage of each mask by a blind update with `visible` coordinates.
 
-    `edges` has a column a group, `whole` (groups) and `inside` (masks, groups) count their coordinates. With `any_order`
-    a group is seen in any order inside itself: its members cross their steps one after the other.
+    `edges` has a column a group, `whole` (groups) and `inside` (masks, groups) count their
+    coordinates. With `any_order` a group is seen in any order inside itself: its members cross
+    their steps one after the other.
     """
     count, covered = vertices(edges, whole, inside)
     if any_order:
@@ -32,12 +34,16 @@ def blind_range(
 def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
     """Where shares of `count` coordinates scatter to at some standard errors, up (above 0) or down.
 
-    Of a few coordinates the binomial quantile reaches further than the error: of nine, one more is no finding.
+    Of a few coordinates the binomial quantile reaches further than the error: of nine, one more is
+    no finding.
     """
     share = np.clip(share, 0.0, 1.0)
-    # Both, and the farther of the two: the normal error vanishes at 0 and 1, the quantile is coarse for many coordinates.
+    # Both, and the farther of the two: the normal error vanishes at 0 and 1, the quantile is coarse
+    # for many coordinates.
     normal = share + errors * np.sqrt(share * (1 - share) / count)
-    quantile = np.where((share > 0) & (share < 1), bdtrik(ndtr(errors), count, share), count * share)
+    quantile = np.where(
+        (share > 0) & (share < 1), bdtrik(ndtr(errors), count, share), count * share
+    )
     whole, farther = (np.ceil, np.maximum) if errors > 0 else (np.floor, np.minimum)
     return np.clip(farther(normal, whole(quantile) / count), 0.0, 1.0) + 0.0  # no -0.0 in tables
 
@@ -47,8 +53,13 @@ def vertices(edges: Ramps, whole: np.ndarray, inside: np.ndarray) -> tuple[np.nd
     shares = [np.zeros((1, whole.size)), np.ones((1, whole.size))]
     for start, end, tie in zip(edges.start, edges.end, edges.tie, strict=True):
         sizes = np.unique(np.concatenate([start, end]))[:, None]
-        # At each size a class is invisible, visible, or on its ramp; a hull has its corners where one of these changes.
-        rising = np.where(end > start, np.clip((sizes - start) / np.where(end > start, end - start, 1.0), 0, 1), 0.0)
+        # At each size a class is invisible, visible, or on its ramp; a hull has its corners where
+        # one of these changes.
+        rising = np.where(
+            end > start,
+            np.clip((sizes - start) / np.where(end > start, end - start, 1.0), 0, 1),
+            0.0,
+        )
         jump = end <= start
         shares.append(rising + jump * (sizes > start) + jump * (sizes == start) * tie)
         shares.append(rising + jump * (sizes >= start))  # just above each size
@@ -58,25 +69,30 @@ def vertices(edges: Ramps, whole: np.ndarray, inside: np.ndarray) -> tuple[np.nd
 
 
 def within_groups(edges: Ramps, whole, inside, count, covered) -> tuple[np.ndarray, np.ndarray]:
-    """The points with those added that lie between two of them where a group's inner or outer members come first."""
+    """The points with those added that lie between two of them where a group's inner or outer
+    members come first.
+    """
     more_count, more_covered = [count], [covered]
     for start in edges.start:
-        # Inside a quarter octave the members' steps differ, and which of them come first nobody counted: the extreme cases
-        # are those inside the mask first, and those outside of it first.
+        # Inside a quarter octave the members' steps differ, and which of them come first nobody
+        # counted: the extreme cases are those inside the mask first, and those outside of it first.
         order = np.argsort(start, kind="stable")
         before = np.concatenate([[0.0], np.cumsum(whole[order])[:-1]])
         inner = inside[:, order]
-        held = np.concatenate([np.zeros((len(inside), 1)), np.cumsum(inner, axis=1)[:, :-1]], axis=1)
+        held = np.concatenate(
+            [np.zeros((len(inside), 1)), np.cumsum(inner, axis=1)[:, :-1]], axis=1
+        )
         more_count += [before + inner, before + whole[order] - inner]
         more_covered += [held + inner, held]
     return np.concatenate(more_count, axis=1), np.concatenate(more_covered, axis=1)
 
 
 def hull_at(x: np.ndarray, y: np.ndarray, at: float) -> np.ndarray:
-    """The upper convex hull of each row's points (x, y) at one abscissa, between their least and largest x.
+    """The upper convex hull of each row's points (x, y) at one abscissa, between their least and
+    largest x.
 
-    Two supports left and right of it; the point farthest above the line through them replaces the one on its side until
-    there is none.
+    Two supports left and right of it; the point farthest above the line through them replaces the
+    one on its side until there is none.
 
     >>> hull_at(np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 2.0, 2.0]]), 0.5).tolist()
     [1.0]
@@ -94,5 +110,8 @@ def hull_at(x: np.ndarray, y: np.ndarray, at: float) -> np.ndarray:
         if not better.any():
             break
         behind = x[row, farthest] <= at
-        left, right = np.where(better & behind, farthest, left), np.where(better & ~behind, farthest, right)
+        left, right = (
+            np.where(better & behind, farthest, left),
+            np.where(better & ~behind, farthest, right),
+        )
     return y[row, left] + slope * (at - x[row, left])

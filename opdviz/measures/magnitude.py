@@ -1,4 +1,6 @@
-"""How large is the update of a tensor (definitions, 1): norms, cosine, shrink, and what did not move."""
+"""How large is the update of a tensor (definitions, 1): norms, cosine, shrink, and what did not
+move.
+"""
 
 import math
 
@@ -66,7 +68,8 @@ def describe(pair: Pair) -> dict:
 def sizes(work: Decomposition) -> dict:
     """Norms and inner products of the finite coordinates, summed in float64.
 
-    The tuned's norm is summed from its own values: ||W||^2 + 2 <W, D> + ||D||^2 cancels where T is small beside W.
+    The tuned's norm is summed from its own values: ||W||^2 + 2 <W, D> + ||D||^2 cancels where T is
+    small beside W.
     """
     ww = wt = wd = tt = dd = total = largest = 0.0
     moved = count = 0
@@ -98,7 +101,9 @@ def sizes(work: Decomposition) -> dict:
 
 
 def bfloat16_norms(work: Decomposition, size: dict) -> dict:
-    """Norms of base and update after both sides are rounded to bfloat16, as the paper's own script takes them."""
+    """Norms of base and update after both sides are rounded to bfloat16, as the paper's own script
+    takes them.
+    """
     if work.form == "bfloat16":  # both sides lie on that grid
         return {f"{norm}_bfloat16": size[norm] for norm in ("base_norm", "delta_norm")}
     ww = dd = 0.0
@@ -111,8 +116,8 @@ def bfloat16_norms(work: Decomposition, size: dict) -> dict:
 def vocabulary_rows(pair: Pair, work: Decomposition) -> dict:
     """For an embedding or a head: rows in which nothing moved, and rows that only shrank.
 
-    A row only shrank where its update points against it (cosine below -0.9): tokens that training never saw, but weight
-    decay did.
+    A row only shrank where its update points against it (cosine below -0.9): tokens that training
+    never saw, but weight decay did.
     """
     if pair.place.block not in ("embedding", "head") or len(pair.shape) != 2 or work.nonfinite:
         return {"untouched_rows": None, "decayed_rows": None}

@@ -1,8 +1,9 @@
-"""Two nulls of an update's coordinates, as expected values rather than as draws, and the counts they start from.
+"""Two nulls of an update's coordinates, as expected values rather than as draws, and the counts
+they start from.
 
-(i) The deltas permuted over the coordinates, (ii) Gaussian noise whose scale gives as many visible coordinates. Only the
-order of magnitude of the base enters: both are blind to training. Both are typical blind updates; what any blind update
-could give is the hull of `hull.py`.
+(i) The deltas permuted over the coordinates, (ii) Gaussian noise whose scale gives as many visible
+coordinates. Only the order of magnitude of the base enters: both are blind to training. Both are
+typical blind updates; what any blind update could give is the hull of `hull.py`.
 """
 
 import math
@@ -15,10 +16,20 @@ from scipy.special import ndtr
 from opdviz.definitions import PROBES
 from opdviz.linalg import Decomposition
 from opdviz.measures.sides import on_grid
-from opdviz.measures.visibility import BETWEEN, Ramps, codes, magnitudes, ramps, scheme_of, visible_masks
+from opdviz.measures.visibility import (
+    BETWEEN,
+    Ramps,
+    codes,
+    magnitudes,
+    ramps,
+    scheme_of,
+    visible_masks,
+)
 
 SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
-KEPT_BITS = 12  # low bits of a float32 that a size class leaves open: half steps of a 16-bit grid are edges of classes
+# Low bits of a float32 that a size class leaves open: half steps of a 16-bit grid are edges of
+# classes.
+KEPT_BITS = 12
 TINY = 1e-300
 FAR = 40.0
 
@@ -59,7 +70,9 @@ def take_census(work: Decomposition, precision: str) -> Census:
 
 
 def classed(work: Decomposition, precision: str, scheme: str):
-    """(class, base, delta) of all finite coordinates in blocks; the class is that of the base as it was before any rounding."""
+    """(class, base, delta) of all finite coordinates in blocks; the class is that of the base as it
+    was before any rounding.
+    """
     for own, (w, d) in zip(work.origins(), work.elements(precision), strict=True):
         yield codes(own if scheme.endswith(BETWEEN) else w, scheme), w, d
 
@@ -73,7 +86,9 @@ def lies_on_grid(work: Decomposition, precision: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The deltas of one sign: sizes rising, how many are up to each position, and their sum up to there."""
+    """The deltas of one sign: sizes rising, how many are up to each position, and their sum up to
+    there.
+    """
 
     values: np.ndarray
     counts: np.ndarray
@@ -118,14 +133,15 @@ class Deltas:
     def counted(cls, blocks: Iterable[np.ndarray]) -> "Deltas":
         """Counts by the leading 20 bits of a float32, and apart those that are exactly the class's lower edge.
 
-        A threshold of a 16-bit grid is half a step at some number of steps: an edge, and so every comparison with it is
-        exact. Between edges a class stands at its mean, 2^-12 apart.
+        A threshold of a 16-bit grid is half a step at some number of steps: an edge, and so every
+        comparison with it is exact. Between edges a class stands at its mean, 2^-12 apart.
         """
         classes = 1 << (33 - KEPT_BITS)
         counts, sums, size = np.zeros(classes, dtype=np.int64), np.zeros(classes), 0
         for d in blocks:
             bits = d.astype(np.float32).view(np.uint32)
-            # Twice the leading bits, and one more where any later bit is set: an edge stands apart from what lies beyond it.
+            # Twice the leading bits, and one more where any later bit is set: an edge stands apart
+            # from what lies beyond it.
             code = 2 * (bits >> KEPT_BITS) + ((bits & ((1 << KEPT_BITS) - 1)) != 0)
             counts += np.bincount(code, minlength=classes)
             sums += np.bincount(code, weights=np.abs(d), minlength=classes)
@@ -145,7 +161,9 @@ class Deltas:
     def visible_share(self, edges: Ramps) -> np.ndarray:
         """By group, the share of the deltas that would be visible there."""
         total = np.zeros(edges.start.shape[1])
-        for sizes, start, end, tie in zip(self.sides, edges.start, edges.end, edges.tie, strict=True):
+        for sizes, start, end, tie in zip(
+            self.sides, edges.start, edges.end, edges.tie, strict=True
+        ):
             below, up_to = sizes.up_to(end, "left"), sizes.up_to(start, "right")
             low, high, every = sizes.counts[up_to], sizes.counts[below], sizes.counts[-1]
             width = np.where(end > start, end - start, 1.0)
@@ -157,7 +175,9 @@ class Deltas:
 
 
 def null_shares(edges: Ramps, count: np.ndarray, visible: int, deltas: Deltas) -> tuple:
-    """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's scale."""
+    """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's
+    scale.
+    """
     weight = np.bincount(edges.group, weights=count, minlength=edges.start.shape[1])
     used = weight > 0
     part = edges.only(used)
@@ -171,13 +191,14 @@ def null_shares(edges: Ramps, count: np.ndarray, visible: int, deltas: Deltas) -
 def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarray:
     """By group, the probability that Gaussian noise of a scale is visible there.
 
-    The mean of a ramp from a to b is the mean of P(d > t) for t between a and b; the integral of the normal tail Q is
-    y Q(y) - phi(y).
+    The mean of a ramp from a to b is the mean of P(d > t) for t between a and b; the integral of
+    the normal tail Q is y Q(y) - phi(y).
     """
     if scale == 0:
         return np.zeros(start.shape[1])
     with np.errstate(over="ignore", under="ignore"):
-        # Beyond 40 standard deviations the tail is zero in float64, and its integral the difference of two equal numbers.
+        # Beyond 40 standard deviations the tail is zero in float64, and its integral the difference
+        # of two equal numbers.
         a, b = np.minimum(start / scale, FAR), np.minimum(end / scale, FAR)
         # A narrow ramp would divide the rounding of two tails by its width; a jump is exact there.
         wide = b - a > 1e-6
@@ -191,11 +212,13 @@ def tail_integral(y: np.ndarray) -> np.ndarray:
 
 
 def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
-    """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large one where all did."""
+    """The scale at which Gaussian noise would show as many coordinates; 0 where none did, a large
+    one where all did.
+    """
     if not visible:
         return 0.0
-    # Bisected in the logarithm, as scales lie between subnormal steps and the largest weights. Eight e-folds below the
-    # smallest step nothing shows; sixteen above the largest all does.
+    # Bisected in the logarithm, as scales lie between subnormal steps and the largest weights.
+    # Eight e-folds below the smallest step nothing shows; sixteen above the largest all does.
     low = math.log(max(float(np.min(edges.end)), TINY)) - 8
     high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
     for _ in range(48):

@@ -1,8 +1,9 @@
 """Both sides of a pair as they are compared: the base on the grid that the tuned is stored on.
 
-A base stored finer than the tuned moves by storing alone, by 2^-9 / sqrt(3) = 0.17 % of a matrix for bfloat16: several
-times what on-policy distillation does. So its values enter rounded to the tuned's format, and an update is what is left.
-A wide file whose values all lie on the grid of a 16-bit format (an upcast) counts as that format.
+A base stored finer than the tuned moves by storing alone, by 2^-9 / sqrt(3) = 0.17 % of a matrix
+for bfloat16: several times what on-policy distillation does. So its values enter rounded to the
+tuned's format, and an update is what is left. A wide file whose values all lie on the grid of a
+16-bit format (an upcast) counts as that format.
 """
 
 import numpy as np
@@ -12,13 +13,20 @@ from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.linalg import CHUNK, Decomposition
 from opdviz.pairing import Pair
 
-TELLING = 16  # different values below which all may lie on a coarse grid by accident: zeros and ones of a norm
+# Different values below which all may lie on a coarse grid by accident: zeros and ones of a norm.
+TELLING = 16
 
 
 def work_of(pair: Pair) -> Decomposition:
-    """The pair's two sides, read, with the base rounded to the tuned's format where it was stored finer."""
+    """The pair's two sides, read, with the base rounded to the tuned's format where it was stored
+    finer.
+    """
     base, tuned = pair.base, pair.tuned
-    if pair.float8 or FORMATS[pair.base_dtype].kind == "integer" or FORMATS[pair.tuned_dtype].kind == "integer":
+    if (
+        pair.float8
+        or FORMATS[pair.base_dtype].kind == "integer"
+        or FORMATS[pair.tuned_dtype].kind == "integer"
+    ):
         return Decomposition(base, tuned, form=pair.tuned_dtype)
     form = stored_format(tuned, pair.tuned_dtype)
     if form == pair.base_dtype or on_grid(base, form):
@@ -27,7 +35,9 @@ def work_of(pair: Pair) -> Decomposition:
 
 
 def stored_format(values: np.ndarray, dtype: str) -> str:
-    """The narrowest format that holds all values of a tensor, where they are enough to tell; its dtype otherwise."""
+    """The narrowest format that holds all values of a tensor, where they are enough to tell; its
+    dtype otherwise.
+    """
     if dtype not in WIDE or not telling(values):
         return dtype
     return next((form for form in SIXTEEN_BITS if on_grid(values, form)), dtype)

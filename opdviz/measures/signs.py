@@ -1,4 +1,6 @@
-"""How many weights changed sign (definitions, 2), beside how many a blind update that shows as often would flip."""
+"""How many weights changed sign (definitions, 2), beside how many a blind update that shows as
+often would flip.
+"""
 
 import numpy as np
 from scipy.special import ndtr
@@ -16,11 +18,14 @@ TABLES = {
     "signs": {"name": str, "flipped": int, "share": float, "chance": float},
     "skipped": SKIPPED,
 }
-NEARLY_ALL = 0.99  # share of visible coordinates from which their number no longer tells the size of a blind update
+# Share of visible coordinates from which their number no longer tells the size of a blind update.
+NEARLY_ALL = 0.99
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
-    """One row: how many finite coordinates went through zero, and the share that chance alone would flip."""
+    """One row: how many finite coordinates went through zero, and the share that chance alone would
+    flip.
+    """
     flipped = numel = 0
     for base, tuned in work.sides("stored"):
         # of the signs, not of the product: two small values would multiply to zero
@@ -29,11 +34,16 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     share = flipped / numel if numel else None
     reasons = [skipped(pair, NAME, f"chance: {NO_NULLS}")] if pair.float8 else []
     chance = None if pair.float8 or not numel else blind_flips(work)
-    return {"signs": [{"name": pair.name, "flipped": flipped, "share": share, "chance": chance}], "skipped": reasons}
+    return {
+        "signs": [{"name": pair.name, "flipped": flipped, "share": share, "chance": chance}],
+        "skipped": reasons,
+    }
 
 
 def blind_flips(work: Decomposition) -> float:
-    """The share of coordinates that a blind Gaussian update takes through zero: the mean of Phi(-|W| / scale)."""
+    """The share of coordinates that a blind Gaussian update takes through zero: the mean of
+    Phi(-|W| / scale).
+    """
     scale, expected, numel = blind_scale(work), 0.0, 0
     for base, _ in work.sides("stored"):
         size = np.abs(base[base != 0]).astype(np.float64)
@@ -45,8 +55,8 @@ def blind_flips(work: Decomposition) -> float:
 def blind_scale(work: Decomposition) -> float:
     """The standard deviation of that update.
 
-    A coarse format swallows most of a small update, so its stored norm says too little; how many coordinates it shows
-    says how large it was, as long as not nearly all do.
+    A coarse format swallows most of a small update, so its stored norm says too little; how many
+    coordinates it shows says how large it was, as long as not nearly all do.
     """
     counted = census(work, "stored")
     if counted.visible[0].sum() < NEARLY_ALL * counted.numel:

@@ -1,4 +1,6 @@
-"""How many coordinates did not change (definitions, 2), by four probes, as stored and as bf16; and by how many grid steps."""
+"""How many coordinates did not change (definitions, 2), by four probes, as stored and as bf16; and
+by how many grid steps.
+"""
 
 import numpy as np
 
@@ -45,7 +47,9 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
             found["skipped"].append(skipped(pair, NAME, reason))
             continue
         for label, count in steps(work, precision, grid).items():
-            found["steps"].append(where | {"steps": label, "count": count, "share": count / numel if numel else None})
+            found["steps"].append(
+                where | {"steps": label, "count": count, "share": count / numel if numel else None}
+            )
     return found
 
 
@@ -77,7 +81,9 @@ def base_rms(work: Decomposition, precision: str) -> tuple[float, int]:
 
 
 def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
-    """Counts of |D| in steps of the format at the base value: none, up to 1, up to 2, up to 4, up to 8, more."""
+    """Counts of |D| in steps of the format at the base value: none, up to 1, up to 2, up to 4, up
+    to 8, more.
+    """
     within = dict.fromkeys([label for label, _ in STEPS], 0)
     total = 0
     for w, d in work.elements(precision):
@@ -85,7 +91,9 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
         total += size.size
         for label, most in STEPS:
             within[label] += (
-                int(np.count_nonzero(size <= most * u)) if most else size.size - int(np.count_nonzero(size))
+                int(np.count_nonzero(size <= most * u))
+                if most
+                else size.size - int(np.count_nonzero(size))
             )
     cumulative = [*within.values(), total]
     differences = [b - a for a, b in zip([0, *cumulative], cumulative)]
@@ -93,7 +101,9 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
 
 
 def grid_step(w: np.ndarray, grid: str) -> np.ndarray:
-    """The format's step at each value, in the array's own type: by exponent bits for float32, by frexp for float64."""
+    """The format's step at each value, in the array's own type: by exponent bits for float32, by
+    frexp for float64.
+    """
     if w.dtype == np.float64:
         return step(w, grid)
     exponents = (w.view(np.uint32) >> 23) & np.uint32(0xFF)

@@ -1,4 +1,6 @@
-"""How many directions the update uses (definitions, 4): singular values, ranks and energies beside a Gaussian's."""
+"""How many directions the update uses (definitions, 4): singular values, ranks and energies beside
+a Gaussian's.
+"""
 
 import math
 
@@ -45,7 +47,11 @@ LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of the spectral tables; a matrix that did not move has rank 0 and missing values."""
-    spectra = {"base": work.base_spectrum.s, "tuned": work.tuned_spectrum.s, "delta": work.delta_spectrum.s}
+    spectra = {
+        "base": work.base_spectrum.s,
+        "tuned": work.tuned_spectrum.s,
+        "delta": work.delta_spectrum.s,
+    }
     size = math.sqrt(work.delta_energy)
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     reason = "nothing moved"
@@ -69,22 +75,38 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
 
 
 def kept_indices(r: int) -> np.ndarray:
-    """Which singular values are stored, from 1: all up to 300, else about 300 log-spaced with 1 to 64 and every k."""
+    """Which singular values are stored, from 1: all up to 300, else about 300 log-spaced with 1 to
+    64 and every k.
+    """
     if r <= MOST_POINTS:
         return np.arange(1, r + 1)
-    needed = {rank_of_share(share, r) for share in (*SHARES, *TOP_SHARES)} | set(range(1, ALWAYS + 1)) | {r}
+    needed = (
+        {rank_of_share(share, r) for share in (*SHARES, *TOP_SHARES)}
+        | set(range(1, ALWAYS + 1))
+        | {r}
+    )
     spaced = np.unique(np.geomspace(1, r, 1000).astype(int))
     extra = np.setdiff1d(spaced, sorted(needed))
     room = MOST_POINTS - len(needed)
-    extra = extra[np.unique(np.linspace(0, len(extra) - 1, room).astype(int))] if len(extra) > room else extra
+    extra = (
+        extra[np.unique(np.linspace(0, len(extra) - 1, room).astype(int))]
+        if len(extra) > room
+        else extra
+    )
     return np.array(sorted(needed | set(extra.tolist())))
 
 
 def kept_values(s: np.ndarray) -> list[dict]:
-    """Singular values at the kept indices, and the energy of the leading ones up to each; missing for a zero matrix."""
+    """Singular values at the kept indices, and the energy of the leading ones up to each; missing
+    for a zero matrix.
+    """
     held, total = np.cumsum(s**2), float(np.sum(s**2))
     return [
-        {"index": int(i), "sigma": float(s[i - 1]), "energy": min(float(held[i - 1]) / total, 1.0) if total else None}
+        {
+            "index": int(i),
+            "sigma": float(s[i - 1]),
+            "energy": min(float(held[i - 1]) / total, 1.0) if total else None,
+        }
         for i in kept_indices(len(s))
     ]
 
@@ -94,14 +116,28 @@ def summary(s: np.ndarray, matrix: str) -> dict:
     energy = s**2
     total, top = float(energy.sum()), float(s[0])
     # the Gram matrix's rounding grows with the root of its size: 1.6 times the floor at r = 500
-    bound = FLOOR * top * math.sqrt(max(2.0, len(s) / 32)) if matrix in ("base", "tuned", "delta") else None
-    method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(matrix, "exact")
+    bound = (
+        FLOOR * top * math.sqrt(max(2.0, len(s) / 32))
+        if matrix in ("base", "tuned", "delta")
+        else None
+    )
+    method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(
+        matrix, "exact"
+    )
     row = {"spectral_norm": top, "norm": math.sqrt(total), "method": method, "error_bound": bound}
     if not total:
-        names = ("stable_rank", "entropy_rank", "energy_entropy_rank", "rank_50", "rank_90", "rank_99")
+        names = (
+            "stable_rank",
+            "entropy_rank",
+            "energy_entropy_rank",
+            "rank_50",
+            "rank_90",
+            "rank_99",
+        )
         return row | dict.fromkeys(names)
     held = np.cumsum(energy) / total
-    # 1e-12: a cumulated share that should be exactly 0.9 may come out just below, and give one rank more.
+    # 1e-12: a cumulated share that should be exactly 0.9 may come out just below, and give one rank
+    # more.
     ranks = {f"rank_{p}": int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
     return (
         row
@@ -153,28 +189,40 @@ def top_energies(s: np.ndarray, work: Decomposition) -> list[dict]:
 
 
 def tail(spectra: dict[str, np.ndarray], moved: float, reason: str | None) -> dict:
-    """Where the tail of the update's spectrum stands between rounding and noise, and what can be said of it.
+    """Where the tail of the update's spectrum stands between rounding and noise, and what can be
+    said of it.
 
-    position = (E32(null) - E32(D)) / (E32(null) - E32(gaussian)), E32 the energy of the 32 leading directions: 0 for what
-    storing a rank-16 update of this norm leaves, 1 for noise. A ratio of tails cannot decide: with equal norms it is
-    bounded, and a Gaussian update of full rank passes. `reason` says why there is no rounding null.
+    position = (E32(null) - E32(D)) / (E32(null) - E32(gaussian)), E32 the energy of the 32 leading
+    directions: 0 for what storing a rank-16 update of this norm leaves, 1 for noise. A ratio of
+    tails cannot decide: with equal norms it is bounded, and a Gaussian update of full rank passes.
+    `reason` says why there is no rounding null.
     """
     if "rounding_null" not in spectra:
         return {"position": None, "moved_share": moved, "verdict": None, "reason": reason}
-    null, delta, noise = (leading_energy(spectra[matrix]) for matrix in ("rounding_null", "delta", "gaussian"))
+    null, delta, noise = (
+        leading_energy(spectra[matrix]) for matrix in ("rounding_null", "delta", "gaussian")
+    )
     if null - noise < LEAST_ROOM:
         words = f"the {LEADING} leading directions hold nearly all of any update of this shape"
         return {"position": None, "moved_share": moved, "verdict": OPEN, "reason": words}
     row = {"position": (null - delta) / (null - noise), "moved_share": moved}
     if moved < ENOUGH_MOVED:
-        words = f"fewer than {ENOUGH_MOVED:.0%} of the coordinates moved: rounding leaves no tail to compare with"
+        words = (
+            f"fewer than {ENOUGH_MOVED:.0%} of the coordinates moved: rounding leaves no tail to"
+            " compare with"
+        )
         return row | {"verdict": OPEN, "reason": words}
     if row["position"] < NEAR_ROUNDING:
         return row | {
             "verdict": LIKE,
-            "reason": f"position below {NEAR_ROUNDING:g}: as a rank-16 update and rounding would leave it",
+            "reason": (
+                f"position below {NEAR_ROUNDING:g}: as a rank-16 update and rounding would leave it"
+            ),
         }
-    return row | {"verdict": SPREAD, "reason": f"position from {NEAR_ROUNDING:g} on: wider than rounding alone"}
+    return row | {
+        "verdict": SPREAD,
+        "reason": f"position from {NEAR_ROUNDING:g} on: wider than rounding alone",
+    }
 
 
 def leading_energy(s: np.ndarray) -> float:
@@ -189,13 +237,18 @@ def moved_share(work: Decomposition) -> float:
 
 
 def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
-    """Singular values of what is left of a rank-16 update after storing, and the reason where there are none.
+    """Singular values of what is left of a rank-16 update after storing, and the reason where there
+    are none.
 
-    The rank-16 part of D is scaled so that, added to W and rounded to the stored format, its stored norm is ||D||.
+    The rank-16 part of D is scaled so that, added to W and rounded to the stored format, its stored
+    norm is ||D||.
     """
     if work.r <= LEADING:
         return None, f"r = {work.r} is at most {LEADING}"
-    if FORMATS[work.form].kind == "float8" or FORMATS[work.form].mantissa > FORMATS["float16"].mantissa:
+    if (
+        FORMATS[work.form].kind == "float8"
+        or FORMATS[work.form].mantissa > FORMATS["float16"].mantissa
+    ):
         return None, f"stored as {work.form}: drawn for formats up to bf16 and fp16"
     base, origin = (tall(work, side) for side in (work.base, work.origin))
     low_rank = leading_part(work)
@@ -226,9 +279,12 @@ def leading_part(work: Decomposition) -> np.ndarray:
 
 
 def matching_scale(norm_at, wanted: float) -> float | None:
-    """The scale c with norm_at(c) = wanted to a part in a thousand, by bisection; `None` where there is none."""
+    """The scale c with norm_at(c) = wanted to a part in a thousand, by bisection; `None` where
+    there is none.
+    """
     low, high = 0.0, 1.0
-    # The stored norm does not fall as the scale rises, but by steps: a bracket first, as a slope would be zero at many c.
+    # The stored norm does not fall as the scale rises, but by steps: a bracket first, as a slope
+    # would be zero at many c.
     while norm_at(high) < wanted:
         low, high = high, 2 * high
         if high > 1e6:

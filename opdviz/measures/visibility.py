@@ -1,12 +1,14 @@
-"""When is an update visible? The grid of a number format decides, so the chance levels of coordinates start here.
+"""When is an update visible? The grid of a number format decides, so the chance levels of
+coordinates start here.
 
-Coordinates are put in classes by their base value, in one of three schemes: one class a code (sign and magnitude) where the
-base lies on a grid of 16 bits (`bfloat16`), one a sign and quarter octave where it lies on a finer one (`float32`), and one a
-sign, quarter octave and place between two grid values where it does not lie on the grid that it is seen through
-(`bfloat16 between`). For a class, the chance that an update d shows up after rounding is a ramp in |d|: a jump where the base
-lies on the grid (with ties to even), a straight rise over the width of its places otherwise: a base that was itself trained
-from 16 bits lies nearer to grid values than by chance. What blind updates show follows from these ramps alone (nulls.py,
-hull.py).
+Coordinates are put in classes by their base value, in one of three schemes: one class a code (sign
+and magnitude) where the base lies on a grid of 16 bits (`bfloat16`), one a sign and quarter octave
+where it lies on a finer one (`float32`), and one a sign, quarter octave and place between two grid
+values where it does not lie on the grid that it is seen through (`bfloat16 between`). For a class,
+the chance that an update d shows up after rounding is a ramp in |d|: a jump where the base lies on
+the grid (with ties to even), a straight rise over the width of its places otherwise: a base that
+was itself trained from 16 bits lies nearer to grid values than by chance. What blind updates show
+follows from these ramps alone (nulls.py, hull.py).
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,11 @@ BETWEEN = " between"
 PLACES = 32
 SIGN_WIDE = 1 << 10
 ZEROS = -(1 << 20)
-NO_NULLS = "the steps of float8 differ by scale block, so what a blind update would show is not known"
-# Mantissas at which a quarter octave ends, as the 23 fraction bits of a float32: comparing bits is exact and fast.
+NO_NULLS = (
+    "the steps of float8 differ by scale block, so what a blind update would show is not known"
+)
+# Mantissas at which a quarter octave ends, as the 23 fraction bits of a float32: comparing bits is
+# exact and fast.
 EDGES = np.array([2.0**23 * (2 ** (j / 4) - 1) for j in (1, 2, 3)])
 
 
@@ -53,16 +58,23 @@ def quarter_codes(w: np.ndarray) -> np.ndarray:
 
 
 def places(w: np.ndarray, grid: str) -> np.ndarray:
-    """Where each value lies between the grid value below it in size (0) and the next one, in 32 places."""
-    if grid == "bfloat16" and w.dtype == np.float32:  # the low half of the bits, of which the first five count
-        return ((np.ascontiguousarray(w).view(np.uint32) >> 11) & np.uint32(PLACES - 1)).astype(np.uint16)
+    """Where each value lies between the grid value below it in size (0) and the next one, in 32
+    places.
+    """
+    # The low half of the bits, of which the first five count.
+    if grid == "bfloat16" and w.dtype == np.float32:
+        return ((np.ascontiguousarray(w).view(np.uint32) >> 11) & np.uint32(PLACES - 1)).astype(
+            np.uint16
+        )
     steps = np.abs(w).astype(np.float64) / step(w, grid)
     return (PLACES * (steps - np.floor(steps))).astype(np.uint16)
 
 
 @lru_cache(maxsize=8)
 def magnitudes(scheme: str) -> np.ndarray:
-    """|w| of each unsigned class: exact for 16 bits, else the middle of the quarter octave; NaN beyond."""
+    """|w| of each unsigned class: exact for 16 bits, else the middle of the quarter octave; NaN
+    beyond.
+    """
     if scheme == "float16":
         return np.arange(1 << 15, dtype=np.uint16).view(np.float16).astype(np.float64)
     if scheme == "bfloat16":
@@ -75,10 +87,13 @@ def magnitudes(scheme: str) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def quarters(scheme: str) -> np.ndarray:
-    """The histogram bin of each unsigned class: j of [2^(j/4), 2^((j+1)/4)), or the least integer for zero."""
+    """The histogram bin of each unsigned class: j of [2^(j/4), 2^((j+1)/4)), or the least integer
+    for zero.
+    """
     values = magnitudes(scheme)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # log2 of an exact power of two may come out just below it, and would fall into the bin before.
+        # log2 of an exact power of two may come out just below it, and would fall into the bin
+        # before.
         bins = np.floor(4 * np.log2(values) + 1e-9)
     return np.where(np.isfinite(bins), bins, ZEROS).astype(np.int64)
 
@@ -87,8 +102,8 @@ def quarters(scheme: str) -> np.ndarray:
 class Ramps:
     """By group of classes, when an update is visible: 0 up to `start`, 1 from `end`, straight between.
 
-    Row 0 of each array is for d > 0, row 1 for d < 0. Where start = end, `tie` says whether d at the jump is visible.
-    `group` gives the group of every signed class.
+    Row 0 of each array is for d > 0, row 1 for d < 0. Where start = end, `tie` says whether d at
+    the jump is visible. `group` gives the group of every signed class.
     """
 
     group: np.ndarray
@@ -106,48 +121,58 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     """When an update is visible, for every class of a scheme and one probe."""
     v, grid = magnitudes(scheme), scheme.removesuffix(BETWEEN)
     with np.errstate(over="ignore", invalid="ignore"):
-        # The first value of T on either side at which the probe says changed. The relative probe measures by the larger of
-        # |W| and |T|: outwards that is T, so T > W / (1 - eta); inwards it is W.
+        # The first value of T on either side at which the probe says changed. The relative probe
+        # measures by the larger of |W| and |T|: outwards that is T, so T > W / (1 - eta); inwards
+        # it is W.
         upper = v + threshold if probe == "absolute" else v / (1 - threshold)
         lower = v - threshold if probe == "absolute" else v * (1 - threshold)
         find = rises if scheme != grid else jumps if grid in SIXTEEN_BITS else fine_jumps
         outward, inward = find(v, upper, lower, grid)
     positive = np.column_stack([*outward, *inward])
     negative = np.column_stack([*inward, *outward])
-    signed = np.nan_to_num(np.concatenate([positive, negative]))  # classes of NaN and Inf stay empty
-    # Thousands of codes of a format have the same ramp: all that follows works on a few hundred groups.
+    # Classes of NaN and Inf stay empty.
+    signed = np.nan_to_num(np.concatenate([positive, negative]))
+    # Thousands of codes of a format have the same ramp: all that follows works on a few hundred
+    # groups.
     rows, group = np.unique(signed, axis=0, return_inverse=True)
     start, end, tie = (rows.T[[i, i + 3]] for i in range(3))
     return Ramps(group.reshape(-1).astype(np.uint16), start, end, tie)
 
 
 def jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
-    """(start, end, tie) away from zero and towards it on an enumerated grid: midpoints before the first value beyond."""
+    """(start, end, tie) away from zero and towards it on an enumerated grid: midpoints before the
+    first value beyond.
+    """
     count = int(np.count_nonzero(np.isfinite(v)))
     finite = v[:count]
     signed = np.concatenate([-finite[:0:-1], finite])  # one zero; index count - 1 + j is +finite[j]
     over = np.minimum(np.searchsorted(finite, upper, side="right"), count - 1)
-    # Rounding to nearest: what is stored changes at the midpoint before the first value beyond the limit.
+    # Rounding to nearest: what is stored changes at the midpoint before the first value beyond the
+    # limit.
     outward = (finite[over] + finite[np.maximum(over - 1, 0)]) / 2 - v
     under = np.maximum(np.searchsorted(signed, lower, side="left") - 1, 0)
     inward = v - (signed[under] + signed[np.minimum(under + 1, len(signed) - 1)]) / 2
-    # Ties go to even: whether the midpoint itself counts depends on the last bit of the value beyond.
+    # Ties go to even: whether the midpoint itself counts depends on the last bit of the value
+    # beyond.
     even = (under - (count - 1)) % 2 == 0
     return (outward, outward, over % 2 == 0), (inward, inward, even)
 
 
 def fine_jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
-    """The same where the grid is far finer than a class: half a step before the first step beyond the limit."""
+    """The same where the grid is far finer than a class: half a step before the first step beyond
+    the limit.
+    """
     u, never = step(v, grid), np.zeros(len(v))
     ends = ((np.floor(x / u) + 0.5) * u for x in (upper - v, v - lower))
     return tuple((at, at, never) for at in ends)
 
 
 def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
-    """The same where the base lies between grid values, by place: the boundary to the next one is half a step from each.
+    """The same where the base lies between grid values, by place: the boundary to the next one is
+    half a step from each.
 
-    At a share f of the way the first boundary outwards is 1/2 - f steps away where f < 1/2 and 3/2 - f where it is not, and
-    inwards 1/2 + f and f - 1/2. Every further step is one more.
+    At a share f of the way the first boundary outwards is 1/2 - f steps away where f < 1/2 and 3/2
+    - f where it is not, and inwards 1/2 + f and f - 1/2. Every further step is one more.
     """
     u, never = step(v, grid), np.zeros(len(v))
     low = np.tile(np.arange(PLACES) / PLACES, len(v) // PLACES)

@@ -1,7 +1,9 @@
-"""The visible-update mask of a comparison: which coordinates training moved, as packed bits in one safetensors file.
+"""The visible-update mask of a comparison: which coordinates training moved, as packed bits in one
+safetensors file.
 
-One entry a tensor: its bits row by row, eight a byte, most significant first (`numpy.packbits`). The header's metadata
-holds the shapes, the base's fingerprints, the comparison's key, the threshold and the density.
+One entry a tensor: its bits row by row, eight a byte, most significant first (`numpy.packbits`).
+The header's metadata holds the shapes, the base's fingerprints, the comparison's key, the threshold
+and the density.
 """
 
 import json
@@ -60,7 +62,8 @@ class Mask:
 
 
 def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
-    """The size of every coordinate's change as a bf16 checkpoint shows it, tensor by tensor as they are comparison.
+    """The size of every coordinate's change as a bf16 checkpoint shows it, tensor by tensor as they
+    are comparison.
 
     Integer tensors are left out; they are no weights.
     """
@@ -80,25 +83,34 @@ def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def threshold_for(matching: Matching, density: float) -> float:
-    """The threshold whose mask holds about `density` of all coordinates: the nearest that 16 bits of |D| can tell apart.
+    """The threshold whose mask holds about `density` of all coordinates: the nearest that 16 bits
+    of |D| can tell apart.
 
     Raises
         RequestError: fewer coordinates moved at all.
     """
     counts = np.zeros(1 << 16, dtype=np.int64)
     for _, delta in deltas(matching):
-        classes = np.nan_to_num(delta, nan=0.0, posinf=np.inf).astype(np.float32).view(np.uint32) >> 16
+        classes = (
+            np.nan_to_num(delta, nan=0.0, posinf=np.inf).astype(np.float32).view(np.uint32) >> 16
+        )
         counts += np.bincount(classes.ravel(), minlength=1 << 16)
     above = counts[::-1].cumsum()[::-1]  # how many reach at least this class
     if above[1] < density * above[0] or not above[1]:
         moved = above[1] / above[0] if above[0] else 0.0
-        raise RequestError(f"density {density:g}: only {moved:.4f} of the coordinates moved; ask for less.")
+        raise RequestError(
+            f"density {density:g}: only {moved:.4f} of the coordinates moved; ask for less."
+        )
     classes = np.flatnonzero(above)[1:]
     nearest = classes[np.argmin(np.abs(above[classes] / above[0] - density))]
-    return float(np.nextafter((np.uint32(nearest) << np.uint32(16)).view(np.float32), np.float32(0)))
+    return float(
+        np.nextafter((np.uint32(nearest) << np.uint32(16)).view(np.float32), np.float32(0))
+    )
 
 
-def keep(path: Path, bits: Iterator[tuple[str, np.ndarray]], **facts: str | float | list[str]) -> None:
+def keep(
+    path: Path, bits: Iterator[tuple[str, np.ndarray]], **facts: str | float | list[str]
+) -> None:
     """Write a mask file from each tensor's booleans; `facts` are key, base and threshold.
 
     Raises
@@ -107,11 +119,15 @@ def keep(path: Path, bits: Iterator[tuple[str, np.ndarray]], **facts: str | floa
     packed, shapes, ones, total = {}, {}, 0, 0
     for name, mask in bits:
         if name == "__metadata__":
-            raise RequestError("subnetwork: a tensor named __metadata__ has no place in a safetensors file.")
+            raise RequestError(
+                "subnetwork: a tensor named __metadata__ has no place in a safetensors file."
+            )
         packed[name], shapes[name] = np.packbits(mask), mask.shape
         ones, total = ones + int(mask.sum()), total + mask.size
     if not total:
-        raise RequestError("subnetwork: found no weights in these checkpoints; expected tensors of floats.")
+        raise RequestError(
+            "subnetwork: found no weights in these checkpoints; expected tensors of floats."
+        )
     facts |= {"density": ones / total, "shapes": shapes}
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     files.write(path, save(packed, metadata={"kind": KIND, "version": VERSION, **text}))
@@ -139,23 +155,33 @@ def open_mask(path: Path) -> Mask:
         RequestError: no such file, not a mask, or a damaged one.
     """
     if not path.is_file():
-        raise RequestError(f"mask {one_line(path)}: no such file; `opdviz subnetwork KEY --out FILE` writes one.")
+        raise RequestError(
+            f"mask {one_line(path)}: no such file; `opdviz subnetwork KEY --out FILE` writes one."
+        )
     bits = {info.name: info for info in safetensors.infos(path)}
     facts = safetensors.metadata(path)
     try:
         if (facts["kind"], facts["version"]) != (KIND, VERSION):
             raise ValueError
-        shapes = {name: tuple(int(n) for n in shape) for name, shape in json.loads(facts["shapes"]).items()}
+        shapes = {
+            name: tuple(int(n) for n in shape)
+            for name, shape in json.loads(facts["shapes"]).items()
+        }
         tensors = {name: MaskedTensor(shape, bits[name]) for name, shape in shapes.items()}
         whole = all(fits(tensor) for tensor in tensors.values())
         key, base = str(facts["key"]), [str(f) for f in json.loads(facts["base"])]
         threshold, density = float(facts["threshold"]), float(facts["density"])
-        if not whole or set(tensors) != set(bits) or not (0 <= threshold < math.inf and 0 <= density <= 1):
+        if (
+            not whole
+            or set(tensors) != set(bits)
+            or not (0 <= threshold < math.inf and 0 <= density <= 1)
+        ):
             raise ValueError
         return Mask(path, key, base, threshold, density, tensors)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise RequestError(
-            f"mask {one_line(path)}: found no mask of opdviz in it; expected a file of `opdviz subnetwork KEY --out FILE`."
+            f"mask {one_line(path)}: found no mask of opdviz in it; expected a file of `opdviz"
+            " subnetwork KEY --out FILE`."
         ) from None
 
 

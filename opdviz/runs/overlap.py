@@ -1,8 +1,10 @@
-"""Do two runs on one base move the same coordinates, beside what chance and the sizes of the weights alone would give?
+"""Do two runs on one base move the same coordinates, beside what chance and the sizes of the
+weights alone would give?
 
-Blind updates of bf16 weights already overlap several times more than independent masks, since both show where the grid is
-fine: on small weights. `expected_both` takes that into account (definitions, 7), and `expected_both_rows` also that rows differ
-in scale; only the ratio to the latter speaks of training.
+Blind updates of bf16 weights already overlap several times more than independent masks, since both
+show where the grid is fine: on small weights. `expected_both` takes that into account (definitions,
+7), and `expected_both_rows` also that rows differ in scale; only the ratio to the latter speaks of
+training.
 """
 
 from collections.abc import Iterator
@@ -36,12 +38,14 @@ def of_runs(a: Stored, b: Stored) -> pd.DataFrame:
     sides = [matching_of_comparison(run) for run in (a, b)]
     if a.manifest.base.fingerprints != b.manifest.base.fingerprints:
         raise RequestError(
-            f"overlap: {one_line(a.name, limit=60)} and {one_line(b.name, limit=60)} are not on one base; "
-            "expected two runs from the same checkpoint."
+            f"overlap: {one_line(a.name, limit=60)} and {one_line(b.name, limit=60)} are not on one"
+            " base; expected two runs from the same checkpoint."
         )
     table = pd.DataFrame(rows(*sides, a.name, b.name), columns=list(COLUMNS))
     if table.empty:
-        raise RequestError("overlap: found no weights that both runs have; expected tensors of floats in common.")
+        raise RequestError(
+            "overlap: found no weights that both runs have; expected tensors of floats in common."
+        )
     return table
 
 
@@ -57,30 +61,49 @@ def rows(a: Matching, b: Matching, run_a: str, run_b: str) -> Iterator[dict]:
             continue
         grid = "float16" if a.base.tensors[name].dtype == "float16" else "bfloat16"
         weights = a.base.read(name).ravel()
-        bins = quarters(grid)[codes(round_bfloat16(weights) if grid == "bfloat16" else weights, grid) & 0x7FFF]
+        bins = quarters(grid)[
+            codes(round_bfloat16(weights) if grid == "bfloat16" else weights, grid) & 0x7FFF
+        ]
         bins -= bins.min()
         for probe, threshold in PROBES:
-            where = {"tensor": name, "run_a": run_a, "run_b": run_b, "threshold": threshold, "probe": probe}
+            where = {
+                "tensor": name,
+                "run_a": run_a,
+                "run_b": run_b,
+                "threshold": threshold,
+                "probe": probe,
+            }
             length = delta_a.shape[-1] if delta_a.ndim > 1 else delta_a.size
-            yield where | counts(delta_a.ravel() > threshold, ahead[1].ravel() > threshold, bins, length)
+            yield where | counts(
+                delta_a.ravel() > threshold, ahead[1].ravel() > threshold, bins, length
+            )
 
 
 def counts(a: np.ndarray, b: np.ndarray, bins: np.ndarray, length: int) -> dict:
-    """Counts, shares and expectations of two masks, `bins` giving each coordinate's size class, `length` that of a row."""
+    """Counts, shares and expectations of two masks, `bins` giving each coordinate's size class,
+    `length` that of a row.
+    """
     n, in_a, in_b, both = (int(x) for x in (a.size, a.sum(), b.sum(), (a & b).sum()))
     row = {"numel": n, "a": in_a, "b": in_b, "both": both, "chance_both": in_a * in_b / n}
-    row |= {"expected_both": expected(a, b, bins), "expected_both_rows": expected_given_rows(a, b, bins, length)}
+    row |= {
+        "expected_both": expected(a, b, bins),
+        "expected_both_rows": expected_given_rows(a, b, bins, length),
+    }
     return row | shares(row)
 
 
 def expected(a: np.ndarray, b: np.ndarray, cells: np.ndarray) -> float:
-    """How many coordinates two masks share on average when each is permuted within its cells: sum of a_c b_c / n_c."""
+    """How many coordinates two masks share on average when each is permuted within its cells: sum
+    of a_c b_c / n_c.
+    """
     in_a, in_b = (np.bincount(cells, weights=mask) for mask in (a, b))
     return float((in_a * in_b / np.maximum(np.bincount(cells), 1)).sum())
 
 
 def expected_given_rows(a: np.ndarray, b: np.ndarray, bins: np.ndarray, length: int) -> float:
-    """The same within cells of one size and one row: rows that move more, in both runs, explain an overlap of their own."""
+    """The same within cells of one size and one row: rows that move more, in both runs, explain an
+    overlap of their own.
+    """
     kinds, total = int(bins.max()) + 1, 0.0
     step = max(1, CELLS // max(length, kinds)) * length
     for first in range(0, a.size, step):
@@ -105,7 +128,8 @@ def shares(found: dict) -> dict:
 def whole(table: pd.DataFrame) -> list[dict]:
     """The same over all tensors, a row a probe: counts and expectations summed tensor by tensor.
 
-    `jaccard_chance` follows from the summed expectation, as masks of each tensor's own density would give.
+    `jaccard_chance` follows from the summed expectation, as masks of each tensor's own density
+    would give.
     """
     found = []
     for (probe, threshold), part in table.groupby(["probe", "threshold"], sort=False):

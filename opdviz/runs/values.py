@@ -1,4 +1,6 @@
-"""Small blocks of values, asked for by name: read from the checkpoints by a process of its own, kept beside the tables."""
+"""Small blocks of values, asked for by name: read from the checkpoints by a process of its own,
+kept beside the tables.
+"""
 
 import io
 from pathlib import Path
@@ -17,7 +19,8 @@ LARGEST = 512
 
 
 def keep_block(comparison: Stored, name: str, row: int, column: int, size: int) -> Path:
-    """Read base and tuned values of a block of a tensor and keep them as one Parquet file (row, column, base, tuned).
+    """Read base and tuned values of a block of a tensor and keep them as one Parquet file (row,
+    column, base, tuned).
 
     Raises
         RequestError: the checkpoints are gone or changed, no such tensor, or a block outside of it.
@@ -28,8 +31,8 @@ def keep_block(comparison: Stored, name: str, row: int, column: int, size: int) 
     rows, columns = pair.shape if len(pair.shape) == 2 else (1, pair.numel)
     if not (1 <= size <= LARGEST and 0 <= row < rows and 0 <= column < columns):
         raise RequestError(
-            f"block({one_line(name, limit=80)}): found row {row}, column {column}, size {size}; expected a start inside "
-            f"{rows} x {columns} and a size from 1 to {LARGEST}."
+            f"block({one_line(name, limit=80)}): found row {row}, column {column}, size {size};"
+            f" expected a start inside {rows} x {columns} and a size from 1 to {LARGEST}."
         )
     base, tuned = (values(pair, side, row, column, size) for side in ("base", "tuned"))
     at = np.indices(base.shape)
@@ -48,5 +51,7 @@ def values(pair: Pair, side: str, row: int, column: int, size: int) -> np.ndarra
     opened = pairing.opened(pair.base_path if side == "base" else pair.tuned_path)
     if pair.kind == "matrix":
         return opened.read(name, row, min(row + size, pair.shape[0]))[:, column : column + size]
-    whole = (pair.base if side == "base" else pair.tuned).reshape(pair.shape if len(pair.shape) == 2 else (1, -1))
+    whole = (pair.base if side == "base" else pair.tuned).reshape(
+        pair.shape if len(pair.shape) == 2 else (1, -1)
+    )
     return whole[row : row + size, column : column + size]

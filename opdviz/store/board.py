@@ -1,6 +1,8 @@
-"""The board of a comparison: figures that somebody pinned, with captions, and notes on its tensors. Kept beside its tables.
+"""The board of a comparison: figures that somebody pinned, with captions, and notes on its tensors.
+Kept beside its tables.
 
-    comparisons/<key>/board.json   {"pins": [{id, view, state, caption}], "notes": [{id, tensor, text, who, time}]}
+    comparisons/<key>/board.json   {"pins": [{id, view, state, caption}], "notes": [{id, tensor,
+    text, who, time}]}
 
 Two people may write at once, so every change is made under a lock of its own.
 """
@@ -54,7 +56,10 @@ def sound(found: object) -> bool:
     if not isinstance(found, dict):
         return False
     lists = [(found.get(name), fields) for name, fields in FIELDS.items()]
-    if not all(isinstance(rows, list) and all(fitting(row, fields) for row in rows) for rows, fields in lists):
+    if not all(
+        isinstance(rows, list) and all(fitting(row, fields) for row in rows)
+        for rows, fields in lists
+    ):
         return False
     ids = [row["id"] for rows, _ in lists for row in rows]
     return len(set(ids)) == len(ids) and all(0 <= note["time"] < LATEST for note in found["notes"])
@@ -81,10 +86,13 @@ def change(folder: Path, how: Callable[[dict], None]) -> None:
         with files.held(folder / "board.lock", wait=True):
             board = read(folder)
             how(board)
-            files.write(folder / "board.json", json.dumps(board, indent=1, allow_nan=False).encode())
+            files.write(
+                folder / "board.json", json.dumps(board, indent=1, allow_nan=False).encode()
+            )
     except OSError as error:
         raise MachineError(
-            f"board({folder.name[:12]}): board.lock: {error.strerror}; nothing was changed. Make the cache writable."
+            f"board({folder.name[:12]}): board.lock: {error.strerror}; nothing was changed. Make"
+            " the cache writable."
         ) from None
 
 
@@ -110,7 +118,12 @@ def pin(folder: Path, view: str, state: dict, caption: str) -> str:
     Raises
         RequestError: the caption is too long, or the board is full.
     """
-    made = {"id": new_id(), "view": view, "state": state, "caption": shortened(caption, LONGEST_CAPTION, "caption")}
+    made = {
+        "id": new_id(),
+        "view": view,
+        "state": state,
+        "caption": shortened(caption, LONGEST_CAPTION, "caption"),
+    }
     change(folder, lambda found: add(found["pins"], made))
     return made["id"]
 

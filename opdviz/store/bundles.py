@@ -1,8 +1,9 @@
-"""What a comparison leaves on disk while it runs: a part for every pair and measure, bundles of them, one table at the end.
+"""What a comparison leaves on disk while it runs: a part for every pair and measure, bundles of
+them, one table at the end.
 
-A large model has hundreds of thousands of parts, more than any reader opens. As soon as a measure has `BUNDLE` of them they
-become a bundle, rows of Parquet files, which the manifest notes before the parts are deleted: whatever ends the run in
-between, every pair is read once.
+A large model has hundreds of thousands of parts, more than any reader opens. As soon as a measure
+has `BUNDLE` of them they become a bundle, rows of Parquet files, which the manifest notes before
+the parts are deleted: whatever ends the run in between, every pair is read once.
 """
 
 from collections import defaultdict
@@ -27,7 +28,9 @@ BUNDLE = 512
 
 
 class Writer:
-    """The writer of one comparison; whoever makes one holds its lock. `comparison` is what stands on disk."""
+    """The writer of one comparison; whoever makes one holds its lock. `comparison` is what stands
+    on disk.
+    """
 
     def __init__(self, comparison: Stored):
         """Take up what an earlier run left; its manifest is one that `still_valid` has looked at."""
@@ -86,14 +89,23 @@ class Writer:
 
     def read_loose(self, m: ModuleType) -> dict[str, dict]:
         """The loose parts of a measure by pair, in order; one damaged meanwhile is left out."""
-        paths = {pair: part_path(self.folder, pair, m.NAME, m.VERSION) for pair in sorted(self.loose[measure_id(m)])}
+        paths = {
+            pair: part_path(self.folder, pair, m.NAME, m.VERSION)
+            for pair in sorted(self.loose[measure_id(m)])
+        }
         return {pair: part for pair, path in paths.items() if (part := decode_part(path))}
 
     def compact(self, pairs: Iterable[str]) -> Stored:
-        """Turn every measure that has all pairs into one file a table, note it, and only then delete the rest."""
+        """Turn every measure that has all pairs into one file a table, note it, and only then
+        delete the rest.
+        """
         wanted, spent = set(pairs), []
         manifest = self.comparison.manifest
-        compacted, bundled, tables = set(manifest.compacted), dict(manifest.bundled), dict(manifest.tables)
+        compacted, bundled, tables = (
+            set(manifest.compacted),
+            dict(manifest.bundled),
+            dict(manifest.tables),
+        )
         for m in MEASURES:
             measure = measure_id(m)
             if measure in compacted:
@@ -103,7 +115,10 @@ class Writer:
                 continue
             numbers = bundled.pop(measure, {})
             for table, columns in m.TABLES.items():
-                pieces = [read_compacted(self.folder, f"{table}.{m.NAME}.{number}.parquet") for number in numbers]
+                pieces = [
+                    read_compacted(self.folder, f"{table}.{m.NAME}.{number}.parquet")
+                    for number in numbers
+                ]
                 rows = pa.concat_tables([*pieces, rows_of(parts, table, columns)])
                 # one tensor's rows lie together, where a reader can find them
                 name = f"{table}.{m.NAME}.parquet"
@@ -113,7 +128,9 @@ class Writer:
                 spent.append(self.folder / "tables" / name)
             compacted.add(measure)
             spent += [part_path(self.folder, pair, m.NAME, m.VERSION) for pair in wanted]
-        self.comparison = self.comparison.changed(compacted=tuple(sorted(compacted)), bundled=bundled, tables=tables)
+        self.comparison = self.comparison.changed(
+            compacted=tuple(sorted(compacted)), bundled=bundled, tables=tables
+        )
         for path in spent:
             path.unlink(missing_ok=True)
         return self.comparison
@@ -134,8 +151,8 @@ def rows_of(parts: dict[str, dict], table: str, columns: Columns) -> pa.Table:
 def still_valid(folder: Path, names: Iterable[str]) -> dict:
     """What of an old manifest stays: `compacted`, `bundled` and `tables` that are current and undamaged.
 
-    Parts and files of anything else can go, and what is damaged goes at once: nothing could be renamed over a folder in a
-    file's place. `names` are those of the pairs.
+    Parts and files of anything else can go, and what is damaged goes at once: nothing could be
+    renamed over a folder in a file's place. `names` are those of the pairs.
     """
     faults = checking.check(folder, names)
     checking.clear(folder, faults)
@@ -146,7 +163,11 @@ def still_valid(folder: Path, names: Iterable[str]) -> dict:
     damaged = {group_of(Path(fault.file).name) for fault in faults if fault.kind == "table"}
     compacted = [id_ for id_ in old.compacted if id_ in current and (current[id_],) not in damaged]
     bundled = {
-        id_: {number: count for number, count in counts.items() if (current[id_], number) not in damaged}
+        id_: {
+            number: count
+            for number, count in counts.items()
+            if (current[id_], number) not in damaged
+        }
         for id_, counts in old.bundled.items()
         if id_ in current and id_ not in compacted
     }
@@ -157,7 +178,9 @@ def still_valid(folder: Path, names: Iterable[str]) -> dict:
 
 
 def delete_others(folder: Path, manifest: Manifest) -> None:
-    """Delete tables that a manifest does not name, and parts that are outdated or in its tables already."""
+    """Delete tables that a manifest does not name, and parts that are outdated or in its tables
+    already.
+    """
     for path in (folder / "tables").glob("*.parquet"):
         if path.name not in manifest.tables:
             files.clear(path)

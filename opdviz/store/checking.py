@@ -1,4 +1,6 @@
-"""What is wrong with a store: of one comparison's files, of its summaries and board, and of what lies between comparisons."""
+"""What is wrong with a store: of one comparison's files, of its summaries and board, and of what
+lies between comparisons.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ FOLDERS = ("tables", "parts", "blocks", "summaries")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: the comparison's key, the kind of the file, its place in the folder, and what is wrong."""
+    """One thing that is wrong: the comparison's key, the kind of the file, its place in the folder,
+    and what is wrong.
+    """
 
     key: str
     kind: str
@@ -36,7 +40,8 @@ class Fault:
 def check(folder: Path, names: Iterable[str] | None = None) -> list[Fault]:
     """Everything that is wrong with a comparison's files; leftover temporaries are no fault.
 
-    `names` are those of its pairs, where somebody matched the checkpoints again; otherwise they are those it keeps.
+    `names` are those of its pairs, where somebody matched the checkpoints again; otherwise they are
+    those it keeps.
     """
     key, manifest = folder.name, manifests.read(folder)
     faults = list(places(folder, key))
@@ -63,7 +68,9 @@ def places(folder: Path, key: str) -> Iterator[Fault]:
 
 
 def kept_names(folder: Path, manifest: Manifest) -> pa.Array | None:
-    """The names of all pairs as a comparison keeps them; `None` where they are not there or damaged."""
+    """The names of all pairs as a comparison keeps them; `None` where they are not there or
+    damaged.
+    """
     path = parquet.pairs_file(folder, manifest)
     if path is None or parquet.pairs_fault(path, manifest.tables[path.name], manifest.pairs):
         return None
@@ -75,19 +82,26 @@ def of_manifest(key: str, manifest: Manifest) -> Iterator[Fault]:
     for measure in sorted({*manifest.compacted, *manifest.bundled}):
         if measure.split("@")[0] not in COLUMNS or measure.split("@")[0] == PAIRING:
             yield Fault(
-                key, "manifest", manifests.FILE, f"names a measure that is unknown: {one_line(measure, limit=40)}"
+                key,
+                "manifest",
+                manifests.FILE,
+                f"names a measure that is unknown: {one_line(measure, limit=40)}",
             )
     for name in sorted(wanted_files(manifest) - set(manifest.tables)):
         yield Fault(key, "table", f"tables/{name}", "is not named in manifest.json")
 
 
-def of_tables(folder: Path, key: str, manifest: Manifest, names: pa.Array | None) -> Iterator[Fault]:
+def of_tables(
+    folder: Path, key: str, manifest: Manifest, names: pa.Array | None
+) -> Iterator[Fault]:
     """What is wrong with the stored tables."""
     pairs = f"{PAIRS}.{PAIRING}.parquet"
     for name, digest in manifest.tables.items():
         path = folder / "tables" / name
         words = (
-            parquet.pairs_fault(path, digest, manifest.pairs) if name == pairs else parquet.fault(path, digest, names)
+            parquet.pairs_fault(path, digest, manifest.pairs)
+            if name == pairs
+            else parquet.fault(path, digest, names)
         )
         if words:
             yield Fault(key, "table", f"tables/{name}", words)
@@ -100,10 +114,14 @@ def of_parts(folder: Path, key: str, pairs: set[str] | None) -> Iterator[Fault]:
         if part is None:
             yield Fault(key, "part", f"parts/{path.name}", parquet.DAMAGED)
         elif pairs is not None and part["name"] not in pairs:
-            yield Fault(key, "part", f"parts/{path.name}", "is of a tensor that is not in this comparison")
+            yield Fault(
+                key, "part", f"parts/{path.name}", "is of a tensor that is not in this comparison"
+            )
 
 
-def of_blocks(folder: Path, key: str, manifest: Manifest, pairs: set[str] | None) -> Iterator[Fault]:
+def of_blocks(
+    folder: Path, key: str, manifest: Manifest, pairs: set[str] | None
+) -> Iterator[Fault]:
     """Which kept blocks of values are damaged, or of no tensor of this comparison."""
     paths = sorted((folder / "blocks").glob("*.parquet"))
     keys = {pair_key(name) for name in pairs} if paths and pairs is not None else None
@@ -111,13 +129,17 @@ def of_blocks(folder: Path, key: str, manifest: Manifest, pairs: set[str] | None
     for path in paths:
         pair = path.name.split(".")[0]
         if keys is not None and pair not in keys:
-            yield Fault(key, "block", f"blocks/{path.name}", "is of a tensor that is not in this comparison")
+            yield Fault(
+                key, "block", f"blocks/{path.name}", "is of a tensor that is not in this comparison"
+            )
         elif values.read(path, shapes.get(pair)) is None:
             yield Fault(key, "block", f"blocks/{path.name}", parquet.DAMAGED)
 
 
 def known_shapes(folder: Path, manifest: Manifest) -> dict[str, tuple[int, int]]:
-    """The shapes that tensors are shown in, by the beginning of their files' names; empty where they cannot be read."""
+    """The shapes that tensors are shown in, by the beginning of their files' names; empty where
+    they cannot be read.
+    """
     name = "tensors.magnitude.parquet"
     path = folder / "tables" / name
     if name not in manifest.tables or parquet.quick_fault(path, manifest.tables[name], None):
@@ -127,7 +149,9 @@ def known_shapes(folder: Path, manifest: Manifest) -> dict[str, tuple[int, int]]
     except parquet.UNREADABLE:
         return {}
     return {
-        pair_key(row["name"]): (1, row["numel"]) if row["rows"] is None else (row["rows"], row["columns"])
+        pair_key(row["name"]): (
+            (1, row["numel"]) if row["rows"] is None else (row["rows"], row["columns"])
+        )
         for row in rows
         if row["name"] is not None
     }
@@ -139,21 +163,31 @@ def between(store: Store) -> Iterator[Fault]:
         yield Fault("store", "folder", "comparisons", "is no folder")
     for path in sorted(store.comparisons.glob("*")):
         if not path.is_dir():
-            yield Fault("store", "folder", f"comparisons/{path.name}", "is no comparison's folder; delete it")
+            yield Fault(
+                "store",
+                "folder",
+                f"comparisons/{path.name}",
+                "is no comparison's folder; delete it",
+            )
         elif not KEY.match(path.name) and not manifests.read(path):
-            yield Fault("store", "folder", f"comparisons/{path.name}", "has no comparison's name; delete it")
+            yield Fault(
+                "store", "folder", f"comparisons/{path.name}", "has no comparison's name; delete it"
+            )
     memory = store.root / "fingerprints.json"
     if memory.exists() and not isinstance(files.json_value(memory), dict):
         yield Fault("store", "memory", "fingerprints.json", "is unreadable")
     for path in sorted((store.root / "jobs").glob("*/*")):
-        if path.name in ("request.json", "status.json") and not isinstance(files.json_value(path), dict):
+        if path.name in ("request.json", "status.json") and not isinstance(
+            files.json_value(path), dict
+        ):
             yield Fault("store", "job", f"jobs/{path.parent.name}/{path.name}", "is unreadable")
         elif path.name in ("lock", "log.txt", "pid") and not path.is_file():
             yield Fault("store", "job", f"jobs/{path.parent.name}/{path.name}", parquet.NO_FILE)
 
 
 def clear(folder: Path, faults: Iterable[Fault]) -> None:
-    """Take away a comparison's files that are no good, so that they are made again; the caller holds the lock.
+    """Take away a comparison's files that are no good, so that they are made again; the caller
+    holds the lock.
 
     What people wrote - the board - is not among them.
     """

@@ -1,4 +1,5 @@
-"""The written contract of what is stored: the columns of every table with their types, and which tables there must be.
+"""The written contract of what is stored: the columns of every table with their types, and which
+tables there must be.
 
 The tables of measures are declared beside what makes them; those that matching makes stand here.
 """
@@ -25,7 +26,9 @@ COLUMNS: dict[str, dict[str, Columns]] = {
     PAIRING: {**PAIRING_TABLES, PAIRS: NAMES},
     **{measure.NAME: measure.TABLES for measure in MEASURES},
 }
-BY_TABLE: dict[str, Columns] = {table: columns for tables in COLUMNS.values() for table, columns in tables.items()}
+BY_TABLE: dict[str, Columns] = {
+    table: columns for tables in COLUMNS.values() for table, columns in tables.items()
+}
 FILE = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)(?:\.([0-9]+))?\.parquet")
 
 
@@ -37,7 +40,10 @@ def schema(columns: Columns) -> pa.Schema:
 def typed(columns: Columns, rows: Iterable[dict]) -> pa.Table:
     """Rows with every column typed."""
     rows = list(rows)
-    arrays = [pa.array([row.get(name) for row in rows], type=TYPES[kind]) for name, kind in columns.items()]
+    arrays = [
+        pa.array([row.get(name) for row in rows], type=TYPES[kind])
+        for name, kind in columns.items()
+    ]
     return pa.Table.from_arrays(arrays, schema=schema(columns))
 
 
@@ -64,7 +70,9 @@ def schema_of_file(name: str) -> pa.Schema | None:
 
 
 def wanted_files(manifest: Manifest) -> set[str]:
-    """The tables that a manifest has to name: those of matching, of every measure that is whole, and of every bundle."""
+    """The tables that a manifest has to name: those of matching, of every measure that is whole,
+    and of every bundle.
+    """
     measured = manifest.compacted or manifest.bundled
     wanted = {f"{table}.{PAIRING}.parquet" for table in COLUMNS[PAIRING]} if measured else set()
     for measured_id in manifest.compacted:
@@ -72,7 +80,9 @@ def wanted_files(manifest: Manifest) -> set[str]:
         wanted |= {f"{table}.{measure}.parquet" for table in COLUMNS.get(measure, {})}
     for measured_id, counts in manifest.bundled.items():
         measure = measured_id.split("@")[0]
-        wanted |= {f"{t}.{measure}.{n}.parquet" for n in counts for t in (*COLUMNS.get(measure, {}), PAIRS)}
+        wanted |= {
+            f"{t}.{measure}.{n}.parquet" for n in counts for t in (*COLUMNS.get(measure, {}), PAIRS)
+        }
     return wanted
 
 
@@ -88,9 +98,14 @@ def wrong_values(rows: pa.Table) -> bool:
 
 def fitting_rows(columns: Columns, name: str, rows: object) -> bool:
     """Whether these are rows of one tensor in a table, every value of its column's type."""
-    if not (isinstance(rows, list) and all(isinstance(row, dict) and row.get("name") == name for row in rows)):
+    if not (
+        isinstance(rows, list)
+        and all(isinstance(row, dict) and row.get("name") == name for row in rows)
+    ):
         return False
-    if not set().union(*rows) <= set(columns) or any(type(v) is bool for row in rows for v in row.values()):
+    if not set().union(*rows) <= set(columns) or any(
+        type(v) is bool for row in rows for v in row.values()
+    ):
         return False
     try:
         return not wrong_values(typed(columns, rows))

@@ -1,4 +1,6 @@
-"""The manifest of a comparison: what was compared, how, and which of its measures are whole. One that is unsound is damaged."""
+"""The manifest of a comparison: what was compared, how, and which of its measures are whole. One
+that is unsound is damaged.
+"""
 
 import json
 import re
@@ -12,12 +14,15 @@ FILE = "manifest.json"
 FORMAT = 2  # of what is stored: tables of an earlier one are computed again, names and boards stay
 HALF = re.compile("[\ud800-\udfff]")
 ID = re.compile(r"[a-z0-9_]+@[0-9]+")
-TABLE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*\.parquet")  # nothing that leads out of the folder of tables
+# Nothing that leads out of the folder of tables.
+TABLE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One checkpoint of a comparison: where it was, what to call it, and the fingerprints of its files in their order."""
+    """One checkpoint of a comparison: where it was, what to call it, and the fingerprints of its
+    files in their order.
+    """
 
     path: str
     label: str
@@ -28,8 +33,9 @@ class Side:
 class Manifest:
     """What a comparison says of itself.
 
-    `compacted` are the measures (`name@version`) that are one file a table; `bundled` says of the others how many pairs each
-    numbered bundle holds; `tables` gives the digest of every stored file.
+    `compacted` are the measures (`name@version`) that are one file a table; `bundled` says of the
+    others how many pairs each numbered bundle holds; `tables` gives the digest of every stored
+    file.
     """
 
     key: str
@@ -90,19 +96,26 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def parse(value: object, key: str) -> Manifest | None:
-    """A manifest from JSON, if it has everything that commands and pages rely on and is this comparison's own.
+    """A manifest from JSON, if it has everything that commands and pages rely on and is this
+    comparison's own.
 
     One of an earlier format may say another key: its folder was taken over under a new one.
     """
-    if not isinstance(value, dict) or not all(fits(value.get(name)) for name, fits in FIELDS.items()):
+    if not isinstance(value, dict) or not all(
+        fits(value.get(name)) for name, fits in FIELDS.items()
+    ):
         return None
     if not all(fits(value[name]) for name, fits in OPTIONAL.items() if name in value):
         return None
     known = {name: value[name] for name in (*FIELDS, *OPTIONAL) if name in value}
-    known |= {name: tuple(known[name]) for name in ("dtypes", "compacted", "notes") if name in known}
+    known |= {
+        name: tuple(known[name]) for name in ("dtypes", "compacted", "notes") if name in known
+    }
     known |= {name: parsed_side(value[name]) for name in ("base", "tuned")}
     known["format"] = value.get("format")
-    manifest = Manifest(key=key, same=bool(value.get("same")), settings=value.get("settings") or {}, **known)
+    manifest = Manifest(
+        key=key, same=bool(value.get("same")), settings=value.get("settings") or {}, **known
+    )
     return manifest if manifest.outdated or value.get("key", key) == key else None
 
 
@@ -128,7 +141,9 @@ def texts(value: object) -> bool:
 
 def side(value: object) -> bool:
     """Whether these are the facts of a checkpoint; its path may be no UTF-8."""
-    if not (isinstance(value, dict) and isinstance(value.get("path"), str) and text(value.get("label"))):
+    if not (
+        isinstance(value, dict) and isinstance(value.get("path"), str) and text(value.get("label"))
+    ):
         return False
     return "\0" not in value["path"] and texts(value.get("fingerprints", []))
 
@@ -140,7 +155,9 @@ def measure_ids(value: object) -> bool:
 
 def digests(value: object) -> bool:
     """Whether this says the digest of each stored table."""
-    return isinstance(value, dict) and all(TABLE.fullmatch(name) and text(d) for name, d in value.items())
+    return isinstance(value, dict) and all(
+        TABLE.fullmatch(name) and text(d) for name, d in value.items()
+    )
 
 
 def bundles(value: object) -> bool:

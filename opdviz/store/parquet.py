@@ -35,7 +35,9 @@ def state(path: Path) -> tuple[int, ...]:
 
 
 def absence(path: Path) -> str:
-    """Why there is nothing to read at a path, in words that go on after its name; empty where a plain file is."""
+    """Why there is nothing to read at a path, in words that go on after its name; empty where a
+    plain file is.
+    """
     if path.is_file():
         return ""
     return NO_FILE if path.exists() else MISSING
@@ -53,7 +55,8 @@ def names_at(path: Path, state_: tuple) -> pa.Array:
 
 
 def quick_fault(path: Path, digest: str, pairs: Path | None) -> str:
-    """What is wrong with a stored table, looked at once a process for every state of the file; its rows are not read.
+    """What is wrong with a stored table, looked at once a process for every state of the file; its
+    rows are not read.
 
     Empty where nothing is. `pairs` is the file with the names of all pairs.
     """
@@ -61,8 +64,12 @@ def quick_fault(path: Path, digest: str, pairs: Path | None) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def quick_fault_of(path: Path, state_: tuple, digest: str, pairs: Path | None, pairs_state: tuple) -> str:
-    """The same by what it depends on: the digest, the columns, and the names at both ends of every row group."""
+def quick_fault_of(
+    path: Path, state_: tuple, digest: str, pairs: Path | None, pairs_state: tuple
+) -> str:
+    """The same by what it depends on: the digest, the columns, and the names at both ends of every
+    row group.
+    """
     if words := outer_fault(path, digest):
         return words
     try:
@@ -71,7 +78,12 @@ def quick_fault_of(path: Path, state_: tuple, digest: str, pairs: Path | None, p
         metadata = pq.read_metadata(path)
         at = metadata.schema.to_arrow_schema().get_field_index("name")
         ends = (metadata.row_group(i).column(at).statistics for i in range(metadata.num_row_groups))
-        names = [name for end in ends if end is not None and end.has_min_max for name in (end.min, end.max)]
+        names = [
+            name
+            for end in ends
+            if end is not None and end.has_min_max
+            for name in (end.min, end.max)
+        ]
         return foreign(pa.array(names, pa.string()), names_at(pairs, pairs_state))
     except UNREADABLE:
         return DAMAGED
@@ -87,13 +99,19 @@ def outer_fault(path: Path, digest: str) -> str:
             return DAMAGED
         if wanted is None:
             return "is no table of this version"
-        return "" if pq.read_schema(path).equals(wanted) else "has other columns than this version reads"
+        return (
+            ""
+            if pq.read_schema(path).equals(wanted)
+            else "has other columns than this version reads"
+        )
     except UNREADABLE:
         return DAMAGED
 
 
 def fault(path: Path, digest: str, names: pa.Array | None) -> str:
-    """What is wrong with a stored table, every row of it read; empty where nothing is. `names` are those of all pairs."""
+    """What is wrong with a stored table, every row of it read; empty where nothing is. `names` are
+    those of all pairs.
+    """
     if words := outer_fault(path, digest):
         return words
     try:
@@ -101,7 +119,11 @@ def fault(path: Path, digest: str, names: pa.Array | None) -> str:
             for rows in file.iter_batches(1 << 20):
                 if wrong_values(table := pa.Table.from_batches([rows])):
                     return DAMAGED
-                if names is not None and speaks_of_pairs(path.name) and (words := foreign(table["name"], names)):
+                if (
+                    names is not None
+                    and speaks_of_pairs(path.name)
+                    and (words := foreign(table["name"], names))
+                ):
                     return words
     except UNREADABLE:
         return DAMAGED
@@ -114,11 +136,16 @@ def foreign(column: pa.Array | pa.ChunkedArray, names: pa.Array) -> str:
     others = distinct.filter(pc.invert(pc.is_in(distinct, value_set=names)))
     if not len(others):
         return ""
-    return f"holds tensors that are not in this comparison, {one_line(repr(others[0].as_py()), limit=80)} the first"
+    return (
+        "holds tensors that are not in this comparison,"
+        f" {one_line(repr(others[0].as_py()), limit=80)} the first"
+    )
 
 
 def pairs_fault(path: Path, digest: str, pairs: int) -> str:
-    """What is wrong with the list of all pairs, which has to hold `pairs` names, none of them twice."""
+    """What is wrong with the list of all pairs, which has to hold `pairs` names, none of them
+    twice.
+    """
     if words := fault(path, digest, None):
         return words
     names = names_at(path, state(path))

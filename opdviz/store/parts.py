@@ -1,4 +1,6 @@
-"""One pair under one measure, as JSON with a digest of its own bytes; it stands alone until a bundle takes it up."""
+"""One pair under one measure, as JSON with a digest of its own bytes; it stands alone until a
+bundle takes it up.
+"""
 
 import json
 from pathlib import Path
@@ -21,13 +23,16 @@ def part_path(folder: Path, name: str, measure: str, version: int) -> Path:
 
 def encode_part(name: str, tables: dict[str, list[dict]]) -> bytes:
     """A part's bytes: a digest line, then the pair's rows of every table."""
-    body = json.dumps({"name": name, "tables": tables}, allow_nan=False, separators=(",", ":")).encode()
+    body = json.dumps(
+        {"name": name, "tables": tables}, allow_nan=False, separators=(",", ":")
+    ).encode()
     return fingerprint.of_bytes(body).encode() + b"\n" + body
 
 
 def decode_part(path: Path, *, holding: str = "") -> dict | None:
-    """A part, or `None` where it is missing, its bytes are not those that were written, what they say is no part of the
-    pair and measure of its file's name, or it has not the table `holding`."""
+    """A part, or `None` where it is missing, its bytes are not those that were written, what they
+    say is no part of the pair and measure of its file's name, or it has not the table `holding`.
+    """
     try:
         digest, _, body = files.contents(path).partition(b"\n")
     except OSError:
@@ -41,10 +46,15 @@ def decode_part(path: Path, *, holding: str = "") -> dict | None:
 def fitting_part(part: object, file: str) -> bool:
     """Whether this is a part of the pair and the measure that its file's name says."""
     pair, measure, *_ = file.split(".")
-    if not (isinstance(part, dict) and manifests.text(name := part.get("name")) and pair_key(name) == pair):
+    if not (
+        isinstance(part, dict)
+        and manifests.text(name := part.get("name"))
+        and pair_key(name) == pair
+    ):
         return False
     known = columns.COLUMNS.get(measure, {}) | {"skipped": SKIPPED}
     tables = part.get("tables")
     return isinstance(tables, dict) and all(
-        table in known and columns.fitting_rows(known[table], name, rows) for table, rows in tables.items()
+        table in known and columns.fitting_rows(known[table], name, rows)
+        for table, rows in tables.items()
     )

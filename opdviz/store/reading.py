@@ -1,4 +1,6 @@
-"""One stored table of a comparison, whatever state it is in: tables, bundles, and parts that are still loose."""
+"""One stored table of a comparison, whatever state it is in: tables, bundles, and parts that are
+still loose.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +18,19 @@ from opdviz.store.store import Stored
 
 
 def read(comparison: Stored, table: str, *, where: pc.Expression | None = None) -> pa.Table:
-    """One stored table of a comparison: compacted files, and the parts of what is still running, by written order.
+    """One stored table of a comparison: compacted files, and the parts of what is still running, by
+    written order.
 
-    `where` keeps the rows that fit; compacted files are read only where such rows can be. An empty table (no columns) where
-    nothing of it is comparison yet.
+    `where` keeps the rows that fit; compacted files are read only where such rows can be. An empty
+    table (no columns) where nothing of it is comparison yet.
 
     Raises
         CheckFailed: a file is missing or damaged, or an earlier version wrote them.
     """
     if comparison.manifest.outdated:
         raise CheckFailed(
-            f"{comparison.key}: measured by an earlier version; compare the pair again: its name, board and notes stay."
+            f"{comparison.key}: measured by an earlier version; compare the pair again: its name,"
+            " board and notes stay."
         )
     names = compacted_names(comparison.manifest, table)
     try:
@@ -51,9 +55,16 @@ def read_sound(comparison: Stored, name: str, where: pc.Expression | None) -> pa
     Raises
         CheckFailed: it is missing, damaged, or not this comparison's.
     """
-    names, pairs = pair_names(comparison), parquet.pairs_file(comparison.folder, comparison.manifest)
+    names, pairs = (
+        pair_names(comparison),
+        parquet.pairs_file(comparison.folder, comparison.manifest),
+    )
     digest = comparison.manifest.tables[name]
-    refuse(comparison.key, name, parquet.quick_fault(comparison.folder / "tables" / name, digest, pairs))
+    refuse(
+        comparison.key,
+        name,
+        parquet.quick_fault(comparison.folder / "tables" / name, digest, pairs),
+    )
     rows = read_compacted(comparison.folder, name, where)
     words = parquet.DAMAGED if columns.wrong_values(rows) else ""
     if names is not None and parquet.speaks_of_pairs(name):
@@ -70,7 +81,11 @@ def pair_names(comparison: Stored) -> pa.Array | None:
     """
     if (path := parquet.pairs_file(comparison.folder, comparison.manifest)) is None:
         return None
-    refuse(comparison.key, path.name, parquet.quick_fault(path, comparison.manifest.tables[path.name], None))
+    refuse(
+        comparison.key,
+        path.name,
+        parquet.quick_fault(path, comparison.manifest.tables[path.name], None),
+    )
     return parquet.names_at(path, parquet.state(path))
 
 
@@ -83,7 +98,9 @@ def refuse(key: str, file: str, words: str) -> None:
     if words in (parquet.MISSING, parquet.DAMAGED, parquet.NO_FILE):
         words = "is missing or damaged"
     if words:
-        raise CheckFailed(f"{key}: tables/{file} {words}; compare the pair again, which recomputes it.")
+        raise CheckFailed(
+            f"{key}: tables/{file} {words}; compare the pair again, which recomputes it."
+        )
 
 
 def loose_parts(comparison: Stored, table: str) -> Iterator[dict]:
@@ -96,7 +113,8 @@ def loose_parts(comparison: Stored, table: str) -> Iterator[dict]:
         measure = "@".join(path.name.split(".")[1:3])
         if measure in compacted or not (part := decode_part(path, holding=table)):
             continue
-        if known is not None and part["name"] not in known:  # another comparison's, which `verify` says
+        # Another comparison's, which `verify` says.
+        if known is not None and part["name"] not in known:
             continue
         if measure not in bundled:
             bundled[measure] = bundled_pairs(comparison, measure)
@@ -126,12 +144,14 @@ def read_compacted(folder: Path, name: str, where: pc.Expression | None = None) 
     """
     path = folder / "tables" / name
     try:
-        if parquet.absence(path):  # a pipe would be waited for, and a folder be read as the files in it
+        # A pipe would be waited for, and a folder be read as the files in it.
+        if parquet.absence(path):
             raise FileNotFoundError
         return pq.read_table(path, filters=where)
     except parquet.UNREADABLE:
         raise CheckFailed(
-            f"{folder.name}: tables/{name} is missing or damaged; compare the pair again, which recomputes it."
+            f"{folder.name}: tables/{name} is missing or damaged; compare the pair again, which"
+            " recomputes it."
         ) from None
 
 
@@ -139,4 +159,6 @@ def sorted_rows(table: pa.Table) -> pa.Table:
     """A table sorted by all of its columns from the left."""
     if not table.num_rows:
         return table
-    return table.take(pc.sort_indices(table, sort_keys=[(c, "ascending") for c in table.column_names]))
+    return table.take(
+        pc.sort_indices(table, sort_keys=[(c, "ascending") for c in table.column_names])
+    )

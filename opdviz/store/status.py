@@ -6,7 +6,9 @@ from opdviz.store.store import Store, Stored
 
 def part_count(comparison: Stored) -> int:
     """How many parts of a running comparison are on disk, loose or in bundles."""
-    return comparison.manifest.bundled_parts + sum(1 for _ in (comparison.folder / "parts").glob("*.json"))
+    return comparison.manifest.bundled_parts + sum(
+        1 for _ in (comparison.folder / "parts").glob("*.json")
+    )
 
 
 def done_share(comparison: Stored) -> float:
@@ -24,7 +26,9 @@ def state(comparison: Stored) -> str:
         return "running"
     if comparison.manifest.complete:
         return "done"
-    return "failed" if comparison.manifest.failure and not comparison.manifest.outdated else "partial"
+    return (
+        "failed" if comparison.manifest.failure and not comparison.manifest.outdated else "partial"
+    )
 
 
 def focus(comparison: Stored, name: str) -> None:

@@ -1,16 +1,17 @@
-"""Where finished work is kept: JSON parts and bundles of them while a comparison runs, one Parquet a table and measure then.
+"""Where finished work is kept: JSON parts and bundles of them while a comparison runs, one Parquet
+a table and measure then.
 
-Layout under the cache folder:
+Layout under the cache folder; a comparison's own files stand in `comparisons/<key>/`:
 
-    comparisons/<key>/manifest.json                    what was compared, how, which measures at which version
-    comparisons/<key>/parts/<pair>.<measure>.<v>.json  one pair under one measure, with a digest of its own bytes
-    comparisons/<key>/tables/<table>.<measure>.parquet compacted rows; their digests stand in the manifest
-    comparisons/<key>/tables/<table>.<measure>.<n>.parquet the same of a bundle of pairs; the table `pairs` names them
-    comparisons/<key>/blocks/<pair>.<row>.<column>.<size>.parquet   values that someone asked to see
-    comparisons/<key>/summaries/<name>.<digest>.parquet what pages ask of the whole, made from these tables
-    comparisons/<key>/board.json                       pins and notes
-    comparisons/<key>/lock                             held by the process that writes; dies with it
-    fingerprints.json, jobs/
+    manifest.json                              what was compared, how, which measures are there
+    parts/<pair>.<measure>.<v>.json            one pair under one measure, with its digest
+    tables/<table>.<measure>.parquet           compacted rows; their digests are in the manifest
+    tables/<table>.<measure>.<n>.parquet       the same of a bundle of pairs
+    blocks/<pair>.<row>.<column>.<size>.parquet   values that someone asked to see
+    summaries/<name>.<digest>.<digest>.parquet    what pages ask of the whole, from these tables
+    board.json, focus                          pins and notes; the tensor that someone looks at
+    lock, board.lock                           held by the process that writes; they die with it
+    ../../fingerprints.json, ../../jobs/
 
 Everything is written under a temporary name and renamed, so a file is whole or not there.
 """
@@ -32,7 +33,9 @@ KEY = re.compile(r"^[0-9a-f]{16}$")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A comparison as it stands on disk, its manifest read once: by a command, or for one drawing of a page."""
+    """A comparison as it stands on disk, its manifest read once: by a command, or for one drawing
+    of a page.
+    """
 
     folder: Path
     manifest: Manifest
@@ -81,7 +84,9 @@ def opened(folder: Path) -> Stored:
     if manifest := manifests.read(folder):
         return Stored(folder, manifest)
     key = one_line(folder.name, limit=40)
-    raise CheckFailed(f"{key}: manifest.json is missing or damaged; compare the pair again, which recomputes it.")
+    raise CheckFailed(
+        f"{key}: manifest.json is missing or damaged; compare the pair again, which recomputes it."
+    )
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,20 @@ class Store:
         """All comparisons with a sound manifest, newest first."""
         times = {folder: parquet.state(folder / manifests.FILE)[-1:] for folder in self.folders()}
         newest_first = sorted(times, key=times.get, reverse=True)
-        return [Stored(folder, manifest) for folder in newest_first if (manifest := manifests.read(folder))]
+        return [
+            Stored(folder, manifest)
+            for folder in newest_first
+            if (manifest := manifests.read(folder))
+        ]
 
     def keys(self) -> list[str]:
         """Their keys."""
         return [comparison.key for comparison in self.all()]
 
     def damaged(self) -> list[str]:
-        """The keys of comparisons whose manifest is lost or damaged; one whose run is just starting is not."""
+        """The keys of comparisons whose manifest is lost or damaged; one whose run is just starting
+        is not.
+        """
         return [f.name for f in self.folders() if not manifests.read(f) and not files.running(f)]
 
     def open(self, key: str) -> Stored:
@@ -143,15 +154,24 @@ class Store:
         known = self.all()
         folders = [folder.name for folder in self.folders()]
         named = [comparison.key for comparison in known if comparison.name == word]
-        fitting = [comparison.key for comparison in known if word and comparison.key.startswith(word)]
+        fitting = [
+            comparison.key for comparison in known if word and comparison.key.startswith(word)
+        ]
         if word in folders:
             return word
         if named or len(fitting) == 1:
             return (named or fitting)[0]
-        names = ", ".join(one_line(comparison.name, limit=40) for comparison in known[:6]) or "none yet"
-        names += "".join(f"; {one_line(k, limit=40)}: manifest.json is missing or damaged" for k in self.damaged()[:3])
+        names = (
+            ", ".join(one_line(comparison.name, limit=40) for comparison in known[:6]) or "none yet"
+        )
+        names += "".join(
+            f"; {one_line(k, limit=40)}: manifest.json is missing or damaged"
+            for k in self.damaged()[:3]
+        )
         what = f"fits {len(fitting)} comparisons" if fitting else "is no comparison in the cache"
-        raise RequestError(f"{one_line(word, limit=60)!r} {what}; there are: {names}. `opdviz list` shows them.")
+        raise RequestError(
+            f"{one_line(word, limit=60)!r} {what}; there are: {names}. `opdviz list` shows them."
+        )
 
     def forget(self, key: str) -> None:
         """Delete a comparison; refused while it runs."""
@@ -167,5 +187,7 @@ def checked_name(name: str) -> str:
     """
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or KEY.match(name):
         words = one_line(ascii(name), limit=60)
-        raise RequestError(f"name {words}: expected 1 to {LONGEST_NAME} printable characters that are not a key's.")
+        raise RequestError(
+            f"name {words}: expected 1 to {LONGEST_NAME} printable characters that are not a key's."
+        )
     return name

@@ -16,8 +16,9 @@ FILE = re.compile(r"[0-9a-f]{20}\.([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,4})\.pa
 
 
 def read(path: Path, shape: tuple[int, int] | None) -> pd.DataFrame | None:
-    """Base and tuned values of a block (row, column, base, tuned); `None` where it is not there, or is not the block that
-    its name says. `shape` is the tensor's, where it is known."""
+    """Base and tuned values of a block (row, column, base, tuned); `None` where it is not there, or
+    is not the block that its name says. `shape` is the tensor's, where it is known.
+    """
     place = FILE.fullmatch(path.name)
     if place is None or parquet.absence(path):
         return None
@@ -36,14 +37,22 @@ def read(path: Path, shape: tuple[int, int] | None) -> pd.DataFrame | None:
 def fitting(schema: pa.Schema) -> bool:
     """Whether a file has a block's columns: two places, and two numbers."""
     number = all(
-        pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
+        pa.types.is_floating(field.type)
+        or pa.types.is_integer(field.type)
+        or pa.types.is_boolean(field.type)
         for field in schema
     )
-    return schema.names == NAMES and number and all(schema.field(i).type == pa.int64() for i in (0, 1))
+    return (
+        schema.names == NAMES and number and all(schema.field(i).type == pa.int64() for i in (0, 1))
+    )
 
 
-def is_grid(block: pd.DataFrame, place: tuple[int, int, int], shape: tuple[int, int] | None) -> bool:
-    """Whether a block's places are those of a grid from its start, row by row, as large as asked for or as the tensor."""
+def is_grid(
+    block: pd.DataFrame, place: tuple[int, int, int], shape: tuple[int, int] | None
+) -> bool:
+    """Whether a block's places are those of a grid from its start, row by row, as large as asked
+    for or as the tensor.
+    """
     row, column, size = place
     if not len(block) or block[["row", "column"]].isna().any(axis=None):
         return False
@@ -54,7 +63,10 @@ def is_grid(block: pd.DataFrame, place: tuple[int, int, int], shape: tuple[int, 
         return False
     at = np.indices((height, width))
     rows, columns = (block[name].to_numpy() for name in NAMES[:2])
-    return bool(np.array_equal(rows, (at[0] + row).ravel()) and np.array_equal(columns, (at[1] + column).ravel()))
+    return bool(
+        np.array_equal(rows, (at[0] + row).ravel())
+        and np.array_equal(columns, (at[1] + column).ravel())
+    )
 
 
 def block_path(folder: Path, name: str, row: int, column: int, size: int) -> Path:

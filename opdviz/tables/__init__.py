@@ -11,7 +11,8 @@ TABLES = ("tensors", *groups.GROUPS, *stored.STORED)
 
 
 def table(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
-    """One tidy table of a comparison; an empty frame where nothing of it is there yet. `where` keeps rows of a stored one.
+    """One tidy table of a comparison; an empty frame where nothing of it is there yet. `where`
+    keeps rows of a stored one.
 
     Raises
         RequestError: no such table.
@@ -21,5 +22,7 @@ def table(comparison: Stored, name: str, *, where: pc.Expression | None = None) 
     if name == "tensors":
         return stored.tensors(comparison)
     if name not in stored.STORED:
-        raise RequestError(f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}.")
+        raise RequestError(
+            f"table {one_line(name, limit=40)!r} is unknown; there are: {', '.join(TABLES)}."
+        )
     return stored.read(comparison, name, where=where)

@@ -11,7 +11,9 @@ from opdviz.tables import stored
 
 
 def countable(rows: pd.DataFrame) -> pd.Series:
-    """Which tensors enter totals: all coordinates finite and every norm known, so that all sums are over the same ones."""
+    """Which tensors enter totals: all coordinates finite and every norm known, so that all sums are
+    over the same ones.
+    """
     return (rows["nonfinite"] == 0) & rows["base_norm"].notna() & rows["delta_norm"].notna()
 
 
@@ -21,13 +23,17 @@ def counted(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_headline_precision(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each tensor as bf16: its bfloat16 rows, or its stored ones where it is stored no wider."""
+    """Rows of each tensor as bf16: its bfloat16 rows, or its stored ones where it is stored no
+    wider.
+    """
     wide = set(rows.loc[rows["precision"] == "bfloat16", "name"])
     return rows[(rows["precision"] == "bfloat16") | ~rows["name"].isin(wide)]
 
 
 def counted_as(rows: pd.DataFrame) -> pd.Series:
-    """The format that each tensor's coordinates are counted in: bfloat16 where a side is stored wider, else the tuned's."""
+    """The format that each tensor's coordinates are counted in: bfloat16 where a side is stored
+    wider, else the tuned's.
+    """
     wide = rows["base_dtype"].isin(WIDE) | rows["tuned_dtype"].isin(WIDE)
     return rows["tuned_dtype"].where(~wide, "bfloat16")
 
@@ -43,8 +49,14 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
         sparsity = at_headline_precision(sparsity)
         for probe, threshold in (("absolute", VISIBLE), ("relative", RELATIVE), ("exact", 0.0)):
             part = sparsity[(sparsity["probe"] == probe) & (sparsity["threshold"] == threshold)]
-            part = part.rename(columns={"unchanged": f"unchanged_{probe}_count", "share": f"sparsity_{probe}"})
-            rows = rows.merge(part[["name", f"unchanged_{probe}_count", f"sparsity_{probe}"]], on="name", how="left")
+            part = part.rename(
+                columns={"unchanged": f"unchanged_{probe}_count", "share": f"sparsity_{probe}"}
+            )
+            rows = rows.merge(
+                part[["name", f"unchanged_{probe}_count", f"sparsity_{probe}"]],
+                on="name",
+                how="left",
+            )
     for columns in joined_columns(comparison).values():
         rows = rows.merge(columns, on="name", how="left")
     return rows
@@ -52,7 +64,9 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Columns of a stored table that stand beside each tensor under other names, from the rows that fit `where`."""
+    """Columns of a stored table that stand beside each tensor under other names, from the rows that
+    fit `where`.
+    """
 
     table: str
     columns: dict[str, str]
@@ -75,19 +89,27 @@ TURNED = {"chance": "chance", "pairs": "pairs"}
 JOINED = (
     Joined("signs", {"share": "sign_flips", "chance": "sign_flips_chance"}),
     Joined(
-        "top_energy", {"energy": "top16_energy", "chance": "top16_chance"}, OF_DELTA & (pc.field("k") == HEADLINE_K)
+        "top_energy",
+        {"energy": "top16_energy", "chance": "top16_chance"},
+        OF_DELTA & (pc.field("k") == HEADLINE_K),
     ),
     Joined("spectrum_summary", {"stable_rank": "stable_rank_chance"}, OF_GAUSSIAN),
     Joined("tail", {"position": "position", "verdict": "verdict"}),
     Joined("drift", {"nss": "nss", "chance": "nss_chance"}),
     *(
         Joined(
-            "projection", {"energy": f"projection_{side}"} | with_ends(f"projection_{side}", PROJECTED), at_side(side)
+            "projection",
+            {"energy": f"projection_{side}"} | with_ends(f"projection_{side}", PROJECTED),
+            at_side(side),
         )
         for side in ("joint", "left", "right")
     ),
     *(
-        Joined("rotation", {"rms_sine": f"rotation_{side}"} | with_ends(f"rotation_{side}", TURNED), at_side(side))
+        Joined(
+            "rotation",
+            {"rms_sine": f"rotation_{side}"} | with_ends(f"rotation_{side}", TURNED),
+            at_side(side),
+        )
         for side in ("left", "right")
     ),
 )
@@ -100,7 +122,9 @@ def joined_columns(comparison: Stored) -> dict[str, pd.DataFrame]:
         rows = stored.read(comparison, joined.table, where=joined.where)
         parts[f"{joined.table}_{at}"] = renamed(rows, joined.columns)
     headline = (pc.field("share") == HEADLINE_SHARE) & (pc.field("probe") == "absolute")
-    coverage = stored.read(comparison, "coverage", where=headline & (pc.field("threshold") == VISIBLE))
+    coverage = stored.read(
+        comparison, "coverage", where=headline & (pc.field("threshold") == VISIBLE)
+    )
     if len(coverage):
         parts |= coverage_columns(at_headline_precision(coverage))
     return {name: columns for name, columns in parts.items() if len(columns)}
@@ -112,22 +136,28 @@ def renamed(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
 
 
 def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe and threshold.
+    """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe
+    and threshold.
 
-    `typical` is the middle of what typical blind updates cover: the level that a coverage stands beside.
+    `typical` is the middle of what typical blind updates cover: the level that a coverage stands
+    beside.
     """
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
     kept = (
         "coverage", "chance", "typical", "lowest", "highest", "null_low", "null_high", "blind_low", "blind_high", "visible",
     )  # fmt: skip
     return {
-        mask: renamed(coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in kept})
+        mask: renamed(
+            coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in kept}
+        )
         for mask in ("principal", "low_magnitude")
     }
 
 
 def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:
-    """Share of the coordinates that a probe calls unchanged, over the tensors that it looked at; `None` without any."""
+    """Share of the coordinates that a probe calls unchanged, over the tensors that it looked at;
+    `None` without any.
+    """
     column = f"unchanged_{probe}_count"
     known = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
     total = float(known["numel"].sum())
@@ -136,16 +166,29 @@ def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:
 
 def matrices(rows: pd.DataFrame) -> pd.DataFrame:
     """The tensors that have directions: two axes, both longer than one."""
-    return rows[(rows["rows"] > 1).fillna(False).astype(bool) & (rows["columns"] > 1).fillna(False).astype(bool)]
+    return rows[
+        (rows["rows"] > 1).fillna(False).astype(bool)
+        & (rows["columns"] > 1).fillna(False).astype(bool)
+    ]
 
 
-def moved_given_size(comparison: Stored, *, name: str | None = None, threshold: float = 0.0) -> pd.DataFrame:
-    """Bins of |W| with count, moved and null_moved, as bf16 where that was counted: of one tensor or of all summed."""
+def moved_given_size(
+    comparison: Stored, *, name: str | None = None, threshold: float = 0.0
+) -> pd.DataFrame:
+    """Bins of |W| with count, moved and null_moved, as bf16 where that was counted: of one tensor
+    or of all summed.
+    """
     where = (pc.field("of") == "base") & (pc.field("threshold") == threshold)
-    rows = stored.read(comparison, "histogram", where=where if name is None else where & (pc.field("name") == name))
+    rows = stored.read(
+        comparison, "histogram", where=where if name is None else where & (pc.field("name") == name)
+    )
     if rows.empty:
         return rows
-    return at_headline_precision(rows).groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]].sum()
+    return (
+        at_headline_precision(rows)
+        .groupby(["low", "high"], as_index=False)[["count", "moved", "null_moved"]]
+        .sum()
+    )
 
 
 def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -166,6 +209,7 @@ def by_element(rows: pd.DataFrame, tensors_: pd.DataFrame, by: list[str]) -> pd.
     order = {"exact": 0, "absolute": 1, "relative": 2, "base_rms": 3}
     if "probe" in sums:
         sums = sums.sort_values(
-            ["precision", "probe", "threshold"], key=lambda c: c.map(order) if c.name == "probe" else c
+            ["precision", "probe", "threshold"],
+            key=lambda c: c.map(order) if c.name == "probe" else c,
         )
     return sums.sort_values("precision", ascending=False, kind="stable")

@@ -14,7 +14,8 @@ GROUPS = {
 
 
 def grouped(comparison: Stored, name: str) -> pd.DataFrame:
-    """One row a group of tensors: sizes summed, shares of energy and parameters, medians over its moved matrices.
+    """One row a group of tensors: sizes summed, shares of energy and parameters, medians over its
+    moved matrices.
 
     Tensors with NaN or Inf are left out of every sum and counted in `left_out`.
     """
@@ -37,7 +38,10 @@ def group_row(part: pd.DataFrame, total: float, parameters: int) -> dict:
     clean = counted(part)
     delta, base = float((clean["delta_norm"] ** 2).sum()), float((clean["base_norm"] ** 2).sum())
     numel = int(clean["numel"].sum())
-    energy, parameter = (delta / total if total else None), (numel / parameters if parameters else None)
+    energy, parameter = (
+        (delta / total if total else None),
+        (numel / parameters if parameters else None),
+    )
     row = {
         "tensors": len(part),
         "tensors_moved": int((part["moved"] > 0).sum()),

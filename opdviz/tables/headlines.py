@@ -1,6 +1,8 @@
-"""The headline quantities, each once: what it is called in a protocol, by tensor, in groups and in the lab, and how it is drawn.
+"""The headline quantities, each once: what it is called in a protocol, by tensor, in groups and in
+the lab, and how it is drawn.
 
-Protocols, tables of groups, the overview's strips, the map behind a click on them, and the lab's results all read this table.
+Protocols, tables of groups, the overview's strips, the map behind a click on them, and the lab's
+results all read this table.
 """
 
 from dataclasses import dataclass
@@ -12,9 +14,10 @@ from opdviz.quantities import CHANCE_OF
 class Headline:
     """One headline quantity.
 
-    `column` is its column by tensor, which a map can show; beside it stands its chance and, for some, the `band` of typical
-    blind updates (columns `<band>_low` and `<band>_high`). `protocol` is its name among a protocol's rows and the published
-    numbers, `group` its column in tables of groups, `lab` that in the lab's results; each is `None` where it has no place.
+    `column` is its column by tensor, which a map can show; beside it stands its chance and, for
+    some, the `band` of typical blind updates (columns `<band>_low` and `<band>_high`). `protocol`
+    is its name among a protocol's rows and the published numbers, `group` its column in tables of
+    groups, `lab` that in the lab's results; each is `None` where it has no place.
     """
 
     column: str
@@ -71,4 +74,5 @@ HEADLINES = (
 MEDIANS = tuple(headline for headline in HEADLINES if headline.median)
 STRIPS = tuple(headline for headline in HEADLINES if headline.strip)
 LAB = {headline.protocol: headline.lab for headline in HEADLINES if headline.lab}
-LAB |= {"energy_share_ffn": "energy_share_ffn", "rank_share": "rank_share"}  # of one block, and of protocol D
+# Of one block, and of protocol D.
+LAB |= {"energy_share_ffn": "energy_share_ffn", "rank_share": "rank_share"}

@@ -1,4 +1,6 @@
-"""Headline sets: one call gives a paper's row with that paper's own choices, each number with its chance level."""
+"""Headline sets: one call gives a paper's row with that paper's own choices, each number with its
+chance level.
+"""
 
 import pandas as pd
 
@@ -11,31 +13,42 @@ from opdviz.words import format_name
 
 
 def headline(comparison: Stored, protocol: str = "A") -> list[dict]:
-    """Rows {protocol, quantity, value, unit, aggregation, chance} of one protocol; missing values where not computed.
+    """Rows {protocol, quantity, value, unit, aggregation, chance} of one protocol; missing values
+    where not computed.
 
     Raises
         RequestError: unknown protocol.
     """
     makers = {"A": protocol_a, "B": protocol_b, "C": protocol_c, "D": protocol_d}
     if protocol not in makers:
-        raise RequestError(f"protocol {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}.")
+        raise RequestError(
+            f"protocol {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}."
+        )
     found = by_tensor.quantities_by_tensor(comparison)
     if found.empty:
         return []
     kept = by_tensor.counted(found)
     left_out = f"; {len(found) - len(kept)} tensors left out" if len(kept) < len(found) else ""
     pairs, skipped = comparison.manifest.pairs, stored.read(comparison, "skipped")
-    known = len(found) + (
-        int((skipped["measure"] == "magnitude").sum()) if len(skipped) else 0
-    )  # integers have no norms
+    # Integers have no norms.
+    known = len(found) + (int((skipped["measure"] == "magnitude").sum()) if len(skipped) else 0)
     if known < pairs:
         left_out += f"; of {len(found)} of {pairs} tensors only"
     rows = makers[protocol](comparison, kept)
     return [{"protocol": protocol} | r | {"aggregation": r["aggregation"] + left_out} for r in rows]
 
 
-def row(quantity: str, value: float | None, unit: str, aggregation: str, chance: float | None = None, **band) -> dict:
-    """One headline number; percentages are given in percent. `band` may hold `low` and `high`, the ends of its chance."""
+def row(
+    quantity: str,
+    value: float | None,
+    unit: str,
+    aggregation: str,
+    chance: float | None = None,
+    **band,
+) -> dict:
+    """One headline number; percentages are given in percent. `band` may hold `low` and `high`, the
+    ends of its chance.
+    """
     scale = 100.0 if unit == "%" else 1.0
     value, chance, low, high = (
         None if x is None or pd.isna(x) else float(x) * scale
@@ -65,7 +78,12 @@ def root_ratio(above: pd.Series, below: pd.Series) -> float | None:
 def by_count(found: pd.DataFrame, quantity: str, probe: str) -> dict:
     """Share of all coordinates that a probe calls unchanged, over the tensors that it looked at."""
     counted = of_all(found, f"unchanged_{probe}_count", "tensors")
-    return row(quantity, by_tensor.share_unchanged(found, probe), "%", f"by element, {as_counted(found)}{counted}")
+    return row(
+        quantity,
+        by_tensor.share_unchanged(found, probe),
+        "%",
+        f"by element, {as_counted(found)}{counted}",
+    )
 
 
 def median_of(moved: pd.DataFrame, column: str | None) -> float | None:
@@ -77,7 +95,8 @@ AS_BFLOAT16 = "global, both sides rounded to bf16"
 
 
 def protocol_a(comparison: Stored, found: pd.DataFrame) -> list[dict]:
-    """arXiv 2606.13657, whose script casts both sides to bf16 first: norms and counts so, spectra of the stored values.
+    """arXiv 2606.13657, whose script casts both sides to bf16 first: norms and counts so, spectra
+    of the stored values.
 
     Medians are over moved matrices, energy shares by block.
     """
@@ -100,7 +119,11 @@ def protocol_a(comparison: Stored, found: pd.DataFrame) -> list[dict]:
 
 def median_row(headline: Headline, moved: pd.DataFrame, tensors: pd.DataFrame) -> dict:
     """The median of a headline quantity over moved matrices, beside that of its chance."""
-    ends = {end: median_of(moved, f"{headline.band}_{end}") for end in ("low", "high")} if headline.band else {}
+    ends = (
+        {end: median_of(moved, f"{headline.band}_{end}") for end in ("low", "high")}
+        if headline.band
+        else {}
+    )
     what = as_counted(tensors) if headline.counted else "of the stored values"
     aggregation = f"median of moved matrices, {what}{of_all(moved, headline.column, 'matrices')}"
     value, chance = median_of(moved, headline.column), median_of(moved, headline.chance)
@@ -108,7 +131,9 @@ def median_row(headline: Headline, moved: pd.DataFrame, tensors: pd.DataFrame) -
 
 
 def protocol_b(comparison: Stored, found: pd.DataFrame) -> list[dict]:
-    """arXiv 2606.07082: relative probe, means over matrices of nss and angles, coverage with rank 64."""
+    """arXiv 2606.07082: relative probe, means over matrices of nss and angles, coverage with rank
+    64.
+    """
     return [*sparsity_and_geometry(comparison, found), *fixed_rank_coverage(comparison, found)]
 
 
@@ -118,7 +143,9 @@ def protocol_c(comparison: Stored, found: pd.DataFrame) -> list[dict]:
 
 
 def layer_matrices(found: pd.DataFrame) -> pd.DataFrame:
-    """The matrices that B and C average over: those of attention and ffn in a layer, where anything moved."""
+    """The matrices that B and C average over: those of attention and ffn in a layer, where anything
+    moved.
+    """
     inside = found[found["block"].isin(["attention", "ffn"]) & found["layer"].notna()]
     return by_tensor.matrices(inside[inside["moved"] > 0])
 
@@ -138,9 +165,14 @@ def sparsity_and_geometry(comparison: Stored, found: pd.DataFrame) -> list[dict]
     tenth = (angle["r"] * HEADLINE_SHARE).astype(int).clip(lower=1)
     angle = angle[angle["k"] == tenth.where(~long, FIXED_K)]
     fixed, every = angle.loc[angle["r"] > LONG_R, "name"].nunique(), angle["name"].nunique()
-    how = f"mean of {every} moved layer matrices, k = {FIXED_K} in {fixed}, 10 % of r in {every - fixed}"
+    how = (
+        f"mean of {every} moved layer matrices, k = {FIXED_K} in {fixed}, 10 % of r in"
+        f" {every - fixed}"
+    )
     for side, part in angle.groupby("side"):
-        rows.append(row(f"mean_angle_{side}", part.groupby("name")["degrees"].mean().mean(), "degrees", how))
+        rows.append(
+            row(f"mean_angle_{side}", part.groupby("name")["degrees"].mean().mean(), "degrees", how)
+        )
     return rows
 
 
@@ -152,10 +184,16 @@ def fixed_rank_coverage(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     used = layer_matrices(found)
     coverage = by_tensor.at_headline_precision(coverage[coverage["name"].isin(used["name"])])
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
-    coverage = coverage[(coverage["probe"] == "relative") & (coverage["mask"].isin(["principal", "low_magnitude"]))]
+    coverage = coverage[
+        (coverage["probe"] == "relative") & (coverage["mask"].isin(["principal", "low_magnitude"]))
+    ]
     rows = []
-    for (mask, share), part in coverage[coverage["share"].isin(FIXED_RANK_SHARES)].groupby(["mask", "share"]):
-        name = f"coverage_{mask}_{round(share * 100)}pct" + ("_rank64" if mask == "principal" else "")
+    for (mask, share), part in coverage[coverage["share"].isin(FIXED_RANK_SHARES)].groupby(
+        ["mask", "share"]
+    ):
+        name = f"coverage_{mask}_{round(share * 100)}pct" + (
+            "_rank64" if mask == "principal" else ""
+        )
         how = f"mean of {part['name'].nunique()} moved layer matrices, {as_counted(found)}"
         ends = {end: part[f"null_{end}"].mean() for end in ("low", "high")}
         rows.append(row(name, part["coverage"].mean(), "%", how, part["typical"].mean(), **ends))
@@ -163,7 +201,9 @@ def fixed_rank_coverage(comparison: Stored, found: pd.DataFrame) -> list[dict]:
 
 
 def protocol_d(comparison: Stored, found: pd.DataFrame) -> list[dict]:
-    """arXiv 2505.11711: both sparsities over all parameters, mean rank share of the update over all matrices."""
+    """arXiv 2505.11711: both sparsities over all parameters, mean rank share of the update over all
+    matrices.
+    """
     rows = [
         by_count(found, "sparsity_absolute_1e-5", "absolute"),
         by_count(found, "sparsity_exact", "exact"),
@@ -171,7 +211,9 @@ def protocol_d(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     ranks = stored.read(comparison, "rank")
     if not ranks.empty:
         ranks = ranks.merge(found[["name", "rows", "columns"]], on="name")
-        ranks = ranks[ranks["tolerance"] == ranks[["rows", "columns"]].max(axis=1).astype(float) * 2.0**-23]
+        ranks = ranks[
+            ranks["tolerance"] == ranks[["rows", "columns"]].max(axis=1).astype(float) * 2.0**-23
+        ]
         share = ranks.groupby("matrix")["share"].mean()
         how = "unweighted mean of matrices, sigma > max(m, n) 2^-23 sigma_1, of the stored values"
         rows.append(row("rank_share", share.get("delta"), "%", how, share.get("gaussian")))

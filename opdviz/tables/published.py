@@ -1,4 +1,6 @@
-"""Numbers that papers published, for ticks and rows beside a user's own; each with model, recipe and aggregation."""
+"""Numbers that papers published, for ticks and rows beside a user's own; each with model, recipe
+and aggregation.
+"""
 
 import csv
 from functools import lru_cache
@@ -29,7 +31,8 @@ FAMILIES = ("OPD", "RL + OPD", "self-distillation", "RLVR", "SFT", "offline dist
 
 
 def family(recipe: str) -> str:
-    """The family of a published row's recipe; reinforcement learning and distillation in one run is its own.
+    """The family of a published row's recipe; reinforcement learning and distillation in one run is
+    its own.
 
     >>> family("OPD (vision-language)"), family("GRPO"), family("RL + OPD")
     ('OPD', 'RLVR', 'RL + OPD')

@@ -12,12 +12,16 @@ STORED = tuple(table for table in BY_TABLE if table not in ("tensors", PAIRS))
 
 
 def read(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
-    """One stored table in its order; an empty frame where nothing of it is there yet. `where` keeps rows."""
+    """One stored table in its order; an empty frame where nothing of it is there yet. `where` keeps
+    rows.
+    """
     return frame(reading.sorted_rows(reading.read(comparison, name, where=where)))
 
 
 def of_tensor(comparison: Stored, name: str, tensor: str) -> pd.DataFrame:
-    """The rows of a stored table that speak of one tensor; a large store is not read as a whole for them."""
+    """The rows of a stored table that speak of one tensor; a large store is not read as a whole for
+    them.
+    """
     return read(comparison, name, where=pc.field("name") == tensor)
 
 
@@ -25,12 +29,17 @@ def frame(rows: pa.Table) -> pd.DataFrame:
     """Arrow rows as pandas: whole numbers with missing values stay whole."""
     kinds = {pa.int64(): pd.Int64Dtype()}
     result = rows.to_pandas(types_mapper=kinds.get)
-    return result.astype({c: "int64" for c in result if result[c].dtype == "Int64" and not result[c].hasnans})
+    return result.astype(
+        {c: "int64" for c in result if result[c].dtype == "Int64" and not result[c].hasnans}
+    )
 
 
 def records(frame: pd.DataFrame) -> list[dict]:
     """Rows as plain dicts, missing values as `None`: what JSON can carry."""
-    return [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.astype(object).to_dict("records")]
+    return [
+        {k: None if pd.isna(v) else v for k, v in row.items()}
+        for row in frame.astype(object).to_dict("records")
+    ]
 
 
 def tensors(comparison: Stored) -> pd.DataFrame:

@@ -1,8 +1,10 @@
-"""What pages ask of a whole comparison, computed once: tables of many rows summed up, kept beside them.
+"""What pages ask of a whole comparison, computed once: tables of many rows summed up, kept beside
+them.
 
-A large model has millions of rows in its tables and a page may take less than a second. A summary is written when a
-comparison is finished, and by whoever asks first where it is missing; its file name holds the digest of the tables that
-it was made from, so that a summary of older tables is never read, and the digest of its own bytes.
+A large model has millions of rows in its tables and a page may take less than a second. A summary
+is written when a comparison is finished, and by whoever asks first where it is missing; its file
+name holds the digest of the tables that it was made from, so that a summary of older tables is
+never read, and the digest of its own bytes.
 """
 
 from collections.abc import Callable
@@ -46,20 +48,29 @@ def headline(comparison: Stored) -> pd.DataFrame:
 
 
 def moved_bins(comparison: Stored) -> pd.DataFrame:
-    """Moves given the size of the weight, over all tensors. Columns: threshold, low, high, count, moved, null_moved."""
-    found = [by_tensor.moved_given_size(comparison, threshold=t).assign(threshold=t) for t in MOVED_THRESHOLDS]
+    """Moves given the size of the weight, over all tensors. Columns: threshold, low, high, count,
+    moved, null_moved.
+    """
+    found = [
+        by_tensor.moved_given_size(comparison, threshold=t).assign(threshold=t)
+        for t in MOVED_THRESHOLDS
+    ]
     return pd.concat(found, ignore_index=True)
 
 
 def sparsity_shares(comparison: Stored) -> pd.DataFrame:
     """Share unchanged over all coordinates by probe, threshold and precision."""
     rows = tables.table(comparison, "sparsity")
-    return by_tensor.by_element(rows, stored.tensors(comparison), ["precision", "probe", "threshold"])
+    return by_tensor.by_element(
+        rows, stored.tensors(comparison), ["precision", "probe", "threshold"]
+    )
 
 
 def step_shares(comparison: Stored) -> pd.DataFrame:
     """Share of all coordinates by grid steps moved."""
-    return by_tensor.by_element(tables.table(comparison, "steps"), stored.tensors(comparison), ["precision", "steps"])
+    return by_tensor.by_element(
+        tables.table(comparison, "steps"), stored.tensors(comparison), ["precision", "steps"]
+    )
 
 
 def tails(comparison: Stored) -> pd.DataFrame:
@@ -84,14 +95,18 @@ SUMMARIES: dict[str, Callable[[Stored], pd.DataFrame]] = {
 
 
 def summary(comparison: Stored, name: str) -> pd.DataFrame:
-    """One summary of a comparison: kept where all of it is measured, computed from what is there otherwise."""
+    """One summary of a comparison: kept where all of it is measured, computed from what is there
+    otherwise.
+    """
     if status.state(comparison) != "done":
         return SUMMARIES[name](comparison)
     folder, beginning = comparison.folder / "summaries", f"{name}.{made_from(comparison)}"
     for path in sorted(folder.glob(f"{beginning}.*.parquet")):
         if (rows := read(path)) is not None:
             return stored.frame(rows)
-    rows = pa.Table.from_pandas(SUMMARIES[name](comparison), preserve_index=False).replace_schema_metadata(None)
+    rows = pa.Table.from_pandas(
+        SUMMARIES[name](comparison), preserve_index=False
+    ).replace_schema_metadata(None)
     # a full disk, or a cache that may not be written, costs time and not the answer
     with suppress(MachineError, OSError):
         for old in folder.glob(f"{name}.*.parquet"):
@@ -116,14 +131,18 @@ def read(path: Path) -> pa.Table | None:
 
 
 def fitting(name: str, rows: pa.Table) -> bool:
-    """Whether these are the columns of a summary: those that it always has where it has rows, each of its kind."""
+    """Whether these are the columns of a summary: those that it always has where it has rows, each
+    of its kind.
+    """
     if len(set(rows.column_names)) < rows.num_columns or not all(map(fitting_type, rows.schema)):
         return False
     return not rows.num_rows or REQUIRED[name] <= set(rows.column_names)
 
 
 def fitting_type(column: pa.Field) -> bool:
-    """Whether a column holds text or numbers, as its name says; one without any value may have no type."""
+    """Whether a column holds text or numbers, as its name says; one without any value may have no
+    type.
+    """
     kind = column.type
     if pa.types.is_null(kind):
         return True
@@ -137,10 +156,14 @@ def check(comparison: Stored) -> list[Fault]:
     current, faults = made_from(comparison), []
     for path in sorted((comparison.folder / "summaries").glob("*")):
         name, source, *rest = [*path.name.split("."), ""]
-        if path.name.endswith(files.TEMPORARY) or (name in SUMMARIES and source != current and path.is_file()):
+        if path.name.endswith(files.TEMPORARY) or (
+            name in SUMMARIES and source != current and path.is_file()
+        ):
             continue
         if name not in SUMMARIES or len(rest) != 3 or read(path) is None:
-            faults.append(Fault(comparison.key, "summary", f"summaries/{path.name}", parquet.DAMAGED))
+            faults.append(
+                Fault(comparison.key, "summary", f"summaries/{path.name}", parquet.DAMAGED)
+            )
     return faults
 
 

@@ -1,7 +1,9 @@
-"""Which comparison a page shows: the one that the address names, always, so that a link, Back and Reload mean one.
+"""Which comparison a page shows: the one that the address names, always, so that a link, Back and
+Reload mean one.
 
-The parameter is written here, by name, and read here alone. What an address does not name is the session's last one, or the
-only one there is; with several and none named a page asks, and never draws another run's figures.
+The parameter is written here, by name, and read here alone. What an address does not name is the
+session's last one, or the only one there is; with several and none named a page asks, and never
+draws another run's figures.
 """
 
 import streamlit as st
@@ -16,22 +18,34 @@ MOST = 40
 
 
 def labels(store: Store) -> dict[str, str]:
-    """What comparisons are called, newest first: their names, with the key's beginning where two have the same."""
+    """What comparisons are called, newest first: their names, with the key's beginning where two
+    have the same.
+    """
     names = {comparison.key: one_line(comparison.name, limit=60) for comparison in store.all()}
     words = list(names.values())
-    return {key: f"{name} ({key[:6]})" if words.count(name) > 1 else name for key, name in names.items()}
+    return {
+        key: f"{name} ({key[:6]})" if words.count(name) > 1 else name for key, name in names.items()
+    }
 
 
 def settle(store: Store) -> str | None:
-    """The key of the comparison that this run shows; `None` where the address names none and there are several."""
+    """The key of the comparison that this run shows; `None` where the address names none and there
+    are several.
+    """
     names = st.session_state[NAMES] = labels(store)
     asked = st.query_params.get(PARAMETER)
     key = next((key for key, name in names.items() if asked in (name, key)), None)
     if key is None and asked is None:
         last = st.session_state.get(LAST)
         key = last if last in names else next(iter(names)) if len(names) == 1 else None
-    if key is None and asked is not None and st.session_state[links.ASKED].pop(PARAMETER, None) is not None:
-        links.notice(f"The link asks for comparison “{plain(asked, limit=80)}”, which is not there.")
+    if (
+        key is None
+        and asked is not None
+        and st.session_state[links.ASKED].pop(PARAMETER, None) is not None
+    ):
+        links.notice(
+            f"The link asks for comparison “{plain(asked, limit=80)}”, which is not there."
+        )
     if key is not None:
         st.session_state[LAST] = key
         links.record(PARAMETER, key, names[key])
@@ -62,7 +76,9 @@ def name(key: str) -> None:
 
 
 def shown() -> str | None:
-    """The key that was settled in this run; the address of a page that shows it names it from now on."""
+    """The key that was settled in this run; the address of a page that shows it names it from now
+    on.
+    """
     key = st.session_state.get(LAST)
     drawn = st.session_state[links.DRAWN].get(PARAMETER)
     if drawn is None or drawn[0] != key:
@@ -76,7 +92,9 @@ def ask() -> None:
     """A page of one run whose address names none: which one is it to be?"""
     names = st.session_state[NAMES]
     st.header("Which comparison?", anchor=False)
-    st.info("This address names none, or one that is not there. Choose one; the address will name it.")
+    st.info(
+        "This address names none, or one that is not there. Choose one; the address will name it."
+    )
     for key, label in list(names.items())[:MOST]:
         st.button(plain(label), key=f"ask_{key}", type="tertiary", on_click=name, args=(key,))
     if len(names) > MOST:

@@ -42,17 +42,30 @@ def pinned(chosen: comparison.Chosen, pin: dict, at: int, total: int) -> None:
                 args=(page, state),
                 help="On its page, in this state",
             )
-        st.link_button("Present", links.link("board", present=str(at + 1), embed="true"), type="tertiary")
+        st.link_button(
+            "Present", links.link("board", present=str(at + 1), embed="true"), type="tertiary"
+        )
         if server.read_only():
             return
         for by, sign, off, words in ((-1, "↑", at == 0, "up"), (1, "↓", at == total - 1, "down")):
             st.button(sign, key=f"move_{by}_{pin['id']}", type="tertiary", disabled=off, help=f"Move it {words}", on_click=done,
                       args=(board.move, chosen, pin["id"], by))  # fmt: skip
         with st.popover("Caption", type="tertiary"):
-            text = st.text_area("Caption", pin["caption"], key=f"caption_{pin['id']}", label_visibility="collapsed")
-            st.button("Keep", key=f"keep_{pin['id']}", on_click=done, args=(board.caption, chosen, pin["id"], text))
+            text = st.text_area(
+                "Caption", pin["caption"], key=f"caption_{pin['id']}", label_visibility="collapsed"
+            )
+            st.button(
+                "Keep",
+                key=f"keep_{pin['id']}",
+                on_click=done,
+                args=(board.caption, chosen, pin["id"], text),
+            )
         st.button(
-            "Delete", key=f"delete_{pin['id']}", type="tertiary", on_click=done, args=(board.remove, chosen, pin["id"])
+            "Delete",
+            key=f"delete_{pin['id']}",
+            type="tertiary",
+            on_click=done,
+            args=(board.remove, chosen, pin["id"]),
         )
 
 
@@ -81,7 +94,8 @@ def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
     at = int(asked) if asked.isdecimal() and len(asked) < 6 else 0
     if not 1 <= at <= max(1, len(pins)):
         links.notice(
-            f"The link asks for pin {plain(asked, limit=20)}; there are {len(pins)}. Shown instead: the first."
+            f"The link asks for pin {plain(asked, limit=20)}; there are {len(pins)}. Shown instead:"
+            " the first."
         )
         at = 1
     if not pins:
@@ -95,11 +109,25 @@ def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
     screen = st.session_state.get("screen") or "720"
     draw(chosen, pin, height=HEIGHTS.get(screen, HEIGHTS["720"]))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("←", key="before", shortcut="Left", disabled=at == 1, on_click=step, args=(at - 1,))
-        st.button("→", key="after", shortcut="Right", disabled=at == len(pins), on_click=step, args=(at + 1,))
+        st.button(
+            "←", key="before", shortcut="Left", disabled=at == 1, on_click=step, args=(at - 1,)
+        )
+        st.button(
+            "→",
+            key="after",
+            shortcut="Right",
+            disabled=at == len(pins),
+            on_click=step,
+            args=(at + 1,),
+        )
         st.caption(f"{at} of {len(pins)} · {plain(chosen.name)}")
         st.space("stretch")
         st.segmented_control(
-            "Screen", list(HEIGHTS), default="720", key="screen", required=True, label_visibility="collapsed"
+            "Screen",
+            list(HEIGHTS),
+            default="720",
+            key="screen",
+            required=True,
+            label_visibility="collapsed",
         )
         st.link_button("Leave", links.link("board"), type="tertiary")

@@ -1,4 +1,6 @@
-"""What is drawn and read once for all sessions: frames and views of a comparison, by what they depend on. Nobody changes them."""
+"""What is drawn and read once for all sessions: frames and views of a comparison, by what they
+depend on. Nobody changes them.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""The comparison that a page shows: found, cached, introduced; and what a page says where there is none."""
+"""The comparison that a page shows: found, cached, introduced; and what a page says where there is
+none.
+"""
 
 import json
 from contextlib import suppress
@@ -58,7 +60,8 @@ class Chosen:
     def stamp(self) -> tuple:
         """What changes when more of the comparison is on disk: the key of everything cached.
 
-        A run that makes bundles writes its manifest all the time; then the count says when there is enough more to draw.
+        A run that makes bundles writes its manifest all the time; then the count says when there is
+        enough more to draw.
         """
         count = coarse(status.part_count(self.comparison))
         if self.manifest.bundled:
@@ -102,15 +105,20 @@ class Chosen:
         return cached.table(str(self.folder), self.stamp, name, self.comparison)
 
     def view(self, name: str, state: dict) -> View:
-        """A view in a state, drawn once for all sessions. A block of values may be read in between, so that one is not."""
+        """A view in a state, drawn once for all sessions. A block of values may be read in between,
+        so that one is not.
+        """
         if name == "pixels":
             return draw(name, self.reader, state)
         stamp = (*self.stamp, self.reader.noted, self.state)
-        return cached.view(str(self.folder), stamp, name, json.dumps(state, sort_keys=True), self.reader)
+        return cached.view(
+            str(self.folder), stamp, name, json.dumps(state, sort_keys=True), self.reader
+        )
 
 
 def coarse(count: int) -> int:
-    """A count to two digits, downwards: a page follows the first parts closely, and a long run now and then.
+    """A count to two digits, downwards: a page follows the first parts closely, and a long run now
+    and then.
 
     >>> coarse(7), coarse(99), coarse(1234)
     (7, 99, 1200)
@@ -130,7 +138,9 @@ def chosen(key: str) -> Chosen:
 
 
 def need() -> Chosen:
-    """The chosen comparison; without one the page says what to do and stops. While it runs, the page follows it."""
+    """The chosen comparison; without one the page says what to do and stops. While it runs, the
+    page follows it.
+    """
     key, store = address.shown(), server.store()
     keys = store.keys()
     if key not in keys:
@@ -138,10 +148,13 @@ def need() -> Chosen:
         links.end()
     shown = chosen(key)
     if shown.state == "running":
-        st.fragment(follow, run_every=PARTS_POLL)(shown)  # one at work in a terminal, as well as a job
+        # One at work in a terminal, as well as a job.
+        st.fragment(follow, run_every=PARTS_POLL)(shown)
     if shown.state in ("partial", "failed"):
         share = status.done_share(shown.comparison)
-        going = any(job.state == "running" for job in jobs.all_jobs(store) if is_for(job, shown.manifest))
+        going = any(
+            job.state == "running" for job in jobs.all_jobs(store) if is_for(job, shown.manifest)
+        )
         what = "is being taken up again" if going else f"is {shown.state}"
         then = "" if going else " Compare the pair again to go on."
         st.warning(f"This comparison {what}: {share:.0%} of its parts are there.{then}")
@@ -157,28 +170,39 @@ def ask_for_one(keys: list[str]) -> None:
         st.fragment(wait_for_first, run_every=POLL)()
     elif not say_damaged():
         st.header("Nothing to show yet", anchor=False)
-        st.info("Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first page.")
-        st.page_link("pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:")
+        st.info(
+            "Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first"
+            " page."
+        )
+        st.page_link(
+            "pages/open/comparisons.py", label="Compare two checkpoints", icon=":material/add:"
+        )
 
 
 def is_for(job: jobs.Job, manifest: Manifest) -> bool:
-    """Whether a job compares the pair of a manifest; before it has the lock, while the files are read, the paths tell."""
+    """Whether a job compares the pair of a manifest; before it has the lock, while the files are
+    read, the paths tell.
+    """
     return job.id == jobs.job_id(manifest.base.path, manifest.tuned.path)
 
 
 def say_damaged() -> bool:
-    """Say which comparisons cannot be shown, because their manifest is damaged; whether there are any."""
+    """Say which comparisons cannot be shown, because their manifest is damaged; whether there are
+    any.
+    """
     keys = server.store().damaged()
     for key in keys[:MOST_DAMAGED]:
         st.error(
-            f"{plain(key, limit=40)}: manifest\\.json is missing or damaged; compare the pair again, which recomputes it, "
-            "or `opdviz forget` it."
+            f"{plain(key, limit=40)}: manifest\\.json is missing or damaged; compare the pair"
+            " again, which recomputes it, or `opdviz forget` it."
         )
     return bool(keys)
 
 
 def warm() -> None:
-    """Draw what a first visitor sees of the newest comparison, before there is one: libraries load and caches fill."""
+    """Draw what a first visitor sees of the newest comparison, before there is one: libraries load
+    and caches fill.
+    """
     for key in server.store().keys()[:1]:
         with suppress(OpdvizError):  # the page will say it
             newest = chosen(key)
@@ -214,11 +238,17 @@ def need_rows(rows: pd.DataFrame, what: str) -> pd.DataFrame:
 def checkpoints_missing(chosen: Chosen) -> bool:
     """Whether the checkpoints are no longer where they were compared."""
     with turns.stepped_out():
-        return not all(Path(side.path).exists() for side in (chosen.manifest.base, chosen.manifest.tuned))
+        return not all(
+            Path(side.path).exists() for side in (chosen.manifest.base, chosen.manifest.tuned)
+        )
 
 
-def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -> pd.DataFrame | None:
-    """Base and tuned values of a block that was read before (row, column, base, tuned); one that is damaged was not."""
+def read_block(
+    chosen: Chosen, tensor: str, row: int, column: int, size: int
+) -> pd.DataFrame | None:
+    """Base and tuned values of a block that was read before (row, column, base, tuned); one that is
+    damaged was not.
+    """
     path = block_path(chosen.folder, tensor, row, column, size)
     tensors = chosen.summary("by_tensor")
     rows = tensors[tensors["name"] == tensor] if len(tensors) else tensors
@@ -226,7 +256,8 @@ def read_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) ->
         return None
     one = rows.iloc[0]
     return values.read(
-        path, (1, int(one["numel"])) if pd.isna(one["rows"]) else (int(one["rows"]), int(one["columns"]))
+        path,
+        (1, int(one["numel"])) if pd.isna(one["rows"]) else (int(one["rows"]), int(one["columns"])),
     )
 
 
@@ -236,22 +267,36 @@ def fetch_block(chosen: Chosen, tensor: str, row: int, column: int, size: int) -
     Raises
         RequestError: the checkpoints are gone, changed, or outside the allowed folders.
     """
-    where = ["--row", str(row), "--column", str(column), "--size", str(size), "--cache", str(server.store().root)]
+    where = [
+        "--row",
+        str(row),
+        "--column",
+        str(column),
+        "--size",
+        str(size),
+        "--cache",
+        str(server.store().root),
+    ]
     with turns.stepped_out():
         for side in (chosen.manifest.base, chosen.manifest.tuned):
             roots.allowed(side.path)
         roots.output_of_command("block", *where, "--", chosen.key, tensor)
 
 
-def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str, dict], ...] = ()) -> None:
-    """A page's title, the way back to it, and one line that says what is compared and how much of it is in.
+def heading(
+    title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str, dict], ...] = ()
+) -> None:
+    """A page's title, the way back to it, and one line that says what is compared and how much of
+    it is in.
 
     `trail` is a list of (label, page, state) from the whole to here.
     """
     with st.container(horizontal=True, gap="xxsmall", vertical_alignment="center"):
         for at, (label, page, state) in enumerate(trail):
             words = f"{plain(label, limit=60)} ›"
-            st.button(words, key=f"trail_{at}", type="tertiary", on_click=links.goto, args=(page, state))
+            st.button(
+                words, key=f"trail_{at}", type="tertiary", on_click=links.goto, args=(page, state)
+            )
         st.header(title, anchor=False, width="content")
     manifest = chosen.manifest
     parts = more or [
@@ -266,12 +311,17 @@ def heading(title: str, chosen: Chosen, *more: str, trail: tuple[tuple[str, str,
     if demo.is_demo(manifest):
         first = "A small demonstration model, a sentence encoder, not an OPD run.  \n"
     elif shipped.is_of_base(manifest):
-        first = "A small model of the lab's, 2.4 M parameters, trained on a laptop to add: see Learn, Lab.  \n"
+        first = (
+            "A small model of the lab's, 2.4 M parameters, trained on a laptop to add: see Learn,"
+            " Lab.  \n"
+        )
     st.caption(first + " · ".join(parts))
 
 
 def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
-    """What a reader must know before any number: the same files twice, a strange base, values that are not finite."""
+    """What a reader must know before any number: the same files twice, a strange base, values that
+    are not finite.
+    """
     if chosen.manifest.same:
         st.warning("Base and tuned are the same files: nothing moved.")
     sound = by_tensor.countable(tensors)
@@ -279,25 +329,35 @@ def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:
     if len(broken):
         names = plain(", ".join(broken["name"].head(20)))
         st.warning(
-            f"{count(len(broken), 'tensor')} with NaN, Inf or values too large to sum; no total counts these: {names}"
+            f"{count(len(broken), 'tensor')} with NaN, Inf or values too large to sum; no total"
+            f" counts these: {names}"
         )
     off_grid = int(clean["off_grid"].sum())
     if off_grid:
         forms = plain(
-            " and ".join(sorted({format_name(form) for form in clean.loc[clean["off_grid"] > 0, "counted_as"]}))
+            " and ".join(
+                sorted(
+                    {format_name(form) for form in clean.loc[clean["off_grid"] > 0, "counted_as"]}
+                )
+            )
         )
         st.warning(
-            f"The base is stored finer than the tuned: storing it as {forms} alone would move "
-            f"{percent(off_grid / float(clean['numel'].sum()))} of its values. It is compared rounded so: norms, counts "
-            "and spectra are of what is left."
+            f"The base is stored finer than the tuned: storing it as {forms} alone would move"
+            f" {percent(off_grid / float(clean['numel'].sum()))} of its values. It is compared"
+            " rounded so: norms, counts and spectra are of what is left."
         )
-    scaled = clean["tuned_dtype"].str.startswith("float8") & ~clean["base_dtype"].str.startswith("float8")
+    scaled = clean["tuned_dtype"].str.startswith("float8") & ~clean["base_dtype"].str.startswith(
+        "float8"
+    )
     if scaled.any():
         st.warning(
-            f"{count(int(scaled.sum()), 'tensor')} of the tuned are stored in float8, the base is not: their norms, spectra and "
-            "angles hold the error of storing, about 2 to 3 % of each weight, beside what training did."
+            f"{count(int(scaled.sum()), 'tensor')} of the tuned are stored in float8, the base is"
+            " not: their norms, spectra and angles hold the error of storing, about 2 to 3 % of"
+            " each weight, beside what training did."
         )
     base, tuned = (float((clean[c] ** 2).sum()) ** 0.5 for c in ("base_norm", "tuned_norm"))
     inner = (base**2 + tuned**2 - float((clean["delta_norm"] ** 2).sum())) / 2
     if base and tuned and inner / base / tuned < 0.9:
-        st.warning(f"Cosine of base and tuned is {inner / base / tuned:.2f}. Is this the right base?")
+        st.warning(
+            f"Cosine of base and tuned is {inner / base / tuned:.2f}. Is this the right base?"
+        )

@@ -1,4 +1,6 @@
-"""How figures and tables stand on a page: the sentence, the figure, and one click away definition, data and pin."""
+"""How figures and tables stand on a page: the sentence, the figure, and one click away definition,
+data and pin.
+"""
 
 import io
 import re
@@ -22,9 +24,15 @@ def reading(sentence: str) -> None:
 
 
 def show(
-    name: str, chosen: comparison.Chosen, *, on_click: Callable[[list], None] | None = None, hint: str = ""
+    name: str,
+    chosen: comparison.Chosen,
+    *,
+    on_click: Callable[[list], None] | None = None,
+    hint: str = "",
 ) -> None:
-    """A view of the chosen comparison in the page's state; a click hands a mark's custom data to `on_click`, as `hint` says."""
+    """A view of the chosen comparison in the page's state; a click hands a mark's custom data to
+    `on_click`, as `hint` says.
+    """
     state = links.state()
     view = chosen.view(name, state)
     if view.figure is None:
@@ -35,7 +43,11 @@ def show(
     chart(view.figure, name, on_click, stem=stem)
     with below(name, view.data, view.terms, stem=stem):
         if not server.read_only() and st.button(
-            "Pin", key=f"pin_{name}", type="tertiary", icon=":material/keep:", help="Keep it on the board"
+            "Pin",
+            key=f"pin_{name}",
+            type="tertiary",
+            icon=":material/keep:",
+            help="Keep it on the board",
         ):
             notes.pin_dialog(chosen, name, state, view.title)
 
@@ -49,8 +61,12 @@ def slug(text: object) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text)).strip("-.")[:80]
 
 
-def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None, *, stem: str = "") -> None:
-    """A figure with Plotly's own toolbar, which saves it as SVG or PNG under a name that says what it is of."""
+def chart(
+    figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None, *, stem: str = ""
+) -> None:
+    """A figure with Plotly's own toolbar, which saves it as SVG or PNG under a name that says what
+    it is of.
+    """
 
     def clicked() -> None:
         points = st.session_state[f"figure_{key}"]["selection"]["points"]
@@ -58,7 +74,11 @@ def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None =
             on_click(points[0]["customdata"])
 
     picture = str(st.session_state.get("picture") or PICTURES[0]).lower()
-    saved = {"format": picture, "filename": f"opdviz_{stem or key}", "scale": 2 if picture == "png" else 1}
+    saved = {
+        "format": picture,
+        "filename": f"opdviz_{stem or key}",
+        "scale": 2 if picture == "png" else 1,
+    }
     st.plotly_chart(
         figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore", selection_mode="points",
         alt=theme.alt(figure),
@@ -77,14 +97,23 @@ def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = "
         st.caption("The data behind the figure.")
         both = st.container(horizontal=True)
         both.download_button(
-            "CSV", lambda: data.to_csv(index=False).encode(), f"{stem or key}.csv", on_click="ignore", key=f"csv_{key}"
+            "CSV",
+            lambda: data.to_csv(index=False).encode(),
+            f"{stem or key}.csv",
+            on_click="ignore",
+            key=f"csv_{key}",
         )
         both.download_button(
-            "Parquet", lambda: parquet(data), f"{stem or key}.parquet", on_click="ignore", key=f"parquet_{key}"
+            "Parquet",
+            lambda: parquet(data),
+            f"{stem or key}.parquet",
+            on_click="ignore",
+            key=f"parquet_{key}",
         )
         picture = str(st.session_state.get("picture") or PICTURES[0])
         st.caption(
-            f"The figure itself: the camera in its corner saves {picture}; change that at the foot of the sidebar."
+            f"The figure itself: the camera in its corner saves {picture}; change that at the foot"
+            " of the sidebar."
         )
     return line
 
@@ -98,7 +127,12 @@ def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]
 def choose_picture() -> None:
     """What the camera in a figure's corner saves."""
     st.segmented_control(
-        "Camera saves", PICTURES, default=PICTURES[0], key="picture", persist_state="session", required=True
+        "Camera saves",
+        PICTURES,
+        default=PICTURES[0],
+        key="picture",
+        persist_state="session",
+        required=True,
     )
 
 
@@ -110,7 +144,9 @@ def parquet(data: pd.DataFrame) -> bytes:
 
 
 def definition(name: str, *, column: bool = False) -> None:
-    """A quantity's meaning, formula, chance, pitfall and source; with `column` also its name in the tables."""
+    """A quantity's meaning, formula, chance, pitfall and source; with `column` also its name in the
+    tables.
+    """
     q = QUANTITIES[name]
     title = f"**{plain(q.label)}**" + (f" [{plain(q.name)}]" if column else "")
     lines = [f"{title}: {plain(q.meaning)}"]

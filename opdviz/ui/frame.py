@@ -20,7 +20,9 @@ LAB_NAME = "lab opd"
 
 @contextmanager
 def frame() -> Iterator[None]:
-    """The sidebar around a page: its choice of comparison and what runs before, the link to what it shows after it."""
+    """The sidebar around a page: its choice of comparison and what runs before, the link to what it
+    shows after it.
+    """
     with st.sidebar:
         address.choose(server.store())
         job_line()
@@ -42,7 +44,9 @@ def no_frame() -> Iterator[None]:
 
 @contextmanager
 def said() -> Iterator[None]:
-    """A page that ends early, or says in one line what it cannot do: a table is damaged, the disk is full."""
+    """A page that ends early, or says in one line what it cannot do: a table is damaged, the disk
+    is full.
+    """
     try:
         yield
     except links.PageEnd:
@@ -53,7 +57,9 @@ def said() -> Iterator[None]:
 
 
 def first_start() -> None:
-    """In a cache that was never used: write the lab's checkpoints out and start comparing its `opd` run with the base."""
+    """In a cache that was never used: write the lab's checkpoints out and start comparing its `opd`
+    run with the base.
+    """
     st.session_state["first_view"] = "first_view" not in st.session_state
     made = server.store()
     lab = made.root / "lab"
@@ -73,7 +79,9 @@ def first_start() -> None:
 
 
 def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
-    """Pairs that are on this machine to be looked at, by name: base, tuned and what it is; without those compared already."""
+    """Pairs that are on this machine to be looked at, by name: base, tuned and what it is; without
+    those compared already.
+    """
     lab = Places(server.store().root / "lab")
     found = {
         f"lab {recipe.name}": (str(lab.of(recipe.base)), str(lab.folder(recipe)), recipe.text)
@@ -81,15 +89,21 @@ def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
         if lab.folder(recipe).is_dir()
     }
     if pair := demo.pair():
-        found[demo.NAME] = (*pair, "a sentence encoder and a model tuned from it, made by nobody here")
+        found[demo.NAME] = (
+            *pair,
+            "a sentence encoder and a model tuned from it, made by nobody here",
+        )
     return {name: pair for name, pair in found.items() if name not in known}
 
 
 def open_the_lab_s_first(rows: list[dict]) -> None:
-    """Where this is a visitor's first page: go to the lab's own comparison, while it is the only one, or on its way."""
+    """Where this is a visitor's first page: go to the lab's own comparison, while it is the only
+    one, or on its way.
+    """
     alone = [row["name"] for row in rows] == [LAB_NAME]
     coming = not rows and any(
-        job.request.get("name") == LAB_NAME and job.state == "running" for job in jobs.all_jobs(server.store())
+        job.request.get("name") == LAB_NAME and job.state == "running"
+        for job in jobs.all_jobs(server.store())
     )
     if st.session_state["first_view"] and (alone or coming):
         links.follow("pages/run/overview.py", {})

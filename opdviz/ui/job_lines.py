@@ -20,7 +20,8 @@ def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
 
 
 def job_line() -> None:
-    """The frame's lines on what runs; they poll while something does, and the page is drawn again when it is done.
+    """The frame's lines on what runs; they poll while something does, and the page is drawn again
+    when it is done.
 
     What this session saw running and did not end well stays in sight, to be retried or dismissed.
     """
@@ -42,7 +43,8 @@ def draw_job_line(was_running: set[str]) -> None:
             known.discard(job.id)
             continue
         name = plain(
-            job.request.get("name") or f"{label_of(job.request.get('base'))} → {label_of(job.request.get('tuned'))}",
+            job.request.get("name")
+            or f"{label_of(job.request.get('base'))} → {label_of(job.request.get('tuned'))}",
             limit=60,
         )
         if job.state == "running":
@@ -75,19 +77,27 @@ def job_actions(job: jobs.Job, where: str) -> None:
             jobs.cancel(job)
         except OpdvizError as error:  # it ended in between
             st.caption(plain(error))
-    known = {"base", "tuned"} <= set(job.request)  # the file that says what was asked for may be damaged
-    again = known and job.state in ("failed", "cancelled") and st.button("Retry", key=f"{where}_retry_{job.id}")
+    # The file that says what was asked for may be damaged.
+    known = {"base", "tuned"} <= set(job.request)
+    again = (
+        known
+        and job.state in ("failed", "cancelled")
+        and st.button("Retry", key=f"{where}_retry_{job.id}")
+    )
     if again and start_job(job.request["base"], job.request["tuned"], name=job.request.get("name")):
         st.rerun()
 
 
 def draw_job(job: jobs.Job) -> None:
-    """One job on the page of comparisons: what it compares, how far it is, what can be done about it."""
+    """One job on the page of comparisons: what it compares, how far it is, what can be done about
+    it.
+    """
     with st.container(border=True):
         st.markdown(f"{plain(job.request.get('base'))} → {plain(job.request.get('tuned'))}")
         if job.state == "running":
             st.progress(
-                min(1.0, job.share), text=f"{plain(job.status.get('phase', 'starting'))} · {progress_text(job)}"
+                min(1.0, job.share),
+                text=f"{plain(job.status.get('phase', 'starting'))} · {progress_text(job)}",
             )
         elif job.state == "failed":
             st.error(f"Failed: {plain(job.message, limit=600)}")

@@ -1,8 +1,8 @@
 """What a link carries: every choice on a page is a widget bound to a parameter of the address.
 
-The words in the address are those on the page (`quantity=stable+rank`), Streamlit keeps both alike, also when somebody goes
-back. What is added here: a notice where an address asks for what is not there, the link to copy, the state to pin, and
-going to a page in a state.
+The words in the address are those on the page (`quantity=stable+rank`), Streamlit keeps both alike,
+also when somebody goes back. What is added here: a notice where an address asks for what is not
+there, the link to copy, the state to pin, and going to a page in a state.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,22 @@ import streamlit as st
 from opdviz.quantities import QUANTITIES
 from opdviz.words import plain
 
-DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = "_drawn", "_asked", "_query", "_goto", "_notices", "_cleared"
+DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = (
+    "_drawn",
+    "_asked",
+    "_query",
+    "_goto",
+    "_notices",
+    "_cleared",
+)
 FRAME = ("comparison",)  # the address names it by itself: `address`
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
 
 class PageEnd(Exception):
-    """A page has said all there is to say; the frame around it goes on. `st.stop` would end the frame as well."""
+    """A page has said all there is to say; the frame around it goes on. `st.stop` would end the
+    frame as well.
+    """
 
 
 def end() -> NoReturn:
@@ -43,11 +52,15 @@ def begin() -> None:
 def follow(page: str, state_: dict) -> None:
     """Open a page in a state, so that the address says it too.
 
-    The comparison goes along by name. Streamlit takes another parameter from the address where its widget is new, and from
-    the session where the page that is left has a widget of that name.
+    The comparison goes along by name. Streamlit takes another parameter from the address where its
+    widget is new, and from the session where the page that is left has a widget of that name.
     """
     chosen = state_.get("comparison") or st.session_state.get("_comparison")
-    parameters = {"comparison": st.session_state.get("_comparison_names", {}).get(chosen, chosen)} if chosen else {}
+    parameters = (
+        {"comparison": st.session_state.get("_comparison_names", {}).get(chosen, chosen)}
+        if chosen
+        else {}
+    )
     for key, value in state_.items():
         if key in FRAME:
             continue
@@ -94,17 +107,23 @@ def choose(where, label: str, options: Sequence, key: str, **more):
     settle(key, options[0])
     if st.session_state.get(key, options[0]) not in options:
         del st.session_state[key]
-    value = where.selectbox(label, options, key=key, bind="query-params", format_func=format_func, **more)
+    value = where.selectbox(
+        label, options, key=key, bind="query-params", format_func=format_func, **more
+    )
     record(key, value, None if value == options[0] else format_func(value))
     refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
     return value
 
 
-def choose_named(where, label: str, options: Sequence, key: str, default, *, format_func: Callable = str, **more):
+def choose_named(
+    where, label: str, options: Sequence, key: str, default, *, format_func: Callable = str, **more
+):
     """A choice that links always name: what is first today may not be so on another server."""
     if st.session_state.get(key) not in options:
         st.session_state[key] = default
-    value = where.selectbox(label, options, index=None, key=key, bind="query-params", format_func=format_func, **more)
+    value = where.selectbox(
+        label, options, index=None, key=key, bind="query-params", format_func=format_func, **more
+    )
     value = default if value is None else value  # the widget's own cross was used
     record(key, value, format_func(value))
     refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
@@ -130,7 +149,13 @@ def flag(where, label: str, key: str, **more) -> bool:
 
 
 def text(
-    where, label: str, key: str, *, fits: Callable[[str], bool] = lambda _: True, expected: str = "", **more
+    where,
+    label: str,
+    key: str,
+    *,
+    fits: Callable[[str], bool] = lambda _: True,
+    expected: str = "",
+    **more,
 ) -> str:
     """A text; one that does not fit counts as none, and the page says so."""
     settle(key, "")
@@ -138,13 +163,18 @@ def text(
     st.session_state[ASKED].pop(key, None)
     record(key, value if fits(value) else "", value or None)
     if not fits(value):
-        notice(f"{label} “{plain(value, limit=80)}” is not understood; expected {expected}. Nothing is filtered by it.")
+        notice(
+            f"{label} “{plain(value, limit=80)}” is not understood; expected {expected}. Nothing is"
+            " filtered by it."
+        )
         return ""
     return value
 
 
 def number(where, label: str, key: str, *, low, high, default, **more):
-    """A number within bounds; its default may depend on other choices, so it comes by the session, not by the widget."""
+    """A number within bounds; its default may depend on other choices, so it comes by the session,
+    not by the widget.
+    """
     settle(key, default)
     st.session_state[key] = min(max(st.session_state.get(key, default), low), high)
     value = where.number_input(label, low, high, key=key, bind="query-params", **more)
@@ -168,7 +198,12 @@ def turn(where, pages: int) -> int:
     st.session_state[key] = min(max(st.session_state.get(key, 1), 1), pages)
     number_ = where.pagination(pages, key=key, bind="query-params")
     record(key, number_, None if number_ == 1 else str(number_))
-    refuse(key, "page", str(number_), lambda asked: asked.isdecimal() and len(asked) < 10 and 1 <= int(asked) <= pages)
+    refuse(
+        key,
+        "page",
+        str(number_),
+        lambda asked: asked.isdecimal() and len(asked) < 10 and 1 <= int(asked) <= pages,
+    )
     return number_
 
 
@@ -178,15 +213,20 @@ def state() -> dict:
 
 
 def link(page: str | None = None, **more: str) -> str:
-    """The address of what is shown, or of another page of the same comparison with other parameters."""
+    """The address of what is shown, or of another page of the same comparison with other
+    parameters.
+    """
     drawn = st.session_state[DRAWN]
     address = (st.context.url or "").split("?")[0].split("#")[0]
     if page is None:
         parameters = {key: text_ for key, (_, text_) in drawn.items() if text_ is not None}
     else:
         address = f"{address.rsplit('/', 1)[0]}/{page}"
-        parameters = {key: text_ for key, (_, text_) in drawn.items() if key in FRAME and text_ is not None}
-    parameters = {**parameters, **more}  # `embed` is Streamlit's own word for a page without its frame and padding
+        parameters = {
+            key: text_ for key, (_, text_) in drawn.items() if key in FRAME and text_ is not None
+        }
+    # `embed` is Streamlit's own word for a page without its frame and padding.
+    parameters = {**parameters, **more}
     return address + (f"?{urlencode(parameters)}" if parameters else "")
 
 
@@ -210,6 +250,8 @@ def goto(page: str, state_: dict) -> None:
 
 def copy_link() -> None:
     """The link to this view, to be copied."""
-    with st.popover("Copy link", icon=":material/link:", type="tertiary", help="This view, on this server"):
+    with st.popover(
+        "Copy link", icon=":material/link:", type="tertiary", help="This view, on this server"
+    ):
         st.code(link(), language=None, wrap_lines=True)
         st.caption("Whoever opens it sees this page with these choices.")

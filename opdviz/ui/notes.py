@@ -15,8 +15,12 @@ from opdviz.words import count, markdown, plain
 def pin_dialog(chosen: comparison.Chosen, name: str, state: dict, title: str) -> None:
     """Ask for a caption, and pin."""
     st.markdown(f"**{plain(title)}**, as it is shown now.")
-    caption = st.text_area("Caption", key="pin_caption", placeholder="What does it show? Markdown is fine.")
-    if st.button("Pin", type="primary", key="pin_now") and done(board.pin, chosen, name, state, caption):
+    caption = st.text_area(
+        "Caption", key="pin_caption", placeholder="What does it show? Markdown is fine."
+    )
+    if st.button("Pin", type="primary", key="pin_now") and done(
+        board.pin, chosen, name, state, caption
+    ):
         st.toast("Pinned. It stands on the board.")
         st.rerun()
 
@@ -39,7 +43,8 @@ def notes(chosen: comparison.Chosen, rows: pd.DataFrame, *, of: str | None = Non
     if of is None and not found:
         return
     with st.expander(
-        count(len(found), "note") if found else "Notes: none yet", expanded=of is not None and bool(found)
+        count(len(found), "note") if found else "Notes: none yet",
+        expanded=of is not None and bool(found),
     ):
         for note in found:
             draw_note(chosen, note, link=of is None)
@@ -54,7 +59,8 @@ def draw_note(chosen: comparison.Chosen, note: dict, *, link: bool) -> None:
             st.button(plain(note["tensor"], limit=80), key=f"open_{note['id']}", type="tertiary", on_click=links.goto,
                       args=("pages/run/tensor.py", {"tensor": note["tensor"]}))  # fmt: skip
         st.caption(
-            f"{plain(note['who']) or 'somebody'}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(note['time']))}"
+            f"{plain(note['who']) or 'somebody'},"
+            f" {time.strftime('%Y-%m-%d %H:%M', time.localtime(note['time']))}"
         )
         if not server.read_only():
             st.button(
@@ -76,7 +82,10 @@ def write_note(chosen: comparison.Chosen, tensor: str) -> None:
             placeholder="It shows on the map as a flag. Markdown is fine.",
         )
         who = st.text_input(
-            "Who", key=f"note_who_{tensor}", placeholder="your name, for others", max_chars=board.LONGEST_WHO
+            "Who",
+            key=f"note_who_{tensor}",
+            placeholder="your name, for others",
+            max_chars=board.LONGEST_WHO,
         )
         if st.form_submit_button("Keep the note") and done(board.note, chosen, tensor, text, who):
             st.rerun()

@@ -24,16 +24,19 @@ def open_part(tensor: str, part: str) -> None:
 
 
 def trail(*, tensor: str | None = None) -> tuple[tuple[str, str, dict], ...]:
-    """The way from the whole to a tensor or, with `tensor`, to a part of it; Streamlit keeps the choices made there."""
+    """The way from the whole to a tensor or, with `tensor`, to a part of it; Streamlit keeps the
+    choices made there.
+    """
     way = (("Overview", "pages/run/overview.py", {}), ("Layers", "pages/run/layers.py", {}))
     return way if tensor is None else (*way, (tensor, "pages/run/tensor.py", {"tensor": tensor}))
 
 
 def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
-    """The tensor of a page: the most moved matrix (by relative norm, as on the map) until somebody asks for another.
+    """The tensor of a page: the most moved matrix (by relative norm, as on the map) until somebody
+    asks for another.
 
-    `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model those of the same layer are
-    offered.
+    `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model
+    those of the same layer are offered.
     """
     asked = st.session_state.get("tensor") or st.query_params.get("tensor")
     found = tensors[tensors["name"] == asked]
@@ -44,15 +47,23 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
         found = moved.nlargest(1, "relative_norm") if len(moved) else matrices.head(1)
     row = found.iloc[0]
     if len(tensors) > MOST_OPTIONS:
-        same = tensors["layer"].isna() if pd.isna(row["layer"]) else (tensors["layer"] == row["layer"]).fillna(False)
+        same = (
+            tensors["layer"].isna()
+            if pd.isna(row["layer"])
+            else (tensors["layer"] == row["layer"]).fillna(False)
+        )
         options = tensors.loc[same.astype(bool), "name"].tolist()
     else:
         options = tensors["name"].tolist()
-    name = links.choose_named(where, "Tensor", options, "tensor", row["name"], filter_mode="contains")
+    name = links.choose_named(
+        where, "Tensor", options, "tensor", row["name"], filter_mode="contains"
+    )
     return tensors[tensors["name"] == name].iloc[0]
 
 
-def rows_table(rows: pd.DataFrame, columns: list[str], key: str, on_row: Callable[[pd.Series], None]) -> None:
+def rows_table(
+    rows: pd.DataFrame, columns: list[str], key: str, on_row: Callable[[pd.Series], None]
+) -> None:
     """A table whose rows open something, by mouse or by keyboard (arrows, then Shift and Space)."""
 
     def chosen() -> None:
@@ -72,8 +83,14 @@ def part_table(chosen: comparison.Chosen, tensor: str) -> None:
     rows = parts_of(chosen.reader, {"tensor": tensor})
     if len(rows):
         with st.expander("Choose a part from a table"):
-            columns = ["part", *(c for c in ("token", "energy", "even", "moved", "relative_norm") if c in rows)]
-            st.caption("A row opens its part: by its box, or by keyboard with arrows, then Shift and Space.")
+            columns = [
+                "part",
+                *(c for c in ("token", "energy", "even", "moved", "relative_norm") if c in rows),
+            ]
+            st.caption(
+                "A row opens its part: by its box, or by keyboard with arrows, then Shift and"
+                " Space."
+            )
             rows_table(rows, columns, "parts", lambda row: open_part(tensor, row["part"]))
 
 
@@ -81,7 +98,9 @@ def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: 
     """Tensors in pages, sorted by any quantity before they are cut; a row opens its tensor."""
     first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
     sort = links.choose(first, "Sort by", sorts, "sort")
-    order = links.switch(second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed")
+    order = links.switch(
+        second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed"
+    )
     number = links.turn(third, filters.pages(len(rows), filters.PAGE))
     shown = filters.page_of(rows, sort, number, ascending=order != "largest first")
     shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))

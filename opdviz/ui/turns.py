@@ -1,4 +1,6 @@
-"""Pages are drawn one at a time; a page that waits for a disk or another process gives its turn to the others."""
+"""Pages are drawn one at a time; a page that waits for a disk or another process gives its turn to
+the others.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -19,9 +21,11 @@ def turn() -> Iterator[None]:
 
 @contextmanager
 def stepped_out() -> Iterator[None]:
-    """Others may draw meanwhile: for what looks at the checkpoints' disks, which may be slow, or waits for another process.
+    """Others may draw meanwhile: for what looks at the checkpoints' disks, which may be slow, or
+    waits for another process.
 
-    Never inside a function that Streamlit caches: it holds a lock of its own, and whoever draws meanwhile may wait for that.
+    Never inside a function that Streamlit caches: it holds a lock of its own, and whoever draws
+    meanwhile may wait for that.
     """
     has_it = gave_up()
     try:
@@ -32,7 +36,9 @@ def stepped_out() -> Iterator[None]:
 
 
 def gave_up() -> bool:
-    """Give the turn up and give True; in a callback or a fragment, which are drawn without one, there is none to give up."""
+    """Give the turn up and give True; in a callback or a fragment, which are drawn without one,
+    there is none to give up.
+    """
     try:
         TURN.release()
     except RuntimeError:

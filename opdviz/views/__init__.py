@@ -1,6 +1,8 @@
-"""Every figure of a comparison by name, drawn from what is stored and from the plain values that a link carries.
+"""Every figure of a comparison by name, drawn from what is stored and from the plain values that a
+link carries.
 
-Pages, the board and the presentation draw the same views: `draw("layers", reader, {"quantity": "stable_rank"})`.
+Pages, the board and the presentation draw the same views: `draw("layers", reader, {"quantity":
+"stable_rank"})`.
 """
 
 import math
@@ -67,12 +69,26 @@ def page_of(name: str) -> str | None:
 
 
 def clean(state: dict) -> dict:
-    """What of a kept state has the right type and a value that is allowed: a board may have been written by hand."""
-    kept = {k: v for k, v in state.items() if k in WORDS and isinstance(v, str) and v in CHOICES.get(k, (v,))}
+    """What of a kept state has the right type and a value that is allowed: a board may have been
+    written by hand.
+    """
+    kept = {
+        k: v
+        for k, v in state.items()
+        if k in WORDS and isinstance(v, str) and v in CHOICES.get(k, (v,))
+    }
     kept |= {k: v for k, v in state.items() if k in WHOLE and type(v) is int and 0 <= v < 2**53}
-    kept |= {k: float(v) for k, v in state.items() if k in REAL and type(v) in (int, float) and math.isfinite(v)}
+    kept |= {
+        k: float(v)
+        for k, v in state.items()
+        if k in REAL and type(v) in (int, float) and math.isfinite(v)
+    }
     kept |= {"over": True} if state.get("over") is True else {}
-    return {k: v for k, v in kept.items() if k not in ("layers", "expert") or filters.numbers(v) is not None}
+    return {
+        k: v
+        for k, v in kept.items()
+        if k not in ("layers", "expert") or filters.numbers(v) is not None
+    }
 
 
 __all__ = ["VIEWS", "Reader", "View", "clean", "draw", "page_of"]

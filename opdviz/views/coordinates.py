@@ -1,4 +1,6 @@
-"""Which coordinates moved in the whole run: given their size, by mask, by probe, by steps; with their sentences."""
+"""Which coordinates moved in the whole run: given their size, by mask, by probe, by steps; with
+their sentences.
+"""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,10 @@ def moved_given_size(reader: Reader, state: dict) -> View:
     title = f"Share that moved (|D| > {threshold:g}) by size of the weight: {reader.name}"
     if rows.empty or rows[rows["threshold"] == threshold].empty:
         return View(
-            title, nothing_there(reader, "No histogram: what a blind update would show of float8 is not known.")
+            title,
+            nothing_there(
+                reader, "No histogram: what a blind update would show of float8 is not known."
+            ),
         )
     bins = rows[rows["threshold"] == threshold]
     forms = counted_in(reader.summary("by_tensor")).lower()
@@ -31,9 +36,14 @@ def coverage(reader: Reader, state: dict) -> View:
     if not has_values(rows, "principal_coverage"):
         return View(
             title,
-            nothing_there(reader, "No matrix whose coverage can be asked: none moved, or they are stored in float8."),
+            nothing_there(
+                reader,
+                "No matrix whose coverage can be asked: none moved, or they are stored in float8.",
+            ),
         )
-    legend = "Violet: typical blind updates; thin line: all of them; a grey dot has nowhere else to be."
+    legend = (
+        "Violet: typical blind updates; thin line: all of them; a grey dot has nowhere else to be."
+    )
     reading = f"{coverage_reading(rows)} {legend}"
     columns = ["name", *(c for c in rows if c.startswith(("principal_", "low_magnitude_")))]
     terms = ("coverage", "null_low", "blind_low", "blind_high", "lowest")
@@ -55,14 +65,21 @@ def steps(reader: Reader, state: dict) -> View:
     rows = reader.summary("step_shares")
     title = f"Grid steps moved: {reader.name}"
     if rows.empty:
-        return View(title, nothing_there(reader, "No grid steps: those of float8 differ by scale block."))
-    coarse = rows[rows["precision"] == ("bfloat16" if (rows["precision"] == "bfloat16").any() else "stored")]
+        return View(
+            title, nothing_there(reader, "No grid steps: those of float8 differ by scale block.")
+        )
+    coarse = rows[
+        rows["precision"] == ("bfloat16" if (rows["precision"] == "bfloat16").any() else "stored")
+    ]
     one = float(coarse.loc[coarse["steps"] == "1", "share"].sum())
     moved = 1.0 - float(coarse.loc[coarse["steps"] == "0", "share"].sum())
     form = counted_in(reader.summary("by_tensor")).removeprefix("As ")
     reading = "No coordinate moved."
     if moved > 0:
-        reading = f"Of the coordinates that moved, {percent(min(one / moved, 1.0))} moved by a single step of {form}."
+        reading = (
+            f"Of the coordinates that moved, {percent(min(one / moved, 1.0))} moved by a single"
+            f" step of {form}."
+        )
     return view(title, reading, figures.step_bars(rows), rows, ("steps",))
 
 
@@ -71,7 +88,9 @@ FEWEST_BINS = 3
 
 
 def coordinates_reading(bins: pd.DataFrame) -> str:
-    """How the moves given size lie to the null's: the share of them that would have to stand elsewhere."""
+    """How the moves given size lie to the null's: the share of them that would have to stand
+    elsewhere.
+    """
     bins = bins[(bins["low"] > 0) & (bins["count"] > 0)].sort_values("low")
     moved, every = float(bins["moved"].sum()), float(bins["count"].sum())
     if not moved:
@@ -84,54 +103,82 @@ def coordinates_reading(bins: pd.DataFrame) -> str:
         if error > SAME:
             verdict += f", as far as so few moves can tell (to {percent(error, 2)})"
     else:
-        verdict = f"{percent(off, 2)} of the moves stand elsewhere than a blind update's that shows as often"
+        verdict = (
+            f"{percent(off, 2)} of the moves stand elsewhere than a blind update's that shows as"
+            " often"
+        )
     small, large = halves(bins)
-    return f"Of the smaller half of the weights {percent(small)} moved, of the larger half {percent(large)}; {verdict}."
+    return (
+        f"Of the smaller half of the weights {percent(small)} moved, of the larger half"
+        f" {percent(large)}; {verdict}."
+    )
 
 
 def elsewhere(bins: pd.DataFrame) -> tuple[float, float]:
-    """Total variation of the moves from the null's over the bins, and what sampling alone would make of it.
+    """Total variation of the moves from the null's over the bins, and what sampling alone would
+    make of it.
 
     A binomial count lies sqrt(2 / pi) standard deviations from its mean on average.
     """
     moved, null, every = (bins[c].to_numpy(dtype=float) for c in ("moved", "null_moved", "count"))
     total = 2 * moved.sum()
     spread = np.sqrt(np.maximum(null * (1 - np.minimum(null / every, 1.0)), 0.0))
-    return float(np.abs(moved - null).sum() / total), float(np.sqrt(2 / np.pi) * spread.sum() / total)
+    return float(np.abs(moved - null).sum() / total), float(
+        np.sqrt(2 / np.pi) * spread.sum() / total
+    )
 
 
 def halves(bins: pd.DataFrame) -> tuple[float, float]:
-    """The share that moved of the smaller and of the larger half of the weights; a bin across the middle counts in both."""
+    """The share that moved of the smaller and of the larger half of the weights; a bin across the
+    middle counts in both.
+    """
     every = bins["count"].to_numpy(dtype=float)
     before = np.concatenate([[0.0], np.cumsum(every)[:-1]])
     lower = np.clip((every.sum() / 2 - before) / every, 0.0, 1.0)
     moved = bins["moved"].to_numpy(dtype=float)
-    return float(moved @ lower / (every @ lower)), float(moved @ (1 - lower) / (every @ (1 - lower)))
+    return float(moved @ lower / (every @ lower)), float(
+        moved @ (1 - lower) / (every @ (1 - lower))
+    )
 
 
 def unchanged_reading(shares: pd.DataFrame) -> str:
-    """How many coordinates kept their bits, in each precision that was counted. Columns: precision, probe, share."""
+    """How many coordinates kept their bits, in each precision that was counted. Columns: precision,
+    probe, share.
+    """
     exact = shares[shares["probe"] == "exact"].set_index("precision")["share"]
     text = f"{percent(float(exact['stored']))} of the coordinates kept their stored bits"
-    return f"{text}, {percent(float(exact['bfloat16']))} as bf16." if "bfloat16" in exact else f"{text}."
+    return (
+        f"{text}, {percent(float(exact['bfloat16']))} as bf16."
+        if "bfloat16" in exact
+        else f"{text}."
+    )
 
 
 def coverage_reading(rows: pd.DataFrame) -> str:
     """In how many matrices the moves lie beyond what any blind update could give, mask by mask."""
     words = []
-    for mask, label in (("principal", "principal weights"), ("low_magnitude", "the smallest weights")):
+    for mask, label in (
+        ("principal", "principal weights"),
+        ("low_magnitude", "the smallest weights"),
+    ):
         known = rows.dropna(subset=[f"{mask}_coverage", f"{mask}_blind_low"])
         if known.empty:
             continue
-        value, low, high = (known[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high"))
+        value, low, high = (
+            known[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high")
+        )
         telling = (high - low <= NO_POWER) & (known[f"{mask}_visible"] >= FEWEST_MOVES)
         above, below = int(((value > high) & telling).sum()), int(((value < low) & telling).sum())
         text = (
-            f"on {label} {above} of {len(known)} matrices hold more of the moves than any blind update could put there"
+            f"on {label} {above} of {len(known)} matrices hold more of the moves than any blind"
+            " update could put there"
         )
         text += f" and {below} fewer"
         if blunt := int((~telling).sum()):
-            text += f"; in {blunt} nothing can be told: too few moved, or blind updates could give almost any share"
+            text += (
+                f"; in {blunt} nothing can be told: too few moved, or blind updates could give"
+                " almost any share"
+            )
         words.append(text)
     if not words:
         return "No matrix moved so far that it could be asked."

@@ -1,4 +1,6 @@
-"""Which tensors a view speaks of: search, filters, order and pages, from the plain values that a link carries."""
+"""Which tensors a view speaks of: search, filters, order and pages, from the plain values that a
+link carries.
+"""
 
 import fnmatch
 import re
@@ -42,7 +44,8 @@ def named(names: pd.Series, pattern: str) -> pd.Series:
 def fitting(rows: pd.DataFrame, state: dict) -> pd.DataFrame:
     """The tensors that the filters of a view leave.
 
-    `state` may hold tower, block, module (a value, or `any`), tensors (a pattern), layers and expert (ranges), kinds.
+    `state` may hold tower, block, module (a value, or `any`), tensors (a pattern), layers and
+    expert (ranges), kinds.
     """
     for key in ("tower", "block", "module"):
         if state.get(key, ANY) != ANY:
@@ -66,7 +69,9 @@ def described(state: dict) -> str:
     >>> described({"block": "ffn", "layers": "3-7", "tower": "any"})
     'block ffn, layers 3-7'
     """
-    words = [f"{key} {state[key]}" for key in ("tower", "block", "module") if state.get(key, ANY) != ANY]
+    words = [
+        f"{key} {state[key]}" for key in ("tower", "block", "module") if state.get(key, ANY) != ANY
+    ]
     words += [f"{key} {state[key]}" for key in ("layers", "expert", "tensors") if state.get(key)]
     words += [state["kinds"]] if state.get("kinds", KINDS[0]) != KINDS[0] else []
     return ", ".join(words)
@@ -82,7 +87,9 @@ def pages(count: int, a_page: int) -> int:
 
 
 def page_of(rows: pd.DataFrame, sort: str, number: int, *, ascending: bool = False) -> pd.DataFrame:
-    """One page of the rows in the order of a column, missing values last; the last page where there are fewer."""
+    """One page of the rows in the order of a column, missing values last; the last page where there
+    are fewer.
+    """
     by = [sort, "name"] if sort != "name" else ["name"]
     ordered = rows.sort_values(by, ascending=ascending, na_position="last", kind="stable")
     first = (min(max(number, 1), pages(len(rows), PAGE)) - 1) * PAGE

@@ -22,7 +22,9 @@ def mappable(tensors: pd.DataFrame) -> list[str]:
 
 
 def towers(tensors: pd.DataFrame) -> list[str]:
-    """The model's towers, the largest first: layer 3 of one is not layer 3 of another, so a map shows one of them."""
+    """The model's towers, the largest first: layer 3 of one is not layer 3 of another, so a map
+    shows one of them.
+    """
     return tensors["tower"].value_counts().index.tolist() if len(tensors) else [filters.ANY]
 
 
@@ -34,7 +36,9 @@ def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> s
 
 
 def selected_tensors(reader: Reader, state: dict) -> tuple[pd.DataFrame, str, bool]:
-    """The tensors that fit, the quantity, and whether it is shown over chance (then there is a column `over_chance`: log2)."""
+    """The tensors that fit, the quantity, and whether it is shown over chance (then there is a
+    column `over_chance`: log2).
+    """
     tensors = reader.summary("by_tensor")
     quantity = quantity_of(tensors, state, "quantity", "relative_norm")
     rows = filters.fitting(tensors, {"tower": towers(tensors)[0]} | state)
@@ -51,7 +55,9 @@ def layers(reader: Reader, state: dict) -> View:
     rows, quantity, over = selected_tensors(reader, state)
     label = QUANTITIES[quantity].label
     inside = rows[rows["layer"].notna()]
-    title = f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {reader.name}"
+    title = (
+        f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {reader.name}"
+    )
     if words := filters.described(state):
         title += f" ({words})"
     if inside.empty or not inside[quantity].notna().any():
@@ -64,18 +70,29 @@ def layers(reader: Reader, state: dict) -> View:
         inside, quantity, limits=limits.get(state.get("limits")), over_chance=over, noted=reader.noted,
         clickable=inside["layer"].nunique() * inside["module"].nunique() <= maps.MOST_CLICKS,
     )  # fmt: skip
-    columns = ["name", "layer", "module", "expert", quantity, *filter(None, [CHANCE_OF.get(quantity)])]
+    columns = [
+        "name",
+        "layer",
+        "module",
+        "expert",
+        quantity,
+        *filter(None, [CHANCE_OF.get(quantity)]),
+    ]
     reading = layers_reading(inside, label, quantity, "over_chance" if over else None)
     if not over and (beside := more_outside(rows, inside, quantity)):
         reading += f" Outside the layers {beside}."
     if not over and (chance := CHANCE_OF.get(quantity)):
         middle, by_chance = (inside[c].astype(float).median() for c in (quantity, chance))
-        reading += f" Median {maps.label(middle, quantity)}; chance {maps.label(by_chance, quantity)}."
+        reading += (
+            f" Median {maps.label(middle, quantity)}; chance {maps.label(by_chance, quantity)}."
+        )
     return view(title, reading, figure, inside[columns], (quantity,))
 
 
 def more_outside(rows: pd.DataFrame, inside: pd.DataFrame, quantity: str) -> str:
-    """A tensor without a layer that has more of a movement than any in one, in words; empty without."""
+    """A tensor without a layer that has more of a movement than any in one, in words; empty
+    without.
+    """
     outside = rows[rows["layer"].isna()].dropna(subset=[quantity])
     if quantity not in MOVEMENT or outside.empty:
         return ""
@@ -92,13 +109,24 @@ def strip(reader: Reader, state: dict) -> View:
     title = f"{QUANTITIES[quantity].label.capitalize()} of tensors without a layer: {reader.name}"
     if outside.empty:
         return View(title, "Every tensor that fits stands in a layer.")
-    shown = outside.dropna(subset=[quantity]).nlargest(MOST_LINES, quantity) if len(outside) > MOST_LINES else outside
-    largest = outside.loc[outside[quantity].astype(float).idxmax()] if outside[quantity].notna().any() else None
+    shown = (
+        outside.dropna(subset=[quantity]).nlargest(MOST_LINES, quantity)
+        if len(outside) > MOST_LINES
+        else outside
+    )
+    largest = (
+        outside.loc[outside[quantity].astype(float).idxmax()]
+        if outside[quantity].notna().any()
+        else None
+    )
     reading = "None of them has this quantity."
     if largest is not None and not float(largest[quantity]) and quantity in MOVEMENT:
         reading = "Nothing of them moved."
     elif largest is not None:
-        reading = f"Largest in {plain(largest['module'])}: {maps.label(float(largest[quantity]), quantity)}."
+        reading = (
+            f"Largest in {plain(largest['module'])}:"
+            f" {maps.label(float(largest[quantity]), quantity)}."
+        )
     return view(
         title,
         reading,
@@ -120,14 +148,20 @@ def scatter(reader: Reader, state: dict) -> View:
     both = rows.dropna(subset=[x, y])
     if both.empty:
         return View(title, "No tensor that fits has both quantities.")
-    rank = (
-        float(both[x].rank().corr(both[y].rank())) if len(both) > 2 else np.nan
-    )  # Spearman's, without loading scipy for it
-    reading = f"{len(both):,} tensors; rank correlation {number(rank, 2)}. Dashed: median chance, where there is one."
+    # Spearman's, without loading scipy for it.
+    rank = float(both[x].rank().corr(both[y].rank())) if len(both) > 2 else np.nan
+    reading = (
+        f"{len(both):,} tensors; rank correlation {number(rank, 2)}. Dashed: median chance, where"
+        " there is one."
+    )
     if len(both) > theme.MOST_MARKS:
         reading += " Colour counts tensors; those that stand alone are marks."
-    columns = list(dict.fromkeys(["name", "block", x, y, *filter(None, (CHANCE_OF.get(q) for q in (x, y)))]))
-    return view(title, reading, scatters.scatter(both, x, y), both[columns], tuple(dict.fromkeys((x, y))))
+    columns = list(
+        dict.fromkeys(["name", "block", x, y, *filter(None, (CHANCE_OF.get(q) for q in (x, y)))])
+    )
+    return view(
+        title, reading, scatters.scatter(both, x, y), both[columns], tuple(dict.fromkeys((x, y)))
+    )
 
 
 MOVEMENT = ("relative_norm", "delta_norm", "delta_rms", "delta_max", "delta_mean_abs")
@@ -148,11 +182,15 @@ def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | 
     if not values.any() and column == quantity:
         return f"{name} is 0 everywhere." if quantity not in MOVEMENT else "Nothing of it moved."
     if len(known) == 1:
-        return f"One tensor: {plain(known['module'].iloc[0])} of layer {int(known['layer'].iloc[0])}."
+        return (
+            f"One tensor: {plain(known['module'].iloc[0])} of layer {int(known['layer'].iloc[0])}."
+        )
     if values.max() == values.min():
         return f"{name} is the same in all {len(known):,} tensors."
     small = quantity in SMALL_IS_NEWS
-    top = known.loc[values.sort_values(ascending=small, kind="stable").index[: max(1, len(known) // 20)]]
+    top = known.loc[
+        values.sort_values(ascending=small, kind="stable").index[: max(1, len(known) // 20)]
+    ]
     module = top["module"].mode().iloc[0]
     where = places(sorted({int(x) for x in top.loc[top["module"] == module, "layer"]}))
     text = f"{name} is {'smallest' if small else 'largest'} in {plain(module)} of {where}."

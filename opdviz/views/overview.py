@@ -1,6 +1,7 @@
 """The headline beside published pairs and chance, with its sentence and that of the table of blocks.
 
-A sentence is a function of numbers; what cannot be said of them is not said. Names from data are escaped where they enter.
+A sentence is a function of numbers; what cannot be said of them is not said. Names from data are
+escaped where they enter.
 """
 
 import math
@@ -21,11 +22,15 @@ def value_of(headline: list[dict], quantity: str, field: str = "value") -> float
 
 
 def overview_reading(
-    headline: list[dict], published: tuple[dict, ...], tensors: pd.DataFrame, unchanged: float | None
+    headline: list[dict],
+    published: tuple[dict, ...],
+    tensors: pd.DataFrame,
+    unchanged: float | None,
 ) -> str:
     """The relative norm beside the published pairs, what did not change, and concentration beside chance.
 
-    `unchanged` is the share of coordinates that kept their value in the formats that they are counted in.
+    `unchanged` is the share of coordinates that kept their value in the formats that they are
+    counted in.
     """
     norm = value_of(headline, "relative_norm")
     if norm is None:
@@ -36,13 +41,14 @@ def overview_reading(
     small = value_of(headline, "sparsity_absolute_1e-5")
     if unchanged is not None and small is not None:
         words.append(
-            f"{counted_in(tensors)}, {percent(unchanged)} of the coordinates did not change and {percent(small / 100)} moved by "
-            "no more than 1e-5."
+            f"{counted_in(tensors)}, {percent(unchanged)} of the coordinates did not change and"
+            f" {percent(small / 100)} moved by no more than 1e-5."
         )
     top, chance = value_of(headline, "top16_energy"), value_of(headline, "top16_energy", "chance")
     if top is not None and chance:
         words.append(
-            f"The top 16 directions hold {number(top)} % of the median matrix's update; of noise {number(chance)} %."
+            f"The top 16 directions hold {number(top)} % of the median matrix's update; of noise"
+            f" {number(chance)} %."
         )
     return " ".join(words)
 
@@ -91,10 +97,15 @@ def blocks_reading(rows: pd.DataFrame) -> str:
     first = rows.loc[at]
     outside = names[(rows["block"] != "ffn") & (rows["tensors_moved"] > 0)].unique()
     text = (
-        f"**{names[at]} holds {percent(first['energy_share'])} of the update's energy and "
-        f"{percent(first['parameter_share'])} of the parameters** (enrichment {number(first['enrichment'])})."
+        f"**{names[at]} holds {percent(first['energy_share'])} of the update's energy and"
+        f" {percent(first['parameter_share'])} of the parameters** (enrichment"
+        f" {number(first['enrichment'])})."
     )
-    return text + (f" Outside FFN moved: {', '.join(outside)}." if len(outside) else " Nothing outside FFN moved.")
+    return text + (
+        f" Outside FFN moved: {', '.join(outside)}."
+        if len(outside)
+        else " Nothing outside FFN moved."
+    )
 
 
 def headline(reader: Reader, state: dict) -> View:
@@ -102,12 +113,23 @@ def headline(reader: Reader, state: dict) -> View:
     title = f"Six headline quantities beside published pairs: {reader.name}"
     if not reader.complete:
         return View(
-            title, "The headline waits until every tensor is measured: partial results are biased by their order."
+            title,
+            "The headline waits until every tensor is measured: partial results are biased by their"
+            " order.",
         )
     rows = reader.summary("headline").replace({np.nan: None}).to_dict("records")
     tensors = by_tensor.counted(reader.summary("by_tensor"))
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    reading = overview_reading(rows, tuple(paper), tensors, by_tensor.share_unchanged(tensors, "exact"))
+    reading = overview_reading(
+        rows, tuple(paper), tensors, by_tensor.share_unchanged(tensors, "exact")
+    )
     reading += " Ticks are the paper's published pairs, by recipe."
-    terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage", "null_low")
+    terms = (
+        "relative_norm",
+        "sparsity_absolute",
+        "top16_energy",
+        "stable_rank",
+        "coverage",
+        "null_low",
+    )
     return view(title, reading, figures.strips(rows, paper), reader.summary("headline"), terms)

@@ -1,4 +1,6 @@
-"""Views of one tensor: energy, moves, angles, spectra, sizes, heads, bands, rows of a vocabulary, and the values."""
+"""Views of one tensor: energy, moves, angles, spectra, sizes, heads, bands, rows of a vocabulary,
+and the values.
+"""
 
 import math
 
@@ -28,7 +30,9 @@ def facts(reader: Reader, state: dict) -> pd.Series | None:
 def nothing_to_draw(what: str, reader: Reader, state: dict, measure: str) -> View:
     """Why a view has nothing to draw: the reasons of the measure that it is made from."""
     skipped = reader.rows("skipped", state["tensor"])
-    reasons = sorted(set(skipped.loc[skipped["measure"] == measure, "reason"])) if len(skipped) else []
+    reasons = (
+        sorted(set(skipped.loc[skipped["measure"] == measure, "reason"])) if len(skipped) else []
+    )
     return View(titled(what, reader, state), "; ".join(map(plain, reasons)) or "Not computed yet.")
 
 
@@ -43,16 +47,26 @@ def energy(reader: Reader, state: dict) -> View:
     if rows.empty:
         return nothing_to_draw("Energy of the leading directions", reader, state, "spectrum")
     r = int(rows["index"].max())
-    shown = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(subset=["energy"])
+    shown = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(
+        subset=["energy"]
+    )
     title = titled("Energy of the leading directions of the update", reader, state)
-    return view(title, energy_reading(shown, r), figures.cumulative_energy(shown, r), shown, ("top16_energy", "energy"))
+    return view(
+        title,
+        energy_reading(shown, r),
+        figures.cumulative_energy(shown, r),
+        shown,
+        ("top16_energy", "energy"),
+    )
 
 
 def moved(reader: Reader, state: dict) -> View:
     """Which weights moved, given their size."""
     bins = reader.moved_given_size(state["tensor"])
     if bins.empty:
-        return nothing_to_draw("Share that moved by size of the weight", reader, state, "coordinates")
+        return nothing_to_draw(
+            "Share that moved by size of the weight", reader, state, "coordinates"
+        )
     title = titled("Share that moved by size of the weight", reader, state)
     figure = coordinates.moved_given_size(bins, height=figures.HEIGHT)
     return view(title, coordinates_reading(bins), figure, bins, ("moved", "null_moved"))
@@ -68,7 +82,9 @@ def angles(reader: Reader, state: dict) -> View:
     turned = reader.rows("rotation", state["tensor"])
     turned = turned[turned["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
     figure = figures.angles(rows, r, turned)
-    return view(title, angles_reading(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs"))
+    return view(
+        title, angles_reading(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs")
+    )
 
 
 def spectra(reader: Reader, state: dict) -> View:
@@ -80,10 +96,17 @@ def spectra(reader: Reader, state: dict) -> View:
     reading = "The tensor did not move: it has no update's spectrum."
     if pd.notna(row["stable_rank"]):
         chance = number(row.get("stable_rank_chance"))
-        reading = f"The update's stable rank is {number(row['stable_rank'])}; a random update's would be {chance}."
+        reading = (
+            f"The update's stable rank is {number(row['stable_rank'])}; a random update's would be"
+            f" {chance}."
+        )
     title = titled("Singular values of base, tuned and update", reader, state)
     return view(
-        title, reading, figures.spectra(rows, int(rows["index"].max())), rows, ("sigma", "stable_rank", "entropy_rank")
+        title,
+        reading,
+        figures.spectra(rows, int(rows["index"].max())),
+        rows,
+        ("sigma", "stable_rank", "entropy_rank"),
     )
 
 
@@ -103,8 +126,10 @@ def magnitudes(reader: Reader, state: dict) -> View:
     large = told[told["low"] >= 3 * sizes["delta"]]
     if len(large):
         reading += (
-            f" {percent(large['share'].sum())} of the changes are larger than {number(float(large['low'].min()))}; of a Gaussian "
-            f"of the same norm {percent(figures.gaussian_above(float(large['low'].min()), sizes['delta']))} would be."
+            f" {percent(large['share'].sum())} of the changes are larger than"
+            f" {number(float(large['low'].min()))}; of a Gaussian of the same norm"
+            f" {percent(figures.gaussian_above(float(large['low'].min()), sizes['delta']))}"
+            " would be."
         )
     title = titled("Sizes of weights and changes", reader, state)
     return view(title, reading, figures.magnitudes(rows, sizes), rows, ("of", "count", "chance"))
@@ -120,7 +145,9 @@ def heads_of(reader: Reader, state: dict) -> list[slices.Part]:
         or pd.isna(row["rows"])
     ):
         return []
-    return slices.heads(row["module"], (int(row["rows"]), int(row["columns"])), dict(reader.manifest.heads))
+    return slices.heads(
+        row["module"], (int(row["rows"]), int(row["columns"])), dict(reader.manifest.heads)
+    )
 
 
 def heads(reader: Reader, state: dict) -> View:
@@ -132,9 +159,15 @@ def heads(reader: Reader, state: dict) -> View:
         else pd.DataFrame()
     )
     if rows.empty or rows["energy"].isna().any():
-        return View(title, "This tensor has no attention heads that its configuration tells, or it did not move.")
+        return View(
+            title,
+            "This tensor has no attention heads that its configuration tells, or it did not move.",
+        )
     top = rows.loc[rows["energy"].idxmax()]
-    reading = f"{top['part'].capitalize()} holds {percent(top['energy'])} of the update; an even spread {percent(top['even'])}."
+    reading = (
+        f"{top['part'].capitalize()} holds {percent(top['energy'])} of the update; an even spread"
+        f" {percent(top['even'])}."
+    )
     return view(title, reading, slice_figures.bars(rows), rows, ("energy_share", "moved"))
 
 
@@ -142,7 +175,11 @@ def bands(reader: Reader, state: dict) -> View:
     """What bands of rows and of columns hold of the update, or how much of them moved."""
     quantity = "moved" if state.get("profile") == "moved" else "energy"
     rows = reader.rows("profile", state["tensor"])
-    title = titled(f"{'Share that moved' if quantity == 'moved' else 'Energy'} by rows and columns", reader, state)
+    title = titled(
+        f"{'Share that moved' if quantity == 'moved' else 'Energy'} by rows and columns",
+        reader,
+        state,
+    )
     if rows.empty or (quantity == "energy" and rows["energy"].isna().all()):
         return nothing_to_draw("Energy by rows and columns", reader, state, "coordinates")
     wide = bool(rows["moved_bfloat16"].notna().any())
@@ -168,18 +205,22 @@ def vocabulary(reader: Reader, state: dict) -> View:
     reading = (
         f"{int(row['untouched_rows']):,} of {int(row['rows']):,} rows are unchanged as stored, "
         f"{int(row['decayed_rows']):,} only shrank. "
-        f"Dashed: the whole tensor."
+        "Dashed: the whole tensor."
     )
     figure = slice_figures.vocabulary(rows.head(MOST_ROWS), float(row["relative_norm"]))
     return view(title, reading, figure, rows, ("relative_norm", "shrink", "token"))
 
 
 def parts_of(reader: Reader, state: dict) -> pd.DataFrame:
-    """Every named part of a tensor: heads, rows of a vocabulary, bands. Columns: part, and what is known of it."""
+    """Every named part of a tensor: heads, rows of a vocabulary, bands. Columns: part, and what is
+    known of it.
+    """
     profile, rows = reader.rows("profile", state["tensor"]), reader.rows("rows", state["tensor"])
     found = [slices.by_head(profile, heads_of(reader, state))]
     if len(rows):
-        found.append(rows.assign(part=[slices.band("row", int(r), int(r) + 1) for r in rows["row"]]))
+        found.append(
+            rows.assign(part=[slices.band("row", int(r), int(r) + 1) for r in rows["row"]])
+        )
     if len(profile):
         names = [
             slices.band(a, int(low), int(high))
@@ -193,7 +234,10 @@ def parts_of(reader: Reader, state: dict) -> pd.DataFrame:
 
 def pixels(reader: Reader, state: dict) -> View:
     """The values themselves."""
-    at = [int(state.get(key) or default) for key, default in (("row", 0), ("column", 0), ("size", 128))]
+    at = [
+        int(state.get(key) or default)
+        for key, default in (("row", 0), ("column", 0), ("size", 128))
+    ]
     title = titled(f"Update, base and tuned from row {at[0]}, column {at[1]}", reader, state)
     block = reader.block(state["tensor"], *at)
     if block is None:
@@ -203,14 +247,17 @@ def pixels(reader: Reader, state: dict) -> View:
     row = facts(reader, state)
     even = float(np.sqrt(len(block) / int(row["numel"]))) * float(row["delta_norm"])
     reading = (
-        f"{percent(float((delta != 0).mean()))} of these {len(block):,} values moved as stored; the norm of their update is "
-        f"{number(energy_)}, an even spread of the tensor's {number(even)}."
+        f"{percent(float((delta != 0).mean()))} of these {len(block):,} values moved as stored; the"
+        f" norm of their update is {number(energy_)}, an even spread of the tensor's"
+        f" {number(even)}."
     )
     return view(title, reading, figures.pixels(block), block, ("delta_max", "delta_rms"))
 
 
 def angles_reading(turned: pd.DataFrame, r: int) -> str:
-    """The rms sine of the leading tenth of the directions, by side, beside chance. Index: side; k, rms_sine, chance, pairs."""
+    """The rms sine of the leading tenth of the directions, by side, beside chance. Index: side; k,
+    rms_sine, chance, pairs.
+    """
     known = turned.dropna(subset=["rms_sine"])
     if known.empty:
         return "Angles by position."
@@ -218,12 +265,17 @@ def angles_reading(turned: pd.DataFrame, r: int) -> str:
     words = []
     for side, row in known.iterrows():
         chance = (
-            f" (chance {number(row['chance'])})" if pd.notna(row["chance"]) else " (no chance level: not first order)"
+            f" (chance {number(row['chance'])})"
+            if pd.notna(row["chance"])
+            else " (no chance level: not first order)"
         )
         words.append(f"{side} {number(row['rms_sine'])}{chance}")
     text = f"Rms sine of the leading {k:,} of {r:,} directions: {', '.join(words)}."
     if (known["pairs"] < UNDEFINED_PAIRS).any():
-        text += f" The values {k:,} and {k + 1:,} of the base are nearly equal: its data do not define this subspace."
+        text += (
+            f" The values {k:,} and {k + 1:,} of the base are nearly equal: its data do not define"
+            " this subspace."
+        )
     return text
 
 
@@ -233,4 +285,7 @@ def energy_reading(energy: pd.DataFrame, r: int) -> str:
     at = energy[energy["index"] == k].set_index("matrix")["energy"]
     if "delta" not in at:
         return "This tensor did not move, or has no spectrum."
-    return f"**{k} of {r:,} directions hold {percent(at['delta'])} of the update; of noise {percent(at.get('gaussian'))}.**"
+    return (
+        f"**{k} of {r:,} directions hold {percent(at['delta'])} of the update; of noise"
+        f" {percent(at.get('gaussian'))}.**"
+    )

@@ -13,10 +13,12 @@ from opdviz.words import format_name
 
 @dataclass(frozen=True)
 class Reader:
-    """One comparison as views see it: its manifest, its summaries, the rows of one tensor, and the tensors with notes.
+    """One comparison as views see it: its manifest, its summaries, the rows of one tensor, and the
+    tensors with notes.
 
-    `summary(name)`, `rows(table, tensor)` and `moved_given_size(tensor)` give frames; `block(tensor, row, column, size)`
-    gives values that were read before, or `None`. `complete` says whether every tensor is measured.
+    `summary(name)`, `rows(table, tensor)` and `moved_given_size(tensor)` give frames;
+    `block(tensor, row, column, size)` gives values that were read before, or `None`. `complete`
+    says whether every tensor is measured.
     """
 
     manifest: Manifest
@@ -35,7 +37,8 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A figure with what is said about it: its title, one sentence that reads it, its data, the quantities it speaks of.
+    """A figure with what is said about it: its title, one sentence that reads it, its data, the
+    quantities it speaks of.
 
     `figure` is `None` where there is nothing to draw; `reading` then says why.
     """
@@ -47,7 +50,9 @@ class View:
     terms: tuple[str, ...] = ()
 
 
-def view(title: str, reading: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...]) -> View:
+def view(
+    title: str, reading: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...]
+) -> View:
     """A view whose figure carries its title: what it shows, and after a colon of what."""
     return View(title, reading, theme.titled(figure, *title.split(": ", 1)), data, terms)
 
@@ -58,7 +63,9 @@ def has_values(rows: pd.DataFrame, column: str) -> bool:
 
 
 def nothing_there(reader: Reader, why: str) -> str:
-    """Why a figure of a whole run has nothing to show: it is still to come, or there is none for these formats."""
+    """Why a figure of a whole run has nothing to show: it is still to come, or there is none for
+    these formats.
+    """
     return why if reader.complete else "Not computed yet. It appears here as soon as it is."
 
 
@@ -68,4 +75,6 @@ def counted_in(tensors: pd.DataFrame) -> str:
     >>> counted_in(pd.DataFrame({"counted_as": ["bfloat16", "bfloat16"]}))
     'As bf16'
     """
-    return "As " + " and ".join(format_name(form) for form in sorted(tensors["counted_as"].unique()))
+    return "As " + " and ".join(
+        format_name(form) for form in sorted(tensors["counted_as"].unique())
+    )

@@ -7,14 +7,18 @@ from opdviz.ui import figure, links
 
 st.header("Methods", anchor=False)
 st.markdown(
-    "W is the base tensor, T the tuned one, D = T - W the update; a matrix is m x n and r = min(m, n). A blind update has "
-    "independent Gaussian entries of the same norm. Coordinates are counted as stored and, where storage is wider, after "
-    "rounding both sides to bf16; spectra and geometry are exact, in float64."
+    "W is the base tensor, T the tuned one, D = T - W the update; a matrix is m x n and r = min(m,"
+    " n). A blind update has independent Gaussian entries of the same norm. Coordinates are counted"
+    " as stored and, where storage is wider, after rounding both sides to bf16; spectra and"
+    " geometry are exact, in float64."
 )
 word = links.text(st, "Search", "search", placeholder="rank, coverage, arXiv 2606.13657")
 rows = [q for q in QUANTITIES.values() if q.formula or q.chance or q.pitfall or q.source]
 if word:
-    every = (" ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance, q.formula)).lower() for q in rows)
+    every = (
+        " ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance, q.formula)).lower()
+        for q in rows
+    )
     rows = [q for q, text in zip(rows, list(every)) if word.lower() in text]
 if not rows:
     st.info("No quantity fits. Try a shorter word.")

@@ -15,16 +15,20 @@ rows = status.listing(store)
 frame.open_the_lab_s_first(rows)
 with st.expander("New here? The geometry of an update in five sentences", expanded=not rows):
     st.markdown(
-        "Training takes one checkpoint, the *base*, to another, the *tuned*: their difference is the *update*. It has a size, "
-        "often a thousandth of the weights', and a place: some layers and modules take more of it than others. It has a "
-        "sparsity: stored in 16 bits, many weights come out with the bits they went in with. And it has directions: a few may "
-        "hold most of it, and these may or may not be the ones that mattered in the base. Chance, or the number format alone, "
-        "would give a level of each of these, so opdviz draws that level beside every number."
+        "Training takes one checkpoint, the *base*, to another, the *tuned*: their difference is"
+        " the *update*. It has a size, often a thousandth of the weights', and a place: some layers"
+        " and modules take more of it than others. It has a sparsity: stored in 16 bits, many"
+        " weights come out with the bits they went in with. And it has directions: a few may hold"
+        " most of it, and these may or may not be the ones that mattered in the base. Chance, or"
+        " the number format alone, would give a level of each of these, so opdviz draws that level"
+        " beside every number."
     )
 ready = {} if server.read_only() else frame.ready_made({row["name"] for row in rows})
 if ready:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
-    name = left.selectbox("Ready to compare", ready, format_func=lambda n: f"{n}: {ready[n][2]}", key="ready")
+    name = left.selectbox(
+        "Ready to compare", ready, format_func=lambda n: f"{n}: {ready[n][2]}", key="ready"
+    )
     if right.button("Compare it", key="start_ready", width="stretch") and job_lines.start_job(
         *ready[name][:2], name=name
     ):
@@ -71,13 +75,25 @@ with turns.stepped_out():
     folders = roots.checkpoint_folders()
 left, right = st.columns(2)
 base = left.selectbox(
-    "Base", folders, index=None, accept_new_options=True, placeholder="choose, or type a path", key="base"
+    "Base",
+    folders,
+    index=None,
+    accept_new_options=True,
+    placeholder="choose, or type a path",
+    key="base",
 )
 tuned = right.selectbox(
-    "Tuned", folders, index=None, accept_new_options=True, placeholder="choose, or type a path", key="tuned"
+    "Tuned",
+    folders,
+    index=None,
+    accept_new_options=True,
+    placeholder="choose, or type a path",
+    key="tuned",
 )
 st.caption(
-    "Folders below: " + ", ".join(plain(r) for r in roots.roots()[:3]) + ". `opdviz app --roots DIR` allows others."
+    "Folders below: "
+    + ", ".join(plain(r) for r in roots.roots()[:3])
+    + ". `opdviz app --roots DIR` allows others."
 )
 if not (base and tuned):
     links.end()

@@ -5,7 +5,9 @@ import streamlit as st
 from opdviz.ui import comparison, figure, links
 
 chosen = comparison.need()
-comparison.heading("Which coordinates moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
+comparison.heading(
+    "Which coordinates moved", chosen, trail=(("Overview", "pages/run/overview.py", {}),)
+)
 comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 links.switch(st, "Moved when |D| >", ("0", "1e-5"), "above")
 figure.show("moved_given_size", chosen)

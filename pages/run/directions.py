@@ -1,4 +1,6 @@
-"""Spectra and angles of the whole run: how concentrated, along which directions of the base, how far these turned."""
+"""Spectra and angles of the whole run: how concentrated, along which directions of the base, how
+far these turned.
+"""
 
 import streamlit as st
 
@@ -12,7 +14,9 @@ def open_mark(data: list) -> None:
 
 
 chosen = comparison.need()
-comparison.heading("In which directions", chosen, trail=(("Overview", "pages/run/overview.py", {}),))
+comparison.heading(
+    "In which directions", chosen, trail=(("Overview", "pages/run/overview.py", {}),)
+)
 comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 figure.show("stable_rank", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
 st.markdown(directions.rounding_reading(chosen.summary("tails")))

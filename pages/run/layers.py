@@ -1,4 +1,6 @@
-"""Where it moved: any quantity by layer and module, any two against each other, every tensor in a table."""
+"""Where it moved: any quantity by layer and module, any two against each other, every tensor in a
+table.
+"""
 
 import streamlit as st
 
@@ -43,17 +45,32 @@ with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
         options = [filters.ANY, *sorted(tensors[key].dropna().unique())]
         if len(options) > 2:
             links.choose(st, key.capitalize(), options, key)
-    links.text(st, "Layers", "layers", fits=ranges, expected="numbers like 3-7 or 0, 5-8", placeholder="3-7, 12")
+    links.text(
+        st,
+        "Layers",
+        "layers",
+        fits=ranges,
+        expected="numbers like 3-7 or 0, 5-8",
+        placeholder="3-7, 12",
+    )
     if tensors["expert"].notna().any():
-        links.text(st, "Experts", "expert", fits=ranges, expected="numbers like 3-7", placeholder="0-15")
+        links.text(
+            st, "Experts", "expert", fits=ranges, expected="numbers like 3-7", placeholder="0-15"
+        )
     links.choose(st, "Kind", filters.KINDS, "kinds")
 if quantity in CHANCE_OF:
-    links.flag(st, "Show over chance", "over", help="log2 of the value over what a blind update would give")
+    links.flag(
+        st, "Show over chance", "over", help="log2 of the value over what a blind update would give"
+    )
 if limits == layers.LIMITS[2]:
     low, high = maps.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
     left, right, _ = st.columns([3, 3, 6])
-    links.number(left, "From", "low", low=-1e30, high=1e30, default=float(f"{low:.3g}"), format="%.3g")
-    links.number(right, "To", "high", low=-1e30, high=1e30, default=float(f"{high:.3g}"), format="%.3g")
+    links.number(
+        left, "From", "low", low=-1e30, high=1e30, default=float(f"{low:.3g}"), format="%.3g"
+    )
+    links.number(
+        right, "To", "high", low=-1e30, high=1e30, default=float(f"{high:.3g}"), format="%.3g"
+    )
 state = links.state()
 rows = filters.fitting(tensors, state)
 if rows.empty:
@@ -79,5 +96,15 @@ figure.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open it
 
 st.subheader("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
-columns = ["name", "layer", "module", "block", quantity, "shape", *(c for c in listed if c in rows and c != quantity)]
-tables.tensor_table(rows, columns, [quantity, *(q for q in mappable if q != quantity), "name"], "tensor_rows")
+columns = [
+    "name",
+    "layer",
+    "module",
+    "block",
+    quantity,
+    "shape",
+    *(c for c in listed if c in rows and c != quantity),
+]
+tables.tensor_table(
+    rows, columns, [quantity, *(q for q in mappable if q != quantity), "name"], "tensor_rows"
+)

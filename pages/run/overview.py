@@ -1,4 +1,6 @@
-"""What changed, and how much of it is more than chance: six headline quantities and a table by block."""
+"""What changed, and how much of it is more than chance: six headline quantities and a table by
+block.
+"""
 
 import streamlit as st
 
@@ -28,7 +30,9 @@ columns = ["tower", "block", "tensors", "tensors_moved", "numel", "relative_norm
 def open_block(row) -> None:
     """In a callback: the map of one block."""
     kinds = "norms and biases" if row["block"] == "norm" else "matrices"
-    links.goto("pages/run/layers.py", {"tower": row["tower"], "block": row["block"], "kinds": kinds})
+    links.goto(
+        "pages/run/layers.py", {"tower": row["tower"], "block": row["block"], "kinds": kinds}
+    )
 
 
 tables.rows_table(blocks, columns, "blocks", open_block)
@@ -36,7 +40,8 @@ small = tensors[(tensors["block"] == "norm") | (tensors["kind"] == "vector")]
 if len(small):
     moved = int((small["moved"] > 0).sum())
     st.caption(
-        f"Norms and biases: {moved:,} of {len(small):,} moved. They are listed under Layers, kind norms and biases."
+        f"Norms and biases: {moved:,} of {len(small):,} moved. They are listed under Layers, kind"
+        " norms and biases."
     )
 unmatched, skipped = chosen.table("unmatched"), chosen.table("skipped")
 with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
@@ -44,5 +49,6 @@ with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partne
     if len(skipped):
         st.caption("What was not computed, and why; nothing is skipped silently.")
         st.dataframe(
-            skipped.groupby(["measure", "reason"], as_index=False).agg(tensors=("name", "nunique")), hide_index=True
+            skipped.groupby(["measure", "reason"], as_index=False).agg(tensors=("name", "nunique")),
+            hide_index=True,
         )

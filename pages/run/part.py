@@ -26,9 +26,15 @@ text = links.text(
 part = slices.parse(text, shape, heads) if text else None
 title = plain(part.label) if part else "Values"
 with heading:
-    comparison.heading(title, chosen, row["shape"], row["base_dtype"], trail=tables.trail(tensor=name))
+    comparison.heading(
+        title, chosen, row["shape"], row["base_dtype"], trail=tables.trail(tensor=name)
+    )
 if part:
-    found = slices.measured(reader.rows("profile", name), part) if len(reader.rows("profile", name)) else None
+    found = (
+        slices.measured(reader.rows("profile", name), part)
+        if len(reader.rows("profile", name))
+        else None
+    )
     rows = reader.rows("rows", name)
     known = (
         rows[rows["row"] == part.low]
@@ -38,30 +44,41 @@ if part:
     if found and found["energy"] is not None:
         moved = found["moved"] if found["moved_bfloat16"] is None else found["moved_bfloat16"]
         figure.reading(
-            f"**It holds {percent(found['energy'])} of the tensor's update; an even spread {percent(found['even'])}.** "
-            f"{percent(moved)} of it moved, as {format_name(row['counted_as'])}."
+            f"**It holds {percent(found['energy'])} of the tensor's update; an even spread"
+            f" {percent(found['even'])}.** {percent(moved)} of it moved, as"
+            f" {format_name(row['counted_as'])}."
         )
     elif len(known):
         one = known.iloc[0]
         token = f" (token {plain(repr(one['token']))})" if one.notna()["token"] else ""
         figure.reading(
-            f"**This row{token} moved by {percent(one['relative_norm'])} of its size; the whole tensor by "
-            f"{percent(row['relative_norm'])}.** Cosine of change and row {number(one['cosine'])}: below 0 it shrank."
+            f"**This row{token} moved by {percent(one['relative_norm'])} of its size; the whole"
+            f" tensor by {percent(row['relative_norm'])}.** Cosine of change and row"
+            f" {number(one['cosine'])}: below 0 it shrank."
         )
     else:
         figure.reading(
-            "Shares are kept for whole bands and heads, and rows for the most moved ones. Its values can be read."
+            "Shares are kept for whole bands and heads, and rows for the most moved ones. Its"
+            " values can be read."
         )
 first, second, third, fourth = st.columns([2, 2, 2, 4], vertical_alignment="bottom")
 size = links.choose(third, "Size", SIZES, "size")
 start = {part.axis: part.low} if part else {}
 at = [
-    links.number(where, label, key, low=0, high=shape[axis] - 1, default=start.get(key, 0), step=size)
-    for where, label, key, axis in ((first, "First row", "row", 0), (second, "First column", "column", 1))
+    links.number(
+        where, label, key, low=0, high=shape[axis] - 1, default=start.get(key, 0), step=size
+    )
+    for where, label, key, axis in (
+        (first, "First row", "row", 0),
+        (second, "First column", "column", 1),
+    )
 ]
 if reader.block(name, *at, size) is None:
     if comparison.checkpoints_missing(chosen):
-        st.info("The values cannot be read: the checkpoints are not on this machine. Everything else is kept here.")
+        st.info(
+            "The values cannot be read: the checkpoints are not on this machine. Everything else is"
+            " kept here."
+        )
     elif server.read_only():
         st.info("This server is read-only: values that nobody read before are not read.")
     elif fourth.button("Read the values", key="read_block", type="primary"):

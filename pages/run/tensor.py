@@ -1,4 +1,6 @@
-"""One tensor: how concentrated its update is, which weights moved, how far its subspaces turned, and its parts."""
+"""One tensor: how concentrated its update is, which weights moved, how far its subspaces turned,
+and its parts.
+"""
 
 import pandas as pd
 import streamlit as st
@@ -19,7 +21,9 @@ names = tensors["name"].tolist()
 with last.container(horizontal=True):
     for step, sign in ((-1, "← previous"), (1, "next →")):
         other = names[(names.index(name) + step) % len(names)]
-        st.button(sign, help=plain(other), key=f"step_{step}", on_click=tables.open_tensor, args=(other,))
+        st.button(
+            sign, help=plain(other), key=f"step_{step}", on_click=tables.open_tensor, args=(other,)
+        )
     st.button(
         "Values",
         key="values",
@@ -28,7 +32,13 @@ with last.container(horizontal=True):
         help="The numbers themselves, and parts of it",
     )
 facts = [
-    " › ".join([row["tower"], f"layer {row['layer']}" if row.notna()["layer"] else "no layer", row["block"]]),
+    " › ".join(
+        [
+            row["tower"],
+            f"layer {row['layer']}" if row.notna()["layer"] else "no layer",
+            row["block"],
+        ]
+    ),
     f"{row['shape']}, {row['base_dtype']}",
     f"relative norm {percent(row['relative_norm'])}",
 ]

@@ -1,4 +1,6 @@
-"""The board: what was pinned of this comparison, to be ordered, annotated and presented; and every note on its tensors."""
+"""The board: what was pinned of this comparison, to be ordered, annotated and presented; and every
+note on its tensors.
+"""
 
 import streamlit as st
 
@@ -22,7 +24,8 @@ if presenting:
     links.end()
 if not pins:
     st.info(
-        "Nothing is pinned yet. Every figure of a run has a Pin below it: it keeps the figure, as you see it, with a caption."
+        "Nothing is pinned yet. Every figure of a run has a Pin below it: it keeps the figure, as"
+        " you see it, with a caption."
     )
 else:
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -1,7 +1,9 @@
-"""How long a user waits, in a real browser, on a store of 400 and on one of 40,000 tensors: `python -m tests.bench.browser`.
+"""How long a user waits, in a real browser, on a store of 400 and on one of 40,000 tensors: `python
+-m tests.bench.browser`.
 
-A view counts as there when its heading stands and its main figure is drawn. Times are medians of a few turns; the last part
-has ten sessions click in the same moment, five times, while the server's health is asked for every 50 ms.
+A view counts as there when its heading stands and its main figure is drawn. Times are medians of a
+few turns; the last part has ten sessions click in the same moment, five times, while the server's
+health is asked for every 50 ms.
 """
 
 import asyncio
@@ -62,7 +64,9 @@ def timed(page: Page, act, title: str) -> float:
 
 def settle(page: Page) -> None:
     """Wait until nothing runs; not part of any time."""
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000)
+    page.wait_for_function(
+        "!document.querySelector('[data-testid=stStatusWidget]')", timeout=60_000
+    )
     page.wait_for_timeout(700)
 
 
@@ -70,20 +74,28 @@ def one_session(browser, cache: Path) -> dict:
     """First view of a cold server, page changes, and from a cell of the map to its tensor."""
     server = Server(cache, GOLDEN)
     page = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
-    found = {"first view": timed(page, lambda: page.goto(f"{server.address}/overview"), MAIN["Overview"])}
+    found = {
+        "first view": timed(page, lambda: page.goto(f"{server.address}/overview"), MAIN["Overview"])
+    }
     settle(page)
     changes, drills, clicks = [], [], []
     for _ in range(TURNS):
         for name, title in MAIN.items():
             if name != "Overview" or changes:
                 changes.append(
-                    timed(page, lambda name=name: page.get_by_role("link", name=name, exact=True).click(), title)
+                    timed(
+                        page,
+                        lambda name=name: page.get_by_role("link", name=name, exact=True).click(),
+                        title,
+                    )
                 )
                 settle(page)
         page.get_by_role("link", name="Layers", exact=True).click()
         page.wait_for_function(DRAWN, arg=MAIN["Layers"])
         settle(page)
-        modules = page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.yaxis.ticktext")
+        modules = page.evaluate(
+            "document.querySelector('.js-plotly-plot')._fullLayout.yaxis.ticktext"
+        )
         experts = next((j for j, module in enumerate(modules) if "experts" in module), None)
         if experts is not None:
             at = aim(page, 3, experts)
@@ -111,7 +123,9 @@ def aim(page: Page, i: int, j: int) -> tuple[float, float]:
 
 
 def watch_health(address: str, ended: Event, told: Connection) -> None:
-    """In a process of its own, so that nothing else here delays it: ask for the server's health every 50 ms, tell the times."""
+    """In a process of its own, so that nothing else here delays it: ask for the server's health
+    every 50 ms, tell the times.
+    """
     took = []
     told.send("ready")
     while not ended.is_set():
@@ -124,11 +138,14 @@ def watch_health(address: str, ended: Event, told: Connection) -> None:
 
 
 async def opened(browser, address: str, draws: bool) -> AsyncPage:
-    """A session on its first page; one that does not draw has Plotly taken out, and costs what a browser elsewhere would."""
+    """A session on its first page; one that does not draw has Plotly taken out, and costs what a
+    browser elsewhere would.
+    """
     page = await (await browser.new_context(viewport={"width": 1280, "height": 720})).new_page()
     if not draws:
         await page.route(
-            "**/PlotlyChart*.js", lambda route: route.fulfill(content_type="text/javascript", body=NOTHING)
+            "**/PlotlyChart*.js",
+            lambda route: route.fulfill(content_type="text/javascript", body=NOTHING),
         )
     await page.goto(f"{address}/overview")
     await there(page, "Overview", draws)
@@ -143,7 +160,9 @@ async def there(page: AsyncPage, name: str, draws: bool) -> None:
         await page.wait_for_function(HEADED, arg=HEADINGS[name], timeout=60_000, polling=100)
 
 
-async def click(page: AsyncPage, name: str, draws: bool, waits: list[float], wrong: list[str]) -> None:
+async def click(
+    page: AsyncPage, name: str, draws: bool, waits: list[float], wrong: list[str]
+) -> None:
     """One of many sessions opens a page."""
     started = time.monotonic()
     await page.get_by_role("link", name=name, exact=True).click()
@@ -157,7 +176,8 @@ async def click(page: AsyncPage, name: str, draws: bool, waits: list[float], wro
 def stand_back(process: psutil.Process) -> None:
     """Give a process, and all it starts later, what the others leave of the processors."""
     process.nice(19)
-    with contextlib.suppress(OSError):  # where the kernel shares out by session, the session's niceness is what counts
+    # Where the kernel shares out by session, the session's niceness is what counts.
+    with contextlib.suppress(OSError):
         Path(f"/proc/{process.pid}/autogroup").write_text("19")
 
 
@@ -177,7 +197,8 @@ async def ten_sessions(cache: Path, drawing: int) -> dict:
         browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         for process in psutil.Process().children(recursive=True):
             if "chrom" in process.name():
-                stand_back(process)  # users' browsers run elsewhere: theirs do not take the server's processors
+                # Users' browsers run elsewhere: theirs do not take the server's processors.
+                stand_back(process)
         pages = [await opened(browser, server.address, n < drawing) for n in range(SESSIONS)]
         for page in pages:
             page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -185,9 +206,12 @@ async def ten_sessions(cache: Path, drawing: int) -> dict:
         watcher.start()
         assert told.recv() == "ready"
         before = cpu_of(server)
-        for turn in range(1, CLICKS + 1):  # all click in the same moment, and again when the last of them has its page
+        # All click in the same moment, and again when the last of them has its page.
+        for turn in range(1, CLICKS + 1):
             names = [list(MAIN)[(n + turn) % len(MAIN)] for n in range(SESSIONS)]
-            await asyncio.gather(*(click(page, names[n], n < drawing, waits, wrong) for n, page in enumerate(pages)))
+            await asyncio.gather(
+                *(click(page, names[n], n < drawing, waits, wrong) for n, page in enumerate(pages))
+            )
         spent = cpu_of(server) - before
         ended.set()
         took = told.recv()
@@ -211,7 +235,8 @@ def main() -> None:
             found["ten sessions, one draws"] = asyncio.run(ten_sessions(Path(folder), 1))
             found["ten sessions, all draw"] = asyncio.run(ten_sessions(Path(folder), SESSIONS))
         told = {
-            k: {a: round(b, 3) for a, b in v.items()} if isinstance(v, dict) else round(v, 3) for k, v in found.items()
+            k: {a: round(b, 3) for a, b in v.items()} if isinstance(v, dict) else round(v, 3)
+            for k, v in found.items()
         }
         print(json.dumps({"tensors": tensors} | told, indent=1), flush=True)
 

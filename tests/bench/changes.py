@@ -1,4 +1,5 @@
-"""What changed between the tables of two caches: column by column, over the comparisons that both have by name.
+"""What changed between the tables of two caches: column by column, over the comparisons that both
+have by name.
 
 python -m tests.bench.changes OLD NEW
 """
@@ -40,12 +41,18 @@ def tables(cache: Path) -> dict[str, dict[str, pd.DataFrame]]:
             rows = pq.read_table(file).to_pandas()
             if len(rows) and "side" not in rows.columns[:1]:
                 pieces[file.name.split(".")[0]].append(rows)
-        found[json.loads(manifest.read_text())["name"]] = {t: pd.concat(rows) for t, rows in pieces.items()}
+        found[json.loads(manifest.read_text())["name"]] = {
+            t: pd.concat(rows) for t, rows in pieces.items()
+        }
     return found
 
 
-def changes(old: pd.DataFrame, new: pd.DataFrame, keys: list[str]) -> dict[str, tuple[float, int, int]]:
-    """By column that changed: the largest relative change, how many values are missing now, and how many are there now."""
+def changes(
+    old: pd.DataFrame, new: pd.DataFrame, keys: list[str]
+) -> dict[str, tuple[float, int, int]]:
+    """By column that changed: the largest relative change, how many values are missing now, and how
+    many are there now.
+    """
     both = old.merge(new, on=keys, suffixes=("", "_new"))
     changed = {}
     for column in new.columns.difference(keys):
@@ -58,7 +65,10 @@ def changes(old: pd.DataFrame, new: pd.DataFrame, keys: list[str]) -> dict[str, 
             relative = ((after - before).abs() / before.abs()).where(before != after, 0.0).max()
         else:
             relative = float((before.fillna("") != after.fillna("")).any())
-        gone, came = int((before.notna() & after.isna()).sum()), int((before.isna() & after.notna()).sum())
+        gone, came = (
+            int((before.notna() & after.isna()).sum()),
+            int((before.isna() & after.notna()).sum()),
+        )
         if relative > 0 or gone or came:
             changed[column] = (float(relative), gone, came)
     return changed
@@ -79,7 +89,11 @@ def main(old: Path, new: Path) -> None:
     print(f"{len(before.keys() & after.keys())} comparisons")
     for (table, column), seen in sorted(found.items()):
         most, gone, came = max(c[0] for c in seen), sum(c[1] for c in seen), sum(c[2] for c in seen)
-        what = "new" if most != most else f"largest relative change {most:.3g}, missing now {gone}, there now {came}"
+        what = (
+            "new"
+            if most != most
+            else f"largest relative change {most:.3g}, missing now {gone}, there now {came}"
+        )
         print(f"{table}.{column}: {what} ({len(seen)} comparisons)")
 
 

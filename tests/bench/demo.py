@@ -1,7 +1,8 @@
 """Speed and memory on the demonstration pair, as ratios in one run: `python -m tests.bench.demo`.
 
-The other side is the tests' oracle: the same definitions by dense SVDs and whole-array passes, in one process of one
-thread. Ours runs with one worker for the ratio of arithmetic, and with two as users run it.
+The other side is the tests' oracle: the same definitions by dense SVDs and whole-array passes, in
+one process of one thread. Ours runs with one worker for the ratio of arithmetic, and with two as
+users run it.
 """
 
 import json
@@ -27,11 +28,16 @@ PROBES = (("absolute", 0.0), ("absolute", 1e-5), ("relative", 1e-3))
 
 
 def plain() -> float:
-    """Seconds of the oracle over every pair: coordinates twice, spectra and geometry, masks with two sampled nulls."""
+    """Seconds of the oracle over every pair: coordinates twice, spectra and geometry, masks with
+    two sampled nulls.
+    """
     start = time.perf_counter()
     for pair in pairing.match(*(checkpoint.open(side) for side in demo.pair())).pairs:
         w, t = pair.base, pair.tuned
-        views = [(w, t, "float32"), (oracle.rounded(w, "bfloat16"), oracle.rounded(t, "bfloat16"), "bfloat16")]
+        views = [
+            (w, t, "float32"),
+            (oracle.rounded(w, "bfloat16"), oracle.rounded(t, "bfloat16"), "bfloat16"),
+        ]
         with np.errstate(all="ignore"):
             for a, b, _ in views:
                 oracle.coordinates(a, b)
@@ -46,9 +52,8 @@ def plain_masks(w: np.ndarray, a: np.ndarray, b: np.ndarray, grid: str) -> None:
     """Coverage of every mask by every probe, and the same for one draw of each null."""
     d = b.astype(np.float64) - a
     sides = [b, oracle.permuted(a, d, grid, 0), oracle.gaussian(a, float(np.std(d)), grid, 0)]
-    u, s, vt = np.linalg.svd(
-        w.astype(np.float64), full_matrices=False
-    )  # one SVD for all masks: the oracle is plain, not silly
+    # One SVD for all masks: the oracle is plain, not silly.
+    u, s, vt = np.linalg.svd(w.astype(np.float64), full_matrices=False)
     for share, rank in MASKS:
         rank = min(rank or rank_of_share(share, min(w.shape)), min(w.shape))
         principal = oracle.mask_weights(np.abs((u[:, :rank] * s[:rank]) @ vt[:rank]), share)
@@ -61,7 +66,9 @@ def plain_masks(w: np.ndarray, a: np.ndarray, b: np.ndarray, grid: str) -> None:
 
 
 def ours(workers: int) -> tuple[float, float]:
-    """Seconds of `opdviz compare` on a fresh cache, start of the interpreter included, and peak bytes of its processes."""
+    """Seconds of `opdviz compare` on a fresh cache, start of the interpreter included, and peak
+    bytes of its processes.
+    """
     with tempfile.TemporaryDirectory() as cache:
         command = [
             sys.executable,
@@ -88,7 +95,9 @@ def ours(workers: int) -> tuple[float, float]:
 
 
 def watch(pid: int, peak: list[float], ended: threading.Event) -> None:
-    """Keep the largest sum of proportional set sizes over a process and all below it: shared pages count once."""
+    """Keep the largest sum of proportional set sizes over a process and all below it: shared pages
+    count once.
+    """
     while not ended.is_set():
         try:
             top = psutil.Process(pid)

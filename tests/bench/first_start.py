@@ -1,4 +1,5 @@
-"""What a first start costs: unpacking the lab's checkpoints, and comparing `opd` with its base by the app's own job.
+"""What a first start costs: unpacking the lab's checkpoints, and comparing `opd` with its base by
+the app's own job.
 
 python -m tests.bench.first_start
 """
@@ -20,7 +21,9 @@ def once(cache: Path) -> tuple[float, float]:
     started = time.monotonic()
     shipped.expand(cache / "lab")
     unpacked = time.monotonic()
-    job = jobs.start(Store(cache), *(str(cache / "lab" / name) for name in shipped.FIRST), name="lab opd")
+    job = jobs.start(
+        Store(cache), *(str(cache / "lab" / name) for name in shipped.FIRST), name="lab opd"
+    )
     while jobs.load(job.folder).state == "running":
         time.sleep(0.02)
     assert jobs.load(job.folder).state == "done"
@@ -37,7 +40,10 @@ def main() -> None:
     unpack, compare = (sorted(column)[REPEATS // 2] for column in zip(*times))
     plain = sum(len((shipped.HERE / entry["file"]).read_bytes()) for entry in shipped.index())
     print(f"{len(shipped.index())} checkpoints of {plain / 1e6:.1f} MB unpacked in {unpack:.1f} s")
-    print(f"the first comparison done after {compare:.1f} s more; {unpack + compare:.1f} s in all, of 60 allowed")
+    print(
+        f"the first comparison done after {compare:.1f} s more; {unpack + compare:.1f} s in all, of"
+        " 60 allowed"
+    )
 
 
 if __name__ == "__main__":

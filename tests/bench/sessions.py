@@ -1,9 +1,11 @@
-"""What a server still holds when visitors have come and gone, one after another: `python -m tests.bench.sessions [COUNT]`.
+"""What a server still holds when visitors have come and gone, one after another: `python -m
+tests.bench.sessions [COUNT]`.
 
-A visitor is a WebSocket that speaks as a browser does and draws nothing. Each opens a page and goes on to another; they leave
-in turn as a closed tab does, as a lost connection does, and while their page is still drawn. A hundred of them warm the
-server up; then its descriptors, threads and memory are told before COUNT more (1,000), with the last of them, and when the
-time for coming back - here 5 s, 120 s as it is set - is over.
+A visitor is a WebSocket that speaks as a browser does and draws nothing. Each opens a page and goes
+on to another; they leave in turn as a closed tab does, as a lost connection does, and while their
+page is still drawn. A hundred of them warm the server up; then its descriptors, threads and memory
+are told before COUNT more (1,000), with the last of them, and when the time for coming back - here
+5 s, 120 s as it is set - is over.
 """
 
 import json
@@ -32,11 +34,17 @@ ENDINGS = ("closed", "lost", "while it is drawn")
 
 @contextmanager
 def visitor(server: Server, session: str = "") -> Iterator[ClientConnection]:
-    """A connection to the server; with the id of a session that lost its own, one that comes back to it."""
+    """A connection to the server; with the id of a session that lost its own, one that comes back
+    to it.
+    """
     address = server.address.replace("http", "ws", 1) + "/_stcore/stream"
-    words = ["streamlit", "none", *([session] if session else [])]  # the protocol, a token against forgery, the session
-    # without a limit to its queue, a visitor who leaves in the middle of a page sometimes waits ten seconds for itself
-    with connect(address, subprotocols=words, max_size=None, max_queue=None, compression=None) as connection:
+    # The protocol, a token against forgery, the session.
+    words = ["streamlit", "none", *([session] if session else [])]
+    # without a limit to its queue, a visitor who leaves in the middle of a page sometimes waits ten
+    # seconds for itself
+    with connect(
+        address, subprotocols=words, max_size=None, max_queue=None, compression=None
+    ) as connection:
         yield connection
 
 
@@ -60,7 +68,8 @@ def drawn(connection: ClientConnection, seconds: float = 60) -> list[ForwardMsg]
 def is_there(message: ForwardMsg) -> bool:
     """Whether this says that a page is there, whole."""
     return (
-        message.WhichOneof("type") == "script_finished" and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+        message.WhichOneof("type") == "script_finished"
+        and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
     )
 
 
@@ -107,7 +116,10 @@ def main() -> None:
         for number in range(count):
             visit(server, number)
         figures |= {"with the last": held(server), "after": settled(server, AWAY)}
-        figures |= {"sessions": count, "ms a session": round((time.monotonic() - started - AWAY - 2) / count * 1000)}
+        figures |= {
+            "sessions": count,
+            "ms a session": round((time.monotonic() - started - AWAY - 2) / count * 1000),
+        }
         server.stop()
     print(json.dumps(figures, indent=1))
 

@@ -1,4 +1,6 @@
-"""A real server on a free port and a real Chromium; a page that saw an error, a traceback or a foreign request fails."""
+"""A real server on a free port and a real Chromium; a page that saw an error, a traceback or a
+foreign request fails.
+"""
 
 import contextlib
 import json
@@ -25,10 +27,8 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
 CONFIG = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16}
-PROBED = (
-    "/_stcore/health",
-    "/_stcore/host-config",
-)  # below a page's address Streamlit looks for these, and finds them above
+# Below a page's address Streamlit looks for these, and finds them above.
+PROBED = ("/_stcore/health", "/_stcore/host-config")
 
 
 def free_port() -> int:
@@ -52,7 +52,13 @@ class Server:
         more: tuple = (),
     ):
         self.cache, self.roots, self.port, self.path = cache, roots, free_port(), path
-        self.options = [*(["--read-only"] if read_only else []), "--", "--server.port", str(self.port), *more]
+        self.options = [
+            *(["--read-only"] if read_only else []),
+            "--",
+            "--server.port",
+            str(self.port),
+            *more,
+        ]
         self.options += ["--server.baseUrlPath", path] if path else []
         if not fresh:
             (cache / "lab").mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,16 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it is healthy."""
-        command = [sys.executable, "-m", "opdviz", "app", "--cache", str(self.cache), "--roots", str(self.roots)]
+        command = [
+            sys.executable,
+            "-m",
+            "opdviz",
+            "app",
+            "--cache",
+            str(self.cache),
+            "--roots",
+            str(self.roots),
+        ]
         self.process = subprocess.Popen(
             [*command, *self.options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
@@ -74,7 +89,10 @@ class Server:
         )  # fmt: skip
         deadline = time.monotonic() + 40
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/_stcore/health") as answer:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.address}/_stcore/health") as answer,
+            ):
                 if answer.read() == b"ok":
                     return
             assert time.monotonic() < deadline, "the server did not become healthy"
@@ -114,7 +132,9 @@ def start_server():
 
 @pytest.fixture
 def visit(browser):
-    """Open pages in fresh contexts; afterwards assert that none met an error, a traceback or a foreign request."""
+    """Open pages in fresh contexts; afterwards assert that none met an error, a traceback or a
+    foreign request.
+    """
     wrong: list[str] = []
     contexts = []
 
@@ -126,14 +146,26 @@ def visit(browser):
             route.continue_()
 
     def new(address: str, *, scheme: str = "light", width: int = 1280, height: int = 720) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
         contexts.append(context)
         page = context.new_page()
         page.route("**/*", refuse)
         page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
-        page.on("console", lambda m: m.type == "error" and "404" not in m.text and wrong.append(f"console: {m.text}"))
         page.on(
-            "response", lambda r: r.status >= 400 and not r.url.endswith(PROBED) and wrong.append(f"{r.status} {r.url}")
+            "console",
+            lambda m: (
+                m.type == "error" and "404" not in m.text and wrong.append(f"console: {m.text}")
+            ),
+        )
+        page.on(
+            "response",
+            lambda r: (
+                r.status >= 400
+                and not r.url.endswith(PROBED)
+                and wrong.append(f"{r.status} {r.url}")
+            ),
         )
         page.goto(address)
         page.wait_for_selector("[data-testid=stHeading]", timeout=30_000)
@@ -173,7 +205,9 @@ def compared(pair: tuple[Path, Path], cache: Path, name: str = "golden") -> str:
         str(cache),
         "--json",
     ]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["key"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[
+        "key"
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +223,8 @@ def server(tmp_path_factory, pair) -> Server:
 def settled(page: Page) -> None:
     """Wait until the script has run and everything in sight is drawn."""
     page.wait_for_function(
-        "!document.querySelector('[data-testid=stStatusWidget]') && !document.querySelector('[data-testid=stSkeleton]')",
+        "!document.querySelector('[data-testid=stStatusWidget]') &&"
+        " !document.querySelector('[data-testid=stSkeleton]')",
         timeout=30_000,
     )
     page.wait_for_timeout(300)
@@ -244,12 +279,16 @@ def press_row(page: Page, table: Locator, row: int = 0) -> None:
 
 
 def by_keyboard(page: Page, table: Locator, rows_down: int = 0) -> None:
-    """Choose a row of a table without a mouse: Tab until the table has the keys, arrows, then Shift and Space."""
+    """Choose a row of a table without a mouse: Tab until the table has the keys, arrows, then Shift
+    and Space.
+    """
     expect(table).to_be_visible(timeout=15_000)
     settled(page)
     for _ in range(60):
         page.keyboard.press("Tab")
-        if table.evaluate("t => t.contains(document.activeElement) && document.activeElement.tagName == 'CANVAS'"):
+        if table.evaluate(
+            "t => t.contains(document.activeElement) && document.activeElement.tagName == 'CANVAS'"
+        ):
             break
     else:
         raise AssertionError("sixty presses of Tab do not reach the table")

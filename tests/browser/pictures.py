@@ -1,6 +1,8 @@
-"""The README's pictures, made again: `python -m tests.browser.pictures` writes docs/*.png from the lab's own run.
+"""The README's pictures, made again: `python -m tests.browser.pictures` writes docs/*.png from the
+lab's own run.
 
-It opens the app as a user does, in an empty cache, and waits for the comparison that the first start makes.
+It opens the app as a user does, in an empty cache, and waits for the comparison that the first
+start makes.
 """
 
 import tempfile

@@ -1,4 +1,6 @@
-"""The address names the run, always: next, Back, Forward, Reload and a copied address show the same numbers of the same run."""
+"""The address names the run, always: next, Back, Forward, Reload and a copied address show the same
+numbers of the same run.
+"""
 
 import re
 
@@ -44,7 +46,9 @@ def test_next_back_forward_and_reload_keep_the_run(two_runs, start_server, visit
     elsewhere = visit(page.url)
     assert facts(elsewhere) == second, "a copied address shows another run"
     page.go_back()
-    page.wait_for_function("document.title && location.href.includes('q_proj') || !location.href.includes('v_proj')")
+    page.wait_for_function(
+        "document.title && location.href.includes('q_proj') || !location.href.includes('v_proj')"
+    )
     settled(page)
     assert run_of(page) == "a"
     for _ in range(2):
@@ -69,7 +73,9 @@ def test_the_sidebar_changes_the_run_and_the_address(two_runs, start_server, vis
     assert second != first
     page.go_back()
     page.wait_for_url(re.compile(r"comparison=run\+a"))
-    page.wait_for_function("t => document.body.innerText.includes(t)", arg=first.split("·")[-2].strip())
+    page.wait_for_function(
+        "t => document.body.innerText.includes(t)", arg=first.split("·")[-2].strip()
+    )
     assert facts(page) == first
 
 

@@ -1,4 +1,6 @@
-"""As a user, in a real browser: every page, light and dark; from a cell to its tensor; links; a job from start to end."""
+"""As a user, in a real browser: every page, light and dark; from a cell to its tensor; links; a job
+from start to end.
+"""
 
 import re
 import time
@@ -13,12 +15,25 @@ from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
-PAGES = ("", "overview", "layers", "directions", "coordinates", "tensor", "part", "board", "methods", "lab")
+PAGES = (
+    "",
+    "overview",
+    "layers",
+    "directions",
+    "coordinates",
+    "tensor",
+    "part",
+    "board",
+    "methods",
+    "lab",
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server, visit, name, scheme):
+def test_every_page_draws_without_an_error_and_without_scrolling_sideways(
+    server, visit, name, scheme
+):
     page = visit(f"{server.address}/{name}", scheme=scheme)
     settled(page)
     if name in PAGES[1:6]:
@@ -30,7 +45,8 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.evaluate(
-            "[...document.querySelectorAll('[data-testid=stMain]')].every(m => m.scrollWidth <= m.clientWidth)"
+            "[...document.querySelectorAll('[data-testid=stMain]')].every(m => m.scrollWidth <="
+            " m.clientWidth)"
         )
     expect(page.get_by_text("Page not found")).to_have_count(0)
     expect(page.get_by_role("button", name="Copy link")).to_be_visible(timeout=15_000)
@@ -38,7 +54,9 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(server
     page.screenshot(path=SHOTS / f"{name or 'comparisons'}_{scheme}.png")
 
 
-def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(tmp_path, start_server, visit):
+def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(
+    tmp_path, start_server, visit
+):
     own = start_server(tmp_path / "cache")
     page = visit(own.address)
     choose_pair(page, GOLDEN / "base", GOLDEN / "tuned_a")
@@ -76,7 +94,9 @@ def test_a_row_of_the_comparisons_opens_it_and_next_goes_to_the_next_tensor(serv
     tensor = visit(f"{server.address}/tensor?tensor=lm_head.weight")
     expect(tensor.get_by_role("heading", name="lm_head.weight")).to_be_visible(timeout=15_000)
     tensor.get_by_role("button", name="next →").click()
-    expect(tensor.get_by_role("heading", name="model.embed_tokens.weight")).to_be_visible(timeout=15_000)
+    expect(tensor.get_by_role("heading", name="model.embed_tokens.weight")).to_be_visible(
+        timeout=15_000
+    )
     tensor.wait_for_url(re.compile("tensor=model.embed_tokens.weight"), timeout=5_000)
 
 
@@ -104,5 +124,8 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
     ):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert {job.request["name"] for job in jobs.all_jobs(Store(own.cache))} == {"lab opd", "lab sft"}
+    assert {job.request["name"] for job in jobs.all_jobs(Store(own.cache))} == {
+        "lab opd",
+        "lab sft",
+    }
     expect(again.get_by_text("2 comparisons in the cache")).to_be_visible(timeout=15_000)

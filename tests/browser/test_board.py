@@ -11,7 +11,8 @@ from tests.browser.conftest import compared, figure, opened, press, settled
 
 pytestmark = pytest.mark.browser
 NASTY = (
-    "<script>window.owned=1</script> ![x](http://invalid.invalid/x.png) <img src=x onerror='window.owned=1'> \u202egnp"
+    "<script>window.owned=1</script> ![x](http://invalid.invalid/x.png) <img src=x"
+    " onerror='window.owned=1'> \u202egnp"
 )
 
 
@@ -53,14 +54,17 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
     expect(page.locator("strong", has_text="Cosine")).to_be_visible()
     page.get_by_role("button", name="↓").first.click()
     page.wait_for_function(
-        "document.querySelector('.gtitle').textContent.startsWith('Share that moved')", timeout=15_000
+        "document.querySelector('.gtitle').textContent.startsWith('Share that moved')",
+        timeout=15_000,
     )
     page.reload()
     figure(page, "Cosine by layer")
     assert page.locator(".gtitle").all_text_contents()[0].startswith("Share that moved")
     present = page.get_by_role("link", name="Present", exact=True).first.get_attribute("href")
     show = visit(present)
-    expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(timeout=15_000)
+    expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(
+        timeout=15_000
+    )
     assert show.locator("[data-testid=stSidebar]").count() == 0
     assert float(figure(show, "Share that moved").evaluate("d => d._fullLayout.font.size")) > 18
     expect(show.get_by_text("1 of 2")).to_be_visible()
@@ -71,7 +75,9 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
     expect(other.get_by_role("heading", name="Cosine stays high")).to_be_visible(timeout=15_000)
     figure(other, "Cosine by layer")
     show.keyboard.press("ArrowLeft")
-    expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(timeout=15_000)
+    expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(
+        timeout=15_000
+    )
     beyond = visit(re.sub(r"present=\d+", "present=99", present))
     expect(beyond.get_by_text("there are 2")).to_be_visible(timeout=15_000)
     page.get_by_role("button", name="Open", exact=True).last.click()
@@ -106,7 +112,12 @@ def test_a_note_is_a_flag_on_the_map_and_stands_in_lists(own, visit):
 
 def test_hostile_captions_notes_and_names_are_shown_and_do_nothing(own, visit):
     name = "model.layers.1.self_attn.o_proj.weight"
-    board.pin(own.store.folder(own.key), "layers", {"tensors": "<img src=x>", "quantity": "nonsense", "row": -1}, NASTY)
+    board.pin(
+        own.store.folder(own.key),
+        "layers",
+        {"tensors": "<img src=x>", "quantity": "nonsense", "row": -1},
+        NASTY,
+    )
     board.pin(own.store.folder(own.key), "energy", {"tensor": NASTY}, NASTY + "\n" + "a" * 3_000)
     board.pin(own.store.folder(own.key), NASTY, {}, "an unknown figure")
     board.pin(own.store.folder(own.key), "layers", {}, NASTY)

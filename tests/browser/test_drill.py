@@ -1,4 +1,6 @@
-"""From the whole to one weight and back, by click and by keyboard; every view is a link; what is gone is said."""
+"""From the whole to one weight and back, by click and by keyboard; every view is a link; what is
+gone is said.
+"""
 
 import re
 import shutil
@@ -7,7 +9,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT, by_keyboard, compared, figure, opened, press, press_row, settled
+from tests.browser.conftest import (
+    ROOT,
+    by_keyboard,
+    compared,
+    figure,
+    opened,
+    press,
+    press_row,
+    settled,
+)
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
@@ -26,14 +37,17 @@ def copied_link(page) -> str:
 def shown(page, title: str) -> dict:
     """What a figure shows: title, axes, colours' limits, values."""
     return figure(page, title).evaluate(
-        "d => ({title: d._fullLayout.title.text, ticks: d._fullLayout.yaxis.ticktext, z: d.data[0].z, low: d.data[0].zmin})"
+        "d => ({title: d._fullLayout.title.text, ticks: d._fullLayout.yaxis.ticktext, z:"
+        " d.data[0].z, low: d.data[0].zmin})"
     )
 
 
 def test_a_diamond_of_the_overview_opens_its_map(server, visit):
     page = visit(f"{server.address}/overview")
     title = "Six headline quantities"
-    value = figure(page, title).evaluate("d => d.data.find(t => t.name == 'this run' && t.xaxis == 'x3').x[0]")
+    value = figure(page, title).evaluate(
+        "d => d.data.find(t => t.name == 'this run' && t.xaxis == 'x3').x[0]"
+    )
     press(page, title, value, 0.3, "3")
     page.wait_for_url(re.compile("/layers"), timeout=15_000)
     figure(page, "Energy of the top 16 by layer and module")
@@ -45,7 +59,9 @@ def test_from_the_map_to_a_tensor_to_a_head_to_its_values_and_back(server, visit
     module = figure(page, "by layer and module").evaluate("d => d._fullLayout.yaxis.ticktext[0]")
     press(page, "by layer and module", 1, 0)
     page.wait_for_url(re.compile("/tensor"), timeout=15_000)
-    heading = page.get_by_role("heading", name=re.compile(rf"model\.layers\.1\..*{re.escape(module)}"))
+    heading = page.get_by_role(
+        "heading", name=re.compile(rf"model\.layers\.1\..*{re.escape(module)}")
+    )
     expect(heading).to_be_visible(timeout=15_000)
     name = heading.inner_text()
     assert f"tensor={name}" in page.url
@@ -74,7 +90,9 @@ def test_a_band_of_columns_and_a_word_of_the_vocabulary_are_a_click_away(server,
     assert re.fullmatch(r"\d+ word\d+", top)
     press(page, "The most moved rows", 0, 0.001)
     page.wait_for_url(re.compile("/part"), timeout=15_000)
-    expect(page.get_by_text(re.compile(f"This row \\(token .*{top.split()[1]}"))).to_be_visible(timeout=15_000)
+    expect(page.get_by_text(re.compile(f"This row \\(token .*{top.split()[1]}"))).to_be_visible(
+        timeout=15_000
+    )
     band = visit(f"{server.address}/tensor?tensor=model.layers.0.mlp.up_proj.weight")
     middle, height = figure(band, "Energy by rows and columns").evaluate(
         "d => [d._fullData[2].x[4], d._fullData[2].y[4] / 2]"
@@ -125,7 +143,9 @@ def test_colour_limits_can_be_fixed_and_shared(server, visit):
     box = page.get_by_label("From", exact=True)
     box.fill("0.01")
     box.press("Enter")
-    page.wait_for_function("document.querySelector('.js-plotly-plot').data[0].zmin > -2.01", timeout=15_000)
+    page.wait_for_function(
+        "document.querySelector('.js-plotly-plot').data[0].zmin > -2.01", timeout=15_000
+    )
     other = visit(copied_link(page))
     assert shown(other, "by layer and module")["low"] == pytest.approx(-2.0)
 
@@ -134,12 +154,16 @@ def test_choices_are_taken_back_and_a_new_part_starts_at_its_own_rows(server, vi
     page = visit(f"{server.address}/layers?layers=1&block=ffn&tensors=proj")
     assert "layers 1" in shown(page, "by layer and module")["title"]
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("!document.querySelector('.gtitle').textContent.includes('layers 1')", timeout=15_000)
+    page.wait_for_function(
+        "!document.querySelector('.gtitle').textContent.includes('layers 1')", timeout=15_000
+    )
     settled(page)
     assert not {"layers=", "block=", "tensors="} & {
         piece.split("=")[0] + "=" for piece in page.url.split("?")[-1].split("&")
     }
-    part = visit(f"{server.address}/part?tensor=model.layers.1.self_attn.q_proj.weight&part=head+3&row=7")
+    part = visit(
+        f"{server.address}/part?tensor=model.layers.1.self_attn.q_proj.weight&part=head+3&row=7"
+    )
     expect(part.get_by_label("First row")).to_have_value("7", timeout=15_000)
     box = part.get_by_role("textbox", name="Part")
     box.fill("rows 40-50")
@@ -167,7 +191,10 @@ def test_a_figure_is_saved_as_svg_and_png_and_its_data_as_csv_and_parquet(server
     (SHOTS / "saved_dark.svg").write_text(svg)
     (SHOTS / "saved_dark.png").write_bytes(saved["PNG"])
     page.get_by_role("button", name="Save").first.click()
-    for kind, check in (("CSV", lambda b: b.startswith(b"name,module")), ("Parquet", lambda b: b.startswith(b"PAR1"))):
+    for kind, check in (
+        ("CSV", lambda b: b.startswith(b"name,module")),
+        ("Parquet", lambda b: b.startswith(b"PAR1")),
+    ):
         with page.expect_download() as got:
             page.get_by_role("button", name=kind).click()
         assert check(Path(got.value.path()).read_bytes())
@@ -179,7 +206,9 @@ def test_broken_values_fall_back_with_a_notice_and_nothing_runs(server, visit):
     expect(unknown.get_by_text("asks for comparison “<img src=x")).to_be_visible(timeout=15_000)
     expect(unknown.get_by_role("button", name="golden")).to_be_visible()
     assert unknown.locator("img[src=x], .js-plotly-plot").count() == 0, "another run's figures"
-    page = visit(f"{server.address}/layers?quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none")
+    page = visit(
+        f"{server.address}/layers?quantity=nonsense&limits=1&layers=a-b&low=x&over=maybe&block=none"
+    )
     figure(page, "Relative norm by layer and module")
     for said in (
         "quantity “nonsense”",
@@ -202,7 +231,9 @@ def test_checkpoints_that_are_gone_are_said_and_all_else_stays(pair, tmp_path, s
     own = start_server(tmp_path / "cache", tmp_path / "roots")
     shutil.rmtree(tmp_path / "roots")
     page = visit(f"{own.address}/part?tensor=model.layers.0.mlp.up_proj.weight")
-    expect(page.get_by_text("the checkpoints are not on this machine")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("the checkpoints are not on this machine")).to_be_visible(
+        timeout=15_000
+    )
     assert page.get_by_role("button", name="Read the values").count() == 0
     opened(page, "Tensor")
     figure(page, "Energy of the leading directions")

@@ -22,7 +22,10 @@ NASTY = (
 
 # without dots: a name is cut at its dots, and a module is the last piece
 UNDOTTED = (
-    "![x](http://invalid/x) :red[x] `code` [link](http://invalid/) $x^2$ <img src=x onerror=alert(1)>",
+    (
+        "![x](http://invalid/x) :red[x] `code` [link](http://invalid/) $x^2$ <img src=x"
+        " onerror=alert(1)>"
+    ),
     "<img src=x onerror=alert(1)>",
 )
 SENTENCES = {"layers": "is largest in", "directions": "Joint projection by module"}
@@ -30,11 +33,24 @@ SENTENCES = {"layers": "is largest in", "directions": "Joint projection by modul
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
     rng = np.random.default_rng(0)
-    names = [f"model.layers.{i}.mlp.{text}.weight" for i, text in enumerate(NASTY)] + ["model.norm.weight"]
+    names = [f"model.layers.{i}.mlp.{text}.weight" for i, text in enumerate(NASTY)] + [
+        "model.norm.weight"
+    ]
     for side in ("base", "tuned"):
         write_checkpoint(tmp_path / side, {n: rng.standard_normal((40, 36)) for n in names})
-    command = [sys.executable, "-m", "opdviz", "compare", str(tmp_path / "base"), str(tmp_path / "tuned")]
-    subprocess.run([*command, "--name", NASTY[1], "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "compare",
+        str(tmp_path / "base"),
+        str(tmp_path / "tuned"),
+    ]
+    subprocess.run(
+        [*command, "--name", NASTY[1], "--cache", str(tmp_path / "cache")],
+        check=True,
+        capture_output=True,
+    )
     server = start_server(tmp_path / "cache")
     page = visit(server.address)
     settled(page)
@@ -49,7 +65,9 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
         box.click()
         box.fill(name[:40])
         page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name=name.replace("  ", " ")).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_role("heading", name=name.replace("  ", " ")).first).to_be_visible(
+            timeout=15_000
+        )
         assert page.evaluate("window.owned") is None
         assert page.locator("a[href^='javascript']").count() == 0
 
@@ -63,7 +81,14 @@ def test_a_hostile_name_is_text_in_the_sentences_too(tmp_path, start_server, vis
     u, v = rng.standard_normal((40, 1)), rng.standard_normal((1, 36))
     write_checkpoint(tmp_path / "base", base)
     write_checkpoint(tmp_path / "tuned", {name: base[name] + u @ v, calm: base[calm] + 1e-3})
-    command = [sys.executable, "-m", "opdviz", "compare", str(tmp_path / "base"), str(tmp_path / "tuned")]
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "compare",
+        str(tmp_path / "base"),
+        str(tmp_path / "tuned"),
+    ]
     subprocess.run([*command, "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
     server = start_server(tmp_path / "cache")
     for page_name in SENTENCES:

@@ -1,4 +1,6 @@
-"""A comparison made by clicking: progress in the frame on every page, partial results that grow, cancel, retry, the end."""
+"""A comparison made by clicking: progress in the frame on every page, partial results that grow,
+cancel, retry, the end.
+"""
 
 import re
 import time
@@ -27,7 +29,9 @@ def roots(tmp_path_factory):
         for m in ("up", "down")
     }
     write_checkpoint(folder / "base", base)
-    write_checkpoint(folder / "tuned", {n: w + 1e-3 * rng.normal(size=w.shape) for n, w in base.items()})
+    write_checkpoint(
+        folder / "tuned", {n: w + 1e-3 * rng.normal(size=w.shape) for n, w in base.items()}
+    )
     return folder
 
 
@@ -47,7 +51,9 @@ def only_job(cache) -> jobs.Job:
     return found[0]
 
 
-def test_a_job_is_seen_everywhere_cancelled_retried_and_its_pages_follow(roots, tmp_path, start_server, visit):
+def test_a_job_is_seen_everywhere_cancelled_retried_and_its_pages_follow(
+    roots, tmp_path, start_server, visit
+):
     own = start_server(tmp_path / "cache", roots)
     page = visit(own.address)
     start(page, roots)
@@ -84,5 +90,7 @@ def test_a_failure_says_why_in_the_frame_and_on_the_page(roots, tmp_path, start_
     (other / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes()[:-8])
     jobs.start(Store(own.cache), str(broken), str(other))
     page = visit(own.address)
-    expect(page.get_by_text(re.compile("Failed: .*model.safetensors")).first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text(re.compile("Failed: .*model.safetensors")).first).to_be_visible(
+        timeout=20_000
+    )
     expect(page.get_by_role("button", name="Retry").first).to_be_visible()

@@ -1,4 +1,6 @@
-"""A mixture of experts of a thousand tensors: the map of experts, tables in pages, and no list of everything."""
+"""A mixture of experts of a thousand tensors: the map of experts, tables in pages, and no list of
+everything.
+"""
 
 import re
 
@@ -28,19 +30,24 @@ def test_from_the_map_to_the_experts_of_a_cell_to_one_of_them(cache, start_serve
     page.wait_for_url(re.compile(r"layers=2"), timeout=15_000)
     expect(page.get_by_text("128 of 1,")).to_be_visible(timeout=15_000)
     settled(page)
-    assert figure(page, "by layer and module").evaluate("d => d._fullLayout.xaxis.title.text") == "expert"
+    assert (
+        figure(page, "by layer and module").evaluate("d => d._fullLayout.xaxis.title.text")
+        == "expert"
+    )
     press(page, "by layer and module", 77, 0)
     page.wait_for_url(re.compile("/tensor"), timeout=15_000)
-    expect(page.get_by_role("heading", name="model.layers.2.mlp.experts.77.up_proj.weight")).to_be_visible(
-        timeout=15_000
-    )
+    expect(
+        page.get_by_role("heading", name="model.layers.2.mlp.experts.77.up_proj.weight")
+    ).to_be_visible(timeout=15_000)
     page.get_by_role("combobox", name="Tensor").click()
     options = page.get_by_role("option")
     expect(options.first).to_be_visible()
     assert all(".layers.2." in text for text in options.all_inner_texts())
 
 
-def test_a_table_of_a_thousand_tensors_comes_in_pages_sorted_before_they_are_cut(cache, start_server, visit):
+def test_a_table_of_a_thousand_tensors_comes_in_pages_sorted_before_they_are_cut(
+    cache, start_server, visit
+):
     own = start_server(cache)
     page = visit(f"{own.address}/layers?sort=stable+rank&rows=2", height=3000)
     expect(page.get_by_text(re.compile(r"100 of 1,\d\d\d tensors"))).to_be_visible(timeout=20_000)
@@ -48,4 +55,9 @@ def test_a_table_of_a_thousand_tensors_comes_in_pages_sorted_before_they_are_cut
     page.keyboard.press("Enter")
     expect(page.get_by_text("9 of 9 tensors")).to_be_visible(timeout=15_000)
     scatter = figure(page, "Stable rank against")
-    assert scatter.evaluate("d => d._fullData.reduce((n, t) => n + (t.customdata ? t.x.length : 0), 0)") == 9
+    assert (
+        scatter.evaluate(
+            "d => d._fullData.reduce((n, t) => n + (t.customdata ? t.x.length : 0), 0)"
+        )
+        == 9
+    )

@@ -1,4 +1,6 @@
-"""What stands beside the weights: read within bounds, and what cannot be read costs only what it would have told."""
+"""What stands beside the weights: read within bounds, and what cannot be read costs only what it
+would have told.
+"""
 
 import json
 import os
@@ -19,7 +21,10 @@ def test_a_config_that_cannot_be_read_is_one_note_and_no_config(tmp_path):
     assert opened.config == {}
     assert opened.notes == [
         "Chosen: model.safetensors.",
-        "config.json is not used: found JSON that is nested too deep. Heads and tied weights are not known.",
+        (
+            "config.json is not used: found JSON that is nested too deep. Heads and tied weights"
+            " are not known."
+        ),
     ]
 
 
@@ -41,7 +46,8 @@ def test_tokens_with_a_row_that_is_no_number_are_not_used(tmp_path, row):
     (tmp_path / "tokenizer.json").write_text(f'{{"model": {{"vocab": {{"a": 0, "b": {row}}}}}}}')
     assert checkpoint.tokens(tmp_path) == {}
     assert checkpoint.tokens_note(tmp_path) == [
-        "tokenizer.json is not used: found rows that are no numbers. Rows of the vocabulary have no words."
+        "tokenizer.json is not used: found rows that are no numbers. Rows of the vocabulary have no"
+        " words."
     ]
 
 

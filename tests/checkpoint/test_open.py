@@ -86,7 +86,9 @@ def doubled():
 def two(second):
     """Two tensors of four bytes, the second at some offset."""
     tensors = {"a": [0, 4], "b": [second, second + 4]}
-    return json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": o} for n, o in tensors.items()}).encode()
+    return json.dumps(
+        {n: {"dtype": "F32", "shape": [1], "data_offsets": o} for n, o in tensors.items()}
+    ).encode()
 
 
 def index(folder, shard):
@@ -98,10 +100,14 @@ def twice(folder):
         save_file({"w": torch.zeros(2)}, folder / f"model-{n}.safetensors")
 
 
-@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, "/x" * 3000, "a\0b", "\ud800", "{}/circle"])
+@pytest.mark.parametrize(
+    "path", ["~nobody-of-that-name/x", "x" * 300, "/x" * 3000, "a\0b", "\ud800", "{}/circle"]
+)
 def test_what_is_no_path_is_refused_in_one_line(tmp_path, path):
     (tmp_path / "circle").symlink_to("circle")
-    with pytest.raises(RequestError, match="found (nothing there|no such user); expected") as caught:
+    with pytest.raises(
+        RequestError, match="found (nothing there|no such user); expected"
+    ) as caught:
         checkpoint.open(path.format(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -120,7 +126,8 @@ def somebody_else():
 def test_what_may_not_be_read_is_refused_in_one_line(tmp_path, closed, request):
     (write_checkpoint(tmp_path / "x", {"w": np.zeros(2)}) / "model.safetensors").chmod(0o644)
     tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:3]:  # a worker of pytest-xdist has a folder of its own in between
+    # A worker of pytest-xdist has a folder of its own in between.
+    for above in tmp_path.parents[:3]:
         above.chmod(0o755)
     names = {
         "folder": "",
@@ -134,9 +141,14 @@ def test_what_may_not_be_read_is_refused_in_one_line(tmp_path, closed, request):
     path.chmod(0)
     request.getfixturevalue("somebody_else")
     if closed == "config":
-        assert "config.json is not used: found permission denied" in checkpoint.open(tmp_path / "x").notes[-1]
+        assert (
+            "config.json is not used: found permission denied"
+            in checkpoint.open(tmp_path / "x").notes[-1]
+        )
         return
-    with pytest.raises(RequestError, match="found (permission denied|nothing there); expected") as refused:
+    with pytest.raises(
+        RequestError, match="found (permission denied|nothing there); expected"
+    ) as refused:
         checkpoint.open(tmp_path / "x")
     assert "\n" not in str(refused.value)
 
@@ -153,7 +165,10 @@ def test_more_tensors_than_can_be_held_are_refused(tmp_path, monkeypatch):
 
 
 def test_two_files_of_one_header_keep_their_own_values(tmp_path):
-    sides = [write_checkpoint(tmp_path / name, {"w": np.full(3, value)}) for name, value in (("a", 1.0), ("b", 2.0))]
+    sides = [
+        write_checkpoint(tmp_path / name, {"w": np.full(3, value)})
+        for name, value in (("a", 1.0), ("b", 2.0))
+    ]
     opened = [checkpoint.open(side) for side in sides]
     assert [side.tensors["w"].path.parent for side in opened] == sides
     assert [side.read("w").tolist() for side in opened] == [[1.0] * 3, [2.0] * 3]
@@ -191,7 +206,13 @@ def test_nothing_there_is_said(tmp_path):
 
 def test_safetensors_come_before_bin_and_helpers_are_never_taken(tmp_path):
     write_checkpoint(tmp_path, {"w": np.zeros(3)})
-    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "consolidated.safetensors", "rng_state.pth"):
+    for name in (
+        "pytorch_model.bin",
+        "training_args.bin",
+        "optimizer.pt",
+        "consolidated.safetensors",
+        "rng_state.pth",
+    ):
         (tmp_path / name).write_bytes(b"never read")
     opened = checkpoint.open(tmp_path)
     assert [f.name for f in opened.files] == ["model.safetensors"]
@@ -232,7 +253,9 @@ def test_a_block_of_rows_is_promoted_exactly(tmp_path, dtype):
     np.testing.assert_array_equal(values, x[3:8].to(torch.float64).numpy())
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(torch.float8_e4m3fn, "float8_e4m3"), (torch.float8_e5m2, "float8_e5m2")])
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(torch.float8_e4m3fn, "float8_e4m3"), (torch.float8_e5m2, "float8_e5m2")]
+)
 def test_float8_codes_have_the_values_that_torch_gives_them(dtype, name):
     codes = torch.arange(256, dtype=torch.uint8)
     np.testing.assert_array_equal(float8_values(name), codes.view(dtype).float().numpy())
@@ -250,10 +273,14 @@ def test_float8_is_scaled_by_its_scale_tensor(tmp_path, shape):
 
 
 @pytest.mark.parametrize(
-    "scale", [torch.ones(0), torch.ones(4, 0), torch.ones(4, 4, 1), torch.ones(5, 1), torch.ones(4).int()]
+    "scale",
+    [torch.ones(0), torch.ones(4, 0), torch.ones(4, 4, 1), torch.ones(5, 1), torch.ones(4).int()],
 )
 def test_float8_with_a_scale_that_does_not_fit_is_refused(tmp_path, scale):
-    save_file({"w": torch.zeros(4, 4).to(torch.float8_e4m3fn), "w_scale": scale}, tmp_path / "model.safetensors")
+    save_file(
+        {"w": torch.zeros(4, 4).to(torch.float8_e4m3fn), "w_scale": scale},
+        tmp_path / "model.safetensors",
+    )
     with pytest.raises(RequestError, match="without a scale tensor that fits"):
         checkpoint.open(tmp_path).read("w")
 
@@ -265,20 +292,28 @@ def test_float8_without_a_scale_is_refused(tmp_path):
 
 
 def test_rounding_and_steps_are_those_of_torch():
-    x = np.concatenate([RNG.standard_normal(5000) * 10.0 ** RNG.integers(-30, 30, 5000), [0.0, -0.0, np.inf]])
+    x = np.concatenate(
+        [RNG.standard_normal(5000) * 10.0 ** RNG.integers(-30, 30, 5000), [0.0, -0.0, np.inf]]
+    )
     x = x.astype(np.float32)
-    np.testing.assert_array_equal(round_bfloat16(x), torch.tensor(x).to(torch.bfloat16).float().numpy())
+    np.testing.assert_array_equal(
+        round_bfloat16(x), torch.tensor(x).to(torch.bfloat16).float().numpy()
+    )
     assert np.isnan(round_bfloat16(np.array([np.nan], dtype=np.float32))[0])
     one = torch.tensor(1.0)
     assert step(np.array([1.0]), "bfloat16")[0] == torch.finfo(torch.bfloat16).eps
     assert step(np.array([1.0]), "float16")[0] == torch.finfo(torch.float16).eps
-    assert float(one) + step(np.array([1.0]), "float32")[0] == float(torch.nextafter(one, torch.tensor(2.0)))
+    assert float(one) + step(np.array([1.0]), "float32")[0] == float(
+        torch.nextafter(one, torch.tensor(2.0))
+    )
     assert step(np.array([0.0]), "float16")[0] == 2.0**-24
 
 
 def test_bfloat16_bits_are_read_as_they_are():
     bits = np.arange(0, 1 << 16, 7, dtype=np.uint16)
-    wanted = torch.tensor(bits.astype(np.int32)).to(torch.uint16).view(torch.bfloat16).float().numpy()
+    wanted = (
+        torch.tensor(bits.astype(np.int32)).to(torch.uint16).view(torch.bfloat16).float().numpy()
+    )
     np.testing.assert_array_equal(promote(bits, "bfloat16"), wanted)
 
 

@@ -78,7 +78,9 @@ def descendants_gone(group: int) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_same(tmp_path, undisturbed):
+def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_same(
+    tmp_path, undisturbed
+):
     random, kept, kills = Random(0), set(), 0
     while kills < KILLS:
         run = start(tmp_path)
@@ -89,11 +91,14 @@ def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_sam
         run.wait()
         on_disk = {p.name: parts.decode_part(p) for p in tmp_path.rglob("parts/*.json")}
         assert all(on_disk.values()), "a half-written part was left under its final name"
-        compacted = any(json.loads(m.read_text())["compacted"] for m in tmp_path.rglob("manifest.json"))
+        compacted = any(
+            json.loads(m.read_text())["compacted"] for m in tmp_path.rglob("manifest.json")
+        )
         assert compacted or kept <= set(on_disk), "a finished part was lost"
         kept = set(on_disk)
         kills += 1
-        if ended or compacted:  # start over: the next kills should hit work, not a finished comparison
+        # Start over: the next kills should hit work, not a finished comparison.
+        if ended or compacted:
             kept = set()
             assert start(tmp_path).wait() == 0
             assert stored(tmp_path) == undisturbed
@@ -131,7 +136,9 @@ def test_an_interrupted_run_says_so_keeps_its_parts_and_ends_with_130(tmp_path, 
     told = run.communicate(timeout=20)[1].decode().splitlines()
     assert run.returncode == 130
     assert told[-1] == "opdviz: interrupted; what was finished is kept."
-    assert not [line for line in told[:-1] if not line.startswith(("reading the files:", "measuring:"))]
+    assert not [
+        line for line in told[:-1] if not line.startswith(("reading the files:", "measuring:"))
+    ]
     assert list(tmp_path.rglob("parts/*.json"))
     assert all(parts.decode_part(p) for p in tmp_path.rglob("parts/*.json"))
     while not descendants_gone(run.pid) and time.monotonic() < deadline:
@@ -165,7 +172,9 @@ def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp
 
 
 def test_the_tensor_that_someone_looks_at_goes_first(tmp_path):
-    pairs = pairing.match(checkpoint.open(GOLDEN / "base"), checkpoint.open(GOLDEN / "tuned_a")).pairs
+    pairs = pairing.match(
+        checkpoint.open(GOLDEN / "base"), checkpoint.open(GOLDEN / "tuned_a")
+    ).pairs
     pending = [(p, []) for p in pairs]
     assert measuring.looked_at(pending, tmp_path) == 0
     (tmp_path / "focus").write_text(pairs[7].name)
@@ -194,7 +203,10 @@ def test_progress_only_grows_and_ends_at_all(tmp_path):
     shares = []
     with ThreadPoolExecutor(2) as executor:
         measuring.compare(
-            comparison, store, executor, listener=lambda p: shares.append(p.share) if p.phase == "measuring" else None
+            comparison,
+            store,
+            executor,
+            listener=lambda p: shares.append(p.share) if p.phase == "measuring" else None,
         )
     assert shares == sorted(shares)
     assert shares[0] == 0
@@ -233,7 +245,9 @@ def test_a_failure_is_noted_until_the_next_run(tmp_path, monkeypatch):
 def compared_as(root: Path, base: Path, tuned: Path, name: str | None = None) -> Stored:
     """Compare in this process."""
     store = Store(root)
-    comparison = prepare.prepare(checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None)
+    comparison = prepare.prepare(
+        checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None
+    )
     with ThreadPoolExecutor(1) as executor:
         return measuring.compare(comparison, store, executor, listener=lambda p: None)
 
@@ -245,18 +259,28 @@ def small_pair(folder: Path, **config) -> tuple[Path, Path]:
     query = rng.standard_normal((16, 16)).astype(np.float32)
     for side, factor in (("base", 1.0), ("tuned", 1.01)):
         arrays = {"model.embed_tokens.weight": rows * factor, "lm_head.weight": rows * factor}
-        write_checkpoint(folder / side, arrays | {"model.layers.0.self_attn.q_proj.weight": query * factor})
+        write_checkpoint(
+            folder / side, arrays | {"model.layers.0.self_attn.q_proj.weight": query * factor}
+        )
         (folder / side / "config.json").write_text(json.dumps(config))
     return folder / "base", folder / "tuned"
 
 
 def test_a_configuration_that_changes_the_numbers_makes_another_comparison(tmp_path):
-    """The same weights with a tied head, or with other heads: what was kept for them is not read for these."""
+    """The same weights with a tied head, or with other heads: what was kept for them is not read
+    for these.
+    """
     keys = set()
-    for config in ({}, {"tie_word_embeddings": True}, {"hidden_size": 16, "num_attention_heads": 4}):
+    for config in (
+        {},
+        {"tie_word_embeddings": True},
+        {"hidden_size": 16, "num_attention_heads": 4},
+    ):
         comparison = compared_as(tmp_path / "cache", *small_pair(tmp_path, **config))
         names = set(tables.table(comparison, "tensors")["name"])
-        assert len(names) == comparison.manifest.pairs == (2 if "tie_word_embeddings" in config else 3)
+        assert (
+            len(names) == comparison.manifest.pairs == (2 if "tie_word_embeddings" in config else 3)
+        )
         keys.add(comparison.key)
     assert len(keys) == 3
     again = compared_as(tmp_path / "cache", *small_pair(tmp_path))

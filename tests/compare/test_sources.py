@@ -1,4 +1,6 @@
-"""Whether the checkpoints are still what was compared: every file in its order, read again where somebody asks for it."""
+"""Whether the checkpoints are still what was compared: every file in its order, read again where
+somebody asks for it.
+"""
 
 import hashlib
 import json
@@ -24,7 +26,9 @@ NAMES = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight
 
 
 def shards(folder: Path, seed: int) -> Path:
-    """A checkpoint of two files without an index, so that one that is lost leaves a checkpoint that can be opened."""
+    """A checkpoint of two files without an index, so that one that is lost leaves a checkpoint that
+    can be opened.
+    """
     folder.mkdir()
     draw = np.random.default_rng(seed)
     for file, name in zip(SHARDS, NAMES):
@@ -37,7 +41,10 @@ def compared(tmp_path) -> tuple[Store, str]:
     """A comparison of two checkpoints of two files, and its key."""
     sides = [str(shards(tmp_path / side, seed)) for seed, side in enumerate(("base", "tuned"))]
     cache = tmp_path / "cache"
-    assert main(["compare", *sides, "--workers", "1", "--measures", "sparsity", "--cache", str(cache)]) == 0
+    assert (
+        main(["compare", *sides, "--workers", "1", "--measures", "sparsity", "--cache", str(cache)])
+        == 0
+    )
     return Store(cache), Store(cache).keys()[0]
 
 
@@ -64,7 +71,9 @@ def repeat(folder: Path) -> None:
 
 
 def rewrite_quietly(folder: Path) -> None:
-    """Other values, and the size and the time of before: the memory of fingerprints does not see it."""
+    """Other values, and the size and the time of before: the memory of fingerprints does not see
+    it.
+    """
     file = folder / SHARDS[0]
     times, data = (file.stat().st_atime_ns, file.stat().st_mtime_ns), bytearray(file.read_bytes())
     data[-1] ^= 0xFF
@@ -107,14 +116,24 @@ def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
     store, key = compared
     assert [pair.name for pair in sources.reopen(store.open(key), "x").pairs] == list(NAMES)
     lose(tmp_path / "base")
-    with pytest.raises(RequestError, match="x: the base checkpoint changed: it is no longer what was compared"):
+    with pytest.raises(
+        RequestError, match="x: the base checkpoint changed: it is no longer what was compared"
+    ):
         sources.reopen(store.open(key), "x")
     cache = ("--cache", str(store.root))
-    for command in (("block", key, NAMES[0]), ("subnetwork", key, "--out", str(tmp_path / "m")), ("overlap", key, key)):
+    for command in (
+        ("block", key, NAMES[0]),
+        ("subnetwork", key, "--out", str(tmp_path / "m")),
+        ("overlap", key, key),
+    ):
         assert main([*command, *cache]) == 2
         assert "the base checkpoint changed" in capsys.readouterr().err
     (store.folder(key) / "manifest.json").write_text("{")
-    for command in (("block", key, NAMES[0]), ("subnetwork", key, "--out", str(tmp_path / "m")), ("overlap", key, key)):
+    for command in (
+        ("block", key, NAMES[0]),
+        ("subnetwork", key, "--out", str(tmp_path / "m")),
+        ("overlap", key, key),
+    ):
         assert main([*command, *cache]) == 1
         assert "manifest.json is missing or damaged" in capsys.readouterr().err
     with pytest.raises(CheckFailed, match=r"manifest\.json"):
@@ -159,9 +178,15 @@ def test_no_reason_of_a_float8_pair_has_a_brace(tmp_path, capsys):
     for side in ("base", "tuned"):
         (tmp_path / side).mkdir()
         draw = torch.randn(128, 128, generator=torch.Generator().manual_seed(len(side)))
-        tensors = {NAMES[0]: draw.to(torch.float8_e4m3fn), f"{NAMES[0]}_scale_inv": torch.ones(1, 1)}
+        tensors = {
+            NAMES[0]: draw.to(torch.float8_e4m3fn),
+            f"{NAMES[0]}_scale_inv": torch.ones(1, 1),
+        }
         save_torch(tensors, tmp_path / side / "model.safetensors")
-    pair, cache = [str(tmp_path / "base"), str(tmp_path / "tuned")], ["--cache", str(tmp_path / "cache")]
+    pair, cache = (
+        [str(tmp_path / "base"), str(tmp_path / "tuned")],
+        ["--cache", str(tmp_path / "cache")],
+    )
     assert main(["compare", *pair, "--name", "x", "--workers", "1", *cache]) == 0
     capsys.readouterr()
     assert main(["show", "x", "skipped", "--format", "json", *cache]) == 0
@@ -172,9 +197,14 @@ def test_no_reason_of_a_float8_pair_has_a_brace(tmp_path, capsys):
 def test_a_path_that_is_no_utf_8_is_compared_listed_and_verified(tmp_path, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/ba\xffse"))
     draw = np.random.default_rng(0)
-    sides = [write_checkpoint(side, {NAMES[0]: draw.standard_normal((6, 5))}) for side in (folder, tmp_path / "tuned")]
+    sides = [
+        write_checkpoint(side, {NAMES[0]: draw.standard_normal((6, 5))})
+        for side in (folder, tmp_path / "tuned")
+    ]
     cache = ["--cache", str(tmp_path / "cache")]
-    assert main(["compare", *map(str, sides), "--workers", "1", "--measures", "sparsity", *cache]) == 0
+    assert (
+        main(["compare", *map(str, sides), "--workers", "1", "--measures", "sparsity", *cache]) == 0
+    )
     assert main(["verify", "--content", *cache]) == 0
     capsys.readouterr()
     assert main(["list", *cache]) == 0

@@ -24,7 +24,10 @@ def tensors() -> pd.DataFrame:
             "relative_norm": [0.01, 0.02, 0.0, 0.04, 0.5],
             "stable_rank": [2.0, 4.0, np.nan, 8.0, 16.0],
             "stable_rank_chance": [20.0, 20.0, np.nan, 20.0, 20.0],
-            **{f"projection_{s}": [0.01, 0.02, np.nan, 0.8, 0.001] for s in ("joint", "left", "right")},
+            **{
+                f"projection_{s}": [0.01, 0.02, np.nan, 0.8, 0.001]
+                for s in ("joint", "left", "right")
+            },
             **{
                 f"projection_{s}_{c}": [0.01] * 5
                 for s in ("joint", "left", "right")
@@ -54,11 +57,20 @@ def test_the_strips_show_the_run_beside_published_pairs_and_chance():
     figure = overview.strips(rows, list(published.numbers()))
     assert [t.x[0] for t in traces(figure, "this run")] == [1.0, 50.0]
     assert [t.x[0] for t in traces(figure, "chance")] == [14.6]
-    opd = [r["value"] for r in published.rows("relative_norm") if published.family(r["recipe"]) == "OPD"]
+    opd = [
+        r["value"]
+        for r in published.rows("relative_norm")
+        if published.family(r["recipe"]) == "OPD"
+    ]
     assert sorted(traces(figure, "OPD")[0].x) == sorted(opd)
     assert "chance 14.6" in " ".join(a.text for a in figure.layout.annotations)
-    assert [t.customdata[0][0] for t in traces(figure, "this run")] == ["relative_norm", "top16_energy"]
-    assert not any(len(t.customdata) for t in figure.data if t.name != "this run" and t.customdata is not None)
+    assert [t.customdata[0][0] for t in traces(figure, "this run")] == [
+        "relative_norm",
+        "top16_energy",
+    ]
+    assert not any(
+        len(t.customdata) for t in figure.data if t.name != "this run" and t.customdata is not None
+    )
 
 
 def test_what_a_diamond_opens_can_be_mapped():
@@ -144,7 +156,9 @@ def test_a_scatter_of_many_tensors_is_a_density_whose_lone_tensors_can_be_clicke
 
 def test_thinning_keeps_the_ends_of_every_group():
     rng = np.random.default_rng(1)
-    rows = pd.DataFrame({"module": np.repeat(["a", "b"], [5000, 20]), "value": rng.normal(size=5020)})
+    rows = pd.DataFrame(
+        {"module": np.repeat(["a", "b"], [5000, 20]), "value": rng.normal(size=5020)}
+    )
     kept = theme.thinned(rows, rows["value"], "module", most=400)
     assert len(kept) <= 420
     for module, part in rows.groupby("module"):
@@ -199,7 +213,9 @@ def test_a_rotation_without_a_chance_is_left_out(tensors):
     left, left_grey, right, right_grey, diagonal = directions.rotation_scatter(tensors).data
     assert len(left.x) == len(right.x) == 2
     assert len(left_grey.x) == len(right_grey.x) == 1
-    assert left_grey.marker.color == right_grey.marker.color == theme.BASE, "the data do not define that subspace"
+    assert left_grey.marker.color == right_grey.marker.color == theme.BASE, (
+        "the data do not define that subspace"
+    )
     assert diagonal.x == diagonal.y
 
 
@@ -258,7 +274,9 @@ def test_a_gaussian_s_own_sizes_lie_on_their_chance():
 
 
 def test_bands_stand_beside_an_even_spread():
-    bands = pd.DataFrame({"axis": "row", "low": [0, 10], "high": [10, 40], "energy": [0.5, 0.5], "moved": [0.4, 0.8]})
+    bands = pd.DataFrame(
+        {"axis": "row", "low": [0, 10], "high": [10, 40], "energy": [0.5, 0.5], "moved": [0.4, 0.8]}
+    )
     assert slices.even(bands, "energy").tolist() == [0.25, 0.75]
     assert slices.even(bands, "moved").tolist() == pytest.approx([0.7, 0.7])
     for column in ("energy", "moved"):
@@ -268,7 +286,12 @@ def test_bands_stand_beside_an_even_spread():
 
 def test_pixels_share_one_scale_for_base_and_tuned():
     block = pd.DataFrame(
-        {"row": [0, 0, 1, 1], "column": [0, 1, 0, 1], "base": [1.0, -2, 3, 4], "tuned": [1.0, -2, 3, 5]}
+        {
+            "row": [0, 0, 1, 1],
+            "column": [0, 1, 0, 1],
+            "base": [1.0, -2, 3, 4],
+            "tuned": [1.0, -2, 3, 5],
+        }
     )
     update, base, tuned = tensor.pixels(block).data
     assert update.z.tolist() == [[0, 0], [0, 1]]
@@ -277,7 +300,10 @@ def test_pixels_share_one_scale_for_base_and_tuned():
 
 
 def test_every_figure_has_our_template_and_a_sentence_for_those_who_cannot_see_it(tensors):
-    figures = [layers.heatmap(tensors, "relative_norm"), layers.strip(tensors, "relative_norm", log=True)]
+    figures = [
+        layers.heatmap(tensors, "relative_norm"),
+        layers.strip(tensors, "relative_norm", log=True),
+    ]
     figures += [
         directions.stable_rank_strip(tensors),
         directions.projection_dots(tensors),
@@ -308,6 +334,8 @@ def test_names_are_no_markup_in_figures_and_stay_themselves_where_they_are_click
         labels = [t for axis in figure.select_yaxes() for t in axis.ticktext or ()]
         assert labels
         assert not any("<" in label for label in labels)
-    assert {d[0] for d in heat.data[-1].customdata} == {f"{n}<i>y</i>" for n in ("l0.q", "l0.down", "l1.q", "l1.down")}
+    assert {d[0] for d in heat.data[-1].customdata} == {
+        f"{n}<i>y</i>" for n in ("l0.q", "l0.down", "l1.q", "l1.down")
+    }
     assert strip.data[0].customdata[0][0] == "l0.q<i>y</i>"
     assert "<" not in strip.data[0].customdata[0][2]

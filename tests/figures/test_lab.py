@@ -54,7 +54,10 @@ def test_the_sweep_draws_a_line_a_run_and_marks_the_chosen_one():
 def test_the_ablation_shows_all_rates_against_rate_steps_and_sparsity():
     made = lab.ablation(curve())
     by_rate = [trace for trace in made.data if trace.showlegend is None]
-    assert {trace.name: list(trace.x) for trace in by_rate} == {"AdamW": [1e-6, 1e-5], "SGD": [1e-2, 1e-1]}
+    assert {trace.name: list(trace.x) for trace in by_rate} == {
+        "AdamW": [1e-6, 1e-5],
+        "SGD": [1e-2, 1e-1],
+    }
     assert all(list(trace.y) == pytest.approx([0.7, 0.7]) for trace in by_rate)
     assert len(made.data) == 2 + 2 * 4
     assert made.layout.xaxis.type == "log"
@@ -70,7 +73,9 @@ def test_moments_average_over_seeds():
     assert made.data[1].y[1] == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("made", [lab.accuracy(runs(), 0.6), lab.sweep(curve()), lab.ablation(curve())])
+@pytest.mark.parametrize(
+    "made", [lab.accuracy(runs(), 0.6), lab.sweep(curve()), lab.ablation(curve())]
+)
 def test_every_figure_has_titles_and_a_sentence_for_those_who_cannot_see_it(made):
     assert len(theme.alt(made)) > 30
     assert made.layout.xaxis.title.text

@@ -1,4 +1,6 @@
-"""Verdicts on planted results: each rule can say seen, not seen and opposite, and says nothing where runs are missing."""
+"""Verdicts on planted results: each rule can say seen, not seen and opposite, and says nothing
+where runs are missing.
+"""
 
 import math
 
@@ -38,11 +40,15 @@ def verdict(rule, found: dict[str, pd.DataFrame]) -> str:
 def test_without_runs_nothing_is_measured():
     empty = {name: pd.DataFrame() for name in results.TABLES}
     assert {row["verdict"] for row in claims.verdicts(empty)} == {claims.UNKNOWN}
-    assert {row["verdict"] for row in claims.verdicts(table(opd={"test": [0.7] * 3}))} == {claims.UNKNOWN}
+    assert {row["verdict"] for row in claims.verdicts(table(opd={"test": [0.7] * 3}))} == {
+        claims.UNKNOWN
+    }
 
 
 def bits(right: int, total: int = 2_000) -> str:
-    """Answers of which the first `right` are right, as they are kept: two runs differ on as many as their counts do."""
+    """Answers of which the first `right` are right, as they are kept: two runs differ on as many as
+    their counts do.
+    """
     return np.packbits(np.arange(total) < right).tobytes().hex()
 
 
@@ -58,7 +64,8 @@ def accuracies(**by_recipe: list[float]) -> dict[str, pd.DataFrame]:
 @pytest.mark.parametrize(
     ("sub", "expected"),
     [
-        ([0.90, 0.88, 0.90], claims.SEEN),  # at least nine tenths of a gain of thirty points in every seed
+        # At least nine tenths of a gain of thirty points in every seed.
+        ([0.90, 0.88, 0.90], claims.SEEN),
         ([0.90, 0.85, 0.90], claims.NOT_SEEN),
         ([0.60, 0.59, 0.55], claims.OPPOSITE),
     ],
@@ -69,7 +76,9 @@ def test_recovery_is_a_share_of_the_gain_in_every_seed(sub, expected):
 
 @pytest.mark.parametrize("full", [0.60, 0.58, 0.602, 0.64])
 def test_a_share_of_no_gain_is_not_judged(full):
-    """Full training gained nothing, lost, gained less than its own error, or less than five of them."""
+    """Full training gained nothing, lost, gained less than its own error, or less than five of
+    them.
+    """
     found = accuracies(opd=[full] * 3, opd_subnetwork=[0.5] * 3, grpo_subnetwork=[0.65] * 3)
     for rule in (claims.recovers, claims.other_mask):
         judgement = rule(claims.Runs(found))
@@ -88,10 +97,17 @@ def test_without_a_common_seed_nothing_is_judged():
 
 @pytest.mark.parametrize(
     ("random", "expected"),
-    [([0.65] * 3, claims.SEEN), ([0.6995, 0.65, 0.65], claims.NOT_SEEN), ([0.75] * 3, claims.OPPOSITE)],
+    [
+        ([0.65] * 3, claims.SEEN),
+        ([0.6995, 0.65, 0.65], claims.NOT_SEEN),
+        ([0.75] * 3, claims.OPPOSITE),
+    ],
 )
 def test_random_masks_lose_by_more_than_the_margin(random, expected):
-    assert verdict(claims.beats_random, accuracies(opd_subnetwork=[0.7] * 3, opd_random_mask=random)) == expected
+    assert (
+        verdict(claims.beats_random, accuracies(opd_subnetwork=[0.7] * 3, opd_random_mask=random))
+        == expected
+    )
 
 
 def test_another_s_mask_must_beat_a_random_one_of_its_own_density():
@@ -99,7 +115,10 @@ def test_another_s_mask_must_beat_a_random_one_of_its_own_density():
     alone = claims.other_mask(claims.Runs(accuracies(**runs)))
     assert alone.verdict == claims.NOT_JUDGED and "random mask of its density" in alone.text
     assert verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.7] * 3)) == claims.SEEN
-    assert verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.889] * 3)) == claims.NOT_SEEN
+    assert (
+        verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.889] * 3))
+        == claims.NOT_SEEN
+    )
 
 
 def test_the_margin_of_an_accuracy_is_that_of_the_problems_on_which_two_runs_differ():
@@ -108,10 +127,14 @@ def test_the_margin_of_an_accuracy_is_that_of_the_problems_on_which_two_runs_dif
     known = judging.gap(claims.Runs(found), "opd", "base")
     assert known.margins.tolist() == pytest.approx([2 * math.sqrt(200) / 2_000] * 3)
     runs.loc[(runs["recipe"] == "opd") & (runs["seed"] > 0), "answers"] = None
-    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx(known.margins.tolist())
+    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx(
+        known.margins.tolist()
+    )
     runs["answers"] = None
     unpaired = 2 * math.sqrt((0.7 * 0.3 + 0.6 * 0.4) / 2_000)
-    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx([unpaired] * 3)
+    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx(
+        [unpaired] * 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,7 +142,9 @@ def test_the_margin_of_an_accuracy_is_that_of_the_problems_on_which_two_runs_dif
     [([0.3] * 3, claims.SEEN), ([0.595] * 3, claims.NOT_SEEN), ([0.9] * 3, claims.OPPOSITE)],
 )
 def test_sparsity_is_beside_offline_distillation(offline, expected):
-    found = table(opd={"unchanged_absolute": [0.6] * 3}, offline_distillation={"unchanged_absolute": offline})
+    found = table(
+        opd={"unchanged_absolute": [0.6] * 3}, offline_distillation={"unchanged_absolute": offline}
+    )
     assert verdict(claims.sparse, found) == expected
 
 
@@ -127,25 +152,48 @@ def test_sparsity_is_beside_offline_distillation(offline, expected):
     ("value", "expected"),
     [([0.3] * 3, claims.SEEN), ([0.3, 0.23, 0.3], claims.NOT_SEEN), ([0.1] * 3, claims.OPPOSITE)],
 )
-def test_coverage_is_judged_by_all_blind_updates_not_by_typical_ones_or_the_density(value, expected):
+def test_coverage_is_judged_by_all_blind_updates_not_by_typical_ones_or_the_density(
+    value, expected
+):
     name = "coverage_low_magnitude"
-    ends = {f"{name}_null_low": 0.15, f"{name}_null_high": 0.22, f"{name}_blind_low": 0.12, f"{name}_blind_high": 0.25}
+    ends = {
+        f"{name}_null_low": 0.15,
+        f"{name}_null_high": 0.22,
+        f"{name}_blind_low": 0.12,
+        f"{name}_blind_high": 0.25,
+    }
     found = table(opd={name: value} | {column: [end] * 3 for column, end in ends.items()})
     found["runs"]["test"] = 0.6
     assert verdict(claims.banded("low_magnitude", above=True), found) == expected
     flipped = {claims.SEEN: claims.OPPOSITE, claims.OPPOSITE: claims.SEEN}
-    other = {k: v.rename(columns=lambda c: c.replace("low_magnitude", "principal")) for k, v in found.items()}
-    assert verdict(claims.banded("principal", above=False), other) == flipped.get(expected, expected)
+    other = {
+        k: v.rename(columns=lambda c: c.replace("low_magnitude", "principal"))
+        for k, v in found.items()
+    }
+    assert verdict(claims.banded("principal", above=False), other) == flipped.get(
+        expected, expected
+    )
     found["runs"][f"{name}_blind_high"] = 0.9
-    assert verdict(claims.banded("low_magnitude", above=True), found) == claims.NOT_JUDGED, "no power"
+    assert verdict(claims.banded("low_magnitude", above=True), found) == claims.NOT_JUDGED, (
+        "no power"
+    )
 
 
 @pytest.mark.parametrize(
     ("ratio", "sd", "expected"),
-    [(0.5, 0.1, claims.SEEN), (0.999, 1e-2, claims.NOT_SEEN), (0.5, 0.3, claims.NOT_SEEN), (8.0, 0.1, claims.OPPOSITE)],
+    [
+        (0.5, 0.1, claims.SEEN),
+        (0.999, 1e-2, claims.NOT_SEEN),
+        (0.5, 0.3, claims.NOT_SEEN),
+        (8.0, 0.1, claims.OPPOSITE),
+    ],
 )
 def test_projection_is_judged_by_its_own_spread(ratio, sd, expected):
-    columns = {"projection_ratio": ratio, "projection_ratio_sd": sd, "projection_profile_ratio": ratio}
+    columns = {
+        "projection_ratio": ratio,
+        "projection_ratio_sd": sd,
+        "projection_profile_ratio": ratio,
+    }
     found = table(opd={column: [value] * 3 for column, value in columns.items()})
     assert verdict(claims.off_principal, found) == expected
 
@@ -154,7 +202,9 @@ def test_projection_is_judged_by_its_own_spread(ratio, sd, expected):
     (0.99, 0.6, 0.0, claims.SEEN), (0.5, 0.6, 0.0, claims.NOT_SEEN), (0.99, 0.6, 1.0, claims.NOT_SEEN),
     (0.99, 0.22, 0.0, claims.NOT_SEEN), (0.99, 0.05, 0.0, claims.OPPOSITE),
 ])  # fmt: skip
-def test_concentration_is_not_full_rank_where_the_tail_is_like_rounding(rank, energy, like, expected):
+def test_concentration_is_not_full_rank_where_the_tail_is_like_rounding(
+    rank, energy, like, expected
+):
     columns = {
         "rank_share": rank,
         "top16_energy": energy,
@@ -168,14 +218,20 @@ def test_concentration_is_not_full_rank_where_the_tail_is_like_rounding(rank, en
     assert ("the storage's doing" in judgement.text) == (like == 1.0)
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.77, claims.NOT_SEEN), (0.95, claims.SEEN), (0.5, claims.OPPOSITE)])
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.77, claims.NOT_SEEN), (0.95, claims.SEEN), (0.5, claims.OPPOSITE)]
+)
 def test_heavy_in_ffn_is_more_than_its_parameters(share, expected):
     found = table(opd={"energy_share_ffn": [share] * 3, "energy_share_ffn_chance": [0.747] * 3})
-    found["layers"] = pd.DataFrame({"recipe": ["opd"], "visible_share": [0.5], "parameter_share": [0.5]})
+    found["layers"] = pd.DataFrame(
+        {"recipe": ["opd"], "visible_share": [0.5], "parameter_share": [0.5]}
+    )
     assert verdict(claims.spread, found) == expected
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(150.0, claims.NOT_SEEN), (100.0, claims.SEEN), (None, claims.UNKNOWN)])
+@pytest.mark.parametrize(
+    ("rows", "expected"), [(150.0, claims.NOT_SEEN), (100.0, claims.SEEN), (None, claims.UNKNOWN)]
+)
 def test_an_overlap_is_judged_given_sizes_and_rows(rows, expected):
     found = table()
     found["overlap"] = pd.DataFrame({"run_a": ["opd"], "run_b": ["grpo"], "seed_a": [0], "both": [152.0], "chance_both": [50.0],
@@ -195,7 +251,9 @@ def test_a_best_rate_at_the_end_of_its_grid_decides_nothing():
 
 def test_results_of_runs_that_are_not_here_stay():
     before = {name: pd.DataFrame() for name in results.TABLES} | {
-        "runs": pd.DataFrame({"recipe": ["opd", "opd"], "seed": [0, 1], "test": [0.1, 0.2], "gone": [1, 1]})
+        "runs": pd.DataFrame(
+            {"recipe": ["opd", "opd"], "seed": [0, 1], "test": [0.1, 0.2], "gone": [1, 1]}
+        )
     }
     measured = {name: pd.DataFrame() for name in results.TABLES} | {
         "runs": pd.DataFrame({"recipe": ["opd"], "seed": [0], "test": [0.5], "more": [7.0]})
@@ -212,14 +270,25 @@ def grids(adamw: float, sgd: float) -> dict[str, pd.DataFrame]:
     for optimizer, best in (("AdamW", adamw), ("SGD", sgd)):
         for at in range(5):
             for seed in SEEDS if at == 2 else (0,):
-                score = {"validation": 0.9, "test": best} if at == 2 else {"validation": 0.5, "test": 0.99}
-                row = {"recipe": f"{optimizer}{at}", "seed": seed, "optimizer": optimizer, "learning_rate": 10.0**at}
+                score = (
+                    {"validation": 0.9, "test": best}
+                    if at == 2
+                    else {"validation": 0.5, "test": 0.99}
+                )
+                row = {
+                    "recipe": f"{optimizer}{at}",
+                    "seed": seed,
+                    "optimizer": optimizer,
+                    "learning_rate": 10.0**at,
+                }
                 rows.append(row | score | {"groups": "ablation"})
     found["runs"] = pd.concat([found["runs"], pd.DataFrame(rows)])
     return found
 
 
-@pytest.mark.parametrize(("sgd", "expected"), [(0.7, claims.SEEN), (0.795, claims.NOT_SEEN), (0.9, claims.OPPOSITE)])
+@pytest.mark.parametrize(
+    ("sgd", "expected"), [(0.7, claims.SEEN), (0.795, claims.NOT_SEEN), (0.9, claims.OPPOSITE)]
+)
 def test_optimizers_are_compared_at_the_rates_that_validation_chose(sgd, expected):
     found = grids(0.8, sgd)
     assert verdict(claims.behind, found) == expected
@@ -236,4 +305,6 @@ def test_published_numbers_are_quoted_from_the_table():
     told = {row["claim"]: row["published"] for row in claims.verdicts(table())}
     assert told["SGD falls behind AdamW."] == "AdamW 1e-6 43.02 %, SGD 1e-2 39.06 %"
     assert told["OPD and RL move the same coordinates."] == "67.2 % of the OPD mask, chance 22.11 %"
-    assert told["OPD changes fewer coordinates than offline distillation."].startswith("70.4 to 82.6 %")
+    assert told["OPD changes fewer coordinates than offline distillation."].startswith(
+        "70.4 to 82.6 %"
+    )

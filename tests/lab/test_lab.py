@@ -1,4 +1,6 @@
-"""The lab's commands, from the shipped base and teacher: a short run end to end, the same bits again, and what is refused."""
+"""The lab's commands, from the shipped base and teacher: a short run end to end, the same bits
+again, and what is refused.
+"""
 
 import json
 import os
@@ -58,13 +60,18 @@ def test_a_short_run_goes_end_to_end(killed_then_run):
     assert "Traceback" not in done.stderr and "training:" in done.stderr
     facts = json.loads((cache / "lab" / "seed0.steps20" / "opd" / "run.json").read_text())
     assert facts["curve"][-1]["step"] == 20 and 0 < facts["curve"][-1]["unchanged_exact"] < 1
-    assert [row["step"] for row in facts["diagnostics"]][0] == 1 and facts["diagnostics"][-1]["cv_sqrt_v"] > 0
+    assert [row["step"] for row in facts["diagnostics"]][0] == 1 and facts["diagnostics"][-1][
+        "cv_sqrt_v"
+    ] > 0
     assert 0.4 < facts["accuracy"]["test"] < 0.95
 
 
 def test_a_killed_run_leaves_nothing_behind(killed_then_run):
     cache, _ = killed_then_run
-    assert not list((cache / "lab").rglob("*.tmp")) and not (cache / "lab" / "seed0.steps20" / "progress").exists()
+    assert (
+        not list((cache / "lab").rglob("*.tmp"))
+        and not (cache / "lab" / "seed0.steps20" / "progress").exists()
+    )
 
 
 def test_a_finished_run_is_not_run_again(killed_then_run):
@@ -77,9 +84,12 @@ def test_a_finished_run_is_not_run_again(killed_then_run):
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory) -> Path:
-    """The same OPD run and the one under its random mask, in a cache of their own; both keep their float32 weights."""
+    """The same OPD run and the one under its random mask, in a cache of their own; both keep their
+    float32 weights.
+    """
     cache = tmp_path_factory.mktemp("again")
-    done = lab("run", "opd_random_mask", *SHORT, "--master", cache=cache)  # trains `opd` first, which it needs
+    # Trains `opd` first, which it needs.
+    done = lab("run", "opd_random_mask", *SHORT, "--master", cache=cache)
     assert done.returncode == 0, done.stderr[-2000:]
     return cache
 
@@ -89,8 +99,12 @@ def test_the_same_seed_gives_the_same_bits_and_a_mask_is_kept_to(killed_then_run
     assert weights(again) == weights(cache)
     run = again / "lab" / "seed0.steps20" / "opd_random_mask"
     mask = masks.open_mask(run / "mask.safetensors")
-    opd = dict(masks.visible(masks.matching_of(again / "lab" / "base", run.parent / "opd"), VISIBLE))
-    assert {n: int(mask.read(n).sum()) for n in mask.tensors} == {n: int(b.sum()) for n, b in opd.items()}
+    opd = dict(
+        masks.visible(masks.matching_of(again / "lab" / "base", run.parent / "opd"), VISIBLE)
+    )
+    assert {n: int(mask.read(n).sum()) for n in mask.tensors} == {
+        n: int(b.sum()) for n, b in opd.items()
+    }
     moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(again / "lab" / "base", run))}
     assert not any((moved[n] & ~mask.read(n)).any() for n in moved)
     assert sum(int(m.sum()) for m in moved.values()) > 1000
@@ -105,7 +119,8 @@ def test_master_weights_are_kept_on_request_and_round_to_the_saved_ones(again):
     assert all(torch.equal(t.to(torch.bfloat16), saved[name]) for name, t in master.items())
     assert any((t.to(torch.bfloat16).float() != t).any() for t in master.values())
     written = (run / "run.json").stat().st_mtime_ns
-    assert lab("run", "opd_random_mask", *SHORT, "--master", cache=again).returncode == 0  # both are there
+    # Both are there.
+    assert lab("run", "opd_random_mask", *SHORT, "--master", cache=again).returncode == 0
     assert (run / "run.json").stat().st_mtime_ns == written
 
 
@@ -119,8 +134,12 @@ def test_shipped_masked_runs_moved_nothing_else(tmp_path):
         ("opd_subnetwork_17", "opd", threshold),
         ("grpo_subnetwork", "grpo", VISIBLE),
     ):
-        allowed = dict(masks.visible(masks.matching_of(places.of("base"), places.of(source)), limit))
-        moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(places.of("base"), places.of(run)))}
+        allowed = dict(
+            masks.visible(masks.matching_of(places.of("base"), places.of(source)), limit)
+        )
+        moved = {
+            n: d > 0 for n, d in masks.deltas(masks.matching_of(places.of("base"), places.of(run)))
+        }
         assert not any((moved[n] & ~allowed[n]).any() for n in moved), run
         assert sum(int(m.sum()) for m in moved.values()) > 10_000
 
@@ -208,14 +227,13 @@ def test_a_run_made_from_another_base_is_not_finished(tmp_path):
 def test_everything_but_training_works_without_the_lab_s_packages(tmp_path):
     shipped.expand(tmp_path / "lab")
     code = (
-        "import sys\n"
-        "for name in ('transformers', 'trl', 'datasets', 'accelerate', 'tokenizers'): sys.modules[name] = None\n"
-        "from opdviz.cli import main\n"
-        f"cache = ['--cache', {str(tmp_path)!r}]\n"
-        "assert main(['lab', 'list', *cache]) == 0\n"
-        f"pair = [{str(tmp_path / 'lab' / 'base')!r}, {str(tmp_path / 'lab' / 'seed0' / 'opd')!r}]\n"
-        "assert main(['compare', *pair, '--measures', 'sparsity', '--workers', '1', '--name', 'x', *cache]) == 0\n"
-        f"assert main(['subnetwork', 'x', '--out', {str(tmp_path / 'm.safetensors')!r}, *cache]) == 0\n"
+        "import sys\nfor name in ('transformers', 'trl', 'datasets', 'accelerate', 'tokenizers'):"
+        " sys.modules[name] = None\nfrom opdviz.cli import main\ncache = ['--cache',"
+        f" {str(tmp_path)!r}]\nassert main(['lab', 'list', *cache]) == 0\npair ="
+        f" [{str(tmp_path / 'lab' / 'base')!r},"
+        f" {str(tmp_path / 'lab' / 'seed0' / 'opd')!r}]\nassert main(['compare', *pair,"
+        " '--measures', 'sparsity', '--workers', '1', '--name', 'x', *cache]) == 0\nassert"
+        f" main(['subnetwork', 'x', '--out', {str(tmp_path / 'm.safetensors')!r}, *cache]) == 0\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -233,7 +251,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path):
     assert done.returncode == 3
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("opdviz: ")]
     assert "make room" in line and "Traceback" not in done.stderr
-    assert not (tmp_path / "lab" / "seed0.steps1" / "sft").exists() and not list((tmp_path / "lab").rglob("*.tmp"))
+    assert not (tmp_path / "lab" / "seed0.steps1" / "sft").exists() and not list(
+        (tmp_path / "lab").rglob("*.tmp")
+    )
 
 
 def test_a_busy_folder_is_refused(tmp_path, capsys):
@@ -250,7 +270,9 @@ def test_evaluate_without_runs_says_what_to_do(tmp_path, capsys):
 
 
 def test_the_curve_counts_what_the_engine_counts():
-    """The curve's unchanged share, counted in torch while training, is what the engine counts in the saved files."""
+    """The curve's unchanged share, counted in torch while training, is what the engine counts in
+    the saved files.
+    """
     from opdviz.lab import results
 
     runs = results.read(ROOT / "nowhere")["runs"]
@@ -265,21 +287,34 @@ def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path):
     from opdviz.lab import results
 
     shipped.expand(tmp_path / "lab")
-    for run in [p for p in (tmp_path / "lab" / "seed0").iterdir() if p.name not in ("opd", "grpo", "grpo_subnetwork")]:
+    for run in [
+        p
+        for p in (tmp_path / "lab" / "seed0").iterdir()
+        if p.name not in ("opd", "grpo", "grpo_subnetwork")
+    ]:
         shutil.rmtree(run)
     done = lab("evaluate", "--json", cache=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     by_claim = {row["claim"]: row for row in json.loads(done.stdout)}
     assert by_claim["The mask of RL serves as well."]["verdict"] != "not measured yet"
-    assert by_claim["SGD falls behind AdamW."]["seeds"] == 3, "what was measured before of runs that are not here stays"
+    assert by_claim["SGD falls behind AdamW."]["seeds"] == 3, (
+        "what was measured before of runs that are not here stays"
+    )
     made, kept = results.read(tmp_path / "lab"), results.read(tmp_path / "nowhere")
     for table in ("runs", "curve", "layers", "overlap"):
         ours = made[table]
-        keys = [c for c in ("recipe", "seed", "step", "layer", "run_a", "run_b", "seed_a", "seed_b") if c in ours]
+        keys = [
+            c
+            for c in ("recipe", "seed", "step", "layer", "run_a", "run_b", "seed_a", "seed_b")
+            if c in ours
+        ]
         both = ours.merge(kept[table], on=keys, suffixes=("", "_kept"))
         assert len(both) == len(ours) > 0, table
         for column in ours.select_dtypes("number").columns.difference([*keys, "seconds"]):
-            assert np.allclose(both[column], both[f"{column}_kept"], rtol=1e-9, equal_nan=True), (table, column)
+            assert np.allclose(both[column], both[f"{column}_kept"], rtol=1e-9, equal_nan=True), (
+                table,
+                column,
+            )
 
 
 def test_a_fresh_cache_lists_what_is_shipped(tmp_path, capsys):
@@ -315,13 +350,30 @@ def test_a_base_with_another_configuration_is_one_line(tmp_path):
     config = tmp_path / "lab" / "base" / "config.json"
     config.write_text(config.read_text().replace('"hidden_size": 256', '"hidden_size": 512'))
     done = lab("run", "sft", "--steps", "1", cache=tmp_path)
-    assert done.returncode == 2 and "not that of its weights" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "not that of its weights" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not list((tmp_path / "lab").rglob("*.tmp"))
 
 
 def test_ctrl_c_is_one_line_even_while_the_workers_start(tmp_path):
-    command = [sys.executable, "-m", "opdviz", "lab", "run", "sft", "--steps", "20", "--cache", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "opdviz",
+        "lab",
+        "run",
+        "sft",
+        "--steps",
+        "20",
+        "--cache",
+        str(tmp_path),
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "lab" / "seed0.steps20" / "progress").is_dir():
         assert time.monotonic() < deadline

@@ -12,7 +12,9 @@ from opdviz.lab import shipped
 
 
 def weights(seed: int, rows: int = 64, moved: float = 0.3, base: bytes | None = None) -> bytes:
-    """A safetensors file of 16-bit values: fresh ones, or a base's with some of them changed by a few steps."""
+    """A safetensors file of 16-bit values: fresh ones, or a base's with some of them changed by a
+    few steps.
+    """
     draw = np.random.default_rng(seed)
     if base is None:
         values = draw.integers(0, 1 << 16, size=(rows, 33), dtype=np.uint16)
@@ -24,13 +26,22 @@ def weights(seed: int, rows: int = 64, moved: float = 0.3, base: bytes | None = 
     return base[:start] + values.tobytes()
 
 
-def run(root, name: str, file: bytes, *, base: str | None = "base", steps: dict[int, bytes] | None = None) -> None:
+def run(
+    root,
+    name: str,
+    file: bytes,
+    *,
+    base: str | None = "base",
+    steps: dict[int, bytes] | None = None,
+) -> None:
     """A run's folder as training leaves it."""
     (root / name).mkdir(parents=True)
     (root / name / "model.safetensors").write_bytes(file)
     (root / name / "config.json").write_text("{}")
     loop = "distillation" if base else "pretrain"
-    (root / name / "run.json").write_text(json.dumps({"recipe": {"loop": loop, "base": base}, "seed": 0}))
+    (root / name / "run.json").write_text(
+        json.dumps({"recipe": {"loop": loop, "base": base}, "seed": 0})
+    )
     for step, data in (steps or {}).items():
         (root / name / "steps" / str(step)).mkdir(parents=True)
         (root / name / "steps" / str(step) / "model.safetensors").write_bytes(data)
@@ -102,7 +113,12 @@ def test_what_is_shipped_expands_to_what_was_trained(package, tmp_path):
     told = []
     shipped.expand(tmp_path / "lab", told.append)
     trained = sorted(p.relative_to(package) for p in package.rglob("model.safetensors"))
-    assert sorted(p.relative_to(tmp_path / "lab") for p in (tmp_path / "lab").rglob("model.safetensors")) == trained
+    assert (
+        sorted(
+            p.relative_to(tmp_path / "lab") for p in (tmp_path / "lab").rglob("model.safetensors")
+        )
+        == trained
+    )
     for path in trained:
         assert (tmp_path / "lab" / path).read_bytes() == (package / path).read_bytes()
     assert (tmp_path / "lab" / "seed0/opd/run.json").is_file() and (
@@ -126,7 +142,11 @@ def test_a_damaged_file_is_one_line_and_writes_nothing(package, tmp_path, harm):
     file = shipped.HERE / "seed0.opd.xz"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0xFF
-    file.unlink() if harm == "gone" else file.write_bytes(bytes(data) if harm == "flip" else file.read_bytes()[:40])
+    (
+        file.unlink()
+        if harm == "gone"
+        else file.write_bytes(bytes(data) if harm == "flip" else file.read_bytes()[:40])
+    )
     with pytest.raises(CheckFailed, match="seed0.opd.xz"):
         shipped.expand(tmp_path / "lab")
     assert not (tmp_path / "lab" / "seed0").exists()
@@ -139,4 +159,6 @@ def test_a_full_disk_leaves_nothing_half_written(package, tmp_path, monkeypatch)
     monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(MachineError, match="No space left"):
         shipped.expand(tmp_path / "lab")
-    assert not list((tmp_path / "lab").rglob("*.safetensors")) and not list((tmp_path / "lab").rglob("*.tmp"))
+    assert not list((tmp_path / "lab").rglob("*.safetensors")) and not list(
+        (tmp_path / "lab").rglob("*.tmp")
+    )

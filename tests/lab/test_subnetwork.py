@@ -1,4 +1,6 @@
-"""Training a stored mask: frozen coordinates keep their bits, in a plain loop and in a transformers Trainer."""
+"""Training a stored mask: frozen coordinates keep their bits, in a plain loop and in a transformers
+Trainer.
+"""
 
 import numpy as np
 import pytest
@@ -48,7 +50,10 @@ def mask_file(model, tmp_path_factory):
 def batch(n: int = 8) -> dict:
     """Problems as tokens."""
     words = models.tokenizer()
-    rows = words([p.prompt + p.answer for p in tasks.distinct("addition", "train", "t", n)], return_tensors="pt")
+    rows = words(
+        [p.prompt + p.answer for p in tasks.distinct("addition", "train", "t", n)],
+        return_tensors="pt",
+    )
     return {"input_ids": rows.input_ids, "labels": rows.input_ids}
 
 
@@ -56,7 +61,11 @@ def check(before, after, path) -> None:
     """Nothing outside the mask differs in any bit, and inside it nearly everything moved."""
     mask, moved = masks.open_mask(path), 0
     for (name, old), new in zip(before.named_parameters(), after.parameters()):
-        inside = torch.from_numpy(mask.read(name)) if name in mask.tensors else torch.zeros_like(old, dtype=torch.bool)
+        inside = (
+            torch.from_numpy(mask.read(name))
+            if name in mask.tensors
+            else torch.zeros_like(old, dtype=torch.bool)
+        )
         changed = old.detach().view(torch.int32) != new.detach().view(torch.int32)
         assert not (changed & ~inside).any(), name
         moved += int(changed.sum())
@@ -94,7 +103,11 @@ def test_clipping_sees_the_mask_s_gradient_alone(model, mask_file):
     tuned(**batch()).loss.backward()
     mask = read_mask(mask_file)
     for name, p in tuned.named_parameters():
-        inside = torch.from_numpy(mask.read(name)) if name in mask.tensors else torch.zeros(p.shape, dtype=torch.bool)
+        inside = (
+            torch.from_numpy(mask.read(name))
+            if name in mask.tensors
+            else torch.zeros(p.shape, dtype=torch.bool)
+        )
         assert not p.grad[~inside].any()
         assert name not in mask.tensors or not inside.any() or p.grad[inside].any()
 
@@ -119,7 +132,9 @@ def test_a_trainer_moves_the_mask_alone(model, mask_file, tmp_path, optim):
         weight_decay=0.5, optim=optim, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
         optim_args="momentum=0.9" if optim == "sgd" else None, dataloader_pin_memory=False,
     )  # fmt: skip
-    trainer = Trainer(tuned, arguments, train_dataset=data, callbacks=[SubnetworkCallback(mask_file)])
+    trainer = Trainer(
+        tuned, arguments, train_dataset=data, callbacks=[SubnetworkCallback(mask_file)]
+    )
     trainer.train()
     check(model, tuned, mask_file)
 
@@ -129,7 +144,9 @@ def test_a_mask_of_another_model_is_refused(mask_file):
     with pytest.raises(RequestError, match="mask of another model"):
         train_only(other, torch.optim.SGD(other.parameters(), lr=1e-3), read_mask(mask_file))
     with pytest.raises(RequestError, match="mask of another model"):
-        train_only(torch.nn.Linear(3, 3), torch.optim.SGD([torch.zeros(1)], lr=1e-3), read_mask(mask_file))
+        train_only(
+            torch.nn.Linear(3, 3), torch.optim.SGD([torch.zeros(1)], lr=1e-3), read_mask(mask_file)
+        )
 
 
 class Odd(torch.nn.Module):

@@ -29,7 +29,9 @@ def test_answers_are_right(task):
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_splits_are_disjoint_whatever_the_seed(task):
     drawn = {
-        s: {p.prompt for seed in "ab" for p in itertools.islice(tasks.problems(task, s, seed), 2000)}
+        s: {
+            p.prompt for seed in "ab" for p in itertools.islice(tasks.problems(task, s, seed), 2000)
+        }
         for s in tasks.SPLITS
     }
     for one, other in itertools.combinations(tasks.SPLITS, 2):

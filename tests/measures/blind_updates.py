@@ -1,4 +1,6 @@
-"""Blind updates to draw from, and pairs in memory: what the sampling suite and the planted truths are made of."""
+"""Blind updates to draw from, and pairs in memory: what the sampling suite and the planted truths
+are made of.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +69,12 @@ class MemoryPair(Pair):
 
 
 def pair_of(
-    base: np.ndarray, tuned: np.ndarray, dtype: str, *, base_dtype: str | None = None, name: str = NAME
+    base: np.ndarray,
+    tuned: np.ndarray,
+    dtype: str,
+    *,
+    base_dtype: str | None = None,
+    name: str = NAME,
 ) -> Pair:
     """A matrix pair of two arrays, each rounded to the format it is stored in."""
     base_dtype = base_dtype or dtype
@@ -84,7 +91,9 @@ def work_on(base: np.ndarray, tuned: np.ndarray, dtype: str, **more) -> tuple[Pa
 
 
 def scale_for(density: float, base: np.ndarray, update: np.ndarray, grid: str) -> float:
-    """The scale at which about a share `density` of the coordinates changes after rounding to a grid."""
+    """The scale at which about a share `density` of the coordinates changes after rounding to a
+    grid.
+    """
     low, high = 1e-12, 1e3
     for _ in range(40):
         middle = np.sqrt(low * high)

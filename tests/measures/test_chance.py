@@ -1,4 +1,5 @@
-"""Every chance level, spread, band and hull against draws of blind updates: within sampling error, hulls always.
+"""Every chance level, spread, band and hull against draws of blind updates: within sampling error,
+hulls always.
 
 Seven distributions, tall, wide and square, four formats, densities from 0.001 to 0.8; seeded.
 """
@@ -24,7 +25,9 @@ DENSITIES = (0.006, 0.02, 0.2, 0.8)
 
 
 def base_of(rng: np.random.Generator, shape: tuple[int, int], grid: str) -> np.ndarray:
-    """Weights of unequal size, on a grid, or a little off it as training in float32 from a bf16 checkpoint leaves them."""
+    """Weights of unequal size, on a grid, or a little off it as training in float32 from a bf16
+    checkpoint leaves them.
+    """
     weights = 0.02 * rng.standard_normal(shape) * np.exp(0.3 * rng.standard_normal((shape[0], 1)))
     if grid == "near":
         return rounded(weights, "bfloat16") * (1 + 1e-3 * rng.random(shape))
@@ -34,14 +37,19 @@ def base_of(rng: np.random.Generator, shape: tuple[int, int], grid: str) -> np.n
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", BLIND)
 def test_a_blind_update_lies_in_the_hull_of_all_blind_updates(name, form):
-    """Every mask, share, probe and precision; the two typical updates promise less, and for Gaussian noise keep it."""
+    """Every mask, share, probe and precision; the two typical updates promise less, and for
+    Gaussian noise keep it.
+    """
     dtype, base_dtype, grid = FORMATS[form]
     checked = typical = 0
     for at, (density, shape) in enumerate(zip(DENSITIES, itertools.cycle(SHAPES), strict=False)):
         rng = np.random.default_rng([at, len(name), len(form)])
         base = base_of(rng, shape, grid)
         update = BLIND[name](rng, shape)
-        tuned = base + scale_for(density, base, update, "bfloat16" if dtype == "float32" else dtype) * update
+        tuned = (
+            base
+            + scale_for(density, base, update, "bfloat16" if dtype == "float32" else dtype) * update
+        )
         pair, work = work_on(base, tuned, dtype, base_dtype=base_dtype)
         for row in coverage.rows(pair, work)["coverage"]:
             if row["coverage"] is None or row["visible"] < FEWEST_MOVES:
@@ -49,7 +57,10 @@ def test_a_blind_update_lies_in_the_hull_of_all_blind_updates(name, form):
             checked += 1
             inside = row["blind_low"] - 1e-9 <= row["coverage"] <= row["blind_high"] + 1e-9
             assert inside, row
-            assert row["blind_low"] <= row["null_high"] + 1e-9 and row["null_low"] <= row["blind_high"] + 1e-9, row
+            assert (
+                row["blind_low"] <= row["null_high"] + 1e-9
+                and row["null_low"] <= row["blind_high"] + 1e-9
+            ), row
             typical += row["null_low"] - 1e-9 <= row["coverage"] <= row["null_high"] + 1e-9
     assert checked > 100
     if name == "gaussian":
@@ -65,13 +76,16 @@ AIMS = {
 
 @pytest.mark.parametrize("aim", AIMS)
 def test_an_aimed_update_leaves_the_hull(aim):
-    """A hull that holds everything would prove nothing. In bf16 nothing aimed at small weights can leave it upwards: an
-    update of one small size shows there alone."""
+    """A hull that holds everything would prove nothing. In bf16 nothing aimed at small weights can
+    leave it upwards: an update of one small size shows there alone.
+    """
     dtype, large, mask, side = AIMS[aim]
     rng = np.random.default_rng(5)
     base = base_of(rng, (300, 240), dtype)
     aimed = (np.abs(base) > np.quantile(np.abs(base), 0.5)) == large
-    pair, work = work_on(base, base + np.where(aimed, 3e-4, 0.0) * rng.standard_normal(base.shape), dtype)
+    pair, work = work_on(
+        base, base + np.where(aimed, 3e-4, 0.0) * rng.standard_normal(base.shape), dtype
+    )
     row = next(r for r in coverage.rows(pair, work)["coverage"]
                if (r["precision"], r["mask"], r["share"], r["threshold"]) == ("stored", mask, 0.1, 1e-5))  # fmt: skip
     beyond = row["coverage"] - row[side] if side == "blind_high" else row[side] - row["coverage"]
@@ -95,17 +109,25 @@ def test_the_hull_is_that_of_all_pairs_of_points():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_counting_deltas_by_size_is_exact_for_sixteen_bit_formats(dtype):
-    """The permuted null of a tensor beyond a million: no draw, and the same shares as from every delta itself."""
+    """The permuted null of a tensor beyond a million: no draw, and the same shares as from every
+    delta itself.
+    """
     rng = np.random.default_rng(1)
     base = base_of(rng, (600, 500), dtype)
-    d = (rounded(base + 3e-5 * rng.standard_t(3, base.shape), dtype) - base).astype(np.float32).reshape(-1)
+    d = (
+        (rounded(base + 3e-5 * rng.standard_t(3, base.shape), dtype) - base)
+        .astype(np.float32)
+        .reshape(-1)
+    )
     ordered = np.sort(d)
     sides = (Sizes.each(ordered[ordered > 0]), Sizes.each(-ordered[ordered < 0][::-1]))
     one_by_one, counted = Deltas(d.size, sides), Deltas.counted(np.array_split(d, 7))
     assert len(counted.sides[0].values) < len(sides[0].values) / 10
     for probe in PROBES:
         edges = ramps(dtype, *probe)
-        np.testing.assert_allclose(counted.visible_share(edges), one_by_one.visible_share(edges), atol=1e-12)
+        np.testing.assert_allclose(
+            counted.visible_share(edges), one_by_one.visible_share(edges), atol=1e-12
+        )
 
 
 def test_counting_deltas_by_size_is_close_for_wide_formats():
@@ -116,7 +138,9 @@ def test_counting_deltas_by_size_is_close_for_wide_formats():
     one_by_one, counted = Deltas(d.size, sides), Deltas.counted([d])
     for probe in PROBES:
         edges = ramps("bfloat16 between", *probe)
-        np.testing.assert_allclose(counted.visible_share(edges), one_by_one.visible_share(edges), atol=2e-4)
+        np.testing.assert_allclose(
+            counted.visible_share(edges), one_by_one.visible_share(edges), atol=2e-4
+        )
 
 
 def turned(rng: np.random.Generator, s: np.ndarray, m: int, n: int) -> np.ndarray:
@@ -125,7 +149,12 @@ def turned(rng: np.random.Generator, s: np.ndarray, m: int, n: int) -> np.ndarra
     return (left * s) @ right.T
 
 
-SPECTRA = {"rank 1": [1.0], "rank 4": [4.0, 2.0, 1.0, 1.0], "decaying": 0.8 ** np.arange(24), "flat": np.ones(24)}
+SPECTRA = {
+    "rank 1": [1.0],
+    "rank 4": [4.0, 2.0, 1.0, 1.0],
+    "decaying": 0.8 ** np.arange(24),
+    "flat": np.ones(24),
+}
 
 
 @pytest.mark.parametrize("name", SPECTRA)
@@ -143,7 +172,9 @@ def test_projection_of_a_turned_update_has_its_mean_and_spread(name, m, n, k):
     chances = blind.projection_chances(k, m, n)
     spreads = blind.projection_spreads(k, m, n, blind.participation(s))
     for side, values in drawn.items():
-        assert np.mean(values) == pytest.approx(chances[side], abs=4 * np.std(values) / math.sqrt(600) + 1e-12)
+        assert np.mean(values) == pytest.approx(
+            chances[side], abs=4 * np.std(values) / math.sqrt(600) + 1e-12
+        )
         assert spreads[side] == pytest.approx(np.std(values), rel=0.2, abs=1e-9)
 
 
@@ -158,7 +189,9 @@ def test_profiles_explain_what_unequal_rows_and_columns_alone_put_there():
         _, work = work_on(base, base + update, "float64")
         for row in geometry.projections(work):
             if row["share"] == 0.1:
-                seen[row["side"]].append((row["energy"], row["chance_profile"], row["chance"], row["chance_sd"]))
+                seen[row["side"]].append(
+                    (row["energy"], row["chance_profile"], row["chance"], row["chance_sd"])
+                )
     for side, values in seen.items():
         energy, profile, chance, _ = np.mean(values, axis=0)
         assert energy / profile == pytest.approx(1.0, abs=0.15), side
@@ -177,7 +210,9 @@ BASES = {
 @pytest.mark.parametrize(("m", "n"), [(200, 90), (60, 240), (100, 100)])
 @pytest.mark.parametrize("size", [1e-4, 1e-2, 1e-1])
 def test_drift_of_a_blind_update_is_what_is_said(name, m, n, size):
-    """Normalised spectral shift, from a relative norm of 1e-4 to 10 %: the chance is right, or is missing."""
+    """Normalised spectral shift, from a relative norm of 1e-4 to 10 %: the chance is right, or is
+    missing.
+    """
     rng = np.random.default_rng([m, n, len(name)])
     base = BASES[name](rng, m, n)
     ratios = []
@@ -210,14 +245,22 @@ def test_rotation_of_a_blind_update_is_what_is_said(name, m, n):
     for key, values in by_share.items():
         sine, chance, pairs = (np.array(x) for x in zip(*values, strict=True))
         mean = math.sqrt(np.mean(sine**2))
-        # what pairs carry is a chi-square of as many degrees: its spread is sqrt(2 / (pairs * draws)) of the square
+        # what pairs carry is a chi-square of as many degrees: its spread is sqrt(2 / (pairs *
+        # draws)) of the square
         spread = 4 * math.sqrt(2 / (pairs.mean() * len(values))) / 2
-        assert abs(mean / chance.mean() - 1) < 0.15 + spread, (key, mean, chance.mean(), pairs.mean())
+        assert abs(mean / chance.mean() - 1) < 0.15 + spread, (
+            key,
+            mean,
+            chance.mean(),
+            pairs.mean(),
+        )
 
 
 @pytest.mark.parametrize("gap", [1500.0, 1.0, 0.24, 0.05])
 def test_one_near_tie_does_not_carry_the_chance_beyond_what_it_can_turn(gap):
-    """s_k - s_{k+1} = gap tau: to first order this pair alone would turn the subspace many times further than it can."""
+    """s_k - s_{k+1} = gap tau: to first order this pair alone would turn the subspace many times
+    further than it can.
+    """
     rng = np.random.default_rng(4)
     m, n, k, size = 150, 100, 10, 1e-4
     s = np.linspace(2.0, 0.5, n)
@@ -230,7 +273,9 @@ def test_one_near_tie_does_not_carry_the_chance_beyond_what_it_can_turn(gap):
         seen.append(np.mean(work.sines("left", k) ** 2))
     chance = blind.rotation_chance(np.sort(s)[::-1], k, m, tau)
     assert chance["chance"] / math.sqrt(np.mean(seen)) == pytest.approx(1.0, abs=0.3)
-    assert (chance["pairs"] < 5) == (gap < 1500), "the subspace is not defined by the data, and that is said"
+    assert (chance["pairs"] < 5) == (gap < 1500), (
+        "the subspace is not defined by the data, and that is said"
+    )
 
 
 @pytest.mark.parametrize("numel", [5, 16, 64, 128, 384, 2_000])
@@ -257,11 +302,15 @@ def test_the_spectrum_of_noise_is_its_curve(shape):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_both_typical_nulls_are_what_sampling_them_gives(form):
-    """Twelve draws of each null of a t-distributed update: permuted deltas, and noise with as many visible moves."""
+    """Twelve draws of each null of a t-distributed update: permuted deltas, and noise with as many
+    visible moves.
+    """
     dtype, base_dtype, grid = FORMATS[form]
     rng = np.random.default_rng(8)
     base = base_of(rng, (150, 120), grid)
-    pair, work = work_on(base, base + 2e-5 * rng.standard_t(3, base.shape), dtype, base_dtype=base_dtype)
+    pair, work = work_on(
+        base, base + 2e-5 * rng.standard_t(3, base.shape), dtype, base_dtype=base_dtype
+    )
     precision = pair.precisions[-1]
     seen_through = work.grid(precision)
     rows = [r for r in coverage.rows(pair, work)["coverage"]
@@ -273,4 +322,8 @@ def test_both_typical_nulls_are_what_sampling_them_gives(form):
     for seed in range(12):
         visible = oracle.permuted(own, d, seen_through, seed) != w
         coverages.append(mask[visible].sum() / visible.sum())
-    assert rows[0]["null_low"] - np.std(coverages) <= np.mean(coverages) <= rows[0]["null_high"] + np.std(coverages)
+    assert (
+        rows[0]["null_low"] - np.std(coverages)
+        <= np.mean(coverages)
+        <= rows[0]["null_high"] + np.std(coverages)
+    )

@@ -1,4 +1,6 @@
-"""One contract for all measures: every kind of tensor gives rows of known columns, within the bounds of `quantities`."""
+"""One contract for all measures: every kind of tensor gives rows of known columns, within the
+bounds of `quantities`.
+"""
 
 import math
 
@@ -48,7 +50,9 @@ KINDS = {
 
 
 def check(tables) -> int:
-    """Assert that every value of every row is of a known column and inside its bounds; the number of values seen."""
+    """Assert that every value of every row is of a known column and inside its bounds; the number
+    of values seen.
+    """
     seen = 0
     columns = {table: set() for table in tables}
     for measure in MEASURES:
@@ -64,7 +68,10 @@ def check(tables) -> int:
                 if isinstance(value, str):
                     assert BY_TABLE[table][column] is str, (table, column)
                     continue
-                assert float(value).is_integer() or BY_TABLE[table][column] is float, (table, column)
+                assert float(value).is_integer() or BY_TABLE[table][column] is float, (
+                    table,
+                    column,
+                )
                 seen += 1
                 room = 1e-9 * max(1.0, abs(value))
                 assert quantity.low is None or value >= quantity.low - room, (table, row)
@@ -95,7 +102,9 @@ def test_float8_is_counted_but_has_no_null(tmp_path, dtype):
     for side in ("base", "tuned"):
         (tmp_path / side).mkdir()
         codes = torch.tensor(array(40, 36)).to(dtype)
-        save_file({NAME: codes, NAME + "_scale": torch.tensor(0.5)}, tmp_path / side / "model.safetensors")
+        save_file(
+            {NAME: codes, NAME + "_scale": torch.tensor(0.5)}, tmp_path / side / "model.safetensors"
+        )
     tables = measured(tmp_path / "base", tmp_path / "tuned")
     assert check(tables) > 100
     assert len(tables["sparsity"]) > 0
@@ -111,7 +120,9 @@ def test_float8_is_counted_but_has_no_null(tmp_path, dtype):
 
 
 def test_a_base_stored_finer_than_the_tuned_is_compared_on_its_grid(tmp_path):
-    """The same weights saved as float32 and as bfloat16: storing moved every value, and training none."""
+    """The same weights saved as float32 and as bfloat16: storing moved every value, and training
+    none.
+    """
     x = array(40, 36)
     for side, dtype in (("base", torch.float32), ("tuned", torch.bfloat16)):
         (tmp_path / side).mkdir()
@@ -127,16 +138,24 @@ def test_a_base_stored_finer_than_the_tuned_is_compared_on_its_grid(tmp_path):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([(12, 7), (7, 12), (9, 9)]))
 def test_swapping_and_permuting_change_only_what_they_should(tmp_path_factory, seed, shape):
-    """Swapping base and tuned keeps delta's spectrum; permuting rows keeps all singular values; shares sum to 1."""
+    """Swapping base and tuned keeps delta's spectrum; permuting rows keeps all singular values;
+    shares sum to 1.
+    """
     rng = np.random.default_rng(seed)
     base = rng.standard_normal(shape)
     tuned = base + 0.1 * rng.standard_normal(shape)
     order = rng.permutation(shape[0])
-    work, back, mixed = Decomposition(base, tuned), Decomposition(tuned, base), Decomposition(base[order], tuned[order])
+    work, back, mixed = (
+        Decomposition(base, tuned),
+        Decomposition(tuned, base),
+        Decomposition(base[order], tuned[order]),
+    )
     np.testing.assert_allclose(work.delta_spectrum.s, back.delta_spectrum.s, rtol=1e-9)
     np.testing.assert_allclose(work.tuned_spectrum.s, back.base_spectrum.s, rtol=1e-7)
     for attribute in ("base_spectrum", "tuned_spectrum", "delta_spectrum"):
-        np.testing.assert_allclose(getattr(work, attribute).s, getattr(mixed, attribute).s, rtol=1e-7)
+        np.testing.assert_allclose(
+            getattr(work, attribute).s, getattr(mixed, attribute).s, rtol=1e-7
+        )
     tables, _, _ = measured_arrays(tmp_path_factory.mktemp("swap"), base, tuned, "float64")
     assert tables["basis_energy"]["energy"].sum() == pytest.approx(1.0, abs=1e-9)
     assert tables["angle"]["degrees"].between(0, 90).all()

@@ -1,4 +1,6 @@
-"""What is planted is found: rank, rotation, scaling, a sparse mask; a blind update meets every chance level."""
+"""What is planted is found: rank, rotation, scaling, a sparse mask; a blind update meets every
+chance level.
+"""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +40,9 @@ def test_every_plain_definition_is_met(tmp_path, shape, dtype):
     rng = np.random.default_rng(5)
     base = random_base(shape)
     delta = 1e-3 * rng.standard_normal((shape[0], 3)) @ rng.standard_normal((3, shape[1]))
-    tables, w, t = measured_arrays(tmp_path, base, base + delta + 1e-4 * rng.standard_normal(shape), dtype)
+    tables, w, t = measured_arrays(
+        tmp_path, base, base + delta + 1e-4 * rng.standard_normal(shape), dtype
+    )
     want = oracle.coordinates(w, t)
     row = one(tables["tensors"])
     for column in ("base_norm", "tuned_norm", "delta_norm", "cosine", "shrink"):
@@ -47,7 +51,10 @@ def test_every_plain_definition_is_met(tmp_path, shape, dtype):
     assert one(stored, probe="exact")["share"] == want["exact"]
     assert one(stored, probe="relative")["share"] == pytest.approx(want["relative"], abs=1e-12)
     for threshold in oracle.THRESHOLDS:
-        assert one(stored, probe="absolute", threshold=threshold)["share"] == want[f"absolute_{threshold}"]
+        assert (
+            one(stored, probe="absolute", threshold=threshold)["share"]
+            == want[f"absolute_{threshold}"]
+        )
     for tau in (1e-4, 1e-3, 1e-2):
         assert one(stored, probe="base_rms", threshold=tau)["share"] == pytest.approx(
             want[f"base_rms_{tau}"], abs=1e-12
@@ -57,14 +64,18 @@ def test_every_plain_definition_is_met(tmp_path, shape, dtype):
         assert got == pytest.approx(want[f"top_{share}"], rel=1e-6)
     want = oracle.spectra(w, t)
     for column in ("stable_rank", "entropy_rank", "energy_entropy_rank"):
-        assert one(tables["spectrum_summary"], matrix="delta")[column] == pytest.approx(want[column], rel=1e-8)
+        assert one(tables["spectrum_summary"], matrix="delta")[column] == pytest.approx(
+            want[column], rel=1e-8
+        )
     for column in ("drift", "nss"):
         assert one(tables["drift"])[column] == pytest.approx(want[column], rel=1e-8)
     for share in oracle.SHARES:
         for side in ("joint", "left", "right"):
             got = one(tables["projection"], side=side, share=share)
             assert got["energy"] == pytest.approx(want[f"{side}_{share}"], rel=1e-7)
-            assert got["energy_without_shrink"] == pytest.approx(want[f"without_{side}_{share}"], rel=1e-6)
+            assert got["energy_without_shrink"] == pytest.approx(
+                want[f"without_{side}_{share}"], rel=1e-6
+            )
         for side in ("left", "right"):
             got = one(tables["rotation"], side=side, share=share)
             for column in ("mean_sine", "rms_sine", "max_degrees"):
@@ -76,7 +87,9 @@ def test_every_mask_and_probe_equals_the_plain_count(tmp_path, dtype):
     rng = np.random.default_rng(1)
     base = random_base((90, 70), 3, 0.02)
     base[:10] = 0.0
-    tuned = np.where(rng.random(base.shape) < 0.5, base, base + 4e-5 * rng.standard_normal(base.shape))
+    tuned = np.where(
+        rng.random(base.shape) < 0.5, base, base + 4e-5 * rng.standard_normal(base.shape)
+    )
     tables, w, t = measured_arrays(tmp_path, base, tuned, dtype)
     views = {"stored": (w, t)}
     if dtype == "float32":
@@ -92,7 +105,9 @@ def test_every_mask_and_probe_equals_the_plain_count(tmp_path, dtype):
                     row = one(rows, mask=mask, probe=probe, threshold=threshold)
                     assert row["visible"] == seen.sum()
                     assert row["chance"] == pytest.approx(weight.mean(), abs=1e-12)
-                    assert row["coverage"] == pytest.approx(weight[seen].sum() / seen.sum(), abs=1e-9)
+                    assert row["coverage"] == pytest.approx(
+                        weight[seen].sum() / seen.sum(), abs=1e-9
+                    )
                     assert row["lowest"] - 1e-9 <= row["coverage"] <= row["highest"] + 1e-9
                     checked += 1
     assert checked == 6 * 4 * 3 * len(views)
@@ -102,7 +117,9 @@ def test_every_mask_and_probe_equals_the_plain_count(tmp_path, dtype):
 def test_a_planted_rank_is_found(tmp_path, rank):
     rng = np.random.default_rng(rank)
     delta = rng.standard_normal((96, rank)) @ rng.standard_normal((rank, 64))
-    tables, _, _ = measured_arrays(tmp_path, random_base((96, 64)), random_base((96, 64)) + delta, "float64")
+    tables, _, _ = measured_arrays(
+        tmp_path, random_base((96, 64)), random_base((96, 64)) + delta, "float64"
+    )
     assert tables["rank"].query("matrix == 'delta'")["rank"].eq(rank).all()
     assert one(tables["spectrum_summary"], matrix="delta")["rank_99"] <= rank
     assert one(tables["top_energy"], matrix="delta", k=8)["energy"] == pytest.approx(1.0)
@@ -111,19 +128,25 @@ def test_a_planted_rank_is_found(tmp_path, rank):
 @pytest.mark.parametrize("degrees", [1e-3, 0.5, 30.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_planted_rotation_is_found_on_both_sides(tmp_path, degrees, shape):
-    """Turn the k-th leading direction into the first one outside: one principal angle, all others zero."""
+    """Turn the k-th leading direction into the first one outside: one principal angle, all others
+    zero.
+    """
     u, s, vt = np.linalg.svd(spread_base(shape), full_matrices=False)
     k = rank_of_share(0.1, len(s))
     c, d = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     turn = np.eye(len(s))
     turn[np.ix_([k - 1, k], [k - 1, k])] = [[c, -d], [d, c]]
-    tables, _, _ = measured_arrays(tmp_path, (u * s) @ vt, (u @ turn * s) @ (turn.T @ vt), "float64")
+    tables, _, _ = measured_arrays(
+        tmp_path, (u * s) @ vt, (u @ turn * s) @ (turn.T @ vt), "float64"
+    )
     for side in ("left", "right"):
         angles = tables["angle"].query("side == @side").sort_values("index")["degrees"].to_numpy()
         assert len(angles) == k
         assert angles[-1] == pytest.approx(degrees, rel=1e-4)
         assert np.all(angles[:-1] < 1e-3 * degrees + 1e-6)
-        assert one(tables["rotation"], side=side, share=0.1)["mean_sine"] == pytest.approx(d / k, rel=1e-3)
+        assert one(tables["rotation"], side=side, share=0.1)["mean_sine"] == pytest.approx(
+            d / k, rel=1e-3
+        )
 
 
 def test_scaling_alone_turns_nothing_and_is_all_shrink(tmp_path):
@@ -155,15 +178,21 @@ def test_a_sparse_mask_is_counted_to_the_coordinate(tmp_path):
 
 @pytest.mark.parametrize("shape", [(400, 300), (300, 400)])
 def test_a_blind_update_meets_every_chance_level(tmp_path, shape):
-    """Gaussian noise on a Gaussian base with separated values, as float32: every value over its chance is near 1."""
+    """Gaussian noise on a Gaussian base with separated values, as float32: every value over its
+    chance is near 1.
+    """
     m, n = shape
     u, _, vt = np.linalg.svd(random_base(shape, 1), full_matrices=False)
     base = (u * np.linspace(2.0, 0.5, min(m, n))) @ vt
-    tables, _, _ = measured_arrays(tmp_path, base, base + 1e-5 * random_base(shape, 2, 1.0), "float64")
+    tables, _, _ = measured_arrays(
+        tmp_path, base, base + 1e-5 * random_base(shape, 2, 1.0), "float64"
+    )
     for share in (0.05, 0.1, 0.2):
         for side in ("joint", "left", "right"):
             row = one(tables["projection"], side=side, share=share)
-            assert row["energy"] / row["chance"] == pytest.approx(1, abs=0.15 if side == "joint" else 0.05)
+            assert row["energy"] / row["chance"] == pytest.approx(
+                1, abs=0.15 if side == "joint" else 0.05
+            )
         for side in ("left", "right"):
             row = one(tables["rotation"], side=side, share=share)
             assert row["rms_sine"] / row["chance"] == pytest.approx(1, abs=0.5)
@@ -174,7 +203,9 @@ def test_a_blind_update_meets_every_chance_level(tmp_path, shape):
         assert row["energy"] / row["chance"] == pytest.approx(1, abs=0.03)
     summary = tables["spectrum_summary"].set_index("matrix")
     for column in ("stable_rank", "entropy_rank"):
-        assert summary.loc["delta", column] / summary.loc["gaussian", column] == pytest.approx(1, abs=0.02)
+        assert summary.loc["delta", column] / summary.loc["gaussian", column] == pytest.approx(
+            1, abs=0.02
+        )
     concentration = tables["concentration"]
     assert np.allclose(concentration["energy_share"], concentration["chance"], rtol=0.05)
     basis = tables["basis_energy"]
@@ -189,11 +220,15 @@ def test_a_blind_update_meets_every_chance_level(tmp_path, shape):
 @pytest.mark.parametrize("size", [3e-6, 3e-5])
 def test_a_blind_update_lies_inside_its_null_band(tmp_path, dtype, size):
     base = oracle.rounded(random_base((300, 200), 7, 0.02).astype(np.float32), dtype)
-    tables, _, _ = measured_arrays(tmp_path, base, base + size * random_base((300, 200), 8, 1.0), dtype)
+    tables, _, _ = measured_arrays(
+        tmp_path, base, base + size * random_base((300, 200), 8, 1.0), dtype
+    )
     rows = tables["coverage"].dropna(subset=["coverage", "null_low"])
     rows = rows[(rows["visible"] > 200) & (rows["density"] < 0.999)]
     assert len(rows) >= 24
-    inside = (rows["null_low"] - 1e-9 <= rows["coverage"]) & (rows["coverage"] <= rows["null_high"] + 1e-9)
+    inside = (rows["null_low"] - 1e-9 <= rows["coverage"]) & (
+        rows["coverage"] <= rows["null_high"] + 1e-9
+    )
     assert inside.mean() > 0.98
     histogram = tables["histogram"].query("of == 'base' and count > 300 and threshold == 0")
     assert len(histogram) >= 10
@@ -203,12 +238,16 @@ def test_a_blind_update_lies_inside_its_null_band(tmp_path, dtype, size):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_the_expected_nulls_are_what_sampling_them_gives(tmp_path, dtype):
-    """A real (not blind) update: small weights never move. Both nulls are drawn 20 times and averaged."""
+    """A real (not blind) update: small weights never move. Both nulls are drawn 20 times and
+    averaged.
+    """
     rng = np.random.default_rng(2)
     base = oracle.rounded(random_base((120, 100), 9, 0.02), dtype)
     tuned = np.where(np.abs(base) < 0.01, base, base + 2e-4 * rng.standard_normal(base.shape))
     tables, w, t = measured_arrays(tmp_path, base, tuned, dtype)
-    rows = tables["coverage"].query("precision == 'stored' and probe == 'absolute' and threshold == 0 and share == 0.1")
+    rows = tables["coverage"].query(
+        "precision == 'stored' and probe == 'absolute' and threshold == 0 and share == 0.1"
+    )
     masks = oracle.masks(w, w, 0.1, rank_of_share(0.1, 100))
     d = t.astype(np.float64) - w
     for mask, weight in masks.items():
@@ -227,7 +266,10 @@ def test_the_expected_nulls_are_what_sampling_them_gives(tmp_path, dtype):
 
 def test_the_gaussian_curve_is_that_of_a_gaussian_matrix():
     for m, n in ((400, 100), (200, 200), (90, 270)):
-        drawn = [np.linalg.svd(np.random.default_rng(i).standard_normal((m, n)), compute_uv=False) for i in range(5)]
+        drawn = [
+            np.linalg.svd(np.random.default_rng(i).standard_normal((m, n)), compute_uv=False)
+            for i in range(5)
+        ]
         mean = np.mean([s / np.linalg.norm(s) for s in drawn], axis=0)
         ours = gaussian_spectrum(m, n)
         assert np.linalg.norm(ours) == pytest.approx(1.0)
@@ -235,7 +277,9 @@ def test_the_gaussian_curve_is_that_of_a_gaussian_matrix():
 
 
 def test_the_rounding_null_of_a_low_rank_update_is_the_update_itself(tmp_path):
-    """A rank-8 update seen through bf16 looks full rank; its rounding null says that it cannot be told apart."""
+    """A rank-8 update seen through bf16 looks full rank; its rounding null says that it cannot be
+    told apart.
+    """
     rng = np.random.default_rng(0)
     base = oracle.rounded(random_base((256, 256), 4, 0.03), "bfloat16")
     delta = rng.standard_normal((256, 8)) @ rng.standard_normal((8, 256))
@@ -245,7 +289,12 @@ def test_the_rounding_null_of_a_low_rank_update_is_the_update_itself(tmp_path):
     assert one(tables["rank"], matrix="delta", tolerance=1e-4)["rank"] >= 250
     tails = (curves.loc[33:, ["delta", "rounding_null"]] ** 2).sum() ** 0.5
     assert tails["delta"] / tails["rounding_null"] == pytest.approx(1.0, abs=0.5)
-    full = random_base((256, 256), 5) * 1e-3 * np.linalg.norm(base) / np.linalg.norm(random_base((256, 256), 5))
+    full = (
+        random_base((256, 256), 5)
+        * 1e-3
+        * np.linalg.norm(base)
+        / np.linalg.norm(random_base((256, 256), 5))
+    )
     tables, _, _ = measured_arrays(tmp_path / "full", base, base + full, "bfloat16")
     curves = tables["spectrum"].pivot(index="index", columns="matrix", values="sigma")
     tails = (curves.loc[33:, ["delta", "rounding_null"]] ** 2).sum() ** 0.5

@@ -1,4 +1,6 @@
-"""Power: each claim is made where it was planted, and nowhere else. The table stands at the end of the tests' output."""
+"""Power: each claim is made where it was planted, and nowhere else. The table stands at the end of
+the tests' output.
+"""
 
 import numpy as np
 import pytest
@@ -8,14 +10,23 @@ from opdviz.measures import coverage, geometry, spectrum
 from tests.measures.blind_updates import work_on
 
 SHAPE = (320, 256)
-CLAIMS = ("on large weights", "on small weights", "along the base", "off the base", "concentrated", "tail")
+CLAIMS = (
+    "on large weights",
+    "on small weights",
+    "along the base",
+    "off the base",
+    "concentrated",
+    "tail",
+)
 OPEN = "open"
 
 
 def base_of(rng: np.random.Generator, dtype: str) -> np.ndarray:
     """Weights with a falling spectrum and small noise, as they are stored."""
     left, right = (np.linalg.qr(rng.standard_normal((size, 256)))[0] for size in SHAPE)
-    return rounded(0.02 * np.sqrt(320) * (left / np.sqrt(np.arange(1, 257)) ** 0.5) @ right.T, dtype)
+    return rounded(
+        0.02 * np.sqrt(320) * (left / np.sqrt(np.arange(1, 257)) ** 0.5) @ right.T, dtype
+    )
 
 
 def low_rank(rng: np.random.Generator, rank: int) -> np.ndarray:
@@ -25,7 +36,9 @@ def low_rank(rng: np.random.Generator, rank: int) -> np.ndarray:
 
 
 def along(rng: np.random.Generator, base: np.ndarray, *, inside: bool) -> np.ndarray:
-    """Noise inside the leading tenth of the base's directions on both sides, or outside of it, of rms 1."""
+    """Noise inside the leading tenth of the base's directions on both sides, or outside of it, of
+    rms 1.
+    """
     u, _, vt = np.linalg.svd(base, full_matrices=False)
     p, q = u[:, :25] @ u[:, :25].T, vt[:25].T @ vt[:25]
     noise = rng.standard_normal(SHAPE)
@@ -39,7 +52,8 @@ def aimed(rng: np.random.Generator, base: np.ndarray, *, large: bool) -> np.ndar
     return np.where(half == large, 1.0, 0.0) * rng.standard_normal(SHAPE)
 
 
-# an update, its size, how it is stored, and what is true of it; what is not listed is false, None is not asked
+# an update, its size, how it is stored, and what is true of it; what is not listed is false, None
+# is not asked
 PLANTED = {
     "noise": (lambda rng, w: rng.standard_normal(SHAPE), 3e-4, "bfloat16", {"tail": "spread"}),
     "constant size": (lambda rng, w: rng.choice([-1.0, 1.0], SHAPE), 1e-4, "bfloat16", {"tail": "spread"}),

@@ -1,4 +1,6 @@
-"""Rare or small: bases without full rank, values at the ends of float64, rows that were zero, a measure that fails."""
+"""Rare or small: bases without full rank, values at the ends of float64, rows that were zero, a
+measure that fails.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ def conditioned(n: int, condition: float) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(600, 500), (500, 500), (64, 40)])
 def test_what_the_gram_matrix_does_not_resolve_stays_below_the_error_bound(shape):
-    """A delta of rank 8: every further singular value is zero, and what is found there is the method's own error."""
+    """A delta of rank 8: every further singular value is zero, and what is found there is the
+    method's own error.
+    """
     delta = of_rank(*shape, 8)
     s = Decomposition(
         RNG.standard_normal(shape), RNG.standard_normal(shape) * 0
@@ -39,7 +43,9 @@ def test_what_the_gram_matrix_does_not_resolve_stays_below_the_error_bound(shape
 def test_the_drift_of_a_base_without_full_rank_is_exact(size):
     base = of_rank(600, 500, 50)
     tuned = base + size * RNG.standard_normal(base.shape)
-    exact = np.linalg.norm(np.linalg.svd(tuned, compute_uv=False) - np.linalg.svd(base, compute_uv=False))
+    exact = np.linalg.norm(
+        np.linalg.svd(tuned, compute_uv=False) - np.linalg.svd(base, compute_uv=False)
+    )
     assert geometry.drift(Decomposition(base, tuned))["drift"] == pytest.approx(exact, rel=1e-6)
 
 
@@ -48,7 +54,9 @@ def test_a_square_matrix_has_nothing_outside_however_it_is_conditioned():
     work = Decomposition(base, base + 1e-4 * RNG.standard_normal(base.shape))
     assert work.usable < work.r
     rows = geometry.basis_energies(work)
-    assert not any(row["energy"] for row in rows if "outside" in (row["row_bin"], row["column_bin"]))
+    assert not any(
+        row["energy"] for row in rows if "outside" in (row["row_bin"], row["column_bin"])
+    )
     assert sum(row["energy"] for row in rows) == pytest.approx(1.0)
 
 
@@ -95,11 +103,18 @@ def test_a_row_that_was_zero_and_moved_is_listed_first():
     pair, work = work_on(base, base + np.float32(1e-3), "float32", name=name)
     rows = coordinates.most_moved_rows(pair, work)
     assert len(rows) == 50
-    assert (rows[0]["row"], rows[0]["relative_norm"], rows[0]["shrink"], rows[0]["cosine"]) == (7, None, None, None)
+    assert (rows[0]["row"], rows[0]["relative_norm"], rows[0]["shrink"], rows[0]["cosine"]) == (
+        7,
+        None,
+        None,
+        None,
+    )
     assert rows[1]["relative_norm"] > rows[-1]["relative_norm"] > 0
 
 
-@pytest.mark.parametrize("error", [ValueError("x" * 999), ZeroDivisionError(), KeyError("y"), FloatingPointError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("x" * 999), ZeroDivisionError(), KeyError("y"), FloatingPointError()]
+)
 def test_whatever_a_measure_raises_costs_that_tensor_s_rows_and_is_said(monkeypatch, error):
     def failing(pair, work):
         raise error

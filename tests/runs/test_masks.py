@@ -24,7 +24,21 @@ def compared(tmp_path_factory) -> str:
     for run in "ab":
         pair = [str(GOLDEN / "base"), str(GOLDEN / f"tuned_{run}")]
         assert (
-            main(["compare", *pair, "--name", run, "--measures", "sparsity", "--workers", "1", "--cache", cache]) == 0
+            main(
+                [
+                    "compare",
+                    *pair,
+                    "--name",
+                    run,
+                    "--measures",
+                    "sparsity",
+                    "--workers",
+                    "1",
+                    "--cache",
+                    cache,
+                ]
+            )
+            == 0
         )
     return cache
 
@@ -47,9 +61,17 @@ def test_any_safetensors_reader_can_unpack_it(compared, tmp_path):
     with safe_open(tmp_path / "m.safetensors", "np") as file:
         facts = file.metadata()
         shape = json.loads(facts["shapes"])[NAME]
-        bits = np.unpackbits(file.get_tensor(NAME), count=int(np.prod(shape))).reshape(shape).astype(bool)
+        bits = (
+            np.unpackbits(file.get_tensor(NAME), count=int(np.prod(shape)))
+            .reshape(shape)
+            .astype(bool)
+        )
     assert np.array_equal(bits, masks.open_mask(tmp_path / "m.safetensors").read(NAME))
-    assert json.loads(facts["threshold"]) == 1e-5 and len(facts["key"]) == 16 and json.loads(facts["base"])
+    assert (
+        json.loads(facts["threshold"]) == 1e-5
+        and len(facts["key"]) == 16
+        and json.loads(facts["base"])
+    )
 
 
 @pytest.mark.parametrize("density", [0.1, 0.05, 0.01])
@@ -85,7 +107,10 @@ def test_wrong_thresholds_are_one_line(compared, tmp_path, capsys, more, said):
 def test_a_base_that_changed_since_is_refused(tmp_path, capsys):
     draw = np.random.default_rng(0)
     w = draw.normal(size=(8, 8))
-    base, tuned = (write_checkpoint(tmp_path / n, {NAME: w + i}, "bfloat16") for i, n in enumerate(("base", "tuned")))
+    base, tuned = (
+        write_checkpoint(tmp_path / n, {NAME: w + i}, "bfloat16")
+        for i, n in enumerate(("base", "tuned"))
+    )
     cache = ["--cache", str(tmp_path / "cache")]
     assert main(["compare", str(base), str(tuned), "--name", "x", "--workers", "1", *cache]) == 0
     write_checkpoint(base, {NAME: w + 2}, "bfloat16")
@@ -97,7 +122,9 @@ def test_random_masks_have_the_same_density_matrix_by_matrix(compared, tmp_path)
     subnetwork(compared, tmp_path / "m.safetensors")
     mask = masks.open_mask(tmp_path / "m.safetensors")
     drawn = dict(masks.random_like(mask, 0))
-    assert {n: int(b.sum()) for n, b in drawn.items()} == {n: int(mask.read(n).sum()) for n in mask.tensors}
+    assert {n: int(b.sum()) for n, b in drawn.items()} == {
+        n: int(mask.read(n).sum()) for n in mask.tensors
+    }
     assert all(np.array_equal(b, drawn[n]) for n, b in masks.random_like(mask, 0))
     other = dict(masks.random_like(mask, 1))
     assert not all(np.array_equal(b, drawn[n]) for n, b in other.items())
@@ -122,7 +149,9 @@ def test_other_files_are_no_masks(tmp_path):
         "base": "[]",
     }
     save_file(
-        {NAME: np.zeros(3, dtype=np.uint8)}, tmp_path / "y.safetensors", facts | {"threshold": "0", "density": "0"}
+        {NAME: np.zeros(3, dtype=np.uint8)},
+        tmp_path / "y.safetensors",
+        facts | {"threshold": "0", "density": "0"},
     )
     with pytest.raises(RequestError, match="found no mask"):  # 3 bytes cannot hold 100 bits
         masks.open_mask(tmp_path / "y.safetensors")
@@ -130,7 +159,9 @@ def test_other_files_are_no_masks(tmp_path):
 
 def pair_of(folder, base: dict, tuned: dict, dtype: str = "float32"):
     """Two matched checkpoints of some arrays."""
-    return masks.matching_of(*(write_checkpoint(folder / n, t, dtype) for n, t in (("base", base), ("tuned", tuned))))
+    return masks.matching_of(
+        *(write_checkpoint(folder / n, t, dtype) for n, t in (("base", base), ("tuned", tuned)))
+    )
 
 
 @pytest.mark.parametrize("density", [0.5, 0.15, 0.05])
@@ -156,7 +187,9 @@ def test_every_tensor_keeps_its_stored_shape(tmp_path):
     base = {name: draw.normal(size=shape) for name, shape in shapes.items()}
     tuned = {name: w + (draw.random(shapes[name]) < 0.5) for name, w in base.items()}
     matching = pair_of(tmp_path, base, tuned)
-    masks.keep(tmp_path / "m.safetensors", masks.visible(matching, 1e-5), key="k", base=[], threshold=1e-5)
+    masks.keep(
+        tmp_path / "m.safetensors", masks.visible(matching, 1e-5), key="k", base=[], threshold=1e-5
+    )
     mask = masks.open_mask(tmp_path / "m.safetensors")
     assert {name: t.shape for name, t in mask.tensors.items()} == shapes
     for name, w in base.items():
@@ -166,10 +199,15 @@ def test_every_tensor_keeps_its_stored_shape(tmp_path):
 
 def test_out_never_replaces_the_checkpoint_itself(compared, capsys, tmp_path):
     draw = np.random.default_rng(0)
-    pair_of(tmp_path, {NAME: draw.normal(size=(8, 8))}, {NAME: draw.normal(size=(8, 8))}, "bfloat16")
+    pair_of(
+        tmp_path, {NAME: draw.normal(size=(8, 8))}, {NAME: draw.normal(size=(8, 8))}, "bfloat16"
+    )
     cache = ["--cache", str(tmp_path / "cache")]
     sides = [str(tmp_path / side) for side in ("base", "tuned")]
-    assert main(["compare", *sides, "--name", "x", "--workers", "1", "--measures", "sparsity", *cache]) == 0
+    assert (
+        main(["compare", *sides, "--name", "x", "--workers", "1", "--measures", "sparsity", *cache])
+        == 0
+    )
     file = tmp_path / "tuned" / "model.safetensors"
     kept = file.read_bytes()
     (tmp_path / "link").symlink_to(file)
@@ -188,7 +226,13 @@ def test_links_in_a_circle_are_one_line(compared, capsys, tmp_path):
 def test_checkpoints_without_weights_are_refused(tmp_path):
     matching = masks.matching_of(*(integers(tmp_path / side) for side in ("base", "tuned")))
     with pytest.raises(RequestError, match="no weights"):
-        masks.keep(tmp_path / "m.safetensors", masks.visible(matching, 0.0), key="k", base=[], threshold=0.0)
+        masks.keep(
+            tmp_path / "m.safetensors",
+            masks.visible(matching, 0.0),
+            key="k",
+            base=[],
+            threshold=0.0,
+        )
 
 
 def integers(folder):
@@ -204,7 +248,13 @@ def integers(folder):
      {"shapes": json.dumps({NAME: [float("inf")]})}],
 )  # fmt: skip
 def test_crafted_masks_are_refused(tmp_path, facts):
-    plain = {"kind": masks.KIND, "version": masks.VERSION, "shapes": json.dumps({NAME: [7]}), "key": "k", "base": "[]"}
+    plain = {
+        "kind": masks.KIND,
+        "version": masks.VERSION,
+        "shapes": json.dumps({NAME: [7]}),
+        "key": "k",
+        "base": "[]",
+    }
     plain |= {"threshold": "0", "density": "0.5"}
     save_file({NAME: np.zeros(1, dtype=np.uint8)}, tmp_path / "x.safetensors", plain)
     assert masks.open_mask(tmp_path / "x.safetensors").read(NAME).shape == (7,)

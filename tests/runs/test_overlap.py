@@ -1,4 +1,6 @@
-"""Overlap of two runs on one base: the paper's own counts, the three expectations, and what is refused."""
+"""Overlap of two runs on one base: the paper's own counts, the three expectations, and what is
+refused.
+"""
 
 import json
 
@@ -44,7 +46,9 @@ def test_the_whole_is_the_paper_s_whole(table):
     assert row["jaccard"] == pytest.approx(paper["nonzero_jaccard"], abs=1e-4)
     assert row["a_in_b"] == pytest.approx(paper["a_nonzero_covered_by_b"], abs=1e-4)
     # the script takes one density for the whole model; ours sums each tensor's chance
-    assert row["chance_both"] == pytest.approx((table.query("threshold == 1e-5").eval("a * b / numel")).sum())
+    assert row["chance_both"] == pytest.approx(
+        (table.query("threshold == 1e-5").eval("a * b / numel")).sum()
+    )
 
 
 def test_columns_stand_in_the_dictionary_within_its_bounds(table):
@@ -82,7 +86,9 @@ def test_expected_both_is_its_definition(tmp_path):
     w = sides[0].base.read(NAME).ravel().astype(np.float64)
     bins = np.where(w == 0, -10_000, np.floor(4 * np.log2(np.abs(np.where(w == 0, 1, w)))))
     a, b = (np.abs(side.tuned.read(NAME).ravel().astype(np.float64) - w) > 1e-5 for side in sides)
-    expected = sum(a[bins == v].sum() * b[bins == v].sum() / (bins == v).sum() for v in np.unique(bins))
+    expected = sum(
+        a[bins == v].sum() * b[bins == v].sum() / (bins == v).sum() for v in np.unique(bins)
+    )
     assert row["expected_both"] == pytest.approx(expected, rel=1e-12)
     p, q = a.mean(), b.mean()
     assert row["jaccard_chance"] == pytest.approx(p * q / (p + q - p * q))
@@ -92,16 +98,23 @@ def test_a_float16_base_is_binned_as_it_is(tmp_path):
     draw = np.random.default_rng(0)
     w = draw.normal(scale=0.02, size=(64, 64)).astype(np.float16)
     base = write_checkpoint(tmp_path / "base", {NAME: w}, "float16")
-    made = [write_checkpoint(tmp_path / f"r{i}", {NAME: w + (draw.random(w.shape) < 0.3)}, "float16") for i in range(2)]
+    made = [
+        write_checkpoint(tmp_path / f"r{i}", {NAME: w + (draw.random(w.shape) < 0.3)}, "float16")
+        for i in range(2)
+    ]
     row = next(overlap.rows(*(matching_of(base, run) for run in made), "1", "2"))
     a, b = ((matching_of(base, run).tuned.read(NAME) != w).ravel() for run in made)
     bins = np.floor(4 * np.log2(np.abs(w.astype(np.float64)).ravel() + (w.ravel() == 0) * 1e-300))
-    expected = sum(a[bins == v].sum() * b[bins == v].sum() / (bins == v).sum() for v in np.unique(bins))
+    expected = sum(
+        a[bins == v].sum() * b[bins == v].sum() / (bins == v).sum() for v in np.unique(bins)
+    )
     assert row["expected_both"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_checkpoints_without_a_coordinate_are_refused(tmp_path, capsys):
-    sides = [write_checkpoint(tmp_path / n, {"e.weight": np.zeros((0, 4))}, "bfloat16") for n in "xy"]
+    sides = [
+        write_checkpoint(tmp_path / n, {"e.weight": np.zeros((0, 4))}, "bfloat16") for n in "xy"
+    ]
     cache = ["--cache", str(tmp_path / "cache")]
     assert main(["compare", *map(str, sides), "--name", "none", "--workers", "1", *cache]) == 0
     capsys.readouterr()
@@ -119,7 +132,12 @@ def test_the_command_prints_the_table(tmp_path, capsys):
     base, made = blind(tmp_path)
     cache = ["--cache", str(tmp_path / "cache")]
     for run in made:
-        assert main(["compare", str(base), str(run), "--workers", "1", "--measures", "sparsity", *cache]) == 0
+        assert (
+            main(
+                ["compare", str(base), str(run), "--workers", "1", "--measures", "sparsity", *cache]
+            )
+            == 0
+        )
     capsys.readouterr()
     assert main(["overlap", "base..run1", "base..run2", "--json", *cache]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -132,14 +150,19 @@ def test_runs_on_two_bases_are_refused(tmp_path, capsys):
     base, (run, other) = blind(tmp_path)
     cache = ["--cache", str(tmp_path / "cache")]
     for pair in ((base, run), (other, run)):
-        assert main(["compare", *map(str, pair), "--workers", "1", "--measures", "sparsity", *cache]) == 0
+        assert (
+            main(["compare", *map(str, pair), "--workers", "1", "--measures", "sparsity", *cache])
+            == 0
+        )
     capsys.readouterr()
     assert main(["overlap", "base..run1", "run2..run1", *cache]) == 2
     assert "not on one base" in capsys.readouterr().err
 
 
 def test_rows_of_shared_scale_overlap_by_themselves():
-    """Two blind updates whose rows move unequally, and alike: sizes do not explain their overlap, sizes and rows do."""
+    """Two blind updates whose rows move unequally, and alike: sizes do not explain their overlap,
+    sizes and rows do.
+    """
     rng = np.random.default_rng(0)
     shape = (200, 400)
     weights = round_bfloat16((0.02 * rng.standard_normal(shape)).astype(np.float32))

@@ -1,4 +1,6 @@
-"""Blocks of values: what the files hold, in bounds, and only while the files are those that were compared."""
+"""Blocks of values: what the files hold, in bounds, and only while the files are those that were
+compared.
+"""
 
 import shutil
 
@@ -24,11 +26,20 @@ TENSORS = {
 
 @pytest.fixture
 def compared(tmp_path) -> Stored:
-    """A comparison of a matrix, a stack, a convolution and a vector, with its checkpoints beside the cache."""
+    """A comparison of a matrix, a stack, a convolution and a vector, with its checkpoints beside
+    the cache.
+    """
     for side in ("base", "tuned"):
         write_checkpoint(tmp_path / side, {n: RNG.standard_normal(s) for n, s in TENSORS.items()})
     assert (
-        opdviz("compare", tmp_path / "base", tmp_path / "tuned", "--name", "x", cache=tmp_path / "cache").returncode
+        opdviz(
+            "compare",
+            tmp_path / "base",
+            tmp_path / "tuned",
+            "--name",
+            "x",
+            cache=tmp_path / "cache",
+        ).returncode
         == 0
     )
     return Store(tmp_path / "cache").find("x")

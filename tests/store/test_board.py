@@ -29,7 +29,10 @@ def captions(store) -> list[str]:
 
 
 def test_pins_keep_their_state_and_can_be_moved_captioned_and_deleted(store):
-    ids = [board.pin(store.folder(KEY), "layers", {"quantity": "cosine", "over": True}, text) for text in "abc"]
+    ids = [
+        board.pin(store.folder(KEY), "layers", {"quantity": "cosine", "over": True}, text)
+        for text in "abc"
+    ]
     assert board.read(store.folder(KEY))["pins"][0]["state"] == {"quantity": "cosine", "over": True}
     board.move(store.folder(KEY), ids[2], -1)
     assert captions(store) == ["a", "c", "b"]
@@ -60,7 +63,10 @@ def test_notes_say_who_and_when(store):
 def test_what_is_too_long_or_empty_is_refused_and_nothing_changes(store):
     board.note(store.folder(KEY), "t", "kept", "")
     for call, match in (
-        (lambda: board.pin(store.folder(KEY), "layers", {}, "x" * 4_001), "caption of 4,001 characters"),
+        (
+            lambda: board.pin(store.folder(KEY), "layers", {}, "x" * 4_001),
+            "caption of 4,001 characters",
+        ),
         (lambda: board.note(store.folder(KEY), "t", "x" * 2_001, ""), "note of 2,001 characters"),
         (lambda: board.note(store.folder(KEY), "t", "x", "w" * 61), "name of 61 characters"),
         (lambda: board.note(store.folder(KEY), "t", "  ", ""), "found no text"),
@@ -80,12 +86,25 @@ def test_a_full_board_takes_no_more(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"pins": [], "notes": [{"id": 1}]}', '{"pins": {}, "notes": []}', "\xff", TWICE, LATE]
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"pins": [], "notes": [{"id": 1}]}',
+        '{"pins": {}, "notes": []}',
+        "\xff",
+        TWICE,
+        LATE,
+    ],
 )
 def test_a_damaged_board_is_said_and_left_as_it_is(store, text):
     path = store.folder(KEY) / "board.json"
     path.write_bytes(text.encode("latin-1"))
-    for call in (lambda: board.read(store.folder(KEY)), lambda: board.pin(store.folder(KEY), "layers", {}, "")):
+    for call in (
+        lambda: board.read(store.folder(KEY)),
+        lambda: board.pin(store.folder(KEY), "layers", {}, ""),
+    ):
         with pytest.raises(CheckFailed, match=r"board\.json is damaged"):
             call()
     assert path.read_bytes() == text.encode("latin-1")
@@ -101,7 +120,10 @@ def test_a_cache_that_cannot_be_written_is_one_line(store):
 
 
 def test_many_at_once_lose_nothing(store):
-    threads = [threading.Thread(target=board.pin, args=(store.folder(KEY), "layers", {}, str(i))) for i in range(24)]
+    threads = [
+        threading.Thread(target=board.pin, args=(store.folder(KEY), "layers", {}, str(i)))
+        for i in range(24)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,6 @@
-"""Parts become bundles and bundles become tables: whatever ends the run at any write, all is read once and nothing is lost."""
+"""Parts become bundles and bundles become tables: whatever ends the run at any write, all is read
+once and nothing is lost.
+"""
 
 import json
 from collections.abc import Callable
@@ -26,12 +28,16 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory) -> tuple[dict, dict]:
-    """What workers return for the golden pair b, and the tables of a run that nothing disturbed and that made no bundle."""
+    """What workers return for the golden pair b, and the tables of a run that nothing disturbed and
+    that made no bundle.
+    """
     returned, root = {}, tmp_path_factory.mktemp("undisturbed")
     real = measuring.work_on
 
     def remembering(pair, names):
-        returned[pair.name] = returned.get(pair.name, {}) | dict(zip(names, result := real(pair, names)))
+        returned[pair.name] = returned.get(pair.name, {}) | dict(
+            zip(names, result := real(pair, names))
+        )
         return result
 
     with pytest.MonkeyPatch.context() as patch:
@@ -88,11 +94,15 @@ def there(root: Path) -> set[tuple[str, str]]:
     loose = ((p.name.split("."), parts.decode_part(p)) for p in root.rglob("parts/*.json"))
     found = {(f"{words[1]}@{words[2]}", part["name"]) for words, part in loose}
     noted = Store(root).open(key).manifest.bundled
-    return found | {(of, name) for of in noted for name in reading.bundled_pairs(Store(root).open(key), of)}
+    return found | {
+        (of, name) for of in noted for name in reading.bundled_pairs(Store(root).open(key), of)
+    }
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_ended_at_any_write_every_pair_is_read_once_and_nothing_is_lost(tmp_path, worked, measured, monkeypatch, seed):
+def test_ended_at_any_write_every_pair_is_read_once_and_nothing_is_lost(
+    tmp_path, worked, measured, monkeypatch, seed
+):
     random, kept, ends, seen = Random(seed), set(), 0, 0
     with monkeypatch.context() as patch:
         dying(patch, lambda path: path.suffix != ".tmp" and random.random() < 0.015)
@@ -130,7 +140,10 @@ def part_way(root: Path, monkeypatch) -> str:
 def test_what_is_bundled_is_drawn_and_counted(tmp_path, worked, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     store = Store(tmp_path)
-    bundled = {measure: sum(counts.values()) for measure, counts in store.open(key).manifest.bundled.items()}
+    bundled = {
+        measure: sum(counts.values())
+        for measure, counts in store.open(key).manifest.bundled.items()
+    }
     assert bundled[measure_id(magnitude)] == 28
     assert bundled[measure_id(geometry)] == 7
     assert len(list(tmp_path.rglob("parts/*.magnitude.*"))) == 2
@@ -143,9 +156,15 @@ def test_what_is_bundled_is_drawn_and_counted(tmp_path, worked, monkeypatch):
 def test_a_damaged_bundle_costs_its_own_pairs_alone(tmp_path, worked, measured, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     file = tmp_path / "comparisons" / key / "tables" / "sparsity.sparsity.2.parquet"
-    lost = set(reading.read_compacted(tmp_path / "comparisons" / key, "pairs.sparsity.2.parquet")["name"].to_pylist())
+    lost = set(
+        reading.read_compacted(tmp_path / "comparisons" / key, "pairs.sparsity.2.parquet")[
+            "name"
+        ].to_pylist()
+    )
     file.write_bytes(file.read_bytes()[:-9])
-    assert list(map(str, checking.check(Store(tmp_path).folder(key)))) == [f"{key}: tables/{file.name} is damaged"]
+    assert list(map(str, checking.check(Store(tmp_path).folder(key)))) == [
+        f"{key}: tables/{file.name} is damaged"
+    ]
     complete = {name for of, name in there(tmp_path) if of == measure_id(coverage)}
     worked.clear()
     run(tmp_path)
@@ -155,7 +174,9 @@ def test_a_damaged_bundle_costs_its_own_pairs_alone(tmp_path, worked, measured, 
     assert stored(tmp_path) == measured[1]
 
 
-def test_another_version_of_a_measure_does_without_the_bundles_of_the_old_one(tmp_path, worked, measured, monkeypatch):
+def test_another_version_of_a_measure_does_without_the_bundles_of_the_old_one(
+    tmp_path, worked, measured, monkeypatch
+):
     key = part_way(tmp_path, monkeypatch)
     monkeypatch.setattr(MEASURES[0], "VERSION", 99)
     worked.clear()
@@ -165,7 +186,9 @@ def test_another_version_of_a_measure_does_without_the_bundles_of_the_old_one(tm
     assert stored(tmp_path) == measured[1]
 
 
-def test_a_reader_finds_the_table_when_bundles_became_one_while_it_read(tmp_path, worked, monkeypatch):
+def test_a_reader_finds_the_table_when_bundles_became_one_while_it_read(
+    tmp_path, worked, monkeypatch
+):
     key = part_way(tmp_path, monkeypatch)
     real, before = reading.read_compacted, tables.table(Store(tmp_path).open(key), "tensors")
 
@@ -182,11 +205,16 @@ def test_a_reader_finds_the_table_when_bundles_became_one_while_it_read(tmp_path
 def test_a_bundle_that_is_gone_for_good_is_said(tmp_path, worked, monkeypatch):
     key = part_way(tmp_path, monkeypatch)
     (tmp_path / "comparisons" / key / "tables" / "tensors.magnitude.0.parquet").unlink()
-    with pytest.raises(CheckFailed, match="tensors.magnitude.0.parquet is missing or damaged; compare the pair again"):
+    with pytest.raises(
+        CheckFailed,
+        match="tensors.magnitude.0.parquet is missing or damaged; compare the pair again",
+    ):
         tables.table(Store(tmp_path).open(key), "tensors")
 
 
-@pytest.mark.parametrize("bundled", [[], {"magnitude@1": 3}, {"magnitude@1": {"x": 3}}, {"magnitude@1": {"0": "3"}}])
+@pytest.mark.parametrize(
+    "bundled", [[], {"magnitude@1": 3}, {"magnitude@1": {"x": 3}}, {"magnitude@1": {"0": "3"}}]
+)
 def test_a_manifest_with_senseless_bundles_is_damaged(tmp_path, worked, monkeypatch, bundled):
     key = part_way(tmp_path, monkeypatch)
     store = Store(tmp_path)

@@ -1,4 +1,6 @@
-"""Whatever is damaged, foreign or hostile in a store is one line that names the file; `compare` makes it anew."""
+"""Whatever is damaged, foreign or hostile in a store is one line that names the file; `compare`
+makes it anew.
+"""
 
 import json
 import shutil
@@ -33,7 +35,9 @@ from tests.hostile_store import (
 
 @contextmanager
 def quick(returned: dict, *made: str):
-    """Commands that measure in this process, once a pair, make some summaries, and end without leaving it."""
+    """Commands that measure in this process, once a pair, make some summaries, and end without
+    leaving it.
+    """
 
     def remembered(pair, names):
         if not set(names) <= returned.setdefault(pair.name, {}).keys():
@@ -50,7 +54,9 @@ def quick(returned: dict, *made: str):
         patch.setattr(measuring, "work_on", remembered)
         patch.setattr(workers, "pool", pool)
         patch.setattr(cli, "leave", lambda code: code)
-        patch.setattr(summaries, "SUMMARIES", {name: ALL_SUMMARIES[name] for name in made or ALL_SUMMARIES})
+        patch.setattr(
+            summaries, "SUMMARIES", {name: ALL_SUMMARIES[name] for name in made or ALL_SUMMARIES}
+        )
         yield patch
 
 
@@ -62,7 +68,9 @@ def compare(root: Path, tuned: str = "b", *more: str) -> int:
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-    """A finished comparison, one that was stopped when all was measured, another pair's, and what workers returned."""
+    """A finished comparison, one that was stopped when all was measured, another pair's, and what
+    workers returned.
+    """
     root, returned = tmp_path_factory.mktemp("stores"), {}
 
     def stopped(*_):
@@ -115,7 +123,9 @@ def stored(root: Path) -> dict[str, bytes]:
 
 
 def said_everywhere(capsys, place: Place, words: str, table: str | None) -> None:
-    """Assert that `verify` finds a damage, that `show` says it where it is read, and that nothing breaks elsewhere."""
+    """Assert that `verify` finds a damage, that `show` says it where it is read, and that nothing
+    breaks elsewhere.
+    """
     code, out, _ = told(capsys, place, "verify")
     assert code == 1 and words in out, out
     code, out, _ = told(capsys, place, "list")
@@ -239,9 +249,11 @@ def pages(caches, tmp_path_factory) -> dict[str, dict]:
         (root / str(number) / "lab").mkdir()  # opened before: no first start
         (WHOLE | LEFT)[name][0](at)
         if SEEN[name][1] not in ("", "board", "request", "manifest"):
-            shutil.rmtree(at.folder / "summaries")  # they were made of sound tables, and would be shown
+            # They were made of sound tables, and would be shown.
+            shutil.rmtree(at.folder / "summaries")
     wanted = (
-        json.dumps([str(root / str(i)), sorted({*EVERY, where} - {""})]) for i, (where, _) in enumerate(SEEN.values())
+        json.dumps([str(root / str(i)), sorted({*EVERY, where} - {""})])
+        for i, (where, _) in enumerate(SEEN.values())
     )
     command = [sys.executable, "-c", DRAW, *wanted]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)

@@ -1,4 +1,6 @@
-"""Headline sets on planted stores: numerator and denominator over the same tensors, each paper's own choices."""
+"""Headline sets on planted stores: numerator and denominator over the same tensors, each paper's
+own choices.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,15 +26,27 @@ SHAPES = {
 }  # fmt: skip
 
 
-def compared(root: Path, base: dict, tuned: dict, *, dtype: str = "bfloat16", steps=((None, None),)) -> Stored:
+def compared(
+    root: Path, base: dict, tuned: dict, *, dtype: str = "bfloat16", steps=((None, None),)
+) -> Stored:
     """Compare two models of some arrays, in one or several steps of (measures, pattern)."""
-    sides = [write_checkpoint(root / side, arrays, dtype) for side, arrays in (("base", base), ("tuned", tuned))]
+    sides = [
+        write_checkpoint(root / side, arrays, dtype)
+        for side, arrays in (("base", base), ("tuned", tuned))
+    ]
     store = Store(root / "cache")
     for names, pattern in steps:
         prepared = prepare.prepare(*map(checkpoint.open, sides), store, "planted", lambda p: None)
         measures = tuple(m for m in MEASURES if names is None or m.NAME in names)
         with ThreadPoolExecutor(1) as executor:
-            measuring.compare(prepared, store, executor, measures=measures, pattern=pattern, listener=lambda p: None)
+            measuring.compare(
+                prepared,
+                store,
+                executor,
+                measures=measures,
+                pattern=pattern,
+                listener=lambda p: None,
+            )
     return store.open(prepared.key)
 
 
@@ -48,7 +62,9 @@ def value(rows: list[dict], quantity: str) -> dict:
 
 
 def test_totals_are_over_the_tensors_that_were_counted_and_say_so(tmp_path):
-    """Sizes of all, counts of one layer: the share is that of the layer, and the line says of how many tensors."""
+    """Sizes of all, counts of one layer: the share is that of the layer, and the line says of how
+    many tensors.
+    """
     base = model()
     tuned = model(0.01, base)
     whole = protocols.headline(compared(tmp_path / "whole", base, tuned))
@@ -57,12 +73,16 @@ def test_totals_are_over_the_tensors_that_were_counted_and_say_so(tmp_path):
     rows = by_tensor.quantities_by_tensor(comparison)
     layer = rows[rows["layer"] == 0]
     found = value(protocols.headline(comparison), "sparsity_absolute_1e-5")
-    assert found["value"] == pytest.approx(100 * layer["unchanged_absolute_count"].sum() / layer["numel"].sum())
+    assert found["value"] == pytest.approx(
+        100 * layer["unchanged_absolute_count"].sum() / layer["numel"].sum()
+    )
     assert "3 of 9 tensors" in found["aggregation"]
     assert "tensors" not in value(whole, "sparsity_absolute_1e-5")["aggregation"]
     assert "0 of 8 matrices" in value(protocols.headline(comparison), "top16_energy")["aggregation"]
     blocks = tables.table(comparison, "blocks").set_index("block")
-    assert blocks.loc[["embedding", "head", "norm"], "sparsity_absolute"].isna().all(), "nothing was counted there"
+    assert blocks.loc[["embedding", "head", "norm"], "sparsity_absolute"].isna().all(), (
+        "nothing was counted there"
+    )
     assert blocks.loc["ffn", "sparsity_absolute"] > 0
 
 
@@ -72,7 +92,9 @@ def test_a_is_taken_on_bf16_as_its_authors_do(tmp_path):
     rows, tensors = protocols.headline(comparison), tables.table(comparison, "tensors")
     norm = value(rows, "relative_norm")
     stored = np.sqrt((tensors["delta_norm"] ** 2).sum() / (tensors["base_norm"] ** 2).sum())
-    coarse = np.sqrt((tensors["delta_norm_bfloat16"] ** 2).sum() / (tensors["base_norm_bfloat16"] ** 2).sum())
+    coarse = np.sqrt(
+        (tensors["delta_norm_bfloat16"] ** 2).sum() / (tensors["base_norm_bfloat16"] ** 2).sum()
+    )
     assert norm["value"] == pytest.approx(100 * coarse)
     assert abs(coarse / stored - 1) > 0.01
     assert "rounded to bf16" in norm["aggregation"]
@@ -80,7 +102,9 @@ def test_a_is_taken_on_bf16_as_its_authors_do(tmp_path):
     assert "as bf16" in value(rows, "sparsity_absolute_1e-5")["aggregation"]
 
 
-@pytest.mark.parametrize(("dtype", "words"), [("float16", "as fp16"), ("bfloat16", "as bf16"), ("float32", "as bf16")])
+@pytest.mark.parametrize(
+    ("dtype", "words"), [("float16", "as fp16"), ("bfloat16", "as bf16"), ("float32", "as bf16")]
+)
 def test_counts_name_the_precision_that_was_counted(tmp_path, dtype, words):
     base = model()
     rows = protocols.headline(compared(tmp_path, base, model(0.01, base), dtype=dtype))

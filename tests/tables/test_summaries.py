@@ -1,4 +1,6 @@
-"""Summaries are the tables they stand for, kept once, never read when they are old, and nothing depends on them."""
+"""Summaries are the tables they stand for, kept once, never read when they are old, and nothing
+depends on them.
+"""
 
 import shutil
 
@@ -29,7 +31,9 @@ def test_a_finished_comparison_has_all_of_them_and_they_are_what_they_stand_for(
             check_dtype=False,
         )
     headline = summaries.summary(store.open(key), "headline").set_index("quantity")["value"]
-    assert {row["quantity"]: row["value"] for row in protocols.headline(store.open(key))} == headline.to_dict()
+    assert {
+        row["quantity"]: row["value"] for row in protocols.headline(store.open(key))
+    } == headline.to_dict()
 
 
 def test_one_of_older_tables_is_never_read(store):
@@ -38,8 +42,14 @@ def test_one_of_older_tables_is_never_read(store):
     tensors = store.folder(key) / "tables" / "tensors.magnitude.parquet"
     pq.write_table(pq.read_table(tensors), tensors)  # the same rows in other bytes
     (old,) = (store.folder(key) / "summaries").glob("blocks.*")
-    old.write_bytes((store.folder(key) / "summaries" / next(p.name for p in old.parent.glob("tails.*"))).read_bytes())
-    comparison.changed(tables={**comparison.manifest.tables, tensors.name: fingerprint.of_file(tensors)})
+    old.write_bytes(
+        (
+            store.folder(key) / "summaries" / next(p.name for p in old.parent.glob("tails.*"))
+        ).read_bytes()
+    )
+    comparison.changed(
+        tables={**comparison.manifest.tables, tensors.name: fingerprint.of_file(tensors)}
+    )
     assert "energy_share" in summaries.summary(store.open(key), "blocks")
     assert not old.exists()
 

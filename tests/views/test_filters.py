@@ -50,7 +50,9 @@ def test_filters_keep_what_fits(rows, state, kept):
 @given(st.text(max_size=30))
 def test_any_text_is_ranges_or_none(text):
     found = filters.numbers(text)
-    assert found is None or all(isinstance(low, int) and isinstance(high, int) for low, high in found)
+    assert found is None or all(
+        isinstance(low, int) and isinstance(high, int) for low, high in found
+    )
 
 
 @given(st.text(max_size=30))
@@ -62,7 +64,10 @@ def test_any_pattern_can_be_searched_for(pattern):
 def test_pages_are_cut_after_sorting_and_missing_values_come_last(rows, monkeypatch):
     monkeypatch.setattr(filters, "PAGE", 4)
     first = filters.page_of(rows, "size", 1)
-    assert (first["name"].tolist(), filters.pages(len(rows), 4)) == (["l1.norm", "embed", "l0.q", "l1.q"], 2)
+    assert (first["name"].tolist(), filters.pages(len(rows), 4)) == (
+        ["l1.norm", "embed", "l0.q", "l1.q"],
+        2,
+    )
     second = filters.page_of(rows, "size", 2)
     assert second["name"].tolist() == ["l0.e0.up", "l0.e1.up"]
     assert filters.page_of(rows, "size", 99)["name"].tolist() == second["name"].tolist()

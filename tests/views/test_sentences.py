@@ -1,4 +1,6 @@
-"""Every reading sentence at its edges: what cannot be said of the numbers is not said, and what is said is true of them."""
+"""Every reading sentence at its edges: what cannot be said of the numbers is not said, and what is
+said is true of them.
+"""
 
 import numpy as np
 import pandas as pd
@@ -31,40 +33,56 @@ def bins(moved, null, count=None) -> pd.DataFrame:
     """Bins of rising size."""
     count = [1_000] * len(moved) if count is None else count
     low = 2.0 ** np.arange(-len(moved), 0)
-    return pd.DataFrame({"low": low, "high": 2 * low, "count": count, "moved": moved, "null_moved": null})
+    return pd.DataFrame(
+        {"low": low, "high": 2 * low, "count": count, "moved": moved, "null_moved": null}
+    )
 
 
 def test_published_pairs_are_named_with_their_values_never_as_membership():
-    text = overview.overview_reading(headline(relative_norm=0.193, sparsity_absolute_1e5=91.5), PAPER, tensors(), 0.877)
+    text = overview.overview_reading(
+        headline(relative_norm=0.193, sparsity_absolute_1e5=91.5), PAPER, tensors(), 0.877
+    )
     assert "Relative norm 0.193 %." in text
     assert (
-        "OPD 0.045 to 0.142, RL + OPD 0.069, self-distillation 0.036, RLVR 0.073 and 0.497, offline distillation 11.9"
-        in text
+        "OPD 0.045 to 0.142, RL + OPD 0.069, self-distillation 0.036, RLVR 0.073 and 0.497, offline"
+        " distillation 11.9" in text
     )
     assert "It follows from learning rate and steps before it follows from the recipe." in text
     assert "among" not in text and "times the" not in text
 
 
 @pytest.mark.parametrize(
-    ("dtype", "words"), [("bfloat16", "As bf16"), ("float16", "As fp16"), ("float8_e4m3", "As fp8 e4m3")]
+    ("dtype", "words"),
+    [("bfloat16", "As bf16"), ("float16", "As fp16"), ("float8_e4m3", "As fp8 e4m3")],
 )
 def test_what_did_not_change_names_its_precision_and_is_not_what_moved_little(dtype, words):
     text = overview.overview_reading(
         headline(relative_norm=0.03, sparsity_absolute_1e5=91.5), PAPER, tensors(dtype), 0.877
     )
-    assert f"{words}, 87.7 % of the coordinates did not change and 91.5 % moved by no more than 1e-5." in text
+    assert (
+        f"{words}, 87.7 % of the coordinates did not change and 91.5 % moved by no more than 1e-5."
+        in text
+    )
 
 
 def test_nothing_moved_is_all_that_is_said_of_it():
     rows = headline(relative_norm=0.0, sparsity_absolute_1e5=100.0, top16_energy=None)
-    assert overview.overview_reading(rows, PAPER, tensors(delta=0.0), 1.0) == "Nothing moved between these checkpoints."
-    assert overview.overview_reading([], PAPER, tensors(), None) == "The relative norm is not measured yet."
+    assert (
+        overview.overview_reading(rows, PAPER, tensors(delta=0.0), 1.0)
+        == "Nothing moved between these checkpoints."
+    )
+    assert (
+        overview.overview_reading([], PAPER, tensors(), None)
+        == "The relative norm is not measured yet."
+    )
     small = overview.overview_reading(rows, PAPER, tensors(delta=1e-6), 1.0)
     assert small == "As bf16 nothing moved; as stored the relative norm is 1e-05 %."
 
 
 def test_without_a_chance_none_is_claimed():
-    text = overview.overview_reading(headline(relative_norm=0.1, top16_energy=(50.0, None)), PAPER, tensors(), None)
+    text = overview.overview_reading(
+        headline(relative_norm=0.1, top16_energy=(50.0, None)), PAPER, tensors(), None
+    )
     assert "16 directions" not in text and "%" in text
 
 
@@ -77,11 +95,16 @@ def test_a_percentage_is_0_or_100_only_where_it_is_so(share):
 
 
 def test_the_null_says_the_same_by_total_variation_not_by_the_share_of_all():
-    """At a density of 1e-4 hardly anything moves; all of it on the largest weights is as far from the null as can be."""
+    """At a density of 1e-4 hardly anything moves; all of it on the largest weights is as far from
+    the null as can be.
+    """
     far = bins([0, 0, 0, 4_000], [4_000, 0, 0, 0], [10_000_000] * 4)
     assert "100 % of the moves stand elsewhere" in coordinates.coordinates_reading(far)
     near = bins([1_000, 2_010, 3_000, 3_990], [1_005, 2_000, 3_005, 3_990], [10_000_000] * 4)
-    assert "a blind update that shows as often moves the same weights." in coordinates.coordinates_reading(near)
+    assert (
+        "a blind update that shows as often moves the same weights."
+        in coordinates.coordinates_reading(near)
+    )
 
 
 def test_few_moves_cannot_be_told_from_chance_and_that_is_said():
@@ -104,27 +127,35 @@ def test_weights_of_one_or_two_sizes_have_no_halves(rows):
 
 def test_no_move_and_only_zeros_are_said():
     assert coordinates.coordinates_reading(bins([0, 0, 0], [0, 0, 0])) == "No coordinate moved."
-    zeros = pd.DataFrame({"low": [0.0], "high": [0.0], "count": [5], "moved": [5], "null_moved": [5.0]})
+    zeros = pd.DataFrame(
+        {"low": [0.0], "high": [0.0], "count": [5], "moved": [5], "null_moved": [5.0]}
+    )
     assert coordinates.coordinates_reading(zeros) == "No coordinate moved."
 
 
 def tails(*verdicts, reason: str | None = None) -> pd.DataFrame:
     """The table of tails with some verdicts."""
     position = [None if v is None else 0.1 for v in verdicts]
-    return pd.DataFrame({"name": range(len(verdicts)), "position": position, "verdict": verdicts, "reason": reason})
+    return pd.DataFrame(
+        {"name": range(len(verdicts)), "position": position, "verdict": verdicts, "reason": reason}
+    )
 
 
 def test_the_reason_that_applies_is_the_one_that_is_said():
     small = directions.rounding_reading(tails(None, None, reason="r = 24 is at most 32"))
     assert small == "The tails are not held against rounding: r = 24 is at most 32 (2 matrices)."
-    wide = directions.rounding_reading(tails(None, reason="stored as float32: drawn for formats up to bf16 and fp16"))
+    wide = directions.rounding_reading(
+        tails(None, reason="stored as float32: drawn for formats up to bf16 and fp16")
+    )
     assert "stored as float32" in wide and "far below" not in wide
     assert "as soon as" in directions.rounding_reading(pd.DataFrame())
 
 
 def test_verdicts_on_tails_are_counted_each():
     text = directions.rounding_reading(tails("like rounding", "like rounding", "open", "spread"))
-    assert text.startswith("In 2 of 4 matrices the tail cannot be told from a rank-16 update and rounding")
+    assert text.startswith(
+        "In 2 of 4 matrices the tail cannot be told from a rank-16 update and rounding"
+    )
     assert "in 1 of 4 it is spread wider" in text and "in 1 of 4 it stays open" in text
     assert "full rank" not in text
 
@@ -133,32 +164,59 @@ def mapped(values, layers=None, module="q_proj") -> pd.DataFrame:
     """Tensors with a value each."""
     layers = range(len(values)) if layers is None else layers
     return pd.DataFrame(
-        {"module": module, "layer": list(layers), "relative_norm": values, "stable_rank": values, "numel": values}
+        {
+            "module": module,
+            "layer": list(layers),
+            "relative_norm": values,
+            "stable_rank": values,
+            "numel": values,
+        }
     )
 
 
 def test_no_winner_where_nothing_moved_or_all_are_equal_or_there_is_one():
-    assert layers.layers_reading(mapped([0.0, 0.0]), "relative norm", "relative_norm") == "Nothing of it moved."
-    assert layers.layers_reading(mapped([0.0]), "relative norm", "relative_norm") == "Nothing of it moved."
+    assert (
+        layers.layers_reading(mapped([0.0, 0.0]), "relative norm", "relative_norm")
+        == "Nothing of it moved."
+    )
+    assert (
+        layers.layers_reading(mapped([0.0]), "relative norm", "relative_norm")
+        == "Nothing of it moved."
+    )
     equal = layers.layers_reading(mapped([0.2, 0.2, 0.2]), "relative norm", "relative_norm")
     assert equal == "Relative norm is the same in all 3 tensors."
-    assert layers.layers_reading(mapped([0.2]), "relative norm", "relative_norm") == "One tensor: q\\_proj of layer 0."
-    assert layers.layers_reading(mapped([]), "relative norm", "relative_norm") == "Nothing to compare yet."
-    assert layers.layers_reading(mapped([np.nan]), "relative norm", "relative_norm") == "Nothing to compare yet."
+    assert (
+        layers.layers_reading(mapped([0.2]), "relative norm", "relative_norm")
+        == "One tensor: q\\_proj of layer 0."
+    )
+    assert (
+        layers.layers_reading(mapped([]), "relative norm", "relative_norm")
+        == "Nothing to compare yet."
+    )
+    assert (
+        layers.layers_reading(mapped([np.nan]), "relative norm", "relative_norm")
+        == "Nothing to compare yet."
+    )
 
 
 def test_a_range_of_layers_has_no_holes():
     values = np.ones(40)
     values[[0, 39]] = 9.0
-    assert "layers 0 and 39." in layers.layers_reading(mapped(values), "relative norm", "relative_norm")
+    assert "layers 0 and 39." in layers.layers_reading(
+        mapped(values), "relative norm", "relative_norm"
+    )
     values = np.ones(60)
     values[20:23] = 9.0
-    assert "layers 20 to 22." in layers.layers_reading(mapped(values), "relative norm", "relative_norm")
+    assert "layers 20 to 22." in layers.layers_reading(
+        mapped(values), "relative norm", "relative_norm"
+    )
 
 
 def test_movement_is_not_importance_is_said_of_movement_alone():
     values = [1.0, 2.0, 3.0]
-    assert "not importance" in layers.layers_reading(mapped(values), "relative norm", "relative_norm")
+    assert "not importance" in layers.layers_reading(
+        mapped(values), "relative norm", "relative_norm"
+    )
     assert "not importance" not in layers.layers_reading(mapped(values), "elements", "numel")
 
 
@@ -179,17 +237,22 @@ def test_blocks_name_their_tower_where_there_is_more_than_one():
 def covered(value, low, high, n=4, visible=5_000) -> pd.DataFrame:
     """Matrices with the same coverage and hull for both masks."""
     ends = {"coverage": value, "blind_low": low, "blind_high": high, "visible": visible}
-    return pd.DataFrame({f"{m}_{e}": [v] * n for m in ("principal", "low_magnitude") for e, v in ends.items()})
+    return pd.DataFrame(
+        {f"{m}_{e}": [v] * n for m in ("principal", "low_magnitude") for e, v in ends.items()}
+    )
 
 
 def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
     assert "4 of 4 matrices hold more" in coordinates.coverage_reading(covered(0.5, 0.1, 0.4))
-    assert "0 of 4 matrices hold more of the moves than any blind update could put there and 0 fewer" in (
-        coordinates.coverage_reading(covered(0.3, 0.1, 0.4))
+    assert (
+        "0 of 4 matrices hold more of the moves than any blind update could put there and 0 fewer"
+        in (coordinates.coverage_reading(covered(0.3, 0.1, 0.4)))
     )
     blunt = coordinates.coverage_reading(covered(0.95, 0.0, 0.9))
     assert "0 of 4 matrices hold more" in blunt and "in 4 nothing can be told" in blunt
-    assert "in 4 nothing can be told: too few moved" in coordinates.coverage_reading(covered(0.5, 0.1, 0.4, visible=60))
+    assert "in 4 nothing can be told: too few moved" in coordinates.coverage_reading(
+        covered(0.5, 0.1, 0.4, visible=60)
+    )
     assert (
         coordinates.coverage_reading(covered(np.nan, np.nan, np.nan))
         == "No matrix moved so far that it could be asked."
@@ -202,7 +265,9 @@ def test_projections_are_claimed_beyond_three_spreads():
     text = directions.projection_reading(rows)
     assert "in 1 of 3 matrices above and in 1 below" in text
     assert "row and column energies the median is 0.6 times" in text
-    assert directions.projection_reading(rows.assign(projection_joint_sd=np.nan)) == "No matrix moved."
+    assert (
+        directions.projection_reading(rows.assign(projection_joint_sd=np.nan)) == "No matrix moved."
+    )
 
 
 def test_subspaces_that_the_data_do_not_define_are_in_no_median():
@@ -218,11 +283,15 @@ def test_the_angles_sentence_speaks_of_the_k_that_has_the_chance():
     turned = pd.DataFrame({"side": ["left", "right"], "k": [15, 15], "rms_sine": [0.022, 0.03], "chance": [0.0276, np.nan],
                            "pairs": [40.0, 40.0]}).set_index("side")  # fmt: skip
     text = tensor.angles_reading(turned, 150)
-    assert text == (
-        "Rms sine of the leading 15 of 150 directions: left 0.022 (chance 0.0276), right 0.03 (no chance level: not first order)."
+    assert (
+        text
+        == "Rms sine of the leading 15 of 150 directions: left 0.022 (chance 0.0276), right 0.03"
+        " (no chance level: not first order)."
     )
     near = tensor.angles_reading(turned.assign(pairs=2.0), 150)
-    assert near.endswith("The values 15 and 16 of the base are nearly equal: its data do not define this subspace.")
+    assert near.endswith(
+        "The values 15 and 16 of the base are nearly equal: its data do not define this subspace."
+    )
 
 
 def test_directions_say_which_module_is_the_largest_and_what_the_median_is():

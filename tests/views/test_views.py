@@ -1,4 +1,6 @@
-"""Every view, drawn from a real comparison: a title of its own, a sentence with numbers, its data; any state, no failure."""
+"""Every view, drawn from a real comparison: a title of its own, a sentence with numbers, its data;
+any state, no failure.
+"""
 
 import json
 from dataclasses import replace
@@ -45,14 +47,15 @@ def test_every_view_says_what_it_shows_reads_itself_and_hands_out_its_data(run, 
     assert theme.literal(view.title.split(": ", 1)[0]) in told
     assert (tensor if views.VIEWS[name][1] == "tensor" else run.name) in told
     assert any(c.isdigit() for c in view.reading), view.reading
-    assert "click" not in f"{view.reading} {view.figure.to_json()}".lower().replace("clickmode", ""), (
-        "pins take no clicks"
-    )
+    assert "click" not in f"{view.reading} {view.figure.to_json()}".lower().replace(
+        "clickmode", ""
+    ), "pins take no clicks"
     assert theme.alt(view.figure).endswith(".")
     assert len(view.data)
     assert view.terms and set(view.terms) <= set(QUANTITIES)
     axes = [a.title.text for a in (*view.figure.select_xaxes(), *view.figure.select_yaxes())]
-    assert any(axes) or name == "headline", "no axis has a title"  # its six strips have theirs at the side
+    # Its six strips have theirs at the side.
+    assert any(axes) or name == "headline", "no axis has a title"
 
 
 def test_labels_of_quantities_make_readable_links():
@@ -65,7 +68,10 @@ def test_labels_of_quantities_make_readable_links():
 
 @pytest.mark.parametrize("quantity", MAPPED)
 def test_any_quantity_can_stand_on_the_map(run, quantity):
-    for state in ({"quantity": quantity}, {"quantity": quantity, "over": True, "kinds": "all kinds"}):
+    for state in (
+        {"quantity": quantity},
+        {"quantity": quantity, "over": True, "kinds": "all kinds"},
+    ):
         view = views.draw("layers", run, state)
         assert view.figure is not None
         assert QUANTITIES[quantity].label[1:] in view.title
@@ -73,7 +79,9 @@ def test_any_quantity_can_stand_on_the_map(run, quantity):
 
 
 def test_fixed_limits_are_the_given_ones(run):
-    view = views.draw("layers", run, {"quantity": "cosine", "limits": "fixed", "low": 0.5, "high": 0.75})
+    view = views.draw(
+        "layers", run, {"quantity": "cosine", "limits": "fixed", "low": 0.5, "high": 0.75}
+    )
     assert (view.figure.data[0].zmin, view.figure.data[0].zmax) == (0.5, 0.75)
 
 
@@ -114,7 +122,9 @@ def test_pixels_are_read_beside_an_even_spread(run, golden_store):
     shape = (int(row["rows"]), int(row["columns"]))
     at = np.indices(shape)
     step = row["delta_norm"] / np.sqrt(shape[0] * shape[1])
-    block = pd.DataFrame({"row": at[0].ravel(), "column": at[1].ravel(), "base": 0.0, "tuned": step})
+    block = pd.DataFrame(
+        {"row": at[0].ravel(), "column": at[1].ravel(), "base": 0.0, "tuned": step}
+    )
     seen = replace(run, block=lambda *_: block)
     view = views.draw("pixels", seen, {"tensor": BLOCK})
     told = f"{row['delta_norm']:.3g}"
@@ -122,12 +132,19 @@ def test_pixels_are_read_beside_an_even_spread(run, golden_store):
 
 
 plain = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.lists(st.integers(), max_size=2)
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.lists(st.integers(), max_size=2),
 )
 keys = st.sampled_from([*views.WORDS, *views.WHOLE, *views.REAL, "over", "other"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
 @given(st.sampled_from(sorted(views.VIEWS)), st.dictionaries(keys, plain, max_size=6))
 def test_no_state_that_somebody_wrote_by_hand_makes_a_view_fail(run, name, state):
     kept = views.clean(state)
@@ -148,11 +165,31 @@ def test_a_state_survives_its_cleaning(run):
     }
     assert views.clean(json.loads(json.dumps(state))) == state
     assert views.clean({"quantity": "nonsense", "x": "block", "y": "", "profile": "all"}) == {}
-    assert views.clean({"layers": "x", "row": -1, "above": "2", "low": float("nan"), "over": "true", "size": 1e3}) == {}
+    assert (
+        views.clean(
+            {
+                "layers": "x",
+                "row": -1,
+                "above": "2",
+                "low": float("nan"),
+                "over": "true",
+                "size": 1e3,
+            }
+        )
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["![x](http://invalid/x)", ":red[x]", "`code`", "[link](http://invalid/)", "$x^2$", "<img src=x>"]
+    "text",
+    [
+        "![x](http://invalid/x)",
+        ":red[x]",
+        "`code`",
+        "[link](http://invalid/)",
+        "$x^2$",
+        "<img src=x>",
+    ],
 )
 def test_names_from_data_are_text_in_every_sentence(run, text):
     rows = run.summary("by_tensor")
