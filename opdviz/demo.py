@@ -1,4 +1,4 @@
-"""The demonstration pair: a small sentence encoder and a model tuned from it, made by nobody here."""
+"""The demonstration pair: a sentence encoder and a model tuned from it, made by nobody here."""
 
 import importlib.util
 from pathlib import Path

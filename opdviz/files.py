@@ -82,8 +82,8 @@ def parsed(data: bytes) -> object:
 
     Halves of characters stay where they stand for bytes of a path that is no UTF-8.
 
-    >>> parsed(b'{"a": 1}'), parsed(b'NaN'), parsed(b'1e999'), parsed(b'"\\\\ud800"'), parsed(b"[" * 100_000)
-    ({'a': 1}, None, None, None, None)
+    >>> parsed(b'{"a": 1}'), parsed(b"NaN"), parsed(b"1e999"), parsed(b"[" * 100_000)
+    ({'a': 1}, None, None, None)
     """
     try:
         value = json.loads(
@@ -181,7 +181,8 @@ def new_folder(into: Path, *, joining_by: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def held(path: Path, *, wait: bool = False) -> Iterator[int]:
-    """Hold a lock file, which dies with its process; the descriptor, for a child that is to hold it on.
+    """Hold a lock file, which dies with its process; the descriptor, for a child that is to hold it
+    on.
 
     Raises
         BlockingIOError: another process holds it, and nobody wants to wait.

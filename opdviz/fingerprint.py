@@ -18,7 +18,8 @@ SHA256_NAME = re.compile(r"^[0-9a-f]{64}$")
 
 
 def of_bytes(*parts: bytes | str) -> str:
-    """The XXH3-128 hex digest of the parts, each preceded by its length so that no two lists collide.
+    """The XXH3-128 hex digest of the parts, each preceded by its length so that no two lists
+    collide.
 
     >>> of_bytes("ab", "c") == of_bytes("a", "bc")
     False

@@ -149,7 +149,7 @@ class Decomposition:
             yield w, t
 
     def origins(self):
-        """The base's own values, unrounded, where both sides are finite; in the blocks of `sides`."""
+        """The base's own values, unrounded, where both sides are finite; in blocks as `sides`."""
         blocks = (self.chunks(side) for side in (self.origin, self.base, self.tuned))
         for own, w, t in zip(*blocks, strict=True):
             yield own[np.isfinite(w) & np.isfinite(t)] if self.nonfinite else own
@@ -176,7 +176,7 @@ class Decomposition:
 
     @cached_property
     def products(self) -> Products:
-        """The three products and the energy of D's long-side rows, in one pass over blocks of rows."""
+        """The three products and the energy of D's long-side rows, in one pass over the rows."""
         aa, ad, dd = (np.zeros((self.r, self.r)) for _ in range(3))
         long_energy = np.empty(self.long)
         for rows, a, d in self.row_blocks():
@@ -348,7 +348,8 @@ def orthonormal(
 
 @lru_cache(maxsize=256)
 def gaussian_spectrum(m: int, n: int) -> Float[np.ndarray, " r"]:
-    """Singular values of a blind update of norm 1: Marchenko-Pastur quantiles at (i - 1/2) / r, falling.
+    """Singular values of a blind update of norm 1: Marchenko-Pastur quantiles at (i - 1/2) / r,
+    falling.
 
     With x = centre + half * cos(t) the density is smooth in t, which the trapezoid rule likes.
     """

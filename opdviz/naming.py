@@ -38,21 +38,23 @@ SHARED_LEAVES = {
     "2",
 }
 EMBEDDING = {
-    "embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "wte", "wpe", "embed_in",
-    "shared", "patch_embed", "patch_embeddings", "patch_embedding", "position_embedding", "pos_embed", "cls_token",
-    "class_embedding", "mask_token", "tok_embeddings", "embeddings",
+    "embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "wte",
+    "wpe", "embed_in", "shared", "patch_embed", "patch_embeddings", "patch_embedding",
+    "position_embedding", "pos_embed", "cls_token", "class_embedding", "mask_token",
+    "tok_embeddings", "embeddings",
 }  # fmt: skip
 HEAD = {"lm_head", "embed_out", "classifier", "score", "cls", "predictions"}
 # The head of Llama's own files, InternLM and torchtune.
 OUTPUTS = {("output", "weight"), ("model", "output", "weight")}
 ATTENTION = {
-    "self_attn", "attention", "attn", "self_attention", "SelfAttention", "EncDecAttention", "cross_attn", "linear_attn",
-    "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj", "c_attn", "query_key_value",
+    "self_attn", "attention", "attn", "self_attention", "SelfAttention", "EncDecAttention",
+    "cross_attn", "linear_attn", "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj",
+    "c_attn", "query_key_value",
 }  # fmt: skip
 FFN = {
-    "mlp", "experts", "shared_expert", "shared_experts", "block_sparse_moe", "feed_forward", "ffn", "DenseReluDense",
-    "intermediate", "output", "fc1", "fc2", "c_fc", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3",
-    "wi", "wo", "wi_0", "wi_1",
+    "mlp", "experts", "shared_expert", "shared_experts", "block_sparse_moe", "feed_forward", "ffn",
+    "DenseReluDense", "intermediate", "output", "fc1", "fc2", "c_fc", "gate_proj", "up_proj",
+    "down_proj", "gate_up_proj", "w1", "w2", "w3", "wi", "wo", "wi_0", "wi_1",
 }  # fmt: skip
 ROUTER = {"router", "gate", "e_score_correction_bias", "shared_expert_gate"}
 NORM = re.compile(r"(^|_)(layer_?norm|norm|ln)(_|\d|$)|layernorm|^ln_|LayerNorm", re.IGNORECASE)

@@ -51,7 +51,7 @@ class Pair(NamedTuple):
 
     @property
     def head_size(self) -> int | None:
-        """The width of an attention head, where the tensor has some and the configuration says it."""
+        """The width of an attention head, where the tensor has heads and a configuration tells."""
         place = self.place if self.width else None
         return (
             self.width

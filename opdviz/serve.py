@@ -28,7 +28,7 @@ class Away:
         self.kept: dict[str, tuple[SessionInfo, asyncio.TimerHandle]] = {}
 
     def save(self, session_info: SessionInfo) -> None:
-        """Keep a session, in the loop that answers everybody, and let it go when its time is over."""
+        """Keep a session, in the loop that answers all, and let it go when its time is over."""
         session_id = session_info.session.id
         self.delete(session_id)
         while len(self.kept) >= self.most:

@@ -81,7 +81,7 @@ def count(total: int, thing: str, things: str = "") -> str:
 
 
 def plain(text: object, *, limit: int = 300) -> str:
-    """Text from data as Markdown that shows it literally: no markup, no HTML, no images, one line."""
+    """Text from data as Markdown that shows it literally: no markup, no HTML, one line."""
     line = one_line("".join(c for c in str(text) if c.isprintable()), limit=limit)
     return SPECIAL.sub(r"\\\1", line)
 

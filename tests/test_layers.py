@@ -111,7 +111,9 @@ def test_big_dependencies_stand_at_their_borders(path):
 
 def test_pages_stand_in_subfolders_and_are_listed_by_the_app():
     assert not list((ROOT / "pages").glob("*.py"))
-    listed = set(re.findall(r'st\.Page\("([^"]+)"', (ROOT / "app.py").read_text()))
+    (written,) = re.findall(r"^PAGES = (\{.*?^\})", (ROOT / "app.py").read_text(), re.M | re.S)
+    sections = ast.literal_eval(written).values()
+    listed = {f"pages/{script}.py" for scripts in sections for script, *_ in scripts}
     assert listed == {str(p.relative_to(ROOT)) for p in (ROOT / "pages").glob("*/*.py")}
 
 

@@ -22,9 +22,16 @@ SCALE_BLOCK = 128
 NEVER = ("consolidated", "training_args", "optimizer", "scheduler", "rng")
 PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
 UNUSABLE = (
-    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
     errno.ENXIO,
-)  # fmt: skip
+)
 tokens, tokens_note = beside.tokens, beside.tokens_note
 
 
@@ -67,7 +74,7 @@ class Checkpoint:
         return next((name + s for s in SCALES if name + s in self.tensors), None)
 
     def scale_fits(self, name: str) -> bool:
-        """Whether a float8 tensor has a scale that says which of its elements each number is for."""
+        """Whether a float8 tensor has a scale whose numbers each belong to known elements."""
         known = self.tensors.get(self.scale_name(name) or "")
         if known is None or FORMATS[known.dtype].kind != "float" or not known.numel:
             return False
@@ -76,7 +83,7 @@ class Checkpoint:
         return known.numel == 1 or (len(known.shape) <= len(shape) and fitting)
 
     def scale(self, name: str, first: int, last: int) -> np.ndarray:
-        """The scale of rows `first` to `last`: one number, one a row, or one a block of 128 x 128."""
+        """The scale of rows `first` to `last`: one number, or one a row, or one a block of it."""
         if not self.scale_fits(name):
             raise RequestError(
                 f"read({one_line(name, limit=80)}): float8 without a scale tensor that fits; its"

@@ -28,16 +28,34 @@ from opdviz.checkpoint.records import LONGEST_EMPTY, LONGEST_NAME, TensorInfo, i
 from opdviz.errors import RequestError, one_line
 
 NAMES = {
-    torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16",
-    torch.float8_e4m3fn: "float8_e4m3", torch.float8_e5m2: "float8_e5m2", torch.int64: "int64", torch.int32: "int32",
-    torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
-}  # fmt: skip
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float8_e4m3fn: "float8_e4m3",
+    torch.float8_e5m2: "float8_e5m2",
+    torch.int64: "int64",
+    torch.int32: "int32",
+    torch.int16: "int16",
+    torch.int8: "int8",
+    torch.uint8: "uint8",
+    torch.bool: "bool",
+}
 BITS = {"bfloat16": torch.uint16, "float8_e4m3": torch.uint8, "float8_e5m2": torch.uint8}
 # what torch raises for a damaged file differs by the byte that is damaged
 DAMAGED = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
-    ImportError, struct.error,
-)  # fmt: skip
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    struct.error,
+)
 ROOM = 700_000_000
 MOST_NOTES = 20
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")

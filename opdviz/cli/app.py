@@ -10,13 +10,22 @@ from opdviz.errors import RequestError, one_line
 
 
 @command(
-    "app", "open the dashboard",
-    argument("--roots", nargs="+", type=Path, metavar="DIR", help="folders below which checkpoints may be listed"),
+    "app",
+    "open the dashboard",
+    argument(
+        "--roots",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders below which checkpoints may be listed",
+    ),
     argument("--read-only", action="store_true", help="no jobs can be started from the pages"),
-    argument("--demo", action="store_true", help="start comparing the demo pair, if that is not done yet"),
+    argument(
+        "--demo", action="store_true", help="start comparing the demo pair, if that is not done yet"
+    ),
     argument("streamlit", nargs="*", help="after --: options for streamlit"),
     example="opdviz app --roots runs models",
-)  # fmt: skip
+)
 def app(options: argparse.Namespace) -> None:
     """`opdviz app`: replaces this process by Streamlit's server."""
     script = Path(__file__).resolve().parents[2] / "app.py"

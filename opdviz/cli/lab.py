@@ -11,7 +11,8 @@ RECIPES = "names or groups (main, ablation, sweep, all); `lab list` shows them"
 
 
 @command(
-    "lab", "train small models, and measure the papers' claims on them",
+    "lab",
+    "train small models, and measure the papers' claims on them",
     argument("action", choices=("list", "run", "grade", "evaluate", "ship")),
     argument("recipe", nargs="*", default=[], help=RECIPES),
     argument("--seed", type=int, default=0),
@@ -20,7 +21,7 @@ RECIPES = "names or groups (main, ablation, sweep, all); `lab list` shows them"
     argument("--master", action="store_true", help="also keep the float32 weights"),
     JSON,
     example="opdviz lab run opd",
-)  # fmt: skip
+)
 def lab(options: argparse.Namespace) -> None:
     """`opdviz lab`."""
     from opdviz.lab import plan

@@ -25,9 +25,13 @@ def open_pair(options: argparse.Namespace):
 
 
 @command(
-    "check", "what two checkpoints have in common, from their headers alone", *PAIR, WORKERS, JSON,
+    "check",
+    "what two checkpoints have in common, from their headers alone",
+    *PAIR,
+    WORKERS,
+    JSON,
     example="opdviz check models/base runs/opd/checkpoint-200",
-)  # fmt: skip
+)
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
     from opdviz.compare.estimate import preview
@@ -68,14 +72,18 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
 
 
 @command(
-    "compare", "measure the update between two checkpoints and keep it", *PAIR, WORKERS, JSON,
+    "compare",
+    "measure the update between two checkpoints and keep it",
+    *PAIR,
+    WORKERS,
+    JSON,
     argument("--name", help="a name to find it by"),
     argument("--device", default="cpu", help="where the decompositions run (this version: cpu)"),
     argument("--measures", help="comma-separated; all by default, magnitude always"),
     argument("--tensors", metavar="GLOB", help="only tensors whose name fits"),
     argument("--job", type=Path, help=argparse.SUPPRESS),
     example="opdviz compare models/base runs/opd/checkpoint-200 --name opd",
-)  # fmt: skip
+)
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
     from opdviz import pairing

@@ -8,12 +8,22 @@ from opdviz.errors import RequestError, one_line
 
 
 @command(
-    "subnetwork", "write one run's visible-update mask, to train that subnetwork alone", KEY,
-    argument("--threshold", type=float, help="a coordinate is in it where |D| in bf16 is larger (default: 1e-5)"),
-    argument("--density", type=float, help="instead: the share of coordinates to keep, the most moved ones"),
+    "subnetwork",
+    "write one run's visible-update mask, to train that subnetwork alone",
+    KEY,
+    argument(
+        "--threshold",
+        type=float,
+        help="a coordinate is in it where |D| in bf16 is larger (default: 1e-5)",
+    ),
+    argument(
+        "--density",
+        type=float,
+        help="instead: the share of coordinates to keep, the most moved ones",
+    ),
     argument("--out", type=Path, required=True, metavar="FILE"),
     example="opdviz subnetwork opd --out mask.safetensors",
-)  # fmt: skip
+)
 def subnetwork(options: argparse.Namespace) -> None:
     """`opdviz subnetwork`."""
     from opdviz.definitions import VISIBLE
@@ -59,9 +69,12 @@ def subnetwork(options: argparse.Namespace) -> None:
 
 
 @command(
-    "overlap", "do two runs on one base move the same coordinates?", argument("key", nargs=2), JSON,
+    "overlap",
+    "do two runs on one base move the same coordinates?",
+    argument("key", nargs=2),
+    JSON,
     example="opdviz overlap opd grpo",
-)  # fmt: skip
+)
 def overlap(options: argparse.Namespace) -> None:
     """`opdviz overlap`."""
     from opdviz.runs import overlap

@@ -37,12 +37,14 @@ def list_(options: argparse.Namespace) -> None:
 
 
 @command(
-    "show", "print one tidy table", KEY,
+    "show",
+    "print one tidy table",
+    KEY,
     argument("table", help="the README lists them"),
     argument("--format", choices=FORMATS, default="csv"),
     argument("--out", type=Path, help="write to this file instead"),
     example="opdviz show opd blocks --format json",
-)  # fmt: skip
+)
 def show(options: argparse.Namespace) -> None:
     """`opdviz show`."""
     import io
@@ -73,10 +75,13 @@ def show(options: argparse.Namespace) -> None:
 
 
 @command(
-    "headline", "a paper's row beside its published numbers", KEY,
-    argument("--protocol", default="A", help="A, B, C or D"), JSON,
+    "headline",
+    "a paper's row beside its published numbers",
+    KEY,
+    argument("--protocol", default="A", help="A, B, C or D"),
+    JSON,
     example="opdviz headline opd --protocol B",
-)  # fmt: skip
+)
 def headline(options: argparse.Namespace) -> None:
     """`opdviz headline`."""
     from opdviz.tables import protocols, published
@@ -97,11 +102,12 @@ def headline(options: argparse.Namespace) -> None:
 
 
 @command(
-    "verify", "re-read the store and say what is wrong with it",
+    "verify",
+    "re-read the store and say what is wrong with it",
     argument("key", nargs="?", help="one comparison; all of them by default"),
     argument("--content", action="store_true", help="also read the checkpoints again"),
     example="opdviz verify --content",
-)  # fmt: skip
+)
 def verify(options: argparse.Namespace) -> None:
     """`opdviz verify`."""
     from opdviz.compare import sources
@@ -165,13 +171,15 @@ def forget(options: argparse.Namespace) -> None:
 
 
 @command(
-    "block", "read a small block of values and keep it beside the tables", KEY,
+    "block",
+    "read a small block of values and keep it beside the tables",
+    KEY,
     argument("tensor"),
     argument("--row", type=int, default=0),
     argument("--column", type=int, default=0),
     argument("--size", type=int, default=128),
     example="opdviz block opd model.layers.0.mlp.up_proj.weight --row 64 --size 32",
-)  # fmt: skip
+)
 def block(options: argparse.Namespace) -> None:
     """`opdviz block`."""
     from opdviz.runs import values

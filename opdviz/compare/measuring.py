@@ -95,7 +95,8 @@ def failure_noted(folder: Path) -> Iterator[None]:
 def measure_pairs(
     pairs, measures, executor: Executor, *, writer: bundles.Writer, listener: Listener
 ) -> None:
-    """Measure pairs on an executor and write each part as it comes: first pass for all, then the second.
+    """Measure pairs on an executor and write each part as it comes: first pass for all, then the
+    second.
 
     Raises
         MachineError: a worker was lost, or a part could not be written.

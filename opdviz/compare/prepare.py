@@ -122,7 +122,7 @@ def label_of(path: Path) -> str:
 
 
 def start(prepared: Prepared, store: Store) -> Stored:
-    """The comparison to start from: what is kept, current and undamaged stays, the rest is deleted."""
+    """The comparison to start from: what is current and undamaged stays, the rest is deleted."""
     matching, folder = prepared.matching, store.folder(prepared.key)
     names = [p.name for p in matching.pairs]
     earlier = manifests.read(folder)  # its name was given by somebody, here or by `rename`

@@ -3,169 +3,191 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from opdviz.figures import theme
-from opdviz.figures.layers import module_order
+from opdviz.figures import marks, theme
+from opdviz.figures.axes import on_modules
 from opdviz.words import percent
+
+QUARTER = 0.25  # octaves: the width of a bin of sizes
+THIN = 1e-4  # of the fullest bin: below it a share is that of a handful of weights
+FEWEST = 5  # weights in a bin whose share is drawn
+NARROW = 0.02  # of what is possible at all: a dot that has nowhere else to be is grey
+COLOURS = {"stored": theme.BASE, "bfloat16": theme.TUNED}
+NAMES = {"stored": "as stored", "bfloat16": "as bf16"}
+PROBES = {
+    "exact": "D = 0",
+    "absolute": "|D| ≤ {:g}",
+    "relative": "|D| ≤ {:g} max(|W|, |T|)",
+    "base_rms": "|D| < {:g} rms(W)",
+}
+MASKS = {"principal": "on principal weights", "low_magnitude": "on the smallest weights"}
 
 
 def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
-    """x: log2 |W|, y: share that moved, delta and its Gaussian null; how many weights there are in
-    grey.
-    """
-    bins = bins[(bins["low"] > 0) & (bins["count"] > 0)]
-    x = np.log2(bins["low"].to_numpy(dtype=float)) + 0.125
-    count = bins["count"].to_numpy(dtype=float)
-    dense = count >= max(count.max() * 1e-4, 5) if len(count) else np.zeros(0, dtype=bool)
-    told = np.stack([bins["count"], bins["moved"]], axis=1) if len(bins) else None
-    traces = [
-        go.Bar(x=x, y=count / count.max() if len(count) else [], width=0.25, marker_color=theme.GREY_AREA,
-               name="weights", customdata=told, hovertemplate="2^%{x:.2f}: %{customdata[0]:,} weights<extra></extra>"),
-        go.Scatter(x=x[dense], y=(bins["moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="moved",
-                   line=dict(color=theme.DELTA, width=3), hovertemplate="2^%{x:.2f}: %{y:.1%} moved<extra></extra>"),
-        go.Scatter(x=x[dense], y=(bins["null_moved"] / bins["count"]).to_numpy()[dense], mode="lines", name="blind-update null",
-                   line=dict(color=theme.NULL, width=2, dash="dot"), hovertemplate="null %{y:.1%}<extra></extra>"),
-    ]  # fmt: skip
-    made = theme.figure(
-        *traces,
+    """x: log2 |W|; y: share that moved, of the update and of its Gaussian null; weights in grey."""
+    bins = bins[(bins["low"] > 0) & (bins["count"] > 0)].astype({"low": float, "count": float})
+    x = np.log2(bins["low"].to_numpy()) + QUARTER / 2
+    count, moved, null = (bins[c].to_numpy() for c in ("count", "moved", "null_moved"))
+    fullest = count.max(initial=1.0)
+    dense = count >= max(fullest * THIN, FEWEST)
+    figure = theme.figure(
+        marks.bars(
+            x,
+            count / fullest,
+            "weights",
+            colour=theme.GREY_AREA,
+            width=QUARTER,
+            customdata=marks.tooltips(bins, bins["count"].astype(int)),
+            hover="2^%{x:.2f}: %{customdata[0]:,} weights",
+        ),
+        marks.line(
+            x[dense],
+            (moved / count)[dense],
+            "moved",
+            colour=theme.DELTA,
+            width=3,
+            hover="2^%{x:.2f}: %{y:.1%} moved",
+        ),
+        marks.line(
+            x[dense],
+            (null / count)[dense],
+            "blind-update null",
+            colour=theme.NULL,
+            dash="dot",
+            hover="null %{y:.1%}",
+        ),
         height=height,
         alt="Share of coordinates that moved by size of the base weight, with its null.",
+        bargap=0,
+        margin={"t": 34},
     )
-    made.update_xaxes(title="log2 |base weight|", showgrid=False)
-    if len(x) and dense.any():
-        made.update_xaxes(range=[x[dense].min() - 0.5, x[dense].max() + 0.5])
-    made.update_yaxes(title="share that moved", tickformat=".0%", range=[0, 1.04])
-    return made.update_layout(bargap=0, margin=dict(t=34))
+    figure.update_xaxes(title="log2 |base weight|", showgrid=False)
+    if dense.any():
+        figure.update_xaxes(range=[x[dense].min() - 0.5, x[dense].max() + 0.5])
+    return figure.update_yaxes(title="share that moved", tickformat=".0%", range=[0, 1.04])
 
 
-MASKS = (("principal", "on principal weights"), ("low_magnitude", "on the smallest weights"))
-COVERAGE = (
-    "coverage",
-    "typical",
-    "lowest",
-    "highest",
-    "null_low",
-    "null_high",
-    "blind_low",
-    "blind_high",
-)
+def dumbbells(medians: pd.DataFrame) -> go.Figure:
+    """Facets by mask, one line a module: coverage, blind updates, and what is possible at all.
 
-
-def dumbbells(tensors: pd.DataFrame) -> go.Figure:
-    """Facets by mask, one line a module: median coverage, typical blind updates, all of them, what
-    is possible at all.
-
-    Grey where hardly anything else is possible.
+    `medians` has a row a module, first at the top, and the columns `<mask>_<end>` of each mask:
+    coverage, lowest, highest, null_low, null_high, blind_low, blind_high.
     """
-    rows = tensors.dropna(subset=["principal_coverage"])
-    modules = module_order(rows)
-    y = list(range(len(modules)))
-    made = make_subplots(
-        rows=1,
-        cols=2,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        subplot_titles=[t for _, t in MASKS],
+    figure = marks.facets(list(MASKS.values()), spacing=0.04)
+    y = list(range(len(medians)))
+    for col, mask in enumerate(MASKS, start=1):
+        ends = medians[[column for column in medians if column.startswith(f"{mask}_")]]
+        ends = ends.set_axis([column.removeprefix(f"{mask}_") for column in ends], axis=1)
+        for trace in coverage_marks(ends, y):
+            figure.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
+        figure.update_xaxes(range=[0, coverage_reach(ends)], row=1, col=col)
+    figure.update_xaxes(title="share of moved coordinates", tickformat=".0%")
+    return on_modules(
+        theme.dressed(
+            figure,
+            height=140 + 26 * max(5, len(medians)),
+            alt="Coverage of principal and of small weights by module, beside blind updates.",
+            legend={"y": 1.1},
+            margin={"l": 220, "r": 16, "t": 60, "b": 48},
+            dragmode=False,
+        ),
+        medians.index,
     )
-    for col, (mask, _) in enumerate(MASKS, start=1):
-        at = (
-            rows.groupby("module")[[f"{mask}_{c}" for c in COVERAGE]]
-            .median()
-            .reindex(modules)
-            .set_axis(COVERAGE, axis=1)
-        )
-        color = [
-            theme.BASE if narrow else theme.DELTA
-            for narrow in (at["highest"] - at["lowest"]) < 0.02
-        ]
-        ends = (at[c] for c in ("coverage", "null_low", "null_high", "blind_low", "blind_high"))
-        told = [
-            f"{theme.literal(m)}: {percent(v)}; blind {percent(a)} to {percent(b)}, at most"
-            f" {percent(c)} to {percent(d)}"
-            for m, v, a, b, c, d in zip(modules, *ends, strict=True)
-        ]
-        for trace in (
-            segments(at["lowest"], at["highest"], y, theme.FAINT, 13, "feasible range"),
-            segments(at["blind_low"], at["blind_high"], y, theme.NULL, 3, "all blind updates"),
-            segments(at["null_low"], at["null_high"], y, theme.NULL_AREA, 13, "typical blind updates"),
-            go.Scatter(x=at["coverage"], y=y, mode="markers", name="coverage, median", marker=dict(size=9, color=color),
-                       hovertext=told, hovertemplate="%{hovertext}<extra></extra>"),
-        ):  # fmt: skip
-            made.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
-        drawn = at[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
-        top = float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.2
-        made.update_xaxes(range=[0, min(1.02, max(0.16, 1.25 * top))], row=1, col=col)
-    made.update_xaxes(title="share of moved coordinates", tickformat=".0%")
-    made.update_yaxes(
-        tickvals=y,
-        ticktext=[theme.axis_label(m) for m in modules],
-        range=[len(modules) - 0.5, -0.5],
-    )
-    sentence = (
-        "Coverage of principal and of small weights by module, beside typical and all blind"
-        " updates."
-    )
-    return theme.dressed(made, height=140 + 26 * max(5, len(modules)), alt=sentence, legend=dict(y=1.1),
-                         margin=dict(l=220, r=16, t=60, b=48), dragmode=False)  # fmt: skip
 
 
-def segments(
-    low: pd.Series, high: pd.Series, y: list[int], color: str, width: int, name: str
-) -> go.Scatter:
-    """Horizontal bars from low to high, one a line."""
-    xs = [v for a, b in zip(low, high) for v in (a, b, None)]
-    ys = [v for i in y for v in (i, i, None)]
-    return go.Scatter(
-        x=xs, y=ys, mode="lines", line=dict(color=color, width=width), name=name, hoverinfo="skip"
-    )
+def coverage_marks(ends: pd.DataFrame, y: list[int]) -> list[go.Scatter]:
+    """One mask's marks, the widest behind: what is possible, blind updates, the coverage."""
+    possible = ends["highest"] - ends["lowest"]
+    columns = ends[["coverage", "null_low", "null_high", "blind_low", "blind_high"]]
+    shares = [[percent(share) for share in row] for row in columns.itertuples(index=False)]
+    return [
+        marks.segments(
+            ends["lowest"], ends["highest"], y, "feasible range", colour=theme.FAINT, width=13
+        ),
+        marks.segments(
+            ends["blind_low"],
+            ends["blind_high"],
+            y,
+            "all blind updates",
+            colour=theme.NULL,
+            width=3,
+        ),
+        marks.segments(
+            ends["null_low"],
+            ends["null_high"],
+            y,
+            "typical blind updates",
+            colour=theme.NULL_AREA,
+            width=13,
+        ),
+        marks.dots(
+            ends["coverage"],
+            y,
+            "coverage, median",
+            colour=[theme.BASE if narrow else theme.DELTA for narrow in possible < NARROW],
+            hovertext=[
+                f"{theme.literal(module)}: {here}; blind {low} to {high}, at most {least} to {most}"
+                for module, (here, low, high, least, most) in zip(ends.index, shares, strict=True)
+            ],
+            hover="%{hovertext}",
+        ),
+    ]
+
+
+def coverage_reach(ends: pd.DataFrame) -> float:
+    """How far the axis of shares reaches: a quarter beyond the largest that is drawn in full."""
+    shares = ends[["coverage", "null_low", "null_high"]].to_numpy(dtype=float)
+    largest = float(np.nanmax(shares)) if np.isfinite(shares).any() else 0.2
+    return min(1.02, max(0.16, 1.25 * largest))
 
 
 def sparsity_bars(shares: pd.DataFrame) -> go.Figure:
-    """Share unchanged by probe and precision, weighted by element. Columns: probe, threshold,
-    precision, share.
-    """
-    labels = {
-        "exact": "D = 0",
-        "absolute": "|D| ≤ {:g}",
-        "relative": "|D| ≤ {:g} max(|W|, |T|)",
-        "base_rms": "|D| < {:g} rms(W)",
-    }
-    rows = shares.assign(
-        label=[labels[p].format(t) for p, t in zip(shares["probe"], shares["threshold"])]
-    )
-    colors = {"stored": theme.BASE, "bfloat16": theme.TUNED}
-    names = {"stored": "as stored", "bfloat16": "as bf16"}
+    """Share unchanged by probe and precision, by element: probe, threshold, precision, share."""
+    probes = zip(shares["probe"], shares["threshold"], strict=True)
+    rows = shares.assign(label=[PROBES[probe].format(threshold) for probe, threshold in probes])
     traces = [
-        go.Bar(y=part["label"], x=part["share"], orientation="h", name=names[precision], marker_color=colors[precision],
-               text=[percent(v) for v in part["share"]], textposition="outside", cliponaxis=False,
-               hovertemplate="%{y}: %{x:.2%}<extra></extra>")
+        marks.bars(
+            part["share"],
+            part["label"],
+            NAMES[precision],
+            colour=COLOURS[precision],
+            orientation="h",
+            text=[percent(share) for share in part["share"]],
+            hover="%{y}: %{x:.2%}",
+        )
         for precision, part in rows.groupby("precision", sort=False)
-    ]  # fmt: skip
-    made = theme.figure(
-        *traces, height=420, alt="Share of unchanged coordinates by probe, as stored and as bf16."
+    ]
+    figure = theme.figure(
+        *traces,
+        height=420,
+        alt="Share of unchanged coordinates by probe, as stored and as bf16.",
+        barmode="group",
+        bargap=0.25,
+        margin={"l": 180, "r": 16, "t": 34, "b": 48},
     )
-    made.update_xaxes(title="share unchanged, by element", tickformat=".0%", range=[0, 1.13])
-    made.update_yaxes(autorange="reversed", showgrid=False)
-    return made.update_layout(barmode="group", margin=dict(l=180, r=16, t=34, b=48), bargap=0.25)
+    figure.update_xaxes(title="share unchanged, by element", tickformat=".0%", range=[0, 1.13])
+    return figure.update_yaxes(autorange="reversed", showgrid=False)
 
 
 def step_bars(steps: pd.DataFrame) -> go.Figure:
-    """Share of coordinates by grid steps moved, weighted by element. Columns: steps, precision,
-    share.
-    """
-    colors, names = (
-        {"stored": theme.BASE, "bfloat16": theme.TUNED},
-        {"stored": "as stored", "bfloat16": "as bf16"},
-    )
+    """Share of coordinates by grid steps moved, by element. Columns: steps, precision, share."""
     traces = [
-        go.Bar(x=part["steps"], y=part["share"], name=names[p], marker_color=colors[p],
-               text=[percent(v, 2) for v in part["share"]], textposition="outside", cliponaxis=False)
-        for p, part in steps.groupby("precision", sort=False)
-    ]  # fmt: skip
-    made = theme.figure(
-        *traces, height=420, alt="Share of coordinates by number of grid steps moved."
+        marks.bars(
+            part["steps"],
+            part["share"],
+            NAMES[precision],
+            colour=COLOURS[precision],
+            text=[percent(share, 2) for share in part["share"]],
+            hover="%{x}: %{y:.2%}",
+        )
+        for precision, part in steps.groupby("precision", sort=False)
+    ]
+    figure = theme.figure(
+        *traces,
+        height=420,
+        alt="Share of coordinates by number of grid steps moved.",
+        barmode="group",
+        margin={"t": 34},
     )
-    made.update_xaxes(title="grid steps moved (ulp at the base value)", type="category")
-    made.update_yaxes(title="share, by element", tickformat=".0%", range=[0, 1.1])
-    return made.update_layout(barmode="group", margin=dict(t=34))
+    figure.update_xaxes(title="grid steps moved (ulp at the base value)", type="category")
+    return figure.update_yaxes(title="share, by element", tickformat=".0%", range=[0, 1.1])

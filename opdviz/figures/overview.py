@@ -5,149 +5,165 @@ import math
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from opdviz.figures import theme
-from opdviz.tables.headlines import STRIPS
+from opdviz.figures import marks, theme
+from opdviz.figures.axes import logarithmic
+from opdviz.tables.headlines import STRIPS, Headline
 from opdviz.tables.published import family
 from opdviz.words import number
 
+MIDDLE = 0.3  # of a strip's height: where its marks stand; above them is room for the chance line
+LEAST_ROOM = 0.06  # of what a strip shows, free at each end
+
 
 def strips(headline: list[dict], published: list[dict]) -> go.Figure:
-    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value,
-    which knows what to map.
+    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value.
+
+    A diamond's custom data is the quantity that it opens on the map.
     """
-    mine = {row["quantity"]: row for row in headline}
-    made = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
-    shown: set[str] = set()
-    for at, strip in enumerate(STRIPS, start=1):
-        unit, log = strip.unit.removesuffix("1"), strip.log
-        rows = [row for row in published if row["quantity"] == strip.protocol]
-        for recipe in theme.RECIPES:
-            part = [row for row in rows if family(row["recipe"]) == recipe]
-            if part:
-                made.add_trace(ticks(part, recipe, unit, recipe not in shown), row=at, col=1)
-                shown.add(recipe)
-        own = mine.get(strip.protocol, {})
-        chance, value = own.get("chance"), own.get("value")
-        band = [own.get("chance_low"), own.get("chance_high")]
-        if None not in band:
-            made.add_trace(blind_band(*band, unit, "band" not in shown), row=at, col=1)
-            shown.add("band")
-        elif chance is not None:
-            made.add_trace(chance_mark(chance, unit, "chance" not in shown), row=at, col=1)
-            shown.add("chance")
-        # Zero has no place on a logarithmic axis; it stands in words.
-        if value is not None and (value > 0 or not log):
-            made.add_trace(
-                diamond(value, unit, strip.column, "this run" not in shown), row=at, col=1
-            )
-            shown.add("this run")
-        values = [row["value"] for row in rows] + [
-            x for x in (chance, value, *band) if x is not None
-        ]
-        made.update_xaxes(**strip_axis(values, log), row=at, col=1)
-        made.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=at, col=1)
-        made.add_annotation(
-            text=strip.strip, xref="paper", x=-0.01, xanchor="right", yref=f"y{'' if at == 1 else at} domain", y=0.3,
-            showarrow=False, align="right",
-        )  # fmt: skip
-        told = f"<b>{number(value)}{' ' + unit if unit and value is not None else ''}</b>" + beside(
-            chance, *band
-        )
-        made.add_annotation(
-            text=told, xref="paper", x=1.01, xanchor="left", yref=f"y{'' if at == 1 else at} domain", y=0.3,
-            showarrow=False, align="left",
-        )  # fmt: skip
-    # A click opens something; nothing fades.
-    made.update_traces(unselected=dict(marker=dict(opacity=1)))
-    sentence = (
-        "Strip plot of six headline quantities of this run beside published pairs and chance."
-    )
+    own = {row["quantity"]: row for row in headline}
+    figure = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
+    legend: set[str] = set()
+    for row, strip in enumerate(STRIPS, start=1):
+        pairs = [pair for pair in published if pair["quantity"] == strip.protocol]
+        here = own.get(strip.protocol, {})
+        for trace in strip_marks(strip, pairs, here):
+            # Strips share their legend: a name stands there once, with the first that has it.
+            trace.update(legendgroup=trace.name, showlegend=trace.name not in legend)
+            legend.add(trace.name)
+            figure.add_trace(trace, row=row, col=1)
+        values = [pair["value"] for pair in pairs] + shown_values(here)
+        figure.update_xaxes(**strip_axis(values, strip.log), row=row, col=1)
+        figure.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=row, col=1)
+        margin_text(figure, row, strip.strip, left=True)
+        margin_text(figure, row, value_text(strip, here), left=False)
     return theme.dressed(
-        made,
+        marks.unfading(figure),
         height=420,
-        alt=sentence,
-        margin=dict(l=270, r=130, t=72, b=26),
-        legend=dict(y=1.02, x=-0.32, itemsizing="constant", itemwidth=30),
+        alt="Strip plot of six headline quantities of this run beside published pairs and chance.",
+        margin={"l": 270, "r": 130, "t": 72, "b": 26},
+        legend={"y": 1.02, "x": -0.32, "itemsizing": "constant", "itemwidth": 30},
         hovermode="closest",
         dragmode=False,
     )
 
 
-def beside(chance: float | None, low: float | None, high: float | None) -> str:
-    """What stands below a value: the range of typical blind updates, or its chance level."""
-    if low is not None and high is not None:
-        words = f"blind {number(low)} to {number(high)}"
+def unit_of(strip: Headline) -> str:
+    """The unit as it stands behind a value; empty for a plain number."""
+    return strip.unit.removesuffix("1")
+
+
+def blind_ends(here: dict) -> tuple[float, float] | None:
+    """The ends of what typical blind updates give, where a quantity has them."""
+    ends = here.get("chance_low"), here.get("chance_high")
+    return None if None in ends else ends
+
+
+def shown_values(here: dict) -> list[float]:
+    """What a strip shows of this run: its value, and its chance level or band."""
+    values = (here.get("chance"), here.get("value"), *(blind_ends(here) or ()))
+    return [value for value in values if value is not None]
+
+
+def strip_marks(strip: Headline, pairs: list[dict], here: dict) -> list[go.Scatter]:
+    """The marks of one strip: published pairs, chance level or band, and this run."""
+    unit = unit_of(strip)
+    by_family: dict[str, list[dict]] = {recipe: [] for recipe in theme.RECIPES}
+    for pair in pairs:
+        by_family[family(pair["recipe"])].append(pair)
+    traces = [ticks(rows, recipe, unit) for recipe, rows in by_family.items() if rows]
+    value, chance, ends = here.get("value"), here.get("chance"), blind_ends(here)
+    if ends:
+        traces.append(blind_band(*ends, unit))
     elif chance is not None:
-        words = f"chance {number(chance)}"
-    else:
-        return ""
-    return f"<br><span style='font-size:12px'>{words}</span>"
+        level = f"chance %{{x:.3g}} {unit}"
+        traces.append(marks.chance([chance, chance], [0.0, 0.75], "chance", hover=level))
+    # Zero has no place on a logarithmic axis; it stands in words.
+    if value is not None and (value > 0 or not strip.log):
+        traces.append(diamond(value, unit, strip.column))
+    return traces
 
 
-def blind_band(low: float, high: float, unit: str, legend: bool) -> go.Scatter:
-    """What typical blind updates of these weights give, as a broad line."""
-    return go.Scatter(
-        x=[low, high], y=[0.3, 0.3], mode="lines", line=dict(color=theme.NULL_AREA, width=13),
-        name="blind updates", legendgroup="band", showlegend=legend,
-        hovertemplate="blind updates %{x:.3g} " + unit + "<extra></extra>",
-    )  # fmt: skip
-
-
-def ticks(rows: list[dict], recipe: str, unit: str, legend: bool) -> go.Scatter:
+def ticks(rows: list[dict], recipe: str, unit: str) -> go.Scatter:
     """Published values of one recipe as vertical ticks; model, aggregation and paper on hover."""
-    return go.Scatter(
-        x=[row["value"] for row in rows],
-        y=[0.3] * len(rows),
-        mode="markers",
-        marker=dict(
-            symbol="line-ns",
-            size=17,
-            line=dict(width=2.5, color=theme.RECIPES[recipe]),
-            color=theme.RECIPES[recipe],
-        ),
-        name=recipe,
-        legendgroup=recipe,
-        showlegend=legend,
-        hovertext=[
-            f"{row['recipe']}<br>{row['pair']}<br>{row['aggregation']}, arXiv {row['paper']}"
-            for row in rows
-        ],
-        hovertemplate="%{x} " + unit + " · %{hovertext}<extra></extra>",
+    colour = theme.RECIPES[recipe]
+    sources = [
+        f"{row['recipe']}<br>{row['pair']}<br>{row['aggregation']}, arXiv {row['paper']}"
+        for row in rows
+    ]
+    return marks.dots(
+        [row["value"] for row in rows],
+        [MIDDLE] * len(rows),
+        recipe,
+        colour=colour,
+        size=17,
+        marker={"symbol": "line-ns", "line": {"width": 2.5, "color": colour}},
+        hovertext=sources,
+        hover=f"%{{x}} {unit} · %{{hovertext}}",
     )
 
 
-def chance_mark(chance: float, unit: str, legend: bool) -> go.Scatter:
-    """The chance level as a dashed line."""
-    return go.Scatter(
-        x=[chance, chance], y=[0.0, 0.75], mode="lines", line=dict(color=theme.CHANCE, dash="dash", width=1.8),
-        name="chance", legendgroup="chance", showlegend=legend,
-        hovertemplate="chance %{x:.3g} " + unit + "<extra></extra>",
-    )  # fmt: skip
+def blind_band(low: float, high: float, unit: str) -> go.Scatter:
+    """What typical blind updates of these weights give, as a broad line."""
+    return marks.line(
+        [low, high],
+        [MIDDLE, MIDDLE],
+        "blind updates",
+        colour=theme.NULL_AREA,
+        width=13,
+        hover=f"blind updates %{{x:.3g}} {unit}",
+    )
 
 
-def diamond(value: float, unit: str, mapped: str, legend: bool) -> go.Scatter:
+def diamond(value: float, unit: str, mapped: str) -> go.Scatter:
     """This run's value."""
-    return go.Scatter(
-        x=[value], y=[0.3], mode="markers", marker=dict(symbol="diamond", size=15, color=theme.TUNED), cliponaxis=False,
-        name="this run", legendgroup="run", showlegend=legend, customdata=[[mapped]],
-        hovertemplate="this run %{x:.4g} " + unit + "<extra></extra>",
-    )  # fmt: skip
+    return marks.dots(
+        [value],
+        [MIDDLE],
+        "this run",
+        colour=theme.TUNED,
+        size=15,
+        marker={"symbol": "diamond"},
+        cliponaxis=False,
+        customdata=[[mapped]],
+        hover=f"this run %{{x:.4g}} {unit}",
+    )
+
+
+def margin_text(figure: go.Figure, row: int, text: str, *, left: bool) -> None:
+    """Words beside a strip, left of it or right of it."""
+    figure.add_annotation(
+        text=text,
+        x=-0.01 if left else 1.01,
+        xref="paper",
+        xanchor="right" if left else "left",
+        y=MIDDLE,
+        yref=f"y{'' if row == 1 else row} domain",
+        align="right" if left else "left",
+        showarrow=False,
+    )
+
+
+def value_text(strip: Headline, here: dict) -> str:
+    """The value with its unit, and below it the range of typical blind updates or the chance."""
+    value, chance, ends = here.get("value"), here.get("chance"), blind_ends(here)
+    unit = unit_of(strip) if value is not None else ""
+    text = f"<b>{f'{number(value)} {unit}'.strip()}</b>"
+    if ends:
+        beside = f"blind {number(ends[0])} to {number(ends[1])}"
+    elif chance is not None:
+        beside = f"chance {number(chance)}"
+    else:
+        return text
+    return f"{text}<br><span style='font-size:12px'>{beside}</span>"
 
 
 def strip_axis(values: list[float], log: bool) -> dict:
     """Range and ticks of one strip, a little wider than what it shows."""
-    values = [v for v in values if v > 0] if log else values
+    values = [math.log10(value) for value in values if value > 0] if log else values
     if not values:
         return {"showgrid": False}
+    low, high = min(values), max(values)
+    room = LEAST_ROOM * (high - low or 1.0)
     if log:
-        low, high = math.log10(min(values)), math.log10(max(values))
-        room = 0.06 * (high - low or 1.0)
-        places, labels = theme.powers(low - room, high + room)
-        return {
-            "type": "log",
-            "range": [low - room, high + room],
-            "tickvals": places,
-            "ticktext": labels,
-        }
-    room = 0.06 * (max(values) - min(values) or 1.0)
-    return {"range": [min(values) - room, max(values) + room], "nticks": 8}
+        return logarithmic(low - room, high + room)
+    return {"range": [low - room, high + room], "nticks": 8}

@@ -5,8 +5,7 @@ the axes.
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-
-from opdviz.words import number
+from plotly.basedatatypes import BaseTraceType
 
 BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
 CHANCE, NULL = "#9a978f", "#7653b0"
@@ -28,11 +27,12 @@ BLOCKS = {
     "other": "#8c8a84",
 }
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
-CLIP = 3.0
+CLIP = 3.0  # log2: values over chance are shown up to eight times it
 LONGEST_LABEL = 28
 LONGEST_TITLE = 64
 TITLE = 44
-MOST_MARKS = 1_500
+MOST_MARKS = 1_500  # in a figure: more are no longer told apart, and slow the browser
+LEAST_MARKS = 8  # of a group
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
 NULL_AREA = "rgba(118,83,176,0.5)"
@@ -41,114 +41,109 @@ FONT, SIZE = "Source Sans Pro, Source Sans, Helvetica, Arial, sans-serif", 14
 
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
-        font=dict(family=FONT, size=SIZE, color="#3d3b37"),
+        font={"family": FONT, "size": SIZE, "color": "#3d3b37"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         colorway=[DELTA, TUNED, BASE, NULL, "#009e73", "#b59a00"],
-        xaxis=dict(
-            showline=True,
-            linecolor=FAINT,
-            gridcolor=FAINT,
-            zeroline=False,
-            ticks="outside",
-            tickcolor=FAINT,
-        ),
-        yaxis=dict(showline=False, gridcolor=FAINT, zeroline=False),
-        margin=dict(l=60, r=20, t=16, b=48),
-        hoverlabel=dict(font=dict(size=13)),
-        legend=dict(orientation="h", yanchor="bottom", y=1.0, xanchor="left", x=0.0),
+        xaxis={
+            "showline": True,
+            "linecolor": FAINT,
+            "gridcolor": FAINT,
+            "zeroline": False,
+            "ticks": "outside",
+            "tickcolor": FAINT,
+        },
+        yaxis={"showline": False, "gridcolor": FAINT, "zeroline": False},
+        margin={"l": 60, "r": 20, "t": 16, "b": 48},
+        hoverlabel={"font": {"size": 13}},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "xanchor": "left", "x": 0.0},
     )
 )
 
 
-def figure(*traces, height: int = 360, alt: str, **layout) -> go.Figure:
-    """A figure in our template; `alt` is one sentence for those who cannot see it, kept in
-    `layout.meta`.
-    """
-    made = go.Figure(list(traces))
-    return dressed(made, height=height, alt=alt, **layout)
+def figure(*traces: BaseTraceType, height: int = 360, alt: str, **layout) -> go.Figure:
+    """A figure in our template; `alt` is one sentence for those who cannot see it."""
+    return dressed(go.Figure(list(traces)), height=height, alt=alt, **layout)
 
 
-def dressed(made: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
-    """Our template on a figure that is already there. Sizes are repeated outside the template:
-    Streamlit's own would win.
-    """
-    size = dict(size=SIZE)
-    made.update_layout(
-        template=TEMPLATE, height=height, meta={"alt": alt}, font=size, legend=dict(font=size)
+def dressed(figure: go.Figure, *, height: int, alt: str, **layout) -> go.Figure:
+    """Our template on a figure that is already there; `alt` is kept in `layout.meta`."""
+    # Sizes are repeated outside the template: Streamlit's own would win.
+    font, ticks = {"size": SIZE}, {"size": SIZE - 1}
+    figure.update_layout(
+        template=TEMPLATE, height=height, meta={"alt": alt}, font=font, legend={"font": font}
     )
-    made.update_xaxes(tickfont=dict(size=SIZE - 1), title_font=size)
-    made.update_yaxes(tickfont=dict(size=SIZE - 1), title_font=size)
-    made.update_annotations(font=size)
-    return made.update_layout(**layout)
+    figure.update_xaxes(tickfont=ticks, title_font=font)
+    figure.update_yaxes(tickfont=ticks, title_font=font)
+    figure.update_annotations(font=font)
+    return figure.update_layout(**layout)
 
 
-def titled(made: go.Figure, title: str, of: str = "") -> go.Figure:
-    """The same figure under a title of its own and, smaller, what it is of: it says so also where
-    it left the page.
+def titled(figure: go.Figure, title: str, subject: str = "") -> go.Figure:
+    """The same figure under a title of its own and, smaller, what it is of.
+
+    So it says what it shows also where it left the page.
     """
-    room = made.layout.margin.t if made.layout.margin.t is not None else TEMPLATE.layout.margin.t
-    height = made.layout.height + TITLE
-    second = literal(shortened(of, LONGEST_TITLE))
-    text = (
-        f"<b>{literal(title)}</b><br><span style='font-size:0.85em;font-weight:400'>{second}</span>"
+    top = figure.layout.margin.t
+    room = TEMPLATE.layout.margin.t if top is None else top
+    height = figure.layout.height + TITLE
+    second = literal(shortened(subject, LONGEST_TITLE))
+    small = "font-size:0.85em;font-weight:400"
+    return figure.update_layout(
+        title={
+            "text": f"<b>{literal(title)}</b><br><span style='{small}'>{second}</span>",
+            "x": 0.0,
+            "xref": "container",
+            "y": 1 - 18 / height,
+            "yanchor": "top",
+            "yref": "container",
+            "font": {"size": SIZE},
+        },
+        margin={"t": room + TITLE},
+        height=height,
     )
-    place = dict(
-        text=text,
-        x=0.0,
-        xref="container",
-        y=1 - 18 / height,
-        yanchor="top",
-        yref="container",
-        font=dict(size=SIZE),
-    )
-    return made.update_layout(title=place, margin=dict(t=room + TITLE), height=height)
 
 
-def enlarged(made: go.Figure, factor: float, height: int) -> go.Figure:
+def enlarged(figure: go.Figure, factor: float, height: int) -> go.Figure:
     """The same figure for a projector: every font larger, and as high as the screen allows."""
-    fonts = [made.layout.font, made.layout.legend.font, made.layout.title.font]
-    fonts += [
-        f
-        for axis in (*made.select_xaxes(), *made.select_yaxes())
-        for f in (axis.tickfont, axis.title.font)
-    ]
-    fonts += [note.font for note in made.layout.annotations]
-    fonts += [
-        t.textfont
-        for t in made.data
-        if "textfont" in t and getattr(t, "mode", "text") and t.textfont.size
-    ]
-    for font in fonts:
+    for font in fonts(figure):
         font.size = round((font.size or SIZE) * factor)
-    margin = made.layout.margin
-    grown = {
-        side: round(value * factor)
-        for side in "lrtb"
-        if (value := getattr(margin, side)) is not None
-    }
-    for trace in made.select_traces("scatter"):
+    for trace in figure.select_traces("scatter"):
         if trace.line.width:
-            trace.line.width = trace.line.width * factor
-    return made.update_layout(height=height, margin=grown)
+            trace.line.width *= factor
+    sides = {side: getattr(figure.layout.margin, side) for side in "lrtb"}
+    margin = {side: round(room * factor) for side, room in sides.items() if room is not None}
+    return figure.update_layout(height=height, margin=margin)
+
+
+def fonts(figure: go.Figure) -> list:
+    """Every font of a figure: its own, and those of legend, title, axes, annotations and marks."""
+    layout = figure.layout
+    several = [layout.font, layout.legend.font, layout.title.font]
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        several += [axis.tickfont, axis.title.font]
+    several += [annotation.font for annotation in layout.annotations]
+    for trace in figure.data:
+        # A scatter of lines has a font for text that it does not draw.
+        if "textfont" in trace and getattr(trace, "mode", "text") and trace.textfont.size:
+            several.append(trace.textfont)
+    return several
 
 
 def thinned(rows: pd.DataFrame, value: pd.Series, by: str, most: int = MOST_MARKS) -> pd.DataFrame:
-    """At most about `most` rows for one mark each: of every group both ends and, in order of the
-    value, every n-th between.
+    """At most about `most` rows for one mark each.
+
+    Of every group both ends stay and, in order of the value, every n-th between.
     """
     if len(rows) <= most:
         return rows
-    kept = []
+    a_group = max(LEAST_MARKS, most // rows[by].nunique())
+    indices = []
     for _, part in value.groupby(rows[by]):
         ordered = part.sort_values(kind="stable").index
-        places = np.unique(
-            np.linspace(0, len(ordered) - 1, min(len(ordered), max(8, most // rows[by].nunique())))
-            .round()
-            .astype(int)
-        )
-        kept += list(ordered[places])
-    return rows.loc[sorted(kept)]
+        places = np.linspace(0, len(ordered) - 1, min(len(ordered), a_group))
+        indices += list(ordered[np.unique(places.round().astype(int))])
+    return rows.loc[sorted(indices)]
 
 
 def shortened(text: str, most: int) -> str:
@@ -157,14 +152,14 @@ def shortened(text: str, most: int) -> str:
     >>> shortened("abcdefghij", 5)
     'ab…ij'
     """
-    return (
-        text if len(text) <= most else f"{text[: (most - 1) // 2]}…{text[len(text) - most // 2 :]}"
-    )
+    if len(text) <= most:
+        return text
+    return f"{text[: (most - 1) // 2]}…{text[len(text) - most // 2 :]}"
 
 
-def alt(made: go.Figure) -> str:
+def alt(figure: go.Figure) -> str:
     """The sentence that says what a figure shows."""
-    return made.layout.meta["alt"]
+    return figure.layout.meta["alt"]
 
 
 def literal(text: object) -> str:
@@ -174,41 +169,3 @@ def literal(text: object) -> str:
     '&lt;b&gt;&amp;'
     """
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def axis_label(text: object) -> str:
-    """A name as an axis label: literal, and short enough to leave room for the figure; the ends tell most.
-
-    >>> len(axis_label("a" * 500)), axis_label("attention.output.dense")
-    (28, 'attention.output.dense')
-    """
-    text = str(text)
-    return literal(
-        text if len(text) <= LONGEST_LABEL else f"{text[:10]}…{text[10 - LONGEST_LABEL + 1 :]}"
-    )
-
-
-def powers(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Tick positions and labels at 1, 2, 5 times powers of ten, more on short axes, thinned to
-    powers on long ones.
-
-    >>> powers(-1, 1)[1]
-    ['0.1', '0.2', '0.5', '1', '2', '5', '10']
-    """
-    steps = (
-        (1, 1.5, 2, 3, 4, 5, 6, 8)
-        if high - low <= 0.8
-        else (1, 2, 5)
-        if high - low <= 2.2
-        else (1, 3)
-        if high - low <= 3
-        else (1,)
-    )
-    places, labels = [], []
-    for exponent in range(int(low) - 2, int(high) + 3):
-        for step in steps:
-            value = step * 10.0**exponent
-            if 10.0**low * 0.999 <= value <= 10.0**high * 1.001:
-                places.append(value)
-                labels.append(number(value))
-    return places, labels

@@ -95,7 +95,8 @@ class Trajectory(TrainerCallback):
 
 
 class Diagnostics(TrainerCallback):
-    """Adam's moments of the gradients that any optimizer is given: rows of {step, cv_sqrt_v, cosine}.
+    """Adam's moments of the gradients that any optimizer is given: rows of {step, cv_sqrt_v,
+    cosine}.
 
     `cv_sqrt_v` is the coefficient of variation of sqrt(v) over all coordinates: at 0, AdamW would
     be SGD with another learning rate. `cosine` is between the gradient and the momentum before it.

@@ -116,7 +116,7 @@ def concentrated(runs: Runs) -> Judgement:
 
 
 def banded(mask: str, *, above: bool) -> Callable[[Runs], Judgement]:
-    """Coverage of a mask beyond what any blind update could give, on the side that the paper says."""
+    """Coverage of a mask beyond any blind update's, on the side that the paper says."""
 
     def rule(runs: Runs) -> Judgement:
         name = f"coverage_{mask}"

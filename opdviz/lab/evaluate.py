@@ -129,7 +129,7 @@ def compared(places: Places, recipe: Recipe, store: Store, executor: Executor) -
 
 
 def headline(comparison: Stored) -> dict:
-    """Headline quantities of a comparison with their chance, and the null bands of the coverages."""
+    """Headline quantities of a comparison with their chance, and the bands of the coverages."""
     row: dict = {}
     for protocol in ("A", "D"):
         for found in protocols.headline(comparison, protocol):

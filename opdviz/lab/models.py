@@ -121,7 +121,7 @@ def answers(model: Qwen3ForCausalLM, problems: list[Problem], *, sample: bool = 
 def correct(
     model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False
 ) -> list[bool]:
-    """Which problems are answered to the letter; `with_answer` gives each prompt its answer first."""
+    """Which problems are answered to the letter; `with_answer` puts the answer in each prompt."""
     asked = [hinted(p) for p in problems] if with_answer else problems
     return [answer == p.answer for answer, p in zip(answers(model, asked), asked, strict=True)]
 

@@ -81,9 +81,13 @@ TEACHER = Recipe(
     "teacher", "the same size, trained to the end", "pretrain", 1e-3, steps=2000, seed=1, until=0.97
 )
 OPD = Recipe(
-    "opd", "on-policy distillation: reverse KL to the teacher on the student's own samples", "distillation", 2e-6,
-    saves=TRAJECTORY, diagnostics=True,
-)  # fmt: skip
+    "opd",
+    "on-policy distillation: reverse KL to the teacher on the student's own samples",
+    "distillation",
+    2e-6,
+    saves=TRAJECTORY,
+    diagnostics=True,
+)
 GRPO = Recipe("grpo", "reinforcement learning: reward for the exact answer", "grpo", 2e-6)
 
 
@@ -142,7 +146,7 @@ def at_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def at_width(rate: float, base: Recipe) -> Recipe:
-    """OPD of another width's base at a learning rate; of the student's own width, that of the grid."""
+    """OPD of another width's base at a learning rate; of the student's own width, the grid's."""
     if base.hidden == HIDDEN:
         return at_rate(OPD, rate)
     name = f"opd@h{base.hidden}@{rate:g}"

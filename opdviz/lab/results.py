@@ -137,3 +137,35 @@ def overlaps(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     )
     columns = ["jaccard", "times_chance", "times_expected"]
     return rows.groupby(["run_a", "run_b"], sort=False, as_index=False)[columns].mean()
+
+
+def mean_accuracy(runs: pd.DataFrame) -> pd.Series:
+    """Mean test accuracy over seeds by recipe, rising."""
+    return runs.groupby("recipe", sort=False)["test"].mean().sort_values()
+
+
+def accuracy_reading(runs: pd.DataFrame) -> str:
+    """Which recipe ends highest and which lowest.
+
+    >>> rows = [("opd", 0, 0.7), ("opd", 1, 0.8), ("sft", 0, 0.6)]
+    >>> accuracy_reading(pd.DataFrame(rows, columns=["recipe", "seed", "test"]))
+    'opd ends highest, at 75 % in the mean of 2 seeds; sft lowest, at 60 %.'
+    """
+    if runs.empty:
+        return "No run with AdamW yet."
+    means, seeds = mean_accuracy(runs), runs["seed"].nunique()
+    over = f" in the mean of {seeds} seeds" if seeds > 1 else ""
+    highest = f"{means.index[-1]} ends highest, at {percent(means.iloc[-1])}{over}"
+    return f"{highest}; {means.index[0]} lowest, at {percent(means.iloc[0])}."
+
+
+def at_the_end(curve: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy after the last step, by optimizer and learning rate."""
+    last = curve[curve["step"] == curve["steps"]]
+    return last.groupby(["optimizer", "learning_rate"], as_index=False)["accuracy"].mean()
+
+
+def moments_over_seeds(diagnostics: pd.DataFrame) -> pd.DataFrame:
+    """What each optimizer saw at each step, as the mean over seeds."""
+    by_step = diagnostics.groupby(["optimizer", "step"], as_index=False)
+    return by_step[["cv_sqrt_v", "cosine"]].mean()

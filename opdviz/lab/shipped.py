@@ -34,7 +34,8 @@ def data_start(file: bytes) -> int:
 
 
 def packed(base: bytes, tuned: bytes) -> bytes:
-    """`tuned` as what differs from `base`, both bf16 safetensors files with one and the same header.
+    """`tuned` as what differs from `base`, both bf16 safetensors files with one and the same
+    header.
 
     Raises
         RequestError: the headers or the sizes differ.
@@ -134,12 +135,12 @@ def index() -> list[dict]:
 
 
 def facts(path: str) -> dict:
-    """What is known of a shipped run, by its folder below the lab's; empty where it is not shipped."""
+    """What is known of a shipped run, by its folder below the lab's; empty for any other."""
     return next((entry.get("facts", {}) for entry in index() if entry["path"] == path), {})
 
 
 def is_of_base(manifest: Manifest) -> bool:
-    """Whether a comparison is of a run from the shipped base; not where what is shipped is damaged."""
+    """Whether a comparison is of a run from the shipped base, undamaged."""
     try:
         known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
     except CheckFailed:
@@ -153,7 +154,8 @@ def there(root: Path) -> bool:
 
 
 def expand(root: Path, tell: Callable[[float], None] = lambda share: None) -> None:
-    """Write every shipped run that a lab folder lacks; a run that is there, of whatever making, stays.
+    """Write every shipped run that a lab folder lacks; a run that is there, of whatever making,
+    stays.
 
     Raises
         CheckFailed: a shipped file is damaged.

@@ -30,7 +30,8 @@ class Problem:
 
 
 def addition(draw: random.Random) -> Problem:
-    """Two numbers of three digits; the sum's four digits from the last to the first, as a carry runs.
+    """Two numbers of three digits; the sum's four digits from the last to the first, as a carry
+    runs.
 
     >>> addition(random.Random(0))
     Problem(prompt='864+394=', answer='8521')

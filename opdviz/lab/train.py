@@ -116,7 +116,7 @@ def quiet() -> Iterator[None]:
 
 
 def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> dict:
-    """Train a recipe and save the model and its trajectory into `work`; what is known of the run."""
+    """Train a recipe, save the model and its trajectory into `work`; what is known of the run."""
     seed = recipe.seed if recipe.seed is not None else places.seed
     started = time.monotonic()
     fresh = recipe.loop == "pretrain"
@@ -265,7 +265,7 @@ def distillation(recipe: Recipe, model, places: Places, work: Path, seed: int, w
 
 
 def self_distillation(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: list):
-    """trl's SDFTTrainer: the teacher is the model before training, with the answer in its prompt."""
+    """trl's SDFTTrainer: the teacher is the model before training, given the answer."""
     from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 
     arguments = SDFTConfig(

@@ -49,7 +49,7 @@ def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
 
 
 def vertices(edges: Ramps, whole: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points (N, I) at every size where something changes, of both signs; (masks, points) each."""
+    """The points (N, I) at each size where something changes, of both signs; (masks, points)."""
     shares = [np.zeros((1, whole.size)), np.ones((1, whole.size))]
     for start, end, tie in zip(edges.start, edges.end, edges.tie, strict=True):
         sizes = np.unique(np.concatenate([start, end]))[:, None]

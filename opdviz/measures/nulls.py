@@ -36,7 +36,7 @@ FAR = 40.0
 
 @dataclass(frozen=True)
 class Census:
-    """Counts of a tensor's coordinates by class: all of them, and the visible ones of each probe."""
+    """Counts of a tensor's coordinates by class: all, and the visible ones of each probe."""
 
     scheme: str
     numel: int
@@ -100,7 +100,8 @@ class Sizes:
         return cls(values, np.arange(values.size + 1), summed(values))
 
     def up_to(self, at: np.ndarray, side: str) -> np.ndarray:
-        """Positions in the running counts and sums of sizes below (`left`) or up to (`right`) some values.
+        """Positions in the running counts and sums of sizes below (`left`) or up to (`right`) some
+        values.
 
         Compared in the sizes' own type: float64 values would make searchsorted widen them all.
         """
@@ -131,7 +132,8 @@ class Deltas:
 
     @classmethod
     def counted(cls, blocks: Iterable[np.ndarray]) -> "Deltas":
-        """Counts by the leading 20 bits of a float32, and apart those that are exactly the class's lower edge.
+        """Counts by the leading 20 bits of a float32, and apart those that are exactly the class's
+        lower edge.
 
         A threshold of a 16-bit grid is half a step at some number of steps: an edge, and so every
         comparison with it is exact. Between edges a class stands at its mean, 2^-12 apart.

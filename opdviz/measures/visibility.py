@@ -100,7 +100,8 @@ def quarters(scheme: str) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Ramps:
-    """By group of classes, when an update is visible: 0 up to `start`, 1 from `end`, straight between.
+    """By group of classes, when an update is visible: 0 up to `start`, 1 from `end`, straight
+    between.
 
     Row 0 of each array is for d > 0, row 1 for d < 0. Where start = end, `tie` says whether d at
     the jump is visible. `group` gives the group of every signed class.
@@ -199,7 +200,8 @@ def visible_masks(w: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
 
 
 def below(threshold: float, dtype: np.dtype) -> np.floating:
-    """The largest number of `dtype` that is not above a threshold, so that comparing in it is exact.
+    """The largest number of `dtype` that is not above a threshold, so that comparing in it is
+    exact.
 
     >>> bool(below(1e-5, np.dtype("float32")) <= 1e-5)
     True

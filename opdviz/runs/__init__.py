@@ -1,1 +1,1 @@
-"""Relations between comparisons, and what is taken out of one: masks, overlaps, blocks of values."""
+"""Relations between comparisons, and what is taken out of one: masks, overlaps, values."""

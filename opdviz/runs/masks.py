@@ -197,7 +197,8 @@ def matching_of(base: str | Path, tuned: str | Path) -> Matching:
 
 
 def matching_of_comparison(comparison: Stored) -> Matching:
-    """The checkpoints of a comparison, matched, after a look whether they are still what was compared.
+    """The checkpoints of a comparison, matched, after a look whether they are still what was
+    compared.
 
     Raises
         RequestError: they are gone or others by now.

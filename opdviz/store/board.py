@@ -24,8 +24,10 @@ MOST = 500
 LATEST = 2.0**35  # seconds: a thousand years on; beyond that a calendar gives up
 DAMAGED = "is damaged; mend it, or move it away to start an empty board."
 EMPTY = {"pins": [], "notes": []}
-FIELDS = {"pins": {"id": str, "view": str, "state": dict, "caption": str},
-          "notes": {"id": str, "tensor": str, "text": str, "who": str, "time": (int, float)}}  # fmt: skip
+FIELDS = {
+    "pins": {"id": str, "view": str, "state": dict, "caption": str},
+    "notes": {"id": str, "tensor": str, "text": str, "who": str, "time": (int, float)},
+}
 
 
 def read(folder: Path) -> dict:

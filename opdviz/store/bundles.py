@@ -33,7 +33,7 @@ class Writer:
     """
 
     def __init__(self, comparison: Stored):
-        """Take up what an earlier run left; its manifest is one that `still_valid` has looked at."""
+        """Take up what an earlier run left; `still_valid` has looked at its manifest."""
         self.comparison = comparison
         self.bundled = {measure_id(m): bundled_pairs(comparison, measure_id(m)) for m in MEASURES}
         self.loose: dict[str, set[str]] = defaultdict(set)
@@ -44,7 +44,7 @@ class Writer:
         return self.comparison.folder
 
     def missing(self, pair: str, modules: Iterable[ModuleType]) -> list[ModuleType]:
-        """The measures of a pair that are nowhere on disk; sound parts that are there are taken up."""
+        """The measures of a pair that are nowhere on disk; sound parts that are, are taken up."""
         missing = []
         for m in modules:
             measure = measure_id(m)
@@ -149,7 +149,8 @@ def rows_of(parts: dict[str, dict], table: str, columns: Columns) -> pa.Table:
 
 
 def still_valid(folder: Path, names: Iterable[str]) -> dict:
-    """What of an old manifest stays: `compacted`, `bundled` and `tables` that are current and undamaged.
+    """What of an old manifest stays: `compacted`, `bundled` and `tables` that are current and
+    undamaged.
 
     Parts and files of anything else can go, and what is damaged goes at once: nothing could be
     renamed over a folder in a file's place. `names` are those of the pairs.

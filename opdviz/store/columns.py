@@ -57,7 +57,8 @@ def group_of(file: str) -> tuple[str, ...]:
 
 
 def schema_of_file(name: str) -> pa.Schema | None:
-    """The schema of a stored table by its file's name; `None` where no version of ours has such a table.
+    """The schema of a stored table by its file's name; `None` where no version of ours has such a
+    table.
 
     >>> schema_of_file("drift.geometry.parquet").names
     ['name', 'drift', 'nss', 'chance', 'drift_per_delta']
@@ -87,7 +88,7 @@ def wanted_files(manifest: Manifest) -> set[str]:
 
 
 def wrong_values(rows: pa.Table) -> bool:
-    """Whether rows hold what none of ours do: text that is no UTF-8, numbers that are not finite."""
+    """Whether rows hold what none of ours do: text that is no UTF-8, or numbers not finite."""
     try:
         rows.validate(full=True)
     except pa.ArrowException:

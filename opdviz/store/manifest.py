@@ -176,9 +176,20 @@ def head_counts(value: object) -> bool:
 
 
 FIELDS: dict[str, Callable[[object], bool]] = {
-    "name": text, "pairs": count, "parameters": count, "measures": count, "compacted": measure_ids, "tables": digests,
-    "dtypes": texts, "base": side, "tuned": side,
-}  # fmt: skip
+    "name": text,
+    "pairs": count,
+    "parameters": count,
+    "measures": count,
+    "compacted": measure_ids,
+    "tables": digests,
+    "dtypes": texts,
+    "base": side,
+    "tuned": side,
+}
 OPTIONAL: dict[str, Callable[[object], bool]] = {
-    "bundled": bundles, "heads": head_counts, "notes": texts, "failure": text, "format": count,
-}  # fmt: skip
+    "bundled": bundles,
+    "heads": head_counts,
+    "notes": texts,
+    "failure": text,
+    "format": count,
+}

@@ -1,4 +1,4 @@
-"""One stored Parquet file: what it must be, how it is written, and what is wrong with it, in words."""
+"""One stored Parquet file: what it must be, how it is written, what is wrong with it."""
 
 import os
 from functools import lru_cache

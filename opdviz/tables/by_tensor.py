@@ -144,8 +144,17 @@ def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
     kept = (
-        "coverage", "chance", "typical", "lowest", "highest", "null_low", "null_high", "blind_low", "blind_high", "visible",
-    )  # fmt: skip
+        "coverage",
+        "chance",
+        "typical",
+        "lowest",
+        "highest",
+        "null_low",
+        "null_high",
+        "blind_low",
+        "blind_high",
+        "visible",
+    )
     return {
         mask: renamed(
             coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in kept}

@@ -39,38 +39,69 @@ class Headline:
 
 HEADLINES = (
     Headline(
-        column="relative_norm", protocol="relative_norm", lab="relative_norm",
-        strip="relative norm of the update", log=True,
+        column="relative_norm",
+        protocol="relative_norm",
+        lab="relative_norm",
+        strip="relative norm of the update",
+        log=True,
     ),
     Headline(
-        column="sparsity_absolute", protocol="sparsity_absolute_1e-5", lab="unchanged_absolute", counted=True,
+        column="sparsity_absolute",
+        protocol="sparsity_absolute_1e-5",
+        lab="unchanged_absolute",
+        counted=True,
         strip="coordinates unchanged, |D| ≤ 1e-5",
     ),
-    Headline(column="sparsity_exact", protocol="sparsity_exact", lab="unchanged_exact", counted=True),
     Headline(
-        column="top16_energy", protocol="top16_energy", group="top16_energy", lab="top16_energy", median=True,
+        column="sparsity_exact", protocol="sparsity_exact", lab="unchanged_exact", counted=True
+    ),
+    Headline(
+        column="top16_energy",
+        protocol="top16_energy",
+        group="top16_energy",
+        lab="top16_energy",
+        median=True,
         strip="energy of the top 16 directions, median",
     ),
     Headline(
-        column="stable_rank", unit="1", protocol="stable_rank", group="stable_rank", lab="stable_rank", median=True,
-        strip="stable rank, median", log=True,
+        column="stable_rank",
+        unit="1",
+        protocol="stable_rank",
+        group="stable_rank",
+        lab="stable_rank",
+        median=True,
+        strip="stable rank, median",
+        log=True,
     ),
     Headline(column="entropy_rank", unit="1", group="entropy_rank", median=True),
     Headline(
-        column="principal_coverage", protocol="coverage_principal_10pct", group="coverage_principal",
-        lab="coverage_principal", band="principal_null", median=True, counted=True,
+        column="principal_coverage",
+        protocol="coverage_principal_10pct",
+        group="coverage_principal",
+        lab="coverage_principal",
+        band="principal_null",
+        median=True,
+        counted=True,
         strip="moved on principal weights, median",
     ),
     Headline(
-        column="low_magnitude_coverage", protocol="coverage_low_magnitude_10pct", group="coverage_low_magnitude",
-        lab="coverage_low_magnitude", band="low_magnitude_null", median=True, counted=True,
+        column="low_magnitude_coverage",
+        protocol="coverage_low_magnitude_10pct",
+        group="coverage_low_magnitude",
+        lab="coverage_low_magnitude",
+        band="low_magnitude_null",
+        median=True,
+        counted=True,
         strip="moved on near-zero weights, median",
     ),
     Headline(
-        column="projection_joint", protocol="projection_joint_10pct", group="projection_joint", lab="projection_joint",
+        column="projection_joint",
+        protocol="projection_joint_10pct",
+        group="projection_joint",
+        lab="projection_joint",
         median=True,
     ),
-)  # fmt: skip
+)
 MEDIANS = tuple(headline for headline in HEADLINES if headline.median)
 STRIPS = tuple(headline for headline in HEADLINES if headline.strip)
 LAB = {headline.protocol: headline.lab for headline in HEADLINES if headline.lab}

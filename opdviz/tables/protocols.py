@@ -54,8 +54,15 @@ def row(
         None if x is None or pd.isna(x) else float(x) * scale
         for x in (value, chance, band.get("low"), band.get("high"))
     )
-    return {"quantity": quantity, "value": value, "unit": unit, "aggregation": aggregation, "chance": chance,
-            "chance_low": low, "chance_high": high}  # fmt: skip
+    return {
+        "quantity": quantity,
+        "value": value,
+        "unit": unit,
+        "aggregation": aggregation,
+        "chance": chance,
+        "chance_low": low,
+        "chance_high": high,
+    }
 
 
 def of_all(rows: pd.DataFrame, column: str, what: str) -> str:
@@ -177,7 +184,7 @@ def sparsity_and_geometry(comparison: Stored, found: pd.DataFrame) -> list[dict]
 
 
 def fixed_rank_coverage(comparison: Stored, found: pd.DataFrame) -> list[dict]:
-    """Coverage of rank-64 principal masks of 50 and 30 % by the relative probe, mean over matrices."""
+    """Coverage of rank-64 principal masks of 50 and 30 % by the relative probe, mean."""
     coverage = stored.read(comparison, "coverage")
     if coverage.empty:
         return []

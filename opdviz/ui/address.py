@@ -60,12 +60,19 @@ def choose(store: Store) -> None:
         st.caption("No comparison yet.")
         return
     st.session_state["comparison"] = key
-    st.selectbox("Comparison", list(names), index=None, key="comparison", format_func=lambda k: names.get(k, k),
-                 placeholder="Choose one", on_change=name_chosen)  # fmt: skip
+    st.selectbox(
+        "Comparison",
+        list(names),
+        index=None,
+        key="comparison",
+        format_func=lambda k: names.get(k, k),
+        placeholder="Choose one",
+        on_change=name_chosen,
+    )
 
 
 def name_chosen() -> None:
-    """In a callback: the address names what was chosen; the box's own cross chooses nothing else."""
+    """In a callback: the address names what was chosen; the box's cross chooses nothing."""
     if key := st.session_state["comparison"]:
         name(key)
 

@@ -48,8 +48,15 @@ def pinned(chosen: comparison.Chosen, pin: dict, at: int, total: int) -> None:
         if server.read_only():
             return
         for by, sign, off, words in ((-1, "↑", at == 0, "up"), (1, "↓", at == total - 1, "down")):
-            st.button(sign, key=f"move_{by}_{pin['id']}", type="tertiary", disabled=off, help=f"Move it {words}", on_click=done,
-                      args=(board.move, chosen, pin["id"], by))  # fmt: skip
+            st.button(
+                sign,
+                key=f"move_{by}_{pin['id']}",
+                type="tertiary",
+                disabled=off,
+                help=f"Move it {words}",
+                on_click=done,
+                args=(board.move, chosen, pin["id"], by),
+            )
         with st.popover("Caption", type="tertiary"):
             text = st.text_area(
                 "Caption", pin["caption"], key=f"caption_{pin['id']}", label_visibility="collapsed"

@@ -84,9 +84,14 @@ class Chosen:
         """What views are drawn from."""
         noted = frozenset(note["tensor"] for note in self.board["notes"])
         return Reader(
-            self.manifest, self.summary, self.rows, self.moved_given_size, partial(read_block, self), noted,
+            self.manifest,
+            self.summary,
+            self.rows,
+            self.moved_given_size,
+            partial(read_block, self),
+            noted,
             self.state == "done",
-        )  # fmt: skip
+        )
 
     def summary(self, name: str) -> pd.DataFrame:
         """One summary."""

@@ -80,11 +80,18 @@ def chart(
         "scale": 2 if picture == "png" else 1,
     }
     st.plotly_chart(
-        figure, key=f"figure_{key}", theme="streamlit", on_select=clicked if on_click else "ignore", selection_mode="points",
+        figure,
+        key=f"figure_{key}",
+        theme="streamlit",
+        on_select=clicked if on_click else "ignore",
+        selection_mode="points",
         alt=theme.alt(figure),
-        config={"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-                "toImageButtonOptions": saved},
-    )  # fmt: skip
+        config={
+            "displaylogo": False,
+            "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+            "toImageButtonOptions": saved,
+        },
+    )
 
 
 def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""):
@@ -150,6 +157,14 @@ def definition(name: str, *, column: bool = False) -> None:
     q = QUANTITIES[name]
     title = f"**{plain(q.label)}**" + (f" [{plain(q.name)}]" if column else "")
     lines = [f"{title}: {plain(q.meaning)}"]
-    lines += [f"{label}: {plain(text)}" for label, text in
-              (("Formula", q.formula), ("Chance", q.chance), ("Careful", q.pitfall), ("Source", q.source)) if text]  # fmt: skip
+    lines += [
+        f"{label}: {plain(text)}"
+        for label, text in (
+            ("Formula", q.formula),
+            ("Chance", q.chance),
+            ("Careful", q.pitfall),
+            ("Source", q.source),
+        )
+        if text
+    ]
     st.markdown("  \n".join(lines))

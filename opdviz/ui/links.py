@@ -24,6 +24,7 @@ DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = (
     "_cleared",
 )
 FRAME = ("comparison",)  # the address names it by itself: `address`
+LARGEST = 1e30  # of a number that somebody may type
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
 
@@ -190,6 +191,11 @@ def number(where, label: str, key: str, *, low, high, default, **more):
     return value
 
 
+def real(where, label: str, key: str, *, default: float) -> float:
+    """Any number, shown with three digits."""
+    return number(where, label, key, low=-LARGEST, high=LARGEST, default=default, format="%.3g")
+
+
 def turn(where, pages: int) -> int:
     """The page of something that is cut into pages; without a choice where there is only one."""
     key = "rows"
@@ -208,7 +214,7 @@ def turn(where, pages: int) -> int:
 
 
 def state() -> dict:
-    """The choices drawn so far in this run, without the frame's: plain values that JSON can carry."""
+    """The choices drawn so far, without the frame's: plain values that JSON can carry."""
     return {key: value for key, (value, _) in st.session_state[DRAWN].items() if key not in FRAME}
 
 

@@ -56,8 +56,13 @@ def draw_note(chosen: comparison.Chosen, note: dict, *, link: bool) -> None:
     """One note: the tensor, who wrote it and when, the text."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if link:
-            st.button(plain(note["tensor"], limit=80), key=f"open_{note['id']}", type="tertiary", on_click=links.goto,
-                      args=("pages/run/tensor.py", {"tensor": note["tensor"]}))  # fmt: skip
+            st.button(
+                plain(note["tensor"], limit=80),
+                key=f"open_{note['id']}",
+                type="tertiary",
+                on_click=links.goto,
+                args=("pages/run/tensor.py", {"tensor": note["tensor"]}),
+            )
         st.caption(
             f"{plain(note['who']) or 'somebody'},"
             f" {time.strftime('%Y-%m-%d %H:%M', time.localtime(note['time']))}"

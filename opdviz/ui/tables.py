@@ -1,4 +1,4 @@
-"""Tables whose rows open something, the choice of a tensor, and the way from the whole to a part."""
+"""Tables whose rows open something, the choice of a tensor, and the trail to a part."""
 
 from collections.abc import Callable
 
@@ -72,10 +72,41 @@ def rows_table(
             on_row(rows.iloc[picked[0]])
 
     st.dataframe(
-        rows[columns], hide_index=True, key=key, on_select=chosen, selection_mode="single-row",
+        rows[columns],
+        hide_index=True,
+        key=key,
+        on_select=chosen,
+        selection_mode="single-row",
         column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
         height=min(420, 40 + 35 * max(1, len(rows))),
-    )  # fmt: skip
+    )
+
+
+def comparisons_table(rows: pd.DataFrame) -> None:
+    """The comparisons of the cache; a row opens its comparison."""
+
+    def open_comparison() -> None:
+        picked = st.session_state["comparisons"]["selection"]["rows"]
+        if picked:
+            key = rows["key"].iloc[picked[0]]
+            links.goto("pages/run/overview.py", {"comparison": key})
+
+    columns = ["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]
+    st.dataframe(
+        rows[columns],
+        hide_index=True,
+        key="comparisons",
+        on_select=open_comparison,
+        selection_mode="single-row",
+        column_config={
+            "done_share": st.column_config.ProgressColumn(
+                "computed", format="percent", min_value=0.0, max_value=1.0
+            ),
+            "pairs": st.column_config.NumberColumn("tensors", format="localized"),
+            "parameters": st.column_config.NumberColumn("parameters", format="compact"),
+            "bytes": st.column_config.NumberColumn("size", format="bytes"),
+        },
+    )
 
 
 def part_table(chosen: comparison.Chosen, tensor: str) -> None:

@@ -35,8 +35,23 @@ VIEWS = {
 }
 
 
-WORDS = ("quantity", "limits", "tower", "block", "module", "tensors", "layers", "expert", "kinds", "x", "y", "above", "tensor",
-         "part", "profile")  # fmt: skip
+WORDS = (
+    "quantity",
+    "limits",
+    "tower",
+    "block",
+    "module",
+    "tensors",
+    "layers",
+    "expert",
+    "kinds",
+    "x",
+    "y",
+    "above",
+    "tensor",
+    "part",
+    "profile",
+)
 WHOLE = ("row", "column", "size")
 REAL = ("low", "high")
 CHOICES = {
@@ -49,7 +64,8 @@ CHOICES = {
 
 
 def draw(name: str, reader: Reader, state: dict) -> View:
-    """One view of a comparison in one state; keys of the state that the view does not know are left alone.
+    """One view of a comparison in one state; keys of the state that the view does not know are left
+    alone.
 
     A view that is not there, or of a tensor that is not there, says so.
     """

@@ -7,6 +7,7 @@ import pandas as pd
 
 from opdviz.definitions import FEWEST_MOVES, NO_POWER
 from opdviz.figures import coordinates as figures
+from opdviz.figures.axes import module_order
 from opdviz.views.view import Reader, View, counted_in, has_values, nothing_there, view
 from opdviz.words import percent
 
@@ -47,7 +48,15 @@ def coverage(reader: Reader, state: dict) -> View:
     reading = f"{coverage_reading(rows)} {legend}"
     columns = ["name", *(c for c in rows if c.startswith(("principal_", "low_magnitude_")))]
     terms = ("coverage", "null_low", "blind_low", "blind_high", "lowest")
-    return view(title, reading, figures.dumbbells(rows), rows[columns], terms)
+    figure = figures.dumbbells(coverage_by_module(rows))
+    return view(title, reading, figure, rows[columns], terms)
+
+
+def coverage_by_module(tensors: pd.DataFrame) -> pd.DataFrame:
+    """The median coverage of each mask by module, with its limits; in the order of a layer."""
+    rows = tensors.dropna(subset=["principal_coverage"])
+    columns = [f"{mask}_{end}" for mask in figures.MASKS for end in COVERAGE]
+    return rows.groupby("module")[columns].median().reindex(module_order(rows))
 
 
 def sparsity(reader: Reader, state: dict) -> View:
@@ -83,6 +92,15 @@ def steps(reader: Reader, state: dict) -> View:
     return view(title, reading, figures.step_bars(rows), rows, ("steps",))
 
 
+COVERAGE = (
+    "coverage",
+    "lowest",
+    "highest",
+    "null_low",
+    "null_high",
+    "blind_low",
+    "blind_high",
+)
 SAME = 0.05  # share of the moves that may stand elsewhere for the null to say the same
 FEWEST_BINS = 3
 

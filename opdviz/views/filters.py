@@ -10,6 +10,7 @@ import pandas as pd
 PAGE = 100
 KINDS = ("matrices", "norms and biases", "all kinds")
 ANY = "any"
+KEYS = ("tower", "block", "module", "layers", "expert", "kinds", "tensors")
 RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
@@ -30,10 +31,12 @@ def numbers(text: str) -> list[tuple[int, int]] | None:
 
 
 def named(names: pd.Series, pattern: str) -> pd.Series:
-    """Which names fit: with `*`, `?` or `[` a wildcard pattern of the whole name, otherwise a piece of it.
+    """Which names fit: with `*`, `?` or `[` a wildcard pattern of the whole name, otherwise a piece
+    of it.
 
-    >>> named(pd.Series(["a.q.weight", "a.k.weight"]), "*.q.*").tolist(), named(pd.Series(["Ab"]), "b").tolist()
-    ([True, False], [True])
+    >>> names = pd.Series(["a.Q.weight", "a.k.weight"])
+    >>> named(names, "*.Q.*").tolist(), named(names, "q.").tolist()
+    ([True, False], [True, False])
     """
     if set(pattern) & set("*?["):
         matches = re.compile(fnmatch.translate(pattern)).match

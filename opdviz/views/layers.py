@@ -1,4 +1,4 @@
-"""Where it moved: the map, the tensors without a layer, any two quantities; with their sentences."""
+"""Where it moved: the map, tensors without a layer, any two quantities; with sentences."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,7 @@ import pandas as pd
 from opdviz.figures import layers as maps
 from opdviz.figures import scatter as scatters
 from opdviz.figures import theme
+from opdviz.figures.axes import value_label
 from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
 from opdviz.views import filters
 from opdviz.views.view import Reader, View, view
@@ -67,9 +68,13 @@ def layers(reader: Reader, state: dict) -> View:
         LIMITS[2]: (state.get("low") or 0.0, state.get("high") or 1.0),
     }
     figure = maps.heatmap(
-        inside, quantity, limits=limits.get(state.get("limits")), over_chance=over, noted=reader.noted,
+        inside,
+        quantity,
+        limits=limits.get(state.get("limits")),
+        over_chance=over,
+        noted=reader.noted,
         clickable=inside["layer"].nunique() * inside["module"].nunique() <= maps.MOST_CLICKS,
-    )  # fmt: skip
+    )
     columns = [
         "name",
         "layer",
@@ -84,7 +89,7 @@ def layers(reader: Reader, state: dict) -> View:
     if not over and (chance := CHANCE_OF.get(quantity)):
         middle, by_chance = (inside[c].astype(float).median() for c in (quantity, chance))
         reading += (
-            f" Median {maps.label(middle, quantity)}; chance {maps.label(by_chance, quantity)}."
+            f" Median {value_label(middle, quantity)}; chance {value_label(by_chance, quantity)}."
         )
     return view(title, reading, figure, inside[columns], (quantity,))
 
@@ -99,7 +104,7 @@ def more_outside(rows: pd.DataFrame, inside: pd.DataFrame, quantity: str) -> str
     top = outside.loc[outside[quantity].astype(float).idxmax()]
     if not float(top[quantity]) > float(inside[quantity].max()):
         return ""
-    return f"{plain(top['module'])} has more, {maps.label(float(top[quantity]), quantity)}"
+    return f"{plain(top['module'])} has more, {value_label(float(top[quantity]), quantity)}"
 
 
 def strip(reader: Reader, state: dict) -> View:
@@ -125,7 +130,7 @@ def strip(reader: Reader, state: dict) -> View:
     elif largest is not None:
         reading = (
             f"Largest in {plain(largest['module'])}:"
-            f" {maps.label(float(largest[quantity]), quantity)}."
+            f" {value_label(float(largest[quantity]), quantity)}."
         )
     return view(
         title,

@@ -1,4 +1,5 @@
-"""The headline beside published pairs and chance, with its sentence and that of the table of blocks.
+"""The headline beside published pairs and chance, with its sentence and that of the table of
+blocks.
 
 A sentence is a function of numbers; what cannot be said of them is not said. Names from data are
 escaped where they enter.
@@ -27,7 +28,8 @@ def overview_reading(
     tensors: pd.DataFrame,
     unchanged: float | None,
 ) -> str:
-    """The relative norm beside the published pairs, what did not change, and concentration beside chance.
+    """The relative norm beside the published pairs, what did not change, and concentration beside
+    chance.
 
     `unchanged` is the share of coordinates that kept their value in the formats that they are
     counted in.
@@ -87,7 +89,7 @@ def span(values: list[float]) -> str:
 
 
 def blocks_reading(rows: pd.DataFrame) -> str:
-    """Which block holds the energy, beside its parameters, and whether anything outside FFN moved."""
+    """Which block holds the energy, beside its parameters, and what outside FFN moved."""
     rows = rows.dropna(subset=["energy_share"])
     if rows.empty:
         return "Nothing moved."

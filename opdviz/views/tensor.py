@@ -13,6 +13,7 @@ from opdviz.figures import coordinates
 from opdviz.figures import slices as slice_figures
 from opdviz.figures import tensor as figures
 from opdviz.tables import by_tensor
+from opdviz.tables.sizes import beside_gaussian, gaussian_above
 from opdviz.views.coordinates import coordinates_reading
 from opdviz.views.view import Reader, View, view
 from opdviz.words import number, percent, plain
@@ -121,18 +122,19 @@ def magnitudes(reader: Reader, state: dict) -> View:
     norms = "_bfloat16" if row["counted_as"] == "bfloat16" else ""  # of the same update as the bins
     numel = math.sqrt(int(row["numel"]))
     sizes = {side: float(row[f"{side}_norm{norms}"]) / numel for side in ("base", "delta")}
-    told = figures.beside_gaussian(rows, "delta", sizes["delta"])
+    histograms = {side: beside_gaussian(rows, side, rms) for side, rms in sizes.items()}
     reading = f"Root mean square weight {number(sizes['base'])}, change {number(sizes['delta'])}."
-    large = told[told["low"] >= 3 * sizes["delta"]]
+    changes = histograms["delta"]
+    large = changes[changes["low"] >= 3 * sizes["delta"]]
     if len(large):
+        least = float(large["low"].min())
+        by_chance = gaussian_above(least, sizes["delta"])
         reading += (
-            f" {percent(large['share'].sum())} of the changes are larger than"
-            f" {number(float(large['low'].min()))}; of a Gaussian of the same norm"
-            f" {percent(figures.gaussian_above(float(large['low'].min()), sizes['delta']))}"
-            " would be."
+            f" {percent(large['share'].sum())} of the changes are larger than {number(least)}; of a"
+            f" Gaussian of the same norm {percent(by_chance)} would be."
         )
     title = titled("Sizes of weights and changes", reader, state)
-    return view(title, reading, figures.magnitudes(rows, sizes), rows, ("of", "count", "chance"))
+    return view(title, reading, figures.magnitudes(histograms), rows, ("of", "count", "chance"))
 
 
 def heads_of(reader: Reader, state: dict) -> list[slices.Part]:
@@ -186,9 +188,22 @@ def bands(reader: Reader, state: dict) -> View:
     column = {"energy": "energy", "moved": "moved_bfloat16" if wide else "moved"}[quantity]
     top = rows.loc[rows[column].idxmax()]
     where = slices.band(top["axis"], int(top["low"]), int(top["high"]))
-    alike = slice_figures.even(rows[rows["axis"] == top["axis"]], column)[top.name]
-    reading = f"Most in {where}: {percent(top[column])}; an even spread {percent(alike)}."
-    return view(title, reading, slice_figures.profile(rows, column), rows, (quantity, "axis"))
+    even = even_spread(rows, column)
+    reading = f"Most in {where}: {percent(top[column])}; an even spread {percent(even[top.name])}."
+    figure = slice_figures.profile(rows.assign(even=even), column)
+    return view(title, reading, figure, rows, (quantity, "axis"))
+
+
+def even_spread(bands: pd.DataFrame, column: str) -> pd.Series:
+    """What each band would have if all coordinates were alike.
+
+    Of the energy its share of the coordinates, of moves the share that moved of the whole axis.
+    """
+    axis = bands["axis"]
+    size = (bands["high"] - bands["low"]) / bands.groupby("axis")["high"].transform("max")
+    if column == "energy":
+        return size
+    return (bands[column] * size).groupby(axis).transform("sum")
 
 
 def vocabulary(reader: Reader, state: dict) -> View:

@@ -7,23 +7,10 @@ import streamlit as st
 from opdviz.errors import OpdvizError
 from opdviz.figures import lab
 from opdviz.lab import claims, results
-from opdviz.ui import figure, links, server, tables
+from opdviz.ui import figure, links, server
+from opdviz.ui import lab as lab_tables
 from opdviz.words import count, plain
 
-COLUMNS = (
-    "recipe", "seeds", "learning_rate", "test", "test_spread", "comparison", "relative_norm", "unchanged_absolute",
-    "unchanged_exact", "top16_energy", "top16_energy_chance", "stable_rank", "stable_rank_chance", "coverage_principal",
-    "coverage_principal_null_low", "coverage_principal_null_high", "coverage_low_magnitude", "coverage_low_magnitude_null_low",
-    "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance", "mask_density",
-)  # fmt: skip
-OVERLAPS = {
-    "run_a": st.column_config.TextColumn("run"),
-    "run_b": st.column_config.TextColumn("beside"),
-    "jaccard": tables.column("jaccard"),
-    "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
-    "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
-}
-COLOURS = {claims.SEEN: "green", claims.OPPOSITE: "orange", claims.NOT_JUDGED: "blue"}
 st.header("The lab", anchor=False)
 st.markdown(
     "A 2.4 M parameter model of Qwen3's architecture learns three-digit addition, is stopped short"
@@ -43,8 +30,12 @@ if main.empty or before is None:
     links.end()
 # SGD has a learning rate of its own, and stands with the ablation below.
 alike = main[main["optimizer"] == "AdamW"]
-figure.reading(f"**{lab.summary(alike)}** {claims.beats_random(claims.Runs(found)).text}")
-figure.figure(lab.accuracy(alike, before), "lab_accuracy", alike, ("accuracy",))
+figure.reading(
+    f"**{results.accuracy_reading(alike)}** {claims.beats_random(claims.Runs(found)).text}"
+)
+figure.figure(
+    lab.accuracy(alike, results.mean_accuracy(alike), before), "lab_accuracy", alike, ("accuracy",)
+)
 
 st.subheader("What the papers claim, and what shows here", anchor=False)
 verdicts = claims.verdicts(found)
@@ -55,25 +46,14 @@ figure.reading(
     " the spread is that of data and sampling; the checkpoints of the first come with opdviz)."
     " Rules written while they trained, and stricter since. What does not show is not refuted."
 )
-for row in verdicts:
-    left, right = st.columns([1, 6])
-    left.badge(row["verdict"], color=COLOURS.get(row["verdict"], "gray"))
-    left.caption(count(row["seeds"], "seed") if row["seeds"] else "")
-    right.markdown(f"**{row['claim']}** {row['here']}")
-    if row["published"]:
-        right.caption(f"Published (arXiv 2606.13657): {row['published']}")
+lab_tables.verdict_lines(verdicts)
 
 st.subheader("Every recipe", anchor=False)
-table = results.by_recipe(found)
-shown = [c for c in COLUMNS if c in table]
 figure.reading(
     "Means over seeds. Coverages stand beside the band of blind updates, all else beside its chance"
     " level."
 )
-config = {c: tables.column(c) for c in shown} | {
-    "learning_rate": st.column_config.NumberColumn("rate", format="scientific")
-}
-st.dataframe(table[shown], hide_index=True, key="lab_runs", column_config=config)
+lab_tables.recipe_table(results.by_recipe(found))
 
 pairs = results.overlaps(found)
 if len(pairs):
@@ -82,7 +62,7 @@ if len(pairs):
         "Visible coordinates that both moved, beside independent masks and beside masks that know"
         " the sizes of the weights alone. Only beyond 1 in the last column does the training speak."
     )
-    st.dataframe(pairs, hide_index=True, key="lab_overlaps", column_config=OVERLAPS)
+    lab_tables.overlap_table(pairs)
 
 st.subheader("Sparsity against gain", anchor=False)
 gains = results.gains(found)
@@ -99,10 +79,20 @@ if len(ablation):
     st.subheader("AdamW against SGD, both tuned", anchor=False)
     first = ablation[ablation["seed"] == ablation["seed"].min()]
     figure.reading(claims.behind(claims.Runs(found)).text)
-    figure.figure(lab.ablation(first), "lab_ablation", first, ("accuracy", "sparsity_exact"))
+    figure.figure(
+        lab.ablation(first, results.at_the_end(first)),
+        "lab_ablation",
+        first,
+        ("accuracy", "sparsity_exact"),
+    )
     moments = claims.at_best_rates(found, "diagnostics")
     figure.reading(
         "What each optimizer saw at its best learning rate: how unequal the sizes of the gradient's"
         " coordinates are, which AdamW evens out, and how steady its direction is."
     )
-    figure.figure(lab.moments(moments), "lab_moments", moments, ("cv_sqrt_v", "cosine"))
+    figure.figure(
+        lab.moments(results.moments_over_seeds(moments)),
+        "lab_moments",
+        moments,
+        ("cv_sqrt_v", "cosine"),
+    )

@@ -6,7 +6,7 @@ import streamlit as st
 from opdviz import jobs, roots
 from opdviz.errors import OpdvizError
 from opdviz.store import status
-from opdviz.ui import comparison, figure, frame, job_lines, links, server, turns
+from opdviz.ui import comparison, figure, frame, job_lines, links, server, tables, turns
 from opdviz.words import count, duration, plain
 
 st.header("What did training do to the weights?", anchor=False)
@@ -35,26 +35,10 @@ if ready:
         st.rerun()
 
 
-def choose() -> None:
-    """In a callback: open the clicked row's comparison."""
-    picked = st.session_state["comparisons"]["selection"]["rows"]
-    if picked:
-        links.goto("pages/run/overview.py", {"comparison": rows[picked[0]]["key"]})
-
-
 comparison.say_damaged()
 if rows:
     figure.reading(f"{count(len(rows), 'comparison')} in the cache. Choose a row to open it.")
-    st.dataframe(
-        pd.DataFrame(rows)[["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]],
-        hide_index=True, key="comparisons", on_select=choose, selection_mode="single-row",
-        column_config={
-            "done_share": st.column_config.ProgressColumn("computed", format="percent", min_value=0.0, max_value=1.0),
-            "pairs": st.column_config.NumberColumn("tensors", format="localized"),
-            "parameters": st.column_config.NumberColumn("parameters", format="compact"),
-            "bytes": st.column_config.NumberColumn("size", format="bytes"),
-        },
-    )  # fmt: skip
+    tables.comparisons_table(pd.DataFrame(rows))
 
 
 def draw_jobs() -> None:
@@ -73,22 +57,16 @@ if server.read_only():
 st.subheader("New comparison", anchor=False)
 with turns.stepped_out():
     folders = roots.checkpoint_folders()
-left, right = st.columns(2)
-base = left.selectbox(
-    "Base",
-    folders,
-    index=None,
-    accept_new_options=True,
-    placeholder="choose, or type a path",
-    key="base",
-)
-tuned = right.selectbox(
-    "Tuned",
-    folders,
-    index=None,
-    accept_new_options=True,
-    placeholder="choose, or type a path",
-    key="tuned",
+base, tuned = (
+    place.selectbox(
+        side,
+        folders,
+        index=None,
+        accept_new_options=True,
+        placeholder="choose, or type a path",
+        key=side.lower(),
+    )
+    for place, side in zip(st.columns(2), ("Base", "Tuned"), strict=True)
 )
 st.caption(
     "Folders below: "

@@ -7,13 +7,9 @@ import streamlit as st
 from opdviz.figures import layers as maps
 from opdviz.quantities import CHANCE_OF
 from opdviz.ui import comparison, figure, links, notes, tables
+from opdviz.ui.filters import choose_filters
 from opdviz.views import filters, layers
 from opdviz.words import plain
-
-
-def ranges(text: str) -> bool:
-    """Whether a text names ranges of numbers."""
-    return filters.numbers(text) is not None
 
 
 def open_cell(data: list) -> None:
@@ -39,25 +35,7 @@ quantity = links.choose(first, "Quantity", mappable, "quantity")
 links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.layers.*.down_proj.*")
 limits = links.choose(third, "Colour limits", layers.LIMITS, "limits")
 with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
-    if len(towers := layers.towers(tensors)) > 1:
-        links.choose(st, "Tower", towers, "tower")
-    for key in ("block", "module"):
-        options = [filters.ANY, *sorted(tensors[key].dropna().unique())]
-        if len(options) > 2:
-            links.choose(st, key.capitalize(), options, key)
-    links.text(
-        st,
-        "Layers",
-        "layers",
-        fits=ranges,
-        expected="numbers like 3-7 or 0, 5-8",
-        placeholder="3-7, 12",
-    )
-    if tensors["expert"].notna().any():
-        links.text(
-            st, "Experts", "expert", fits=ranges, expected="numbers like 3-7", placeholder="0-15"
-        )
-    links.choose(st, "Kind", filters.KINDS, "kinds")
+    choose_filters(tensors)
 if quantity in CHANCE_OF:
     links.flag(
         st, "Show over chance", "over", help="log2 of the value over what a blind update would give"
@@ -65,12 +43,8 @@ if quantity in CHANCE_OF:
 if limits == layers.LIMITS[2]:
     low, high = maps.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
     left, right, _ = st.columns([3, 3, 6])
-    links.number(
-        left, "From", "low", low=-1e30, high=1e30, default=float(f"{low:.3g}"), format="%.3g"
-    )
-    links.number(
-        right, "To", "high", low=-1e30, high=1e30, default=float(f"{high:.3g}"), format="%.3g"
-    )
+    for place, label, key, limit in ((left, "From", "low", low), (right, "To", "high", high)):
+        links.real(place, label, key, default=float(f"{limit:.3g}"))
 state = links.state()
 rows = filters.fitting(tensors, state)
 if rows.empty:
@@ -79,8 +53,13 @@ if rows.empty:
 if said := filters.described(state):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {plain(said)}")
-        st.button("Show all", key="clear", type="tertiary", on_click=links.clear,
-                  args=(("tower", "block", "module", "layers", "expert", "kinds", "tensors"),))  # fmt: skip
+        st.button(
+            "Show all",
+            key="clear",
+            type="tertiary",
+            on_click=links.clear,
+            args=(filters.KEYS,),
+        )
 if rows["layer"].notna().any():
     figure.show("layers", chosen, on_click=open_cell, hint="Click a cell to open it.")
 if rows["layer"].isna().any():
@@ -96,15 +75,7 @@ figure.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open it
 
 st.subheader("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
-columns = [
-    "name",
-    "layer",
-    "module",
-    "block",
-    quantity,
-    "shape",
-    *(c for c in listed if c in rows and c != quantity),
-]
-tables.tensor_table(
-    rows, columns, [quantity, *(q for q in mappable if q != quantity), "name"], "tensor_rows"
-)
+others = [column for column in listed if column in rows and column != quantity]
+columns = ["name", "layer", "module", "block", quantity, "shape", *others]
+sorts = [quantity, *(q for q in mappable if q != quantity), "name"]
+tables.tensor_table(rows, columns, sorts, "tensor_rows")

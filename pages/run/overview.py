@@ -23,8 +23,21 @@ figure.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to
 st.subheader("By block", anchor=False)
 blocks = chosen.summary("blocks")
 figure.reading(overview.blocks_reading(blocks) + " Choose a row to see its layers.")
-columns = ["tower", "block", "tensors", "tensors_moved", "numel", "relative_norm", "energy_share", "parameter_share",
-           "enrichment", "sparsity_absolute", "sparsity_relative", "stable_rank", "top16_energy"]  # fmt: skip
+columns = [
+    "tower",
+    "block",
+    "tensors",
+    "tensors_moved",
+    "numel",
+    "relative_norm",
+    "energy_share",
+    "parameter_share",
+    "enrichment",
+    "sparsity_absolute",
+    "sparsity_relative",
+    "stable_rank",
+    "top16_energy",
+]
 
 
 def open_block(row) -> None:

@@ -20,9 +20,15 @@ shape = (int(row["rows"]), int(row["columns"])) if row.notna()["rows"] else (1, 
 heads = tensor.heads_of(reader, {"tensor": name})
 examples = "head 3, rows 0-63, column 7" if heads else "rows 0-63, column 7, row 1234"
 text = links.text(
-    second, "Part", "part", placeholder=examples, fits=lambda t: not t or slices.parse(t, shape, heads) is not None,
-    expected=f"a part like {examples}, inside {shape[0]:,} x {shape[1]:,}", on_change=links.clear, args=(("row", "column"),),
-)  # fmt: skip
+    second,
+    "Part",
+    "part",
+    placeholder=examples,
+    fits=lambda t: not t or slices.parse(t, shape, heads) is not None,
+    expected=f"a part like {examples}, inside {shape[0]:,} x {shape[1]:,}",
+    on_change=links.clear,
+    args=(("row", "column"),),
+)
 part = slices.parse(text, shape, heads) if text else None
 title = plain(part.label) if part else "Values"
 with heading:

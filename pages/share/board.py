@@ -30,8 +30,13 @@ if not pins:
 else:
     with st.container(horizontal=True, vertical_alignment="center"):
         figure.reading(f"{count(len(pins), 'pin')}, in the order of the presentation.")
-        st.link_button("Present", links.link("board", present="1", embed="true"), type="primary", icon=":material/slideshow:",
-                       help="Full width in a new tab; arrow keys go from pin to pin")  # fmt: skip
+        st.link_button(
+            "Present",
+            links.link("board", present="1", embed="true"),
+            type="primary",
+            icon=":material/slideshow:",
+            help="Full width in a new tab; arrow keys go from pin to pin",
+        )
     board.listed(chosen, pins)
 if written:
     st.subheader(f"{count(len(written), 'note')} on tensors", anchor=False)

@@ -8,6 +8,9 @@ import pytest
 from opdviz.figures import coordinates, directions, layers, overview, scatter, slices, tensor, theme
 from opdviz.quantities import MAPPED
 from opdviz.tables import published
+from opdviz.tables.sizes import beside_gaussian
+from opdviz.views.coordinates import COVERAGE, coverage_by_module
+from opdviz.views.tensor import even_spread
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def tensors() -> pd.DataFrame:
             **{
                 f"{m}_{c}": [0.1, 0.2, np.nan, 0.1, 0.2]
                 for m in ("principal", "low_magnitude")
-                for c in coordinates.COVERAGE
+                for c in COVERAGE
             },
         }
     )
@@ -242,7 +245,7 @@ def test_moved_given_size_is_a_share_beside_its_null():
 
 def test_a_coverage_with_nowhere_else_to_be_is_grey(tensors):
     wide = tensors.assign(principal_lowest=0.0, principal_highest=1.0)
-    figure = coordinates.dumbbells(wide)
+    figure = coordinates.dumbbells(coverage_by_module(wide))
     principal, low = traces(figure, "coverage, median")
     assert set(principal.marker.color) == {theme.DELTA}
     assert set(low.marker.color) == {theme.BASE}
@@ -257,7 +260,8 @@ def test_zeros_have_a_bar_of_their_own():
             "count": [1, 3, 3, 1],
         }
     )
-    figure = tensor.magnitudes(bins, {"base": 1.0, "delta": 1.0})
+    sides = {side: beside_gaussian(bins, side, 1.0) for side in ("base", "delta")}
+    figure = tensor.magnitudes(sides)
     assert [t.y[0] for t in figure.data if t.type == "bar"] == [0.25, 0.75]
     (chance,) = traces(figure, "|change|, chance")[:1]
     assert chance.y[0] == pytest.approx(0.3173 - 0.2340, abs=1e-4)  # of a standard Gaussian's table
@@ -268,7 +272,7 @@ def test_a_gaussian_s_own_sizes_lie_on_their_chance():
     edges = 2.0 ** (np.arange(-120, 0) / 4)
     counts = np.histogram(values, edges)[0]
     bins = pd.DataFrame({"of": "delta", "low": edges[:-1], "high": edges[1:], "count": counts})
-    rows = tensor.beside_gaussian(bins, "delta", 3e-4)
+    rows = beside_gaussian(bins, "delta", 3e-4)
     assert (rows["share"] - rows["chance"]).abs().max() < 0.003
     assert rows["chance"].sum() == pytest.approx(1.0, abs=1e-3)
 
@@ -277,11 +281,12 @@ def test_bands_stand_beside_an_even_spread():
     bands = pd.DataFrame(
         {"axis": "row", "low": [0, 10], "high": [10, 40], "energy": [0.5, 0.5], "moved": [0.4, 0.8]}
     )
-    assert slices.even(bands, "energy").tolist() == [0.25, 0.75]
-    assert slices.even(bands, "moved").tolist() == pytest.approx([0.7, 0.7])
+    assert even_spread(bands, "energy").tolist() == [0.25, 0.75]
+    assert even_spread(bands, "moved").tolist() == pytest.approx([0.7, 0.7])
     for column in ("energy", "moved"):
-        (line,) = traces(slices.profile(bands, column), "even spread")
-        assert list(line.y) == pytest.approx(slices.even(bands, column).tolist())
+        even = even_spread(bands, column)
+        (line,) = traces(slices.profile(bands.assign(even=even), column), "even spread")
+        assert list(line.y) == pytest.approx(even.tolist())
 
 
 def test_pixels_share_one_scale_for_base_and_tuned():
@@ -307,7 +312,7 @@ def test_every_figure_has_our_template_and_a_sentence_for_those_who_cannot_see_i
     figures += [
         directions.stable_rank_strip(tensors),
         directions.projection_dots(tensors),
-        coordinates.dumbbells(tensors),
+        coordinates.dumbbells(coverage_by_module(tensors)),
     ]
     for figure in figures:
         assert theme.alt(figure).endswith(".")
@@ -321,7 +326,7 @@ def test_empty_tables_draw_empty_figures(tensors):
         directions.stable_rank_strip,
         directions.projection_dots,
         directions.rotation_scatter,
-        coordinates.dumbbells,
+        lambda rows: coordinates.dumbbells(coverage_by_module(rows)),
     ):
         assert all(len(t.x) == 0 for t in make(none).data if t.name != "as by chance")
 
@@ -330,7 +335,8 @@ def test_names_are_no_markup_in_figures_and_stay_themselves_where_they_are_click
     nasty = tensors.assign(module=tensors["module"] + "<b>x</b>", name=tensors["name"] + "<i>y</i>")
     heat = layers.heatmap(nasty, "relative_norm")
     strip = directions.stable_rank_strip(nasty)
-    for figure in (heat, strip, directions.projection_dots(nasty), coordinates.dumbbells(nasty)):
+    coverages = coordinates.dumbbells(coverage_by_module(nasty))
+    for figure in (heat, strip, directions.projection_dots(nasty), coverages):
         labels = [t for axis in figure.select_yaxes() for t in axis.ticktext or ()]
         assert labels
         assert not any("<" in label for label in labels)

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from opdviz.figures import lab, theme
+from opdviz.lab import results
 
 
 def runs() -> pd.DataFrame:
@@ -33,13 +34,13 @@ def curve() -> pd.DataFrame:
 
 
 def test_every_seed_is_a_dot_and_the_best_recipe_stands_on_top():
-    made = lab.accuracy(runs(), 0.6)
-    dots = [trace for trace in made.data if trace.marker.symbol != "line-ns"]
+    figure = lab.accuracy(runs(), results.mean_accuracy(runs()), 0.6)
+    dots = [trace for trace in figure.data if trace.marker.symbol != "line-ns"]
     assert sorted(x for trace in dots for x in trace.x) == sorted(runs()["test"])
-    means = {trace.y[0]: trace.x[0] for trace in made.data if trace.marker.symbol == "line-ns"}
+    means = {trace.y[0]: trace.x[0] for trace in figure.data if trace.marker.symbol == "line-ns"}
     assert means == {"opd": pytest.approx(0.72), "sft": pytest.approx(0.67)}
-    assert list(made.layout.yaxis.categoryarray) == ["sft", "opd"]
-    assert made.layout.shapes[0].x0 == 0.6 and made.layout.shapes[0].line.dash == "dash"
+    assert list(figure.layout.yaxis.categoryarray) == ["sft", "opd"]
+    assert figure.layout.shapes[0].x0 == 0.6 and figure.layout.shapes[0].line.dash == "dash"
 
 
 def test_the_sweep_draws_a_line_a_run_and_marks_the_chosen_one():
@@ -52,7 +53,7 @@ def test_the_sweep_draws_a_line_a_run_and_marks_the_chosen_one():
 
 
 def test_the_ablation_shows_all_rates_against_rate_steps_and_sparsity():
-    made = lab.ablation(curve())
+    made = lab.ablation(curve(), results.at_the_end(curve()))
     by_rate = [trace for trace in made.data if trace.showlegend is None]
     assert {trace.name: list(trace.x) for trace in by_rate} == {
         "AdamW": [1e-6, 1e-5],
@@ -68,13 +69,18 @@ def test_moments_average_over_seeds():
         {"optimizer": ["AdamW"] * 4, "seed": [0, 1] * 2, "step": [1, 1, 25, 25], "cv_sqrt_v": [1.0, 3.0, 2.0, 2.0],
          "cosine": [None, None, 0.2, 0.4]}
     )  # fmt: skip
-    made = lab.moments(rows)
+    made = lab.moments(results.moments_over_seeds(rows))
     assert list(made.data[0].y) == [2.0, 2.0]
     assert made.data[1].y[1] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
-    "made", [lab.accuracy(runs(), 0.6), lab.sweep(curve()), lab.ablation(curve())]
+    "made",
+    [
+        lab.accuracy(runs(), results.mean_accuracy(runs()), 0.6),
+        lab.sweep(curve()),
+        lab.ablation(curve(), results.at_the_end(curve())),
+    ],
 )
 def test_every_figure_has_titles_and_a_sentence_for_those_who_cannot_see_it(made):
     assert len(theme.alt(made)) > 30

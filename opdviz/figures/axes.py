@@ -1,0 +1,101 @@
+"""Axes: ticks that people read, modules in the order of a layer, numbers in their own unit."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from opdviz.figures import theme
+from opdviz.quantities import QUANTITIES
+from opdviz.words import number, percent
+
+BLOCK_ORDER = ("embedding", "attention", "ffn", "router", "norm", "other", "head")
+# Pieces of module names as a layer uses them, in every family of names that is read.
+MODULE_ORDER = (
+    *("qkv", "query", "q_proj", "key", "k_proj", "value", "v_proj", "o_proj", "attention.output"),
+    *("gate", "up_proj", "intermediate", "fc1", "c_fc", "down_proj", "output", "fc2"),
+)
+# Ticks of a logarithmic axis by its length in decades: short axes need more than powers of ten.
+STEPS = (
+    (0.8, (1, 1.5, 2, 3, 4, 5, 6, 8)),
+    (2.2, (1, 2, 5)),
+    (3.0, (1, 3)),
+    (math.inf, (1,)),
+)
+RATIOS = {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
+EDGE = 1e-3  # of a tick's value: one that rounding puts just outside of the axis still belongs
+
+
+def powers(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Places and labels of ticks between two powers of ten.
+
+    They stand at 1, 2, 5 times powers of ten, more on short axes, thinned to powers on long ones.
+
+    >>> powers(-1, 1)[1]
+    ['0.1', '0.2', '0.5', '1', '2', '5', '10']
+    """
+    steps = next(steps for longest, steps in STEPS if high - low <= longest)
+    least, most = 10.0**low * (1 - EDGE), 10.0**high * (1 + EDGE)
+    exponents = range(int(low) - 2, int(high) + 3)
+    ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+    places = [tick for tick in ticks if least <= tick <= most]
+    return places, [number(place) for place in places]
+
+
+def logarithmic(low: float, high: float) -> dict:
+    """A logarithmic axis between two powers of ten."""
+    places, labels = powers(low, high)
+    return {"type": "log", "range": [low, high], "tickvals": places, "ticktext": labels}
+
+
+def index_axis(r: int) -> dict:
+    """A logarithmic axis of positions from 1 to r."""
+    return logarithmic(0, float(np.log10(max(r, 2))))
+
+
+def on_modules(figure: go.Figure, modules: Sequence[str]) -> go.Figure:
+    """The same figure with a vertical axis of modules, first at the top."""
+    return figure.update_yaxes(
+        tickvals=list(range(len(modules))),
+        ticktext=[axis_label(module) for module in modules],
+        range=[len(modules) - 0.5, -0.5],
+    )
+
+
+def module_order(placed: pd.DataFrame) -> list[str]:
+    """Modules by block, then in the order in which a layer uses them."""
+    blocks = placed.groupby("module")["block"].first()
+
+    def place(module: str) -> tuple:
+        fitting = (at for at, piece in enumerate(MODULE_ORDER) if piece in module)
+        return BLOCK_ORDER.index(blocks[module]), next(fitting, len(MODULE_ORDER)), module
+
+    return sorted(blocks.index, key=place)
+
+
+def axis_label(text: object) -> str:
+    """A name as an axis label: literal, and short enough to leave room; its ends tell most.
+
+    >>> len(axis_label("a" * 500)), axis_label("attention.output.dense")
+    (28, 'attention.output.dense')
+    """
+    text, longest = str(text), theme.LONGEST_LABEL
+    if len(text) > longest:
+        text = f"{text[:10]}…{text[11 - longest :]}"
+    return theme.literal(text)
+
+
+def value_label(value: float, quantity: str) -> str:
+    """A value of a quantity in its own unit; empty where there is none."""
+    if not np.isfinite(value):
+        return ""
+    if is_share(quantity):
+        return percent(value, 2 if value < 0.1 else 3)
+    return number(value)
+
+
+def is_share(quantity: str) -> bool:
+    """Whether a quantity is read in percent."""
+    return QUANTITIES[quantity].unit == "share" or quantity == "relative_norm"

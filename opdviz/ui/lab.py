@@ -1,0 +1,49 @@
+"""The lab's tables: verdicts, recipes, overlaps of runs."""
+
+import pandas as pd
+import streamlit as st
+
+from opdviz.lab import claims
+from opdviz.ui import tables
+from opdviz.words import count
+
+COLUMNS = (
+    "recipe", "seeds", "learning_rate", "test", "test_spread", "comparison", "relative_norm",
+    "unchanged_absolute", "unchanged_exact", "top16_energy", "top16_energy_chance", "stable_rank",
+    "stable_rank_chance", "coverage_principal", "coverage_principal_null_low",
+    "coverage_principal_null_high", "coverage_low_magnitude", "coverage_low_magnitude_null_low",
+    "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance",
+    "mask_density",
+)  # fmt: skip
+COLOURS = {claims.SEEN: "green", claims.OPPOSITE: "orange", claims.NOT_JUDGED: "blue"}
+
+
+def verdict_lines(verdicts: list[dict]) -> None:
+    """A claim a line: what is said of it here, and what was published."""
+    for verdict in verdicts:
+        left, right = st.columns([1, 6])
+        left.badge(verdict["verdict"], color=COLOURS.get(verdict["verdict"], "gray"))
+        left.caption(count(verdict["seeds"], "seed") if verdict["seeds"] else "")
+        right.markdown(f"**{verdict['claim']}** {verdict['here']}")
+        if verdict["published"]:
+            right.caption(f"Published (arXiv 2606.13657): {verdict['published']}")
+
+
+def recipe_table(rows: pd.DataFrame) -> None:
+    """A recipe a line, its numbers beside their chance."""
+    columns = [column for column in COLUMNS if column in rows]
+    config = {column: tables.column(column) for column in columns}
+    config["learning_rate"] = st.column_config.NumberColumn("rate", format="scientific")
+    st.dataframe(rows[columns], hide_index=True, key="lab_runs", column_config=config)
+
+
+def overlap_table(pairs: pd.DataFrame) -> None:
+    """A pair of runs a line: their overlap, beside chance and beside what sizes explain."""
+    config = {
+        "run_a": st.column_config.TextColumn("run"),
+        "run_b": st.column_config.TextColumn("beside"),
+        "jaccard": tables.column("jaccard"),
+        "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
+        "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
+    }
+    st.dataframe(pairs, hide_index=True, key="lab_overlaps", column_config=config)
