@@ -14,13 +14,13 @@ PACKAGES = {
 
 def pair() -> tuple[str, str] | None:
     """Folders of base and tuned where the packages are installed; found without importing them."""
-    found = []
+    folders = []
     for package, folder in PACKAGES.values():
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             return None
-        found.append(str(Path(spec.submodule_search_locations[0]) / folder))
-    return found[0], found[1]
+        folders.append(str(Path(spec.submodule_search_locations[0]) / folder))
+    return folders[0], folders[1]
 
 
 def is_demo(manifest: Manifest) -> bool:

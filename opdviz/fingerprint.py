@@ -73,9 +73,9 @@ class Memory:
     def __init__(self, path: Path):
         self.path = path
         self.known: dict[str, str] = {}
-        known = files.json_value(path)  # one that cannot be read is made again
-        if isinstance(known, dict):
-            self.known = {k: v for k, v in known.items() if isinstance(v, str) and DIGEST.match(v)}
+        memory = files.json_value(path)  # one that cannot be read is made again
+        if isinstance(memory, dict):
+            self.known = {k: v for k, v in memory.items() if isinstance(v, str) and DIGEST.match(v)}
 
     def fingerprint(self, file: Path, advance: Callable[[int], None] = lambda n: None) -> str:
         """The file's fingerprint: a hub blob's own SHA-256 name, a remembered digest, or a fresh

@@ -149,17 +149,17 @@ def load(folder: Path) -> Job:
 def read_facts(path: Path) -> dict:
     """What a job's file says, as far as it is of the right type; empty where it cannot be read."""
     value = files.json_value(path)
-    known = value if isinstance(value, dict) else {}
-    texts = {k: v for k, v in known.items() if k in TEXTS and isinstance(v, str)}
+    facts = value if isinstance(value, dict) else {}
+    texts = {k: v for k, v in facts.items() if k in TEXTS and isinstance(v, str)}
     if texts.get("state") not in STATES:
         texts.pop("state", None)
-    return texts | {k: v for k, v in known.items() if k in NUMBERS and type(v) in (int, float)}
+    return texts | {k: v for k, v in facts.items() if k in NUMBERS and type(v) in (int, float)}
 
 
 def all_jobs(store: Store) -> list[Job]:
     """Every job of the cache, newest first."""
-    found = [load(path.parent) for path in sorted((store.root / "jobs").glob("*/request.json"))]
-    return sorted(found, key=lambda job: -float(job.request.get("time", 0.0)))
+    jobs = [load(path.parent) for path in sorted((store.root / "jobs").glob("*/request.json"))]
+    return sorted(jobs, key=lambda job: -float(job.request.get("time", 0.0)))
 
 
 def cancel(job: Job) -> None:

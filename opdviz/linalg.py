@@ -151,8 +151,8 @@ class Decomposition:
     def origins(self):
         """The base's own values, unrounded, where both sides are finite; in blocks as `sides`."""
         blocks = (self.chunks(side) for side in (self.origin, self.base, self.tuned))
-        for own, w, t in zip(*blocks, strict=True):
-            yield own[np.isfinite(w) & np.isfinite(t)] if self.nonfinite else own
+        for values, w, t in zip(*blocks, strict=True):
+            yield values[np.isfinite(w) & np.isfinite(t)] if self.nonfinite else values
 
     def elements(self, precision: str):
         """(base, delta) of all finite coordinates, flat and in blocks."""
@@ -219,8 +219,8 @@ class Decomposition:
         rest = spectrum.v[:, clear:]
         gram = np.zeros((self.r - clear, self.r - clear))
         for _, a, d in self.row_blocks():
-            turned = side(a, d) @ rest
-            gram += turned.T @ turned
+            rotated = side(a, d) @ rest
+            gram += rotated.T @ rotated
         return Spectrum(
             np.concatenate([spectrum.s[:clear], spectrum_of_gram(gram, 0).s]), spectrum.v
         )
@@ -250,12 +250,12 @@ class Decomposition:
         beyond `usable`.
         """
         s, v = self.base_spectrum.s, self.base_spectrum.v
-        turned = v.T @ self.products.ad @ v
+        rotated = v.T @ self.products.ad @ v
         # U_i = A v_i / s_i, and so U'D = S^-1 V'(A'D): the long side is not touched again. Below
         # the floor 1/s is noise.
         inverse = np.zeros(self.r)
         inverse[: self.usable] = 1.0 / s[: self.usable]
-        return inverse[:, None] * turned
+        return inverse[:, None] * rotated
 
     @cached_property
     def short_energy(self) -> Float[np.ndarray, " r"]:

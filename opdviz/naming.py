@@ -83,8 +83,8 @@ def parse(name: str) -> Place:
     Place(layer=1, block='ffn', module='experts.down_proj', tower='language', expert=7)
     """
     expert = None
-    if name.endswith("]") and (found := EXPERTS_SLICE.fullmatch(name)):
-        name, expert = found["name"], int(found["expert"])
+    if name.endswith("]") and (slice_of_stack := EXPERTS_SLICE.fullmatch(name)):
+        name, expert = slice_of_stack["name"], int(slice_of_stack["expert"])
     segments = name.split(".")
     if not WRAPPERS.isdisjoint(segments):
         segments = [s for s in segments if s not in WRAPPERS] or [name]

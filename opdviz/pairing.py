@@ -207,15 +207,15 @@ def candidates(
         name: side.scale_fits(name) for name, info in side.tensors.items() if info.dtype in FLOAT8
     }
     scales = {side.scale_name(name) for name, fits in codes.items() if fits}
-    kept = {}
+    candidates_ = {}
     for name, info in side.tensors.items():
         if name in scales:
             continue
         if name in codes and not codes[name]:
-            known = side.scale_name(name)
+            scale = side.scale_name(name)
             reason = (
-                f"whose scale tensor {shape_text(side.tensors[known].shape)} does not fit"
-                if known
+                f"whose scale tensor {shape_text(side.tensors[scale].shape)} does not fit"
+                if scale
                 else ""
             )
             reason = f"float8 {reason or 'without a scale tensor'}: its codes say nothing"
@@ -231,12 +231,12 @@ def candidates(
                 }
             )
             continue
-        kept[name] = info
+        candidates_[name] = info
     for name, first in side.aliases.items():
         matching.rewrites.append(
             {"name": name, "tuned_name": first, "rule": "tie", "detail": f"{label}: same storage"}
         )
-    return kept
+    return candidates_
 
 
 def core(name: str) -> str:

@@ -19,8 +19,8 @@ def roots() -> list[Path]:
     """The folders below which checkpoints may be named: --roots, or the working folder; the lab and
     the demo pair always.
     """
-    given = os.environ.get("OPDVIZ_ROOTS")
-    named = [Path(r) for r in given.split(os.pathsep)] if given else [Path.cwd()]
+    variable = os.environ.get("OPDVIZ_ROOTS")
+    named = [Path(r) for r in variable.split(os.pathsep)] if variable else [Path.cwd()]
     lab = Path(os.environ.get("OPDVIZ_CACHE") or "cache") / "lab"
     return [*named, lab, *(Path(p) for p in demo.pair() or ())]
 
@@ -51,7 +51,7 @@ def allowed(path: str) -> str:
 
 def checkpoint_folders() -> list[str]:
     """Folders below the roots that hold weight files, for the list to choose from."""
-    found: list[str] = []
+    folders: list[str] = []
     for root in roots():
         for folder, below, files in os.walk(root):
             depth = len(Path(folder).relative_to(root).parts)
@@ -61,10 +61,10 @@ def checkpoint_folders() -> list[str]:
                 else []
             )
             if any(f.endswith(ENDINGS) for f in files):
-                found.append(folder)
-            if len(found) >= MOST_FOLDERS:
-                return found
-    return list(dict.fromkeys(found))
+                folders.append(folder)
+            if len(folders) >= MOST_FOLDERS:
+                return folders
+    return list(dict.fromkeys(folders))
 
 
 def check(base: str, tuned: str) -> dict:

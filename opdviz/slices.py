@@ -98,21 +98,21 @@ def measured(profile: pd.DataFrame, part: Part) -> dict | None:
     if bands.empty or width.sum() != part.high - part.low:
         return None
     length = float(profile.loc[profile["axis"] == part.axis, "high"].max())
-    found = {"energy": float(bands["energy"].sum()) if bands["energy"].notna().all() else None}
-    found["even"] = float(width.sum()) / length
+    sums = {"energy": float(bands["energy"].sum()) if bands["energy"].notna().all() else None}
+    sums["even"] = float(width.sum()) / length
     for column in ("moved", "moved_bfloat16"):
-        known = bands[column].notna().all()
-        found[column] = (
-            float((bands[column].astype(float) * width).sum() / width.sum()) if known else None
+        complete = bands[column].notna().all()
+        sums[column] = (
+            float((bands[column].astype(float) * width).sum() / width.sum()) if complete else None
         )
-    return found
+    return sums
 
 
 def by_head(profile: pd.DataFrame, known: list[Part]) -> pd.DataFrame:
     """One row a head: label, axis, low, high, energy, even, moved, moved_bfloat16."""
     rows = [
-        {"part": part.label, "axis": part.axis, "low": part.low, "high": part.high} | found
+        {"part": part.label, "axis": part.axis, "low": part.low, "high": part.high} | sums
         for part in known
-        if (found := measured(profile, part))
+        if (sums := measured(profile, part))
     ]
     return pd.DataFrame(rows)

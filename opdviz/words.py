@@ -93,5 +93,7 @@ def markdown(text: str) -> str:
     >>> markdown("**b** ![x](http://e.x/y.png) <img>")
     '**b** \\\\!\\\\[x\\\\](http\\\\://e.x/y.png) \\\\<img\\\\>'
     """
-    kept = "".join(c for c in text.replace("\r", "").expandtabs(4) if c.isprintable() or c == "\n")
-    return QUOTE.sub(r"\1>", MARKUP.sub(r"\\\1", kept))
+    printable = "".join(
+        c for c in text.replace("\r", "").expandtabs(4) if c.isprintable() or c == "\n"
+    )
+    return QUOTE.sub(r"\1>", MARKUP.sub(r"\\\1", printable))

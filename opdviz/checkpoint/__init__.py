@@ -75,12 +75,12 @@ class Checkpoint:
 
     def scale_fits(self, name: str) -> bool:
         """Whether a float8 tensor has a scale whose numbers each belong to known elements."""
-        known = self.tensors.get(self.scale_name(name) or "")
-        if known is None or FORMATS[known.dtype].kind != "float" or not known.numel:
+        scale = self.tensors.get(self.scale_name(name) or "")
+        if scale is None or FORMATS[scale.dtype].kind != "float" or not scale.numel:
             return False
         shape = self.tensors[name].shape
-        fitting = all(0 < count <= max(wanted, 1) for count, wanted in zip(known.shape, shape))
-        return known.numel == 1 or (len(known.shape) <= len(shape) and fitting)
+        divides = all(0 < count <= max(length, 1) for count, length in zip(scale.shape, shape))
+        return scale.numel == 1 or (len(scale.shape) <= len(shape) and divides)
 
     def scale(self, name: str, first: int, last: int) -> np.ndarray:
         """The scale of rows `first` to `last`: one number, or one a row, or one a block of it."""
@@ -93,11 +93,11 @@ class Checkpoint:
         if scale.size == 1:
             return scale.reshape(())
         shape = self.tensors[name].shape
-        for axis, wanted in enumerate(shape[: scale.ndim]):
-            if scale.shape[axis] not in (1, wanted):
-                whole = -(-wanted // scale.shape[axis])
-                block = SCALE_BLOCK if -(-wanted // SCALE_BLOCK) == scale.shape[axis] else whole
-                scale = np.repeat(scale, block, axis=axis).take(range(wanted), axis=axis)
+        for axis, length in enumerate(shape[: scale.ndim]):
+            if scale.shape[axis] not in (1, length):
+                whole = -(-length // scale.shape[axis])
+                block = SCALE_BLOCK if -(-length // SCALE_BLOCK) == scale.shape[axis] else whole
+                scale = np.repeat(scale, block, axis=axis).take(range(length), axis=axis)
         scale = scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
         return scale[first:last] if scale.shape[0] > 1 else scale
 
@@ -150,16 +150,16 @@ def located(path: str | Path) -> Path:
     """
     with readable(path):
         try:
-            known = Path(path).expanduser()
+            expanded = Path(path).expanduser()
             # False, too, for links in a circle, a NUL byte and a name too long.
-            if os.path.exists(known):
-                return known
+            if os.path.exists(expanded):
+                return expanded
         except RuntimeError:  # ~nobody/model
             raise RequestError(
                 f"open({one_line(path)}): found no such user; expected a path."
             ) from None
     raise RequestError(
-        f"open({one_line(known)}): found nothing there; expected a checkpoint file or folder."
+        f"open({one_line(expanded)}): found nothing there; expected a checkpoint file or folder."
     )
 
 
@@ -223,11 +223,11 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
         pattern = next(p for p in PATTERNS if p.endswith(ending))
         if files := [f for f in sorted(folder.glob(pattern)) if not f.name.startswith(NEVER)]:
             return files, [f"Chosen: {one_line(', '.join(f.name for f in files))}."]
-    found = [
+    weights = [
         f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)
     ]
     for ending in ENDINGS:
-        files = [f for f in found if f.suffix == ending]
+        files = [f for f in weights if f.suffix == ending]
         if len(files) == 1:
             return files, [f"Chosen: {one_line(files[0].name)}, the only {ending} file."]
         if files:
@@ -236,12 +236,12 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
                 f"open({one_line(folder)}): found {len(files)} weight files ({one_line(names)});"
                 " name one of them."
             )
-    there = [f.name for f in sorted(folder.iterdir())]
-    if gguf := [n for n in there if n.endswith(".gguf")]:
+    names = [f.name for f in sorted(folder.iterdir())]
+    if gguf := [n for n in names if n.endswith(".gguf")]:
         headers(folder / gguf[0])
     listed = (
-        f"only {', '.join(there[:4])}{' ...' if len(there) > 4 else ''}"
-        if there
+        f"only {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
+        if names
         else "an empty folder"
     )
     raise RequestError(

@@ -154,7 +154,7 @@ def tensor(
         dtype, shape, (low, high) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if type(dtype) is not str or dtype not in NAMES:
             raise Misfit(f"of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
-        wanted = bytes_of(dtype, *shape)
+        needed = bytes_of(dtype, *shape)
     except Misfit as why:
         raise Misfit(f"{of_tensor(name)} {why.found}", why.expected) from None
     except (TypeError, KeyError, ValueError):
@@ -168,10 +168,10 @@ def tensor(
         raise Misfit(
             f"{of_tensor(name)} at bytes {one_line((low, high), limit=60)}", "whole numbers from 0"
         )
-    if high - low != wanted or high > size:
+    if high - low != needed or high > size:
         where = f"at bytes {digits(low)} to {digits(high)} of {size:,}"
         raise Misfit(
-            f"{of_tensor(name)} {where}", f"{wanted:,} bytes inside the file (is it truncated?)"
+            f"{of_tensor(name)} {where}", f"{needed:,} bytes inside the file (is it truncated?)"
         )
     return name, shape, NAMES[dtype], start + low
 

@@ -73,7 +73,7 @@ def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
     state, where = state_dict(path)
     if where:
         notes.append(f"{one_line(path.name)}: tensors taken from its '{where}' entry.")
-    infos, aliases, seen, others = [], {}, {}, []
+    infos, aliases, first_names, others = [], {}, {}, []
     for name, value in state.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
             others.append(one_line(name, limit=60))
@@ -85,10 +85,10 @@ def headers(path: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
                 f"1 to {LONGEST_NAME:,} letters",
             )
         storage = place_of(path, name, value)
-        if value.numel() and storage in seen:
-            aliases[name] = seen[storage]
+        if value.numel() and storage in first_names:
+            aliases[name] = first_names[storage]
             continue
-        seen[storage] = name
+        first_names[storage] = name
         infos.append(TensorInfo(name, tuple(value.shape), NAMES[value.dtype], path))
     notes += [
         f"{one_line(path.name)}: entry {name} is no tensor and is left out."
@@ -182,10 +182,10 @@ def fit(storages: list[torch.UntypedStorage], held: list[int]) -> bool:
     """Whether mapped storages take no more than the records that hold them: beyond these lie other
     tensors' bytes.
     """
-    taken = [s.nbytes() for s in sorted(storages, key=lambda s: s.data_ptr()) if s.nbytes()]
-    if len(taken) != len(held):
-        return sum(taken) <= sum(held)
-    return all(need <= there for need, there in zip(taken, held))
+    sizes = [s.nbytes() for s in sorted(storages, key=lambda s: s.data_ptr()) if s.nbytes()]
+    if len(sizes) != len(held):
+        return sum(sizes) <= sum(held)
+    return all(need <= room for need, room in zip(sizes, held))
 
 
 @contextmanager

@@ -75,12 +75,14 @@ def records(file: BinaryIO, length: int) -> Iterator[Record]:
     file.seek(start)
     data, at = file.read(size), 0
     while at + 46 <= size and data[at : at + 4] == ENTRY:
-        method, taken, unpacked, name, extra, comment = struct.unpack_from("<10xH8xIIHHH", data, at)
+        method, packed, unpacked, name, extra, comment = struct.unpack_from(
+            "<10xH8xIIHHH", data, at
+        )
         after = at + 46 + name
-        if WIDE in (unpacked, taken):
-            unpacked, taken = wide(data[after : after + extra], unpacked, taken)
+        if WIDE in (unpacked, packed):
+            unpacked, packed = wide(data[after : after + extra], unpacked, packed)
         text = data[at + 46 : after].decode("utf-8", "replace")
-        yield Record(text, method != STORED, unpacked, taken)
+        yield Record(text, method != STORED, unpacked, packed)
         at = after + extra + comment
 
 

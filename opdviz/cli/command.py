@@ -92,17 +92,17 @@ def target_of(command: str, out: Path) -> Path:
     """
     try:
         target = out.resolve()
-        found = "a folder or device" if target.exists() and not target.is_file() else ""
-        found = found or ("" if target.parent.is_dir() else "no such folder")
+        trouble = "a folder or device" if target.exists() and not target.is_file() else ""
+        trouble = trouble or ("" if target.parent.is_dir() else "no such folder")
     except (
         OSError,
         RuntimeError,
         ValueError,
     ):  # links in a circle; a name longer than the disk takes, or with a NUL
-        found = "no usable name"
-    if found:
+        trouble = "no usable name"
+    if trouble:
         raise RequestError(
-            f"{command} --out {one_line(out)}: found {found}; expected the name of a file in a"
+            f"{command} --out {one_line(out)}: found {trouble}; expected the name of a file in a"
             " folder."
         )
     return target

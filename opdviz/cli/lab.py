@@ -38,9 +38,9 @@ def lab(options: argparse.Namespace) -> None:
     if root.exists() and not root.is_dir():
         raise RequestError(f"lab: found a file at {one_line(root)}; expected a folder.")
     places = Places(root, options.seed, options.steps)
-    wanted = plan.recipes_of(options.recipe or ["base", "teacher", "main"])
+    recipes = plan.recipes_of(options.recipe or ["base", "teacher", "main"])
     {"list": list_, "run": run, "grade": grade, "evaluate": evaluate, "ship": ship}[options.action](
-        options, wanted, places
+        options, recipes, places
     )
 
 
@@ -108,15 +108,15 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
         progress.listener(None, quiet=options.json) as listener,
         workers.pool(options.workers) as executor,
     ):
-        found = evaluation.gather(places.root, executor, listener)
+        tables = evaluation.gather(places.root, executor, listener)
     # Of runs that are not here, what was measured before stays.
-    found = results.merged(results.read(places.root), found)
-    results.keep(found, places.root / RESULTS)
-    rows = claims.verdicts(found)
+    tables = results.merged(results.read(places.root), tables)
+    results.keep(tables, places.root / RESULTS)
+    rows = claims.verdicts(tables)
     if options.json:
         print_json(rows)
         return
-    print(f"{len(found['runs'])} runs, kept as Parquet in {places.root / RESULTS}")
+    print(f"{len(tables['runs'])} runs, kept as Parquet in {places.root / RESULTS}")
     for row in rows:
         seeds = count(row["seeds"], "seed") if row["seeds"] else ""
         print(
@@ -133,14 +133,14 @@ def ship(options: argparse.Namespace, wanted: list, places) -> None:
     from opdviz.lab.places import RESULTS
     from opdviz.lab.recipes import MAIN, RECIPES
 
-    made = [RECIPES["base"], RECIPES["teacher"], *MAIN]
-    missing = [recipe.name for recipe in made if not places.facts(recipe)]
+    recipes = [RECIPES["base"], RECIPES["teacher"], *MAIN]
+    missing = [recipe.name for recipe in recipes if not places.facts(recipe)]
     if missing or places.steps or not (places.root / RESULTS).is_dir():
         what = f"{', '.join(missing)} not finished" if missing else "--steps given, or no results"
         raise RequestError(
             f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`."
         )
-    names = [str(places.folder(recipe).relative_to(places.root)) for recipe in made]
+    names = [str(places.folder(recipe).relative_to(places.root)) for recipe in recipes]
     shipped.pack(places.root, names)
     size = sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file())
     print(

@@ -125,8 +125,8 @@ def verify(options: argparse.Namespace) -> None:
         if manifest := manifests.read(folder):
             comparison = Stored(folder, manifest)
             faults += summaries.check(comparison)
-            found = sources.changes(comparison, fresh=True) if options.content else []
-            changes += [f"{comparison.key}: {sentence}" for sentence in found]
+            sentences = sources.changes(comparison, fresh=True) if options.content else []
+            changes += [f"{comparison.key}: {sentence}" for sentence in sentences]
     sentences = [*map(str, faults), *changes]
     for sentence in sentences:
         print(one_line(sentence, limit=600))

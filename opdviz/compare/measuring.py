@@ -8,13 +8,14 @@ import fnmatch
 import math
 import os
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from opdviz import files
+from opdviz.compare import workers
 from opdviz.compare.estimate import cost
 from opdviz.compare.prepare import Prepared, start
 from opdviz.compare.progress import Listener, Progress
@@ -35,11 +36,11 @@ def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
     Raises
         RequestError: an unknown name.
     """
-    known = {m.NAME: m for m in MEASURES}
+    by_name = {m.NAME: m for m in MEASURES}
     for name in names if names is not None else []:
-        if name not in known:
+        if name not in by_name:
             raise RequestError(
-                f"measure {one_line(name, limit=40)!r} is unknown; there are: {', '.join(known)}."
+                f"measure {one_line(name, limit=40)!r} is unknown; there are: {', '.join(by_name)}."
             )
     return tuple(m for m in MEASURES if names is None or m.NAME in names or m is MEASURES[0])
 
@@ -50,12 +51,12 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
     Raises
         RequestError: none fits.
     """
-    fitting = [p for p in pairs if pattern is None or fnmatch.fnmatchcase(p.name, pattern)]
-    if not fitting:
+    matching = [p for p in pairs if pattern is None or fnmatch.fnmatchcase(p.name, pattern)]
+    if not matching:
         raise RequestError(
             f"the pattern {one_line(pattern, limit=60)!r} fits none of {len(pairs)} tensors."
         )
-    return fitting
+    return matching
 
 
 def compare(
@@ -109,22 +110,27 @@ def measure_pairs(
     ]
     progress = Progress("measuring", sum(cost(p, m) for p, m in tasks), pairs=len(tasks))
     listener(progress)
-    pending, flying = list(tasks), {}
+    # Twice as many as there are workers wait in the executor: none is idle, and a tensor that
+    # somebody looks at is soon next. Executors keep their number to themselves.
     room = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+
+    def start_next(running: list) -> tuple | None:
+        if not tasks or len(running) >= room:
+            return None
+        pair, modules = tasks.pop(looked_at(tasks, writer.folder))
+        return (pair, modules), work_on, pair, [m.NAME for m in modules]
+
     try:
-        while pending or flying:
-            while pending and len(flying) < room:
-                pair, modules = pending.pop(looked_at(pending, writer.folder))
-                flying[executor.submit(work_on, pair, [m.NAME for m in modules])] = (pair, modules)
-            finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=1.0)
-            for future in finished:
-                pair, modules = flying.pop(future)
-                for m, data in zip(modules, future.result()):
-                    writer.write_part(pair.name, m, data)
-                progress.done += cost(pair, modules)
-                progress.pairs_done += 1
-                progress.current = pair.name
-            listener(progress)
+        for ended in workers.results(executor, start_next, every=1.0):
+            if ended is None:
+                listener(progress)
+                continue
+            (pair, modules), parts = ended
+            for m, data in zip(modules, parts, strict=True):
+                writer.write_part(pair.name, m, data)
+            progress.done += cost(pair, modules)
+            progress.pairs_done += 1
+            progress.current = pair.name
     except BrokenExecutor:
         raise MachineError(
             "compare: a worker process was lost (out of memory?); finished parts are kept. "
@@ -145,8 +151,8 @@ def looked_at(pending: list, folder: Path) -> int:
 
 def work_on(pair: Pair, names: list[str]) -> list[bytes]:
     """In a worker: measure one pair, return the part of each measure named."""
-    work, known = work_of(pair), {m.NAME: m for m in MEASURES}
-    return [encode_part(pair.name, finite(measure(pair, work, known[name]))) for name in names]
+    work, by_name = work_of(pair), {m.NAME: m for m in MEASURES}
+    return [encode_part(pair.name, finite(measure(pair, work, by_name[name]))) for name in names]
 
 
 def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:

@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
@@ -39,6 +40,31 @@ def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.compare.measuring"
         raise
     executor.shutdown()
     writer.close()
+
+
+def results(
+    executor: Executor, start_next: Callable[[list], tuple | None], *, every: float
+) -> Iterator[tuple[object, object] | None]:
+    """Each task with its result, in the order in which they end; in between, at times, `None`.
+
+    `start_next` is told the tasks that run, and gives a task with the call that does it (function,
+    arguments...), or `None` while none may start. `None` comes after every round and at least after
+    so many seconds, so that progress can be shown.
+
+    Raises
+        BrokenExecutor: a worker was lost.
+    """
+    running = {}
+    while True:
+        while call := start_next(list(running.values())):
+            task, function, *arguments = call
+            running[executor.submit(function, *arguments)] = task
+        if not running:
+            return
+        finished, _ = wait(running, return_when=FIRST_COMPLETED, timeout=every)
+        for future in finished:
+            yield running.pop(future), future.result()
+        yield None
 
 
 @contextmanager

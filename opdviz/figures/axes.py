@@ -69,8 +69,8 @@ def module_order(placed: pd.DataFrame) -> list[str]:
     blocks = placed.groupby("module")["block"].first()
 
     def place(module: str) -> tuple:
-        fitting = (at for at, piece in enumerate(MODULE_ORDER) if piece in module)
-        return BLOCK_ORDER.index(blocks[module]), next(fitting, len(MODULE_ORDER)), module
+        positions = (at for at, piece in enumerate(MODULE_ORDER) if piece in module)
+        return BLOCK_ORDER.index(blocks[module]), next(positions, len(MODULE_ORDER)), module
 
     return sorted(blocks.index, key=place)
 

@@ -146,14 +146,14 @@ def heatmap(
     """
     grid = gridded(tensors, "over_chance" if over_chance else quantity)
     scale = Scale(quantity, over_chance)
-    shown = scale.shown(grid.values)
-    ends = scale.limits(shown, limits)
+    coloured = scale.shown(grid.values)
+    ends = scale.limits(coloured, limits)
     layers, modules = len(grid.columns), len(grid.modules)
     title = QUANTITIES[quantity].label + (" over chance" if over_chance else "")
     bar = marks.colour_bar("times chance" if over_chance else "", **scale.ticks(*ends))
     figure = theme.figure(
         marks.cells(
-            shown,
+            coloured,
             list(range(layers)),
             list(range(modules)),
             limits=ends,
@@ -163,7 +163,7 @@ def heatmap(
             colorbar=bar,
             **cell_text(grid.values, scale),
         ),
-        *clip_marks(shown, *ends),
+        *clip_marks(coloured, *ends),
         *note_marks(grid, noted),
         *(click_marks(grid, scale) if clickable else []),
         height=120 + max(6, modules) * 30,
@@ -315,8 +315,8 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
 def whole_range(tensors: pd.DataFrame, quantity: str) -> tuple[float, float] | None:
     """Colour limits from the least to the largest value of the map; `None` without such a range."""
     values = gridded(tensors, quantity).values
-    fitting = (values > 0) | (not QUANTITIES[quantity].log)
-    values = values[np.isfinite(values) & fitting]
+    has_colour = (values > 0) | (not QUANTITIES[quantity].log)
+    values = values[np.isfinite(values) & has_colour]
     if not values.size or values.max() == values.min():
         return None
     return float(values.min()), float(values.max())

@@ -20,12 +20,12 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
 
     A diamond's custom data is the quantity that it opens on the map.
     """
-    own = {row["quantity"]: row for row in headline}
+    by_quantity = {row["quantity"]: row for row in headline}
     figure = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
     legend: set[str] = set()
     for row, strip in enumerate(STRIPS, start=1):
         pairs = [pair for pair in published if pair["quantity"] == strip.protocol]
-        here = own.get(strip.protocol, {})
+        here = by_quantity.get(strip.protocol, {})
         for trace in strip_marks(strip, pairs, here):
             # Strips share their legend: a name stands there once, with the first that has it.
             trace.update(legendgroup=trace.name, showlegend=trace.name not in legend)

@@ -55,15 +55,15 @@ def gather(
     if not finished:
         raise RequestError("lab evaluate: no run is finished; `opdviz lab run` makes them.")
     store = Store(root)
-    found: dict[str, list[dict]] = {name: [] for name in TABLES}
+    tables: dict[str, list[dict]] = {name: [] for name in TABLES}
     keys, progress = {}, Progress("measuring the runs", len(finished), pairs=len(finished))
     for at, (places, recipe, facts) in enumerate(finished):
         progress.done = progress.pairs_done = at
         progress.current = f"seed{places.seed}/{recipe.name}"
         listener(progress)
         where = about(recipe, facts)
-        found["curve"] += [where | row for row in facts["curve"]]
-        found["diagnostics"] += [where | row for row in facts["diagnostics"]]
+        tables["curve"] += [where | row for row in facts["curve"]]
+        tables["diagnostics"] += [where | row for row in facts["diagnostics"]]
         row = (
             where
             | {grade: facts["accuracy"].get(grade) for grade in GRADES}
@@ -74,16 +74,16 @@ def gather(
             comparison = compared(places, recipe, store, executor)
             keys[places.seed, recipe.name] = comparison.key
             row |= headline(comparison) | masked(places, recipe)
-            found["layers"] += [where | layer for layer in layers(comparison)]
-        found["runs"].append(row)
-    found["overlap"] = list(overlaps(root, set(keys)))
-    return {name: pd.DataFrame(rows) for name, rows in found.items()}
+            tables["layers"] += [where | layer for layer in layers(comparison)]
+        tables["runs"].append(row)
+    tables["overlap"] = list(overlaps(root, set(keys)))
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
 
 def runs_of(root: Path) -> Iterator[tuple[Places, Recipe, dict]]:
     """Every finished run: those for all seeds once, then seed by seed."""
     once = [r for r in RECIPES.values() if r.seed is not None]
-    seeds = sorted(int(found[1]) for p in root.glob("seed*") if (found := SEED.fullmatch(p.name)))
+    seeds = sorted(int(match[1]) for p in root.glob("seed*") if (match := SEED.fullmatch(p.name)))
     for seed in seeds:
         places = Places(root, seed)
         for recipe in [
@@ -132,11 +132,11 @@ def headline(comparison: Stored) -> dict:
     """Headline quantities of a comparison with their chance, and the bands of the coverages."""
     row: dict = {}
     for protocol in ("A", "D"):
-        for found in protocols.headline(comparison, protocol):
-            if name := LAB.get(found["quantity"]):
-                scale = 0.01 if found["unit"] == "%" else 1.0
+        for quantity in protocols.headline(comparison, protocol):
+            if name := LAB.get(quantity["quantity"]):
+                scale = 0.01 if quantity["unit"] == "%" else 1.0
                 for column, part in ((name, "value"), (f"{name}_chance", "chance")):
-                    row[column] = None if found[part] is None else found[part] * scale
+                    row[column] = None if quantity[part] is None else quantity[part] * scale
     rows = by_tensor.quantities_by_tensor(comparison)
     rows = by_tensor.matrices(rows[rows["moved"] > 0])
     for mask in BANDED:
@@ -149,17 +149,19 @@ def projections(rows: pd.DataFrame) -> dict:
     """The median over matrices of joint projection over chance, how far a blind update's would
     scatter, and given profiles.
     """
-    known = rows.dropna(subset=["projection_joint", "projection_joint_sd"])
-    chance, sd = known["projection_joint_chance"], known["projection_joint_sd"]
+    judged = rows.dropna(subset=["projection_joint", "projection_joint_sd"])
+    chance, sd = judged["projection_joint_chance"], judged["projection_joint_sd"]
     # the median of n independent values scatters 1.25 times as much as their mean
     spread = (
-        1.25 * float(((sd / chance) ** 2).mean() ** 0.5) / len(known) ** 0.5 if len(known) else None
+        1.25 * float(((sd / chance) ** 2).mean() ** 0.5) / len(judged) ** 0.5
+        if len(judged)
+        else None
     )
     return {
-        "projection_ratio": (known["projection_joint"] / chance).median(),
+        "projection_ratio": (judged["projection_joint"] / chance).median(),
         "projection_ratio_sd": spread,
         "projection_profile_ratio": (
-            (known["projection_joint"] / known["projection_joint_profile"]).median()
+            (judged["projection_joint"] / judged["projection_joint_profile"]).median()
         ),
     }
 

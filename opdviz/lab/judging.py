@@ -53,8 +53,8 @@ class Runs:
     @property
     def before(self) -> float | None:
         """The base's accuracy on the test problems; `None` where it is not known."""
-        known = self.of("base", "test")
-        return float(known.iloc[0]) if len(known) else None
+        shares = self.of("base", "test")
+        return float(shares.iloc[0]) if len(shares) else None
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,19 @@ def gap(runs: Runs, first: str, second: str) -> Gap:
     A seed whose answers were not kept takes the largest margin of the seeds whose were; without
     any, that of two unpaired samples, which is wider than what pairing can give.
     """
-    here, there = runs.of(first, "test"), runs.of(second, "test")
-    if second == "base" and len(there):
-        there = pd.Series(float(there.iloc[0]), index=here.index)
-    differences = (here - there).dropna()
-    paired = {
+    a, b = runs.of(first, "test"), runs.of(second, "test")
+    if second == "base" and len(b):
+        b = pd.Series(float(b.iloc[0]), index=a.index)
+    differences = (a - b).dropna()
+    margins = {
         seed: paired_margin(runs.answers(first, seed), runs.answers(second, seed))
         for seed in differences.index
     }
-    known = [margin for margin in paired.values() if margin is not None]
-    unpaired = ERRORS * ((here * (1 - here) + there * (1 - there)) / TEST) ** 0.5
-    margins = {
-        seed: margin if margin is not None else max(known) if known else float(unpaired[seed])
-        for seed, margin in paired.items()
-    }
+    paired = [margin for margin in margins.values() if margin is not None]
+    unpaired = ERRORS * ((a * (1 - a) + b * (1 - b)) / TEST) ** 0.5
+    for seed, margin in margins.items():
+        if margin is None:
+            margins[seed] = max(paired) if paired else float(unpaired[seed])
     return Gap(differences, pd.Series(margins, dtype=float))
 
 

@@ -34,11 +34,11 @@ FFN_WIDTH = 3
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token a character."""
     vocabulary = {token: i for i, token in enumerate([PAD, END, *ALPHABET])}
-    made = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made.decoder = decoders.Fuse()
+    letters = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    letters.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token=PAD, eos_token=END, padding_side="left"
+        tokenizer_object=letters, pad_token=PAD, eos_token=END, padding_side="left"
     )
 
 
@@ -76,8 +76,8 @@ def load(folder: Path) -> Qwen3ForCausalLM:
     """
     tensors, config = checkpoint.open(folder).tensors, checkpoint.read_config(folder)
     embedding = tensors.get("model.embed_tokens.weight")
-    said = (config.get("vocab_size"), config.get("hidden_size"))
-    if embedding is None or embedding.shape != said or config.get("model_type") != "qwen3":
+    shape = (config.get("vocab_size"), config.get("hidden_size"))
+    if embedding is None or embedding.shape != shape or config.get("model_type") != "qwen3":
         raise RequestError(
             f"lab: found a config.json in {one_line(folder)} that is not that of its weights;"
             " delete the folder and run again."
@@ -106,7 +106,7 @@ def answers(model: Qwen3ForCausalLM, problems: list[Problem], *, sample: bool = 
     words, training = tokenizer(), model.training
     model.eval()
     prompts = words([p.prompt for p in problems], return_tensors="pt").input_ids
-    found = model.generate(
+    tokens = model.generate(
         prompts,
         attention_mask=torch.ones_like(prompts),
         max_new_tokens=LONGEST_ANSWER + 1,
@@ -115,15 +115,15 @@ def answers(model: Qwen3ForCausalLM, problems: list[Problem], *, sample: bool = 
         pad_token_id=words.pad_token_id,
     )
     model.train(training)
-    return [words.decode(row, skip_special_tokens=True) for row in found[:, prompts.shape[1] :]]
+    return [words.decode(row, skip_special_tokens=True) for row in tokens[:, prompts.shape[1] :]]
 
 
 def correct(
     model: Qwen3ForCausalLM, problems: list[Problem], *, with_answer: bool = False
 ) -> list[bool]:
     """Which problems are answered to the letter; `with_answer` puts the answer in each prompt."""
-    asked = [hinted(p) for p in problems] if with_answer else problems
-    return [answer == p.answer for answer, p in zip(answers(model, asked), asked, strict=True)]
+    prompts = [hinted(p) for p in problems] if with_answer else problems
+    return [answer == p.answer for answer, p in zip(answers(model, prompts), prompts, strict=True)]
 
 
 def accuracy(
@@ -150,10 +150,10 @@ def grade(model: Qwen3ForCausalLM, target: list[Problem], test: float) -> dict[s
     """Accuracy by task and split: the target on validation and test, the others on test, and with
     the answer given.
     """
-    found = {"test": test}
-    found["validation"] = accuracy(model, distinct(TARGET, "validation", "graded", VALIDATION))
+    accuracies = {"test": test}
+    accuracies["validation"] = accuracy(model, distinct(TARGET, "validation", "graded", VALIDATION))
     for task in TASKS:
         if task != TARGET:
-            found[task] = accuracy(model, distinct(task, "test", "graded", TEST))
-    found["with_answer"] = accuracy(model, target, with_answer=True)
-    return found
+            accuracies[task] = accuracy(model, distinct(task, "test", "graded", TEST))
+    accuracies["with_answer"] = accuracy(model, target, with_answer=True)
+    return accuracies

@@ -59,15 +59,15 @@ class Places:
         """
         folder = self.folder(recipe)
         try:
-            found = json.loads((folder / RUN).read_text())
+            record = json.loads((folder / RUN).read_text())
         except (OSError, ValueError, RecursionError):
             return None
-        if not sound(found) or not (folder / WEIGHTS).is_file():
+        if not sound(record) or not (folder / WEIGHTS).is_file():
             return None
-        same = found["recipe"] == self.shortened(recipe).data and found.get(
+        same = record["recipe"] == self.shortened(recipe).data and record.get(
             "needs", {}
         ) == self.needs(recipe)
-        return found if same else None
+        return record if same else None
 
     def needs(self, recipe: Recipe) -> dict[str, str | None]:
         """The fingerprints of the runs that a recipe starts from, as they are now; `None` for one

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from concurrent.futures import BrokenExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,21 +42,21 @@ def recipes_of(words: Iterable[str]) -> list[Recipe]:
     Raises
         RequestError: an unknown one.
     """
-    found: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {}
     for word in words:
         if word not in RECIPES and word not in (*GROUPS, "all"):
-            known = ", ".join(
+            choices = ", ".join(
                 (*GROUPS, "all", *(r.name for r in GROUPS["main"]), "base", "teacher")
             )
             raise RequestError(
-                f"lab: recipe {one_line(word, limit=40)!r} is unknown; there are: {known}."
+                f"lab: recipe {one_line(word, limit=40)!r} is unknown; there are: {choices}."
             )
         if word in RECIPES:
-            found[word] = RECIPES[word]
+            recipes[word] = RECIPES[word]
         else:
             groups = GROUPS.values() if word == "all" else (GROUPS[word],)
-            found |= {r.name: r for group in groups for r in group}
-    return list(found.values())
+            recipes |= {r.name: r for group in groups for r in group}
+    return list(recipes.values())
 
 
 def need_packages() -> None:
@@ -65,14 +65,14 @@ def need_packages() -> None:
     Raises
         RequestError: a package is missing, or too old or too new for the recipes.
     """
-    for name, wanted in PACKAGES.items():
+    for name, range_ in PACKAGES.items():
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
-            found = "none"
-        if found == "none" or found not in SpecifierSet(wanted, prereleases=True):
+            installed = "none"
+        if installed == "none" or installed not in SpecifierSet(range_, prereleases=True):
             raise RequestError(
-                f"lab run: found {name} {found}; expected {name}{wanted}. pip install -r"
+                f"lab run: found {name} {installed}; expected {name}{range_}. pip install -r"
                 " requirements-lab.txt"
             )
 
@@ -81,17 +81,17 @@ def missing(wanted: Iterable[Recipe], places: Places, *, master: bool = False) -
     """The runs that are not there yet, with those that they need before them; `master`: or lack
     their float32 weights.
     """
-    found: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {}
 
     def add(recipe: Recipe, *, whole: bool = True) -> None:
         for name in recipe.needs:
             add(RECIPES[name])
-        if not whole or not places.facts(recipe) or any(name in found for name in recipe.needs):
-            found.setdefault(recipe.name, recipe)
+        if not whole or not places.facts(recipe) or any(name in recipes for name in recipe.needs):
+            recipes.setdefault(recipe.name, recipe)
 
     for recipe in wanted:
         add(recipe, whole=not master or (places.folder(recipe) / MASTER).is_dir())
-    return list(found.values())
+    return list(recipes.values())
 
 
 def run(
@@ -139,30 +139,37 @@ def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool
     """Run a list in the order of its needs."""
     os.environ |= OFFLINE
     progress = Progress("training", sum(cost(r, places) for r in todo), pairs=len(todo))
-    pending, flying, done = list(todo), {}, 0.0
-    told = places.by_seed / "progress"
-    told.mkdir(exist_ok=True)
+    waiting, finished_cost = list(todo), 0.0
+    progress_folder = places.by_seed / "progress"
+    progress_folder.mkdir(exist_ok=True)
+    in_work: list[Recipe] = []
+
+    def start_next(running: list[Recipe]) -> tuple | None:
+        in_work[:] = running
+        if len(running) >= count:
+            return None
+        unfinished = {recipe.name for recipe in (*waiting, *running)}
+        ready = [recipe for recipe in waiting if not unfinished & set(recipe.needs)]
+        if not ready:
+            return None
+        recipe = ready[0]
+        waiting.remove(recipe)
+        return recipe, one_run, recipe, places, progress_folder / recipe.name, master
+
     try:
         with workers.pool(count, preload=("opdviz.lab.train",)) as executor:
-            while pending or flying:
-                waiting = {r.name for r in (*pending, *(flying[f] for f in flying))}
-                for recipe in [r for r in pending if not waiting & set(r.needs)][
-                    : count - len(flying)
-                ]:
-                    pending.remove(recipe)
-                    flying[executor.submit(one_run, recipe, places, told / recipe.name, master)] = (
-                        recipe
-                    )
-                finished, _ = wait(flying, return_when=FIRST_COMPLETED, timeout=EVERY)
-                for future in finished:
-                    recipe = flying.pop(future)
-                    future.result()
-                    done += cost(recipe, places)
+            for ended in workers.results(executor, start_next, every=EVERY):
+                if ended is not None:
+                    recipe, _ = ended
+                    in_work.remove(recipe)
+                    finished_cost += cost(recipe, places)
                     progress.pairs_done += 1
-                progress.done = done + sum(
-                    share_done(told / r.name) * cost(r, places) for r in flying.values()
+                    continue
+                progress.done = finished_cost + sum(
+                    share_done(progress_folder / recipe.name) * cost(recipe, places)
+                    for recipe in in_work
                 )
-                progress.current = ", ".join(r.name for r in flying.values())
+                progress.current = ", ".join(recipe.name for recipe in in_work)
                 listener(progress)
     except BrokenExecutor:
         raise MachineError(
@@ -170,7 +177,7 @@ def work_through(todo: list[Recipe], places: Places, *, count: int, master: bool
             " with one worker."
         ) from None
     finally:
-        shutil.rmtree(told, ignore_errors=True)
+        shutil.rmtree(progress_folder, ignore_errors=True)
         sweep(places)
 
 
@@ -195,9 +202,9 @@ def row(recipe: Recipe, places: Places) -> dict:
     if not places.folder(recipe).exists():
         facts = shipped.facts(str(places.folder(recipe).relative_to(places.root)))
     accuracy = facts.get("accuracy", {})
-    known = ("test", "validation", "comparison", "reversal", "with_answer")
+    splits = ("test", "validation", "comparison", "reversal", "with_answer")
     return {"recipe": recipe.name, "seed": facts.get("seed"), "text": recipe.text} | {
-        k: accuracy.get(k) for k in known
+        k: accuracy.get(k) for k in splits
     }
 
 

@@ -35,20 +35,20 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
     folder = root / RESULTS if (root / RESULTS / "runs.parquet").is_file() else SHIPPED
     paths = {name: folder / f"{name}.parquet" for name in TABLES}
     try:
-        found = {
+        tables = {
             name: pd.read_parquet(file) if file.is_file() else pd.DataFrame()
             for name, file in paths.items()
         }
     except (OSError, ValueError):
-        found = {}
-    if not found or not (
-        found["runs"].empty or {"recipe", "seed", "groups", "test"} <= set(found["runs"])
+        tables = {}
+    if not tables or not (
+        tables["runs"].empty or {"recipe", "seed", "groups", "test"} <= set(tables["runs"])
     ):
         raise CheckFailed(
             f"lab: the results in {one_line(folder)} are damaged; `opdviz lab evaluate` makes them"
             " again."
         )
-    return found
+    return tables
 
 
 IDENTITY = {"overlap": ["run_a", "seed_a", "run_b", "seed_b"]} | dict.fromkeys(
@@ -87,8 +87,8 @@ def gains(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """
     if found["curve"].empty:
         return found["curve"]
-    own = found["curve"][(found["curve"]["recipe"] == "opd") & (found["curve"]["seed"] == 0)]
-    rows = pd.concat([of_group(found, "curve", "sweep"), own]).drop_duplicates(
+    opd = found["curve"][(found["curve"]["recipe"] == "opd") & (found["curve"]["seed"] == 0)]
+    rows = pd.concat([of_group(found, "curve", "sweep"), opd]).drop_duplicates(
         ["recipe", "seed", "step"]
     )
     bases = of_group(found, "runs", "base").set_index("hidden")["validation"]

@@ -122,16 +122,16 @@ def index() -> list[dict]:
         CheckFailed: the index is damaged.
     """
     try:
-        found = json.loads((HERE / INDEX).read_text())
+        entries = json.loads((HERE / INDEX).read_text())
     except OSError:
         return []
     except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(
-        isinstance(e, dict) and e.keys() >= ENTRY for e in found
+        entries = None
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and e.keys() >= ENTRY for e in entries
     ):
         raise CheckFailed(f"lab: shipped {INDEX} is damaged; install opdviz again.")
-    return found
+    return entries
 
 
 def facts(path: str) -> dict:
@@ -142,10 +142,10 @@ def facts(path: str) -> dict:
 def is_of_base(manifest: Manifest) -> bool:
     """Whether a comparison is of a run from the shipped base, undamaged."""
     try:
-        known = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
+        digest = next((entry["digest"] for entry in index() if entry["path"] == "base"), None)
     except CheckFailed:
         return False
-    return known is not None and manifest.base.fingerprints == (known,)
+    return digest is not None and manifest.base.fingerprints == (digest,)
 
 
 def there(root: Path) -> bool:

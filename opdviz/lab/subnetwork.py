@@ -32,14 +32,14 @@ def train_only(model: torch.nn.Module, optimizer: torch.optim.Optimizer, mask: m
         RequestError: the mask names a tensor that the model has not, or has in another shape.
     """
     named = {core(name): p for name, p in model.named_parameters(remove_duplicate=False)}
-    known = {core(name): buffer for name, buffer in model.named_buffers()} | named
+    buffers = {core(name): buffer for name, buffer in model.named_buffers()} | named
     masked = {core(name): name for name in mask.tensors}
     for name, stored in masked.items():
         shape = mask.tensors[stored].shape
-        found = tuple(known[name].shape) if name in known else "no such tensor"
-        if found != shape:
+        here = tuple(buffers[name].shape) if name in buffers else "no such tensor"
+        if here != shape:
             raise RequestError(
-                f"mask of {one_line(mask.label, limit=60)}: found {found} for"
+                f"mask of {one_line(mask.label, limit=60)}: found {here} for"
                 f" {one_line(name, limit=80)} in this model; expected {shape}. Is it the mask of"
                 " another model?"
             )

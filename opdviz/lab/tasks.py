@@ -72,11 +72,11 @@ def problems(task: str, split: str, seed: str) -> Iterator[Problem]:
 
 def distinct(task: str, split: str, seed: str, count: int) -> list[Problem]:
     """The first `count` different problems of `problems`."""
-    found: dict[str, Problem] = {}
+    by_text: dict[str, Problem] = {}
     for problem in problems(task, split, seed):
-        found.setdefault(problem.prompt, problem)
-        if len(found) == count:
-            return list(found.values())
+        by_text.setdefault(problem.prompt, problem)
+        if len(by_text) == count:
+            return list(by_text.values())
     return []
 
 

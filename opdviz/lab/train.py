@@ -211,14 +211,14 @@ def sft(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: lis
 
 def samples(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: list):
     """On what the teacher answers at temperature 1, right or wrong."""
-    teacher, asked = models.load(places.of("teacher")), drawn(recipe, seed)
-    said = [
+    teacher, prompts = models.load(places.of("teacher")), drawn(recipe, seed)
+    answers = [
         a
-        for i in range(0, len(asked), 1024)
-        for a in models.answers(teacher, asked[i : i + 1024], sample=True)
+        for i in range(0, len(prompts), 1024)
+        for a in models.answers(teacher, prompts[i : i + 1024], sample=True)
     ]
     return supervised(
-        recipe, model, work, seed, watch, [Problem(p.prompt, a) for p, a in zip(asked, said)]
+        recipe, model, work, seed, watch, [Problem(p.prompt, a) for p, a in zip(prompts, answers)]
     )
 
 

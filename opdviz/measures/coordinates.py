@@ -39,25 +39,25 @@ MOST_BINS = 64
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of `histogram`; of `profile` and `rows` where the tensor has such."""
-    found: dict[str, list[dict]] = {"histogram": [], "profile": [], "rows": [], "skipped": []}
+    tables: dict[str, list[dict]] = {"histogram": [], "profile": [], "rows": [], "skipped": []}
     for precision in pair.precisions:
         if pair.float8:
             reason = f"{precision} histogram: {NO_NULLS}"
-            found["skipped"].append(skipped(pair, NAME, reason))
+            tables["skipped"].append(skipped(pair, NAME, reason))
             continue
-        taken = census(work, precision)
-        deltas = delta_bins(work, precision, taken)
+        counted = census(work, precision)
+        deltas = delta_bins(work, precision, counted)
         for threshold in MOVED_THRESHOLDS:
             where = {"name": pair.name, "precision": precision, "threshold": threshold}
-            found["histogram"] += [
-                where | {"of": "base"} | row for row in base_histogram(taken, threshold)
+            tables["histogram"] += [
+                where | {"of": "base"} | row for row in base_histogram(counted, threshold)
             ]
-            found["histogram"] += [where | {"of": "delta"} | row for row in deltas[threshold]]
+            tables["histogram"] += [where | {"of": "delta"} | row for row in deltas[threshold]]
     if pair.is_matrix and not work.nonfinite:
-        found["profile"] = profile(pair, work)
+        tables["profile"] = profile(pair, work)
         if pair.place.block in ("embedding", "head"):
-            found["rows"] = most_moved_rows(pair, work)
-    return found
+            tables["rows"] = most_moved_rows(pair, work)
+    return tables
 
 
 def probe_index(threshold: float) -> int:
@@ -77,13 +77,13 @@ def binned(bins: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]) 
     are left out.
     """
     used = np.flatnonzero(counts[0])
-    kept, inverse = np.unique(bins[used], return_inverse=True)
+    quarter_octaves, inverse = np.unique(bins[used], return_inverse=True)
     count, moved, null = (
-        np.bincount(inverse, weights=c[used], minlength=len(kept)) for c in counts
+        np.bincount(inverse, weights=c[used], minlength=len(quarter_octaves)) for c in counts
     )
     return [
         edges(int(b)) | {"count": int(c), "moved": int(m), "null_moved": float(n)}
-        for b, c, m, n in zip(kept, count, moved, null)
+        for b, c, m, n in zip(quarter_octaves, count, moved, null)
     ]
 
 
@@ -106,12 +106,12 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
         for t in MOVED_THRESHOLDS:
             moved[t] += np.bincount(code[d > below(t, d.dtype)], minlength=len(bins))
     used = np.flatnonzero(count)
-    found = {}
+    by_threshold = {}
     for t in MOVED_THRESHOLDS:
         null = np.zeros(len(bins))
         null[used] = null_deltas(taken, t, used)
-        found[t] = binned(bins, (count, moved[t], null))
-    return found
+        by_threshold[t] = binned(bins, (count, moved[t], null))
+    return by_threshold
 
 
 def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray:
@@ -160,20 +160,20 @@ def profile(pair: Pair, work: Decomposition) -> list[dict]:
             sums["column"][at] += part.sum(axis=0)
     total = float(sums["row"][2].sum())
     wide = len(pair.precisions) > 1
-    found = []
+    table = []
     for axis, across in (("row", n), ("column", m)):
         moved, coarse, energy = sums[axis]
         width = band(len(moved), pair.head_size)
         for number, low in enumerate(range(0, len(moved), width)):
             high = min(low + width, len(moved))
             cells = (high - low) * across
-            found.append(
+            table.append(
                 {"name": pair.name, "axis": axis, "bin": number, "low": low, "high": high}
                 | {"moved": float(moved[low:high].sum()) / cells}
                 | {"moved_bfloat16": float(coarse[low:high].sum()) / cells if wide else None}
                 | {"energy": float(energy[low:high].sum()) / total if total else None}
             )
-    return found
+    return table
 
 
 def band(length: int, head: int | None) -> int:

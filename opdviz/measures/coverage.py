@@ -72,15 +72,15 @@ class ClassCounts:
 
 def class_counts(work: Decomposition, precision: str) -> ClassCounts:
     """Class every coordinate of the pair at one precision, and count the classes."""
-    taken = census(work, precision)
-    group, nulls, edges = joint_groups(taken)
+    counted = census(work, precision)
+    group, nulls, edges = joint_groups(counted)
     thresholds, low = magnitude_levels(work, precision)
     levels = 2 * len(thresholds) + 1
     size = (int(group.max()) + 1) * levels * FLAGS
     kind = np.uint16 if size < 1 << 16 else np.uint32
     ids = np.empty(work.base.size, dtype=kind)
     first = 0
-    for code, w, d in classed(work, precision, taken.scheme):
+    for code, w, d in classed(work, precision, counted.scheme):
         part = group[code].astype(kind)
         part *= kind(levels * FLAGS)
         part += level_of(np.abs(w), thresholds).astype(kind) * kind(FLAGS)
@@ -89,7 +89,7 @@ def class_counts(work: Decomposition, precision: str) -> ClassCounts:
         ids[first : first + part.size] = part
         first += part.size
     counts = tally(ids, size).reshape(-1, levels, FLAGS)
-    return ClassCounts(precision, taken, ids, counts, low, nulls, edges)
+    return ClassCounts(precision, counted, ids, counts, low, nulls, edges)
 
 
 def tally(ids: np.ndarray, size: int) -> np.ndarray:
@@ -164,12 +164,12 @@ def principal_counts(
     sizes = reconstruction(work, rank)
     k = max(1, math.ceil(share * sizes.size))
     cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
-    inside, tied = sizes > cut, np.flatnonzero(sizes == cut)
-    weight = (k - int(np.count_nonzero(inside))) / tied.size
+    above, tied = sizes > cut, np.flatnonzero(sizes == cut)
+    weight = (k - int(np.count_nonzero(above))) / tied.size
     counts = []
     for classes in by_precision:
         size = classes.counts.size
-        principal = tally(classes.ids[inside], size) + weight * np.bincount(
+        principal = tally(classes.ids[above], size) + weight * np.bincount(
             classes.ids[tied], minlength=size
         )
         counts.append(principal.reshape(classes.counts.shape))
@@ -257,13 +257,13 @@ def null_band(classes: ClassCounts, mask: np.ndarray, bit: int) -> dict:
     coverage at each end.
     """
     ends = []
-    whole, inside = classes.counts.sum(axis=(1, 2)), mask.sum(axis=(1, 2))
+    whole, within = classes.counts.sum(axis=(1, 2)), mask.sum(axis=(1, 2))
     for p in classes.nulls[bit]:
         visible = float(whole @ p)
         if not visible:
             continue
-        value = float(inside @ p) / visible
-        spread = inside @ (p * (1 - p)) * (1 - 2 * value) + value**2 * float(whole @ (p * (1 - p)))
+        value = float(within @ p) / visible
+        spread = within @ (p * (1 - p)) * (1 - 2 * value) + value**2 * float(whole @ (p * (1 - p)))
         error = SPREAD * math.sqrt(max(float(spread), 0.0)) / visible
         ends += [value - error, value + error]
     if not ends:
@@ -284,7 +284,7 @@ def hull_of_masks(
     if not visible:
         return [{"blind_low": None, "blind_high": None}] * len(masks)
     whole = classes.counts.sum(axis=(1, 2)).astype(np.float64)
-    inside = np.stack([mask.sum(axis=(1, 2)) for mask in masks])
+    within = np.stack([mask.sum(axis=(1, 2)) for mask in masks])
     any_order = classes.taken.scheme.removesuffix(BETWEEN) not in SIXTEEN_BITS
-    low, high = blind_range(classes.edges[bit], whole, inside, visible, any_order=any_order)
+    low, high = blind_range(classes.edges[bit], whole, within, visible, any_order=any_order)
     return [{"blind_low": float(a), "blind_high": float(b)} for a, b in zip(low, high, strict=True)]

@@ -42,27 +42,27 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     zero.
     """
     where = {"name": pair.name}
-    found: dict[str, list[dict]] = {table: [] for table in TABLES}
+    tables: dict[str, list[dict]] = {table: [] for table in TABLES}
     if not work.base_spectrum.s[0]:
         zero = (
             "the base is zero"
             if not work.base.any()
             else "the base's squares are below what float64 holds"
         )
-        found["skipped"].append(skipped(pair, NAME, f"{zero}: it has no directions"))
-        return found
+        tables["skipped"].append(skipped(pair, NAME, f"{zero}: it has no directions"))
+        return tables
     if work.usable < work.r:
         reason = (
             f"directions beyond {work.usable} of {work.r}: the base's singular values there are"
             " rounding"
         )
-        found["skipped"].append(skipped(pair, NAME, reason))
-    found["projection"] = [where | row for row in projections(work)]
-    found["rotation"] = [where | row for row in rotations(work)]
-    found["angle"] = [where | row for row in angles(work)]
-    found["drift"] = [where | drift(work)]
-    found["basis_energy"] = [where | row for row in basis_energies(work)]
-    return found
+        tables["skipped"].append(skipped(pair, NAME, reason))
+    tables["projection"] = [where | row for row in projections(work)]
+    tables["rotation"] = [where | row for row in rotations(work)]
+    tables["angle"] = [where | row for row in angles(work)]
+    tables["drift"] = [where | drift(work)]
+    tables["basis_energy"] = [where | row for row in basis_energies(work)]
+    return tables
 
 
 def projections(work: Decomposition) -> list[dict]:
@@ -124,17 +124,17 @@ def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float
     total = work.delta_energy - shrink**2 * float(np.sum(s**2))
     if total <= LEAST_REMAINDER * work.delta_energy or not work.delta_energy:
         return None
-    turned = work.delta_in_base_bases
+    rotated = work.delta_in_base_bases
     if side == "joint":
-        part = turned[:k, :k] - shrink * np.diag(s[:k])
+        part = rotated[:k, :k] - shrink * np.diag(s[:k])
         return float(np.sum(part**2)) / total
     if side == work.far:
-        part = turned[:k].copy()
+        part = rotated[:k].copy()
         part[np.arange(k), np.arange(k)] -= shrink * s[:k]
         return float(np.sum(part**2)) / total
     # ||(D - cW) v||^2 multiplied out: D V itself is not kept, only its energies and its products
     # with W V.
-    inner = s[:k] * np.diag(turned)[:k]  # <D v, W v> = s_i (U'DV)_ii
+    inner = s[:k] * np.diag(rotated)[:k]  # <D v, W v> = s_i (U'DV)_ii
     return float(np.sum(work.short_energy[:k] - 2 * shrink * inner + (shrink * s[:k]) ** 2)) / total
 
 

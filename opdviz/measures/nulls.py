@@ -64,8 +64,8 @@ def take_census(work: Decomposition, precision: str) -> Census:
             total += np.bincount(code[mask], minlength=size)
     deltas = work.once(("deltas",), lambda: Deltas.of(work))
     nulls = []
-    for probe, seen in zip(PROBES, visible, strict=True):
-        nulls.append(null_shares(ramps(scheme, *probe), count, int(seen.sum()), deltas))
+    for probe, shown_by_probe in zip(PROBES, visible, strict=True):
+        nulls.append(null_shares(ramps(scheme, *probe), count, int(shown_by_probe.sum()), deltas))
     return Census(scheme, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
 
 
@@ -73,8 +73,8 @@ def classed(work: Decomposition, precision: str, scheme: str):
     """(class, base, delta) of all finite coordinates in blocks; the class is that of the base as it
     was before any rounding.
     """
-    for own, (w, d) in zip(work.origins(), work.elements(precision), strict=True):
-        yield codes(own if scheme.endswith(BETWEEN) else w, scheme), w, d
+    for origin, (w, d) in zip(work.origins(), work.elements(precision), strict=True):
+        yield codes(origin if scheme.endswith(BETWEEN) else w, scheme), w, d
 
 
 def lies_on_grid(work: Decomposition, precision: str) -> bool:

@@ -27,12 +27,12 @@ STEPS = (("0", 0), ("1", 1), ("2", 2), ("3-4", 4), ("5-8", 8))
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of `sparsity` and `steps` for every precision of the pair."""
-    found: dict[str, list[dict]] = {"sparsity": [], "steps": [], "skipped": []}
+    tables: dict[str, list[dict]] = {"sparsity": [], "steps": [], "skipped": []}
     for precision in pair.precisions:
         where = {"name": pair.name, "precision": precision}
         counts, numel = unchanged(work, precision)
         for (probe, threshold), count in counts.items():
-            found["sparsity"].append(
+            tables["sparsity"].append(
                 where
                 | {
                     "probe": probe,
@@ -44,13 +44,13 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         grid = work.grid(precision)
         if pair.float8:
             reason = "grid steps: float8 steps differ by scale block"
-            found["skipped"].append(skipped(pair, NAME, reason))
+            tables["skipped"].append(skipped(pair, NAME, reason))
             continue
         for label, count in steps(work, precision, grid).items():
-            found["steps"].append(
+            tables["steps"].append(
                 where | {"steps": label, "count": count, "share": count / numel if numel else None}
             )
-    return found
+    return tables
 
 
 def unchanged(work: Decomposition, precision: str) -> tuple[dict[tuple[str, float], int], int]:

@@ -53,7 +53,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         "delta": work.delta_spectrum.s,
     }
     size = math.sqrt(work.delta_energy)
-    found: dict[str, list[dict]] = {table: [] for table in TABLES}
+    tables: dict[str, list[dict]] = {table: [] for table in TABLES}
     reason = "nothing moved"
     if size:
         spectra["gaussian"] = size * gaussian_spectrum(work.m, work.n)
@@ -62,16 +62,16 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         if null is not None:
             spectra["rounding_null"] = null
         if reason:
-            found["skipped"].append(skipped(pair, NAME, f"rounding null: {reason}"))
-    found["tail"].append({"name": pair.name} | tail(spectra, moved_share(work), reason))
+            tables["skipped"].append(skipped(pair, NAME, f"rounding null: {reason}"))
+    tables["tail"].append({"name": pair.name} | tail(spectra, moved_share(work), reason))
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
-        found["spectrum"] += [where | row for row in kept_values(s)]
-        found["spectrum_summary"].append(where | summary(s, matrix))
+        tables["spectrum"] += [where | row for row in kept_values(s)]
+        tables["spectrum_summary"].append(where | summary(s, matrix))
         tolerances = sorted({*RANK_TOLERANCES, machine_tolerance(work.m, work.n)})
-        found["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
-        found["top_energy"] += [where | row for row in top_energies(s, work)]
-    return found
+        tables["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
+        tables["top_energy"] += [where | row for row in top_energies(s, work)]
+    return tables
 
 
 def kept_indices(r: int) -> np.ndarray:
@@ -252,12 +252,12 @@ def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
         return None, f"stored as {work.form}: drawn for formats up to bf16 and fp16"
     base, origin = (tall(work, side) for side in (work.base, work.origin))
     low_rank = leading_part(work)
-    wanted = math.sqrt(work.delta_energy)
+    norm = math.sqrt(work.delta_energy)
 
     def stored(scale: float) -> np.ndarray:
         return rounded(origin + scale * low_rank, work.form) - base
 
-    scale = matching_scale(lambda c: float(np.linalg.norm(stored(c))), wanted)
+    scale = matching_scale(lambda c: float(np.linalg.norm(stored(c))), norm)
     if scale is None:
         return None, "no scale of the rank-16 part gives the stored norm"
     change = stored(scale)
@@ -291,8 +291,8 @@ def matching_scale(norm_at, wanted: float) -> float | None:
             return None
     for _ in range(NULL_TRIES):
         middle = (low + high) / 2
-        found = norm_at(middle)
-        if abs(found / wanted - 1) < NULL_PRECISION:
+        norm = norm_at(middle)
+        if abs(norm / wanted - 1) < NULL_PRECISION:
             return middle
-        low, high = (middle, high) if found < wanted else (low, middle)
+        low, high = (middle, high) if norm < wanted else (low, middle)
     return None

@@ -55,10 +55,10 @@ class Mask:
 
     def read(self, name: str) -> np.ndarray:
         """One tensor's mask as booleans in its shape."""
-        found = self.tensors[name]
-        count = math.prod(found.shape)
-        packed = safetensors.read(found.bits, 0, found.bits.shape[0])
-        return np.unpackbits(packed, count=count).astype(bool).reshape(found.shape)
+        entry = self.tensors[name]
+        count = math.prod(entry.shape)
+        packed = safetensors.read(entry.bits, 0, entry.bits.shape[0])
+        return np.unpackbits(packed, count=count).astype(bool).reshape(entry.shape)
 
 
 def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:

@@ -131,12 +131,12 @@ def whole(table: pd.DataFrame) -> list[dict]:
     `jaccard_chance` follows from the summed expectation, as masks of each tensor's own density
     would give.
     """
-    found = []
+    totals = []
     for (probe, threshold), part in table.groupby(["probe", "threshold"], sort=False):
         total = {k: part[k].sum().item() for k in COUNTS}
         row = {"probe": probe, "threshold": threshold} | total | shares(total)
         for name in ("chance", "expected"):
             expected, either = total[f"{name}_both"], total["a"] + total["b"]
             row[f"jaccard_{name}"] = expected / (either - expected) if either else None
-        found.append(row)
-    return found
+        totals.append(row)
+    return totals

@@ -39,9 +39,9 @@ def read(folder: Path) -> dict:
     path = folder / "board.json"
     if not path.exists() and not path.is_symlink():
         return {name: [] for name in EMPTY}
-    if not sound(found := files.json_value(path)):
+    if not sound(value := files.json_value(path)):
         raise CheckFailed(f"{folder.name}: board.json {DAMAGED}")
-    return found
+    return value
 
 
 def check(folder: Path) -> list[Fault]:
@@ -120,14 +120,14 @@ def pin(folder: Path, view: str, state: dict, caption: str) -> str:
     Raises
         RequestError: the caption is too long, or the board is full.
     """
-    made = {
+    entry = {
         "id": new_id(),
         "view": view,
         "state": state,
         "caption": shortened(caption, LONGEST_CAPTION, "caption"),
     }
-    change(folder, lambda found: add(found["pins"], made))
-    return made["id"]
+    change(folder, lambda found: add(found["pins"], entry))
+    return entry["id"]
 
 
 def note(folder: Path, tensor: str, text: str, who: str) -> str:
@@ -138,10 +138,10 @@ def note(folder: Path, tensor: str, text: str, who: str) -> str:
     """
     if not text.strip():
         raise RequestError("note: found no text; expected what was seen in this tensor.")
-    made = {"id": new_id(), "tensor": tensor, "text": shortened(text, LONGEST_NOTE, "note")}
-    made |= {"who": one_line(shortened(who, LONGEST_WHO, "name")), "time": time.time()}
-    change(folder, lambda found: add(found["notes"], made))
-    return made["id"]
+    entry = {"id": new_id(), "tensor": tensor, "text": shortened(text, LONGEST_NOTE, "note")}
+    entry |= {"who": one_line(shortened(who, LONGEST_WHO, "name")), "time": time.time()}
+    change(folder, lambda found: add(found["notes"], entry))
+    return entry["id"]
 
 
 def add(rows: list[dict], made: dict) -> None:

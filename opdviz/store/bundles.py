@@ -99,7 +99,7 @@ class Writer:
         """Turn every measure that has all pairs into one file a table, note it, and only then
         delete the rest.
         """
-        wanted, spent = set(pairs), []
+        names, spent = set(pairs), []
         manifest = self.comparison.manifest
         compacted, bundled, tables = (
             set(manifest.compacted),
@@ -111,7 +111,7 @@ class Writer:
             if measure in compacted:
                 continue
             parts = self.read_loose(m)
-            if not wanted <= self.bundled[measure] | set(parts):
+            if not names <= self.bundled[measure] | set(parts):
                 continue
             numbers = bundled.pop(measure, {})
             for table, columns in m.TABLES.items():
@@ -127,7 +127,7 @@ class Writer:
                 del tables[name]
                 spent.append(self.folder / "tables" / name)
             compacted.add(measure)
-            spent += [part_path(self.folder, pair, m.NAME, m.VERSION) for pair in wanted]
+            spent += [part_path(self.folder, pair, m.NAME, m.VERSION) for pair in names]
         self.comparison = self.comparison.changed(
             compacted=tuple(sorted(compacted)), bundled=bundled, tables=tables
         )

@@ -49,10 +49,12 @@ def check(folder: Path, names: Iterable[str] | None = None) -> list[Fault]:
         return [*faults, Fault(key, "manifest", manifests.FILE, "is missing or unreadable")]
     if manifest.outdated:  # its tables are never read
         return faults
-    known = kept_names(folder, manifest) if names is None else pa.array(list(names), pa.string())
+    pair_names = (
+        kept_names(folder, manifest) if names is None else pa.array(list(names), pa.string())
+    )
     faults += of_manifest(key, manifest)
-    faults += of_tables(folder, key, manifest, known)
-    pairs = None if known is None else set(known.to_pylist())
+    faults += of_tables(folder, key, manifest, pair_names)
+    pairs = None if pair_names is None else set(pair_names.to_pylist())
     faults += of_parts(folder, key, pairs)
     return faults + list(of_blocks(folder, key, manifest, pairs))
 

@@ -75,16 +75,16 @@ def wanted_files(manifest: Manifest) -> set[str]:
     and of every bundle.
     """
     measured = manifest.compacted or manifest.bundled
-    wanted = {f"{table}.{PAIRING}.parquet" for table in COLUMNS[PAIRING]} if measured else set()
+    names = {f"{table}.{PAIRING}.parquet" for table in COLUMNS[PAIRING]} if measured else set()
     for measured_id in manifest.compacted:
         measure = measured_id.split("@")[0]
-        wanted |= {f"{table}.{measure}.parquet" for table in COLUMNS.get(measure, {})}
+        names |= {f"{table}.{measure}.parquet" for table in COLUMNS.get(measure, {})}
     for measured_id, counts in manifest.bundled.items():
         measure = measured_id.split("@")[0]
-        wanted |= {
+        names |= {
             f"{t}.{measure}.{n}.parquet" for n in counts for t in (*COLUMNS.get(measure, {}), PAIRS)
         }
-    return wanted
+    return names
 
 
 def wrong_values(rows: pa.Table) -> bool:

@@ -107,14 +107,14 @@ def parse(value: object, key: str) -> Manifest | None:
         return None
     if not all(fits(value[name]) for name, fits in OPTIONAL.items() if name in value):
         return None
-    known = {name: value[name] for name in (*FIELDS, *OPTIONAL) if name in value}
-    known |= {
-        name: tuple(known[name]) for name in ("dtypes", "compacted", "notes") if name in known
+    facts = {name: value[name] for name in (*FIELDS, *OPTIONAL) if name in value}
+    facts |= {
+        name: tuple(facts[name]) for name in ("dtypes", "compacted", "notes") if name in facts
     }
-    known |= {name: parsed_side(value[name]) for name in ("base", "tuned")}
-    known["format"] = value.get("format")
+    facts |= {name: parsed_side(value[name]) for name in ("base", "tuned")}
+    facts["format"] = value.get("format")
     manifest = Manifest(
-        key=key, same=bool(value.get("same")), settings=value.get("settings") or {}, **known
+        key=key, same=bool(value.get("same")), settings=value.get("settings") or {}, **facts
     )
     return manifest if manifest.outdated or value.get("key", key) == key else None
 

@@ -93,15 +93,15 @@ def outer_fault(path: Path, digest: str) -> str:
     """What is wrong with a stored table from outside: its bytes and its columns."""
     if words := absence(path):
         return words
-    wanted = schema_of_file(path.name)
+    schema = schema_of_file(path.name)
     try:
         if fingerprint.of_file(path) != digest:
             return DAMAGED
-        if wanted is None:
+        if schema is None:
             return "is no table of this version"
         return (
             ""
-            if pq.read_schema(path).equals(wanted)
+            if pq.read_schema(path).equals(schema)
             else "has other columns than this version reads"
         )
     except UNREADABLE:

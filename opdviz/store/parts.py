@@ -52,9 +52,9 @@ def fitting_part(part: object, file: str) -> bool:
         and pair_key(name) == pair
     ):
         return False
-    known = columns.COLUMNS.get(measure, {}) | {"skipped": SKIPPED}
+    tables_of_measure = columns.COLUMNS.get(measure, {}) | {"skipped": SKIPPED}
     tables = part.get("tables")
     return isinstance(tables, dict) and all(
-        table in known and columns.fitting_rows(known[table], name, rows)
+        table in tables_of_measure and columns.fitting_rows(tables_of_measure[table], name, rows)
         for table, rows in tables.items()
     )

@@ -108,13 +108,13 @@ def loose_parts(comparison: Stored, table: str) -> Iterator[dict]:
     paths = sorted((comparison.folder / "parts").glob("*.json"))
     compacted, bundled = set(comparison.manifest.compacted), {}
     names = pair_names(comparison) if paths else None
-    known = None if names is None else set(names.to_pylist())
+    pairs = None if names is None else set(names.to_pylist())
     for path in paths:
         measure = "@".join(path.name.split(".")[1:3])
         if measure in compacted or not (part := decode_part(path, holding=table)):
             continue
         # Another comparison's, which `verify` says.
-        if known is not None and part["name"] not in known:
+        if pairs is not None and part["name"] not in pairs:
             continue
         if measure not in bundled:
             bundled[measure] = bundled_pairs(comparison, measure)

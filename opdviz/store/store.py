@@ -151,24 +151,27 @@ class Store:
         Raises
             RequestError: nothing or more than one fits.
         """
-        known = self.all()
+        comparisons = self.all()
         folders = [folder.name for folder in self.folders()]
-        named = [comparison.key for comparison in known if comparison.name == word]
-        fitting = [
-            comparison.key for comparison in known if word and comparison.key.startswith(word)
+        named = [comparison.key for comparison in comparisons if comparison.name == word]
+        beginning = [
+            comparison.key for comparison in comparisons if word and comparison.key.startswith(word)
         ]
         if word in folders:
             return word
-        if named or len(fitting) == 1:
-            return (named or fitting)[0]
+        if named or len(beginning) == 1:
+            return (named or beginning)[0]
         names = (
-            ", ".join(one_line(comparison.name, limit=40) for comparison in known[:6]) or "none yet"
+            ", ".join(one_line(comparison.name, limit=40) for comparison in comparisons[:6])
+            or "none yet"
         )
         names += "".join(
             f"; {one_line(k, limit=40)}: manifest.json is missing or damaged"
             for k in self.damaged()[:3]
         )
-        what = f"fits {len(fitting)} comparisons" if fitting else "is no comparison in the cache"
+        what = (
+            f"fits {len(beginning)} comparisons" if beginning else "is no comparison in the cache"
+        )
         raise RequestError(
             f"{one_line(word, limit=60)!r} {what}; there are: {names}. `opdviz list` shows them."
         )

@@ -58,8 +58,10 @@ def is_grid(
         return False
     width = int((block["row"] == row).sum())
     height = len(block) // max(1, width)
-    wanted = (min(size, shape[0] - row), min(size, shape[1] - column)) if shape else (height, width)
-    if (height, width) != wanted or max(height, width) > size or height * width != len(block):
+    shape_asked = (
+        (min(size, shape[0] - row), min(size, shape[1] - column)) if shape else (height, width)
+    )
+    if (height, width) != shape_asked or max(height, width) > size or height * width != len(block):
         return False
     at = np.indices((height, width))
     rows, columns = (block[name].to_numpy() for name in NAMES[:2])

@@ -143,7 +143,7 @@ def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
     beside.
     """
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
-    kept = (
+    ends = (
         "coverage",
         "chance",
         "typical",
@@ -157,7 +157,7 @@ def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
     )
     return {
         mask: renamed(
-            coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in kept}
+            coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in ends}
         )
         for mask in ("principal", "low_magnitude")
     }
@@ -168,9 +168,9 @@ def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:
     `None` without any.
     """
     column = f"unchanged_{probe}_count"
-    known = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
-    total = float(known["numel"].sum())
-    return float(known[column].sum()) / total if total else None
+    counted_rows = rows.dropna(subset=[column]) if column in rows else rows.iloc[:0]
+    total = float(counted_rows["numel"].sum())
+    return float(counted_rows[column].sum()) / total if total else None
 
 
 def matrices(rows: pd.DataFrame) -> pd.DataFrame:

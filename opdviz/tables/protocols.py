@@ -24,17 +24,21 @@ def headline(comparison: Stored, protocol: str = "A") -> list[dict]:
         raise RequestError(
             f"protocol {one_line(protocol, limit=20)!r} is unknown; there are: {', '.join(makers)}."
         )
-    found = by_tensor.quantities_by_tensor(comparison)
-    if found.empty:
+    tensors = by_tensor.quantities_by_tensor(comparison)
+    if tensors.empty:
         return []
-    kept = by_tensor.counted(found)
-    left_out = f"; {len(found) - len(kept)} tensors left out" if len(kept) < len(found) else ""
+    sound = by_tensor.counted(tensors)
+    left_out = (
+        f"; {len(tensors) - len(sound)} tensors left out" if len(sound) < len(tensors) else ""
+    )
     pairs, skipped = comparison.manifest.pairs, stored.read(comparison, "skipped")
     # Integers have no norms.
-    known = len(found) + (int((skipped["measure"] == "magnitude").sum()) if len(skipped) else 0)
-    if known < pairs:
-        left_out += f"; of {len(found)} of {pairs} tensors only"
-    rows = makers[protocol](comparison, kept)
+    described = len(tensors) + (
+        int((skipped["measure"] == "magnitude").sum()) if len(skipped) else 0
+    )
+    if described < pairs:
+        left_out += f"; of {len(tensors)} of {pairs} tensors only"
+    rows = makers[protocol](comparison, sound)
     return [{"protocol": protocol} | r | {"aggregation": r["aggregation"] + left_out} for r in rows]
 
 
@@ -67,8 +71,8 @@ def row(
 
 def of_all(rows: pd.DataFrame, column: str, what: str) -> str:
     """How many of some tensors have a quantity, in words; empty where all have."""
-    known = int(rows[column].notna().sum()) if column in rows else 0
-    return f", {known} of {len(rows)} {what}" if known < len(rows) else ""
+    complete = int(rows[column].notna().sum()) if column in rows else 0
+    return f", {complete} of {len(rows)} {what}" if complete < len(rows) else ""
 
 
 def as_counted(rows: pd.DataFrame) -> str:
@@ -108,16 +112,16 @@ def protocol_a(comparison: Stored, found: pd.DataFrame) -> list[dict]:
     Medians are over moved matrices, energy shares by block.
     """
     norms = ["delta_norm_bfloat16", "base_norm_bfloat16"]
-    known = found.dropna(subset=norms)  # beyond bf16's range there is none
+    with_norms = found.dropna(subset=norms)  # beyond bf16's range there is none
     how = AS_BFLOAT16 + of_all(found, norms[0], "tensors")
     rows = [
-        row("relative_norm", root_ratio(*(known[norm] for norm in norms)), "%", how),
+        row("relative_norm", root_ratio(*(with_norms[norm] for norm in norms)), "%", how),
         by_count(found, "sparsity_absolute_1e-5", "absolute"),
     ]
     moved = by_tensor.matrices(found[found["moved"] > 0])
     rows += [median_row(headline, moved, found) for headline in MEDIANS if headline.protocol]
-    energy, numel = known["delta_norm_bfloat16"] ** 2, float(known["numel"].sum())
-    for block, part in known.groupby("block"):
+    energy, numel = with_norms["delta_norm_bfloat16"] ** 2, float(with_norms["numel"].sum())
+    for block, part in with_norms.groupby("block"):
         share = float(energy[part.index].sum() / energy.sum()) if energy.sum() else None
         parameters = float(part["numel"].sum()) / numel if numel else None
         rows.append(row(f"energy_share_{block}", share, "%", how, parameters))
@@ -153,8 +157,8 @@ def layer_matrices(found: pd.DataFrame) -> pd.DataFrame:
     """The matrices that B and C average over: those of attention and ffn in a layer, where anything
     moved.
     """
-    inside = found[found["block"].isin(["attention", "ffn"]) & found["layer"].notna()]
-    return by_tensor.matrices(inside[inside["moved"] > 0])
+    in_layers = found[found["block"].isin(["attention", "ffn"]) & found["layer"].notna()]
+    return by_tensor.matrices(in_layers[in_layers["moved"] > 0])
 
 
 def sparsity_and_geometry(comparison: Stored, found: pd.DataFrame) -> list[dict]:

@@ -49,11 +49,11 @@ def moved_bins(comparison: Stored) -> pd.DataFrame:
     """Moves given the size of the weight, over all tensors. Columns: threshold, low, high, count,
     moved, null_moved.
     """
-    found = [
+    frames = [
         by_tensor.moved_given_size(comparison, threshold=t).assign(threshold=t)
         for t in MOVED_THRESHOLDS
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def sparsity_shares(comparison: Stored) -> pd.DataFrame:

@@ -33,19 +33,17 @@ def settle(store: Store) -> str | None:
     are several.
     """
     names = st.session_state[NAMES] = labels(store)
-    asked = st.query_params.get(PARAMETER)
-    key = next((key for key, name in names.items() if asked in (name, key)), None)
-    if key is None and asked is None:
+    word = st.query_params.get(PARAMETER)
+    key = next((key for key, name in names.items() if word in (name, key)), None)
+    if key is None and word is None:
         last = st.session_state.get(LAST)
         key = last if last in names else next(iter(names)) if len(names) == 1 else None
     if (
         key is None
-        and asked is not None
+        and word is not None
         and st.session_state[links.ASKED].pop(PARAMETER, None) is not None
     ):
-        links.notice(
-            f"The link asks for comparison “{plain(asked, limit=80)}”, which is not there."
-        )
+        links.notice(f"The link asks for comparison “{plain(word, limit=80)}”, which is not there.")
     if key is not None:
         st.session_state[LAST] = key
         links.record(PARAMETER, key, names[key])

@@ -97,12 +97,12 @@ def step(to: int) -> None:
 
 def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
     """One pin to a screen, by buttons or arrow keys."""
-    asked = st.query_params.get("present", "1")
-    at = int(asked) if asked.isdecimal() and len(asked) < 6 else 0
+    number = st.query_params.get("present", "1")
+    at = int(number) if number.isdecimal() and len(number) < 6 else 0
     if not 1 <= at <= max(1, len(pins)):
         links.notice(
-            f"The link asks for pin {plain(asked, limit=20)}; there are {len(pins)}. Shown instead:"
-            " the first."
+            f"The link asks for pin {plain(number, limit=20)}; there are {len(pins)}. Shown instead"
+            ": the first."
         )
         at = 1
     if not pins:

@@ -82,14 +82,14 @@ class Chosen:
     @cached_property
     def reader(self) -> Reader:
         """What views are drawn from."""
-        noted = frozenset(note["tensor"] for note in self.board["notes"])
+        with_notes = frozenset(note["tensor"] for note in self.board["notes"])
         return Reader(
             self.manifest,
             self.summary,
             self.rows,
             self.moved_given_size,
             partial(read_block, self),
-            noted,
+            with_notes,
             self.state == "done",
         )
 
@@ -151,19 +151,21 @@ def need() -> Chosen:
     if key not in keys:
         ask_for_one(keys)
         links.end()
-    shown = chosen(key)
-    if shown.state == "running":
+    comparison = chosen(key)
+    if comparison.state == "running":
         # One at work in a terminal, as well as a job.
-        st.fragment(follow, run_every=PARTS_POLL)(shown)
-    if shown.state in ("partial", "failed"):
-        share = status.done_share(shown.comparison)
+        st.fragment(follow, run_every=PARTS_POLL)(comparison)
+    if comparison.state in ("partial", "failed"):
+        share = status.done_share(comparison.comparison)
         going = any(
-            job.state == "running" for job in jobs.all_jobs(store) if is_for(job, shown.manifest)
+            job.state == "running"
+            for job in jobs.all_jobs(store)
+            if is_for(job, comparison.manifest)
         )
-        what = "is being taken up again" if going else f"is {shown.state}"
+        what = "is being taken up again" if going else f"is {comparison.state}"
         then = "" if going else " Compare the pair again to go on."
         st.warning(f"This comparison {what}: {share:.0%} of its parts are there.{then}")
-    return shown
+    return comparison
 
 
 def ask_for_one(keys: list[str]) -> None:

@@ -61,9 +61,9 @@ def first_start() -> None:
     run with the base.
     """
     st.session_state["first_view"] = "first_view" not in st.session_state
-    made = server.store()
-    lab = made.root / "lab"
-    if server.read_only() or lab.exists() or made.keys():
+    store = server.store()
+    lab = store.root / "lab"
+    if server.read_only() or lab.exists() or store.keys():
         return
     bar, text = st.empty(), "Unpacking the lab's checkpoints"
     try:
@@ -83,17 +83,17 @@ def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
     those compared already.
     """
     lab = Places(server.store().root / "lab")
-    found = {
+    pairs = {
         f"lab {recipe.name}": (str(lab.of(recipe.base)), str(lab.folder(recipe)), recipe.text)
         for recipe in MAIN
         if lab.folder(recipe).is_dir()
     }
     if pair := demo.pair():
-        found[demo.NAME] = (
+        pairs[demo.NAME] = (
             *pair,
             "a sentence encoder and a model tuned from it, made by nobody here",
         )
-    return {name: pair for name, pair in found.items() if name not in known}
+    return {name: pair for name, pair in pairs.items() if name not in known}
 
 
 def open_the_lab_s_first(rows: list[dict]) -> None:

@@ -25,22 +25,22 @@ def job_line() -> None:
 
     What this session saw running and did not end well stays in sight, to be retried or dismissed.
     """
-    known = st.session_state.setdefault("_jobs", set())
+    followed = st.session_state.setdefault("_jobs", set())
     running = {job.id for job in jobs.all_jobs(server.store()) if job.state == "running"}
-    known |= running
-    if known:
+    followed |= running
+    if followed:
         st.fragment(draw_job_line, run_every=comparison.POLL if running else None)(running)
 
 
 def draw_job_line(was_running: set[str]) -> None:
     """One line and a bar for each job of this session that runs or did not end well."""
-    known, ended = st.session_state["_jobs"], False
+    followed, ended = st.session_state["_jobs"], False
     for job in jobs.all_jobs(server.store()):
-        if job.id not in known:
+        if job.id not in followed:
             continue
         ended |= job.id in was_running and job.state != "running"
         if job.state == "done":
-            known.discard(job.id)
+            followed.discard(job.id)
             continue
         name = plain(
             job.request.get("name")
@@ -57,7 +57,7 @@ def draw_job_line(was_running: set[str]) -> None:
             st.code(job.log() or "nothing yet", language=None, height=200)
             job_actions(job, "line")
             if job.state != "running" and st.button("Dismiss", key=f"line_dismiss_{job.id}"):
-                known.discard(job.id)
+                followed.discard(job.id)
                 st.rerun()
     if ended:
         st.rerun()
@@ -78,9 +78,9 @@ def job_actions(job: jobs.Job, where: str) -> None:
         except OpdvizError as error:  # it ended in between
             st.caption(plain(error))
     # The file that says what was asked for may be damaged.
-    known = {"base", "tuned"} <= set(job.request)
+    repeatable = {"base", "tuned"} <= set(job.request)
     again = (
-        known
+        repeatable
         and job.state in ("failed", "cancelled")
         and st.button("Retry", key=f"{where}_retry_{job.id}")
     )

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from opdviz.lab import claims
+from opdviz.lab import judging
 from opdviz.ui import tables
 from opdviz.words import count
 
@@ -15,7 +15,7 @@ COLUMNS = (
     "coverage_low_magnitude_null_high", "projection_joint", "projection_joint_chance",
     "mask_density",
 )  # fmt: skip
-COLOURS = {claims.SEEN: "green", claims.OPPOSITE: "orange", claims.NOT_JUDGED: "blue"}
+COLOURS = {judging.SEEN: "green", judging.OPPOSITE: "orange", judging.NOT_JUDGED: "blue"}
 
 
 def verdict_lines(verdicts: list[dict]) -> None:

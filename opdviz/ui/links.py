@@ -56,11 +56,9 @@ def follow(page: str, state_: dict) -> None:
     The comparison goes along by name. Streamlit takes another parameter from the address where its
     widget is new, and from the session where the page that is left has a widget of that name.
     """
-    chosen = state_.get("comparison") or st.session_state.get("_comparison")
+    key = state_.get("comparison") or st.session_state.get("_comparison")
     parameters = (
-        {"comparison": st.session_state.get("_comparison_names", {}).get(chosen, chosen)}
-        if chosen
-        else {}
+        {"comparison": st.session_state.get("_comparison_names", {}).get(key, key)} if key else {}
     )
     for key, value in state_.items():
         if key in FRAME:
@@ -94,10 +92,10 @@ def record(key: str, value: object, text: str | None) -> None:
 
 def refuse(key: str, label: str, shown: str, fits: Callable[[str], bool]) -> None:
     """Say so where the address asks for a value that is not there; once."""
-    asked = st.session_state[ASKED].pop(key, None)
-    if asked is not None and not fits(asked):
+    value = st.session_state[ASKED].pop(key, None)
+    if value is not None and not fits(value):
         notice(
-            f"The link asks for {label.lower()} “{plain(asked, limit=80)}”, which is not there. "
+            f"The link asks for {label.lower()} “{plain(value, limit=80)}”, which is not there. "
             f"Shown instead: {plain(shown, limit=80)}."
         )
 

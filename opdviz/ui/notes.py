@@ -39,14 +39,14 @@ def notes(chosen: comparison.Chosen, rows: pd.DataFrame, *, of: str | None = Non
     """The notes on some tensors; on one tensor's own page (`of`) also the place to write one."""
     written = chosen.board["notes"]
     names = set(rows["name"]) if written else ()
-    found = [note for note in written if note["tensor"] in names]
-    if of is None and not found:
+    here = [note for note in written if note["tensor"] in names]
+    if of is None and not here:
         return
     with st.expander(
-        count(len(found), "note") if found else "Notes: none yet",
-        expanded=of is not None and bool(found),
+        count(len(here), "note") if here else "Notes: none yet",
+        expanded=of is not None and bool(here),
     ):
-        for note in found:
+        for note in here:
             draw_note(chosen, note, link=of is None)
         if of is not None and not server.read_only():
             write_note(chosen, of)

@@ -38,14 +38,14 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
     `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model
     those of the same layer are offered.
     """
-    asked = st.session_state.get("tensor") or st.query_params.get("tensor")
-    found = tensors[tensors["name"] == asked]
-    if found.empty:
+    name = st.session_state.get("tensor") or st.query_params.get("tensor")
+    matching = tensors[tensors["name"] == name]
+    if matching.empty:
         matrices = tensors[~tensors["kind"].isin(["vector", "scalar"])]
         matrices = matrices if len(matrices) else tensors
         moved = matrices.dropna(subset=["relative_norm"])
-        found = moved.nlargest(1, "relative_norm") if len(moved) else matrices.head(1)
-    row = found.iloc[0]
+        matching = moved.nlargest(1, "relative_norm") if len(moved) else matrices.head(1)
+    row = matching.iloc[0]
     if len(tensors) > MOST_OPTIONS:
         same = (
             tensors["layer"].isna()
@@ -133,11 +133,11 @@ def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: 
         second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed"
     )
     number = links.turn(third, filters.pages(len(rows), filters.PAGE))
-    shown = filters.page_of(rows, sort, number, ascending=order != "largest first")
+    page = filters.page_of(rows, sort, number, ascending=order != "largest first")
     shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))
-    rows_table(shown, shown_columns, key, lambda row: open_tensor(row["name"]))
+    rows_table(page, shown_columns, key, lambda row: open_tensor(row["name"]))
     st.caption(
-        f"{len(shown):,} of {len(rows):,} tensors. A row opens its tensor: by its box, or "
+        f"{len(page):,} of {len(rows):,} tensors. A row opens its tensor: by its box, or "
         "by keyboard with arrows, then Shift and Space."
     )
 

@@ -88,21 +88,21 @@ def clean(state: dict) -> dict:
     """What of a kept state has the right type and a value that is allowed: a board may have been
     written by hand.
     """
-    kept = {
+    sound = {
         k: v
         for k, v in state.items()
         if k in WORDS and isinstance(v, str) and v in CHOICES.get(k, (v,))
     }
-    kept |= {k: v for k, v in state.items() if k in WHOLE and type(v) is int and 0 <= v < 2**53}
-    kept |= {
+    sound |= {k: v for k, v in state.items() if k in WHOLE and type(v) is int and 0 <= v < 2**53}
+    sound |= {
         k: float(v)
         for k, v in state.items()
         if k in REAL and type(v) in (int, float) and math.isfinite(v)
     }
-    kept |= {"over": True} if state.get("over") is True else {}
+    sound |= {"over": True} if state.get("over") is True else {}
     return {
         k: v
-        for k, v in kept.items()
+        for k, v in sound.items()
         if k not in ("layers", "expert") or filters.numbers(v) is not None
     }
 

@@ -179,16 +179,16 @@ def coverage_reading(rows: pd.DataFrame) -> str:
         ("principal", "principal weights"),
         ("low_magnitude", "the smallest weights"),
     ):
-        known = rows.dropna(subset=[f"{mask}_coverage", f"{mask}_blind_low"])
-        if known.empty:
+        judged = rows.dropna(subset=[f"{mask}_coverage", f"{mask}_blind_low"])
+        if judged.empty:
             continue
         value, low, high = (
-            known[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high")
+            judged[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high")
         )
-        telling = (high - low <= NO_POWER) & (known[f"{mask}_visible"] >= FEWEST_MOVES)
+        telling = (high - low <= NO_POWER) & (judged[f"{mask}_visible"] >= FEWEST_MOVES)
         above, below = int(((value > high) & telling).sum()), int(((value < low) & telling).sum())
         text = (
-            f"on {label} {above} of {len(known)} matrices hold more of the moves than any blind"
+            f"on {label} {above} of {len(judged)} matrices hold more of the moves than any blind"
             " update could put there"
         )
         text += f" and {below} fewer"

@@ -84,20 +84,20 @@ def directions_reading(rows: pd.DataFrame) -> str:
     """Median stable rank beside a random update's, and the module that lies most inside the base's
     directions.
     """
-    known = rows.dropna(subset=["stable_rank", "stable_rank_chance"])
-    if known.empty:
+    moved = rows.dropna(subset=["stable_rank", "stable_rank_chance"])
+    if moved.empty:
         return "No matrix moved."
-    ratio = (known["stable_rank"] / known["stable_rank_chance"]).median()
+    ratio = (moved["stable_rank"] / moved["stable_rank_chance"]).median()
     text = f"In the median matrix the update's stable rank is {number(ratio)} of a random update's."
-    inside = (
-        known.dropna(subset=["projection_joint", "projection_joint_chance"])
-        if "projection_joint" in known
-        else known[:0]
+    projected = (
+        moved.dropna(subset=["projection_joint", "projection_joint_chance"])
+        if "projection_joint" in moved
+        else moved[:0]
     )
-    if len(inside):
+    if len(projected):
         joint = (
-            (inside["projection_joint"] / inside["projection_joint_chance"])
-            .groupby(inside["module"])
+            (projected["projection_joint"] / projected["projection_joint_chance"])
+            .groupby(projected["module"])
             .median()
         )
         text += (
@@ -137,33 +137,33 @@ def rounding_reading(tails: pd.DataFrame) -> str:
         words.append(f"in {left_open} of {every} it stays open, since too few coordinates moved")
     text = ", ".join(words)
     middle = judged["position"].median()
-    known = (
+    position = (
         f" Median position {number(float(middle), 2)} between rounding (0) and noise (1)."
         if pd.notna(middle)
         else ""
     )
-    return f"{text[0].upper()}{text[1:]}.{known}"
+    return f"{text[0].upper()}{text[1:]}.{position}"
 
 
 def projection_reading(rows: pd.DataFrame) -> str:
     """How many matrices put more, or less, of the update inside the base's directions than chance
     can.
     """
-    known = rows.dropna(subset=["projection_joint", "projection_joint_sd"])
-    if known.empty:
+    judged = rows.dropna(subset=["projection_joint", "projection_joint_sd"])
+    if judged.empty:
         return "No matrix moved."
-    value, chance, sd = (known[f"projection_joint{end}"] for end in ("", "_chance", "_sd"))
+    value, chance, sd = (judged[f"projection_joint{end}"] for end in ("", "_chance", "_sd"))
     above, below = (
         int((value > chance + ERRORS * sd).sum()),
         int((value < chance - ERRORS * sd).sum()),
     )
     text = (
         f"Joint projection: median {number(float((value / chance).median()), 2)} times chance;"
-        f" beyond three spreads of a randomly turned update in {above} of {len(known)} matrices"
+        f" beyond three spreads of a randomly turned update in {above} of {len(judged)} matrices"
         f" above and in {below} below."
     )
     profiles = (
-        (value / known["projection_joint_profile"]).replace([np.inf, -np.inf], np.nan).dropna()
+        (value / judged["projection_joint_profile"]).replace([np.inf, -np.inf], np.nan).dropna()
     )
     if len(profiles):
         text += (
@@ -183,18 +183,18 @@ def rotation_reading(rows: pd.DataFrame) -> str:
         sides.append(
             rows.dropna(subset=columns)[columns].set_axis(["sine", "chance", "pairs"], axis=1)
         )
-    known = pd.concat(sides)
-    defined = known[known["pairs"] >= UNDEFINED_PAIRS]
-    if known.empty:
+    subspaces = pd.concat(sides)
+    defined = subspaces[subspaces["pairs"] >= UNDEFINED_PAIRS]
+    if subspaces.empty:
         return "No matrix has a chance that is small enough to be one."
-    grey = len(known) - len(defined)
+    grey = len(subspaces) - len(defined)
     note = (
         f" {count(grey, 'mark')} in grey: the k-th and the next value are nearly equal."
         if grey
         else ""
     )
     if defined.empty:
-        return f"None of the {len(known)} subspaces is defined by its data.{note}"
+        return f"None of the {len(subspaces)} subspaces is defined by its data.{note}"
     ratio = float((defined["sine"] / defined["chance"]).median())
     return (
         f"Median {number(ratio, 2)} times a blind update of the same norm; above the diagonal it"

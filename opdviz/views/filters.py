@@ -20,14 +20,14 @@ def numbers(text: str) -> list[tuple[int, int]] | None:
     >>> numbers("0-2, 9"), numbers("x"), numbers("")
     ([(0, 2), (9, 9)], None, [])
     """
-    found = []
+    ranges = []
     for piece in filter(None, (p.strip() for p in text.split(","))):
         match = RANGE.fullmatch(piece)
         if not match:
             return None
         first = int(match[1])
-        found.append((first, int(match[2] or first)))
-    return found
+        ranges.append((first, int(match[2] or first)))
+    return ranges
 
 
 def named(names: pd.Series, pattern: str) -> pd.Series:
@@ -55,8 +55,8 @@ def fitting(rows: pd.DataFrame, state: dict) -> pd.DataFrame:
             rows = rows[rows[key] == state[key]]
     for key, column in (("layers", "layer"), ("expert", "expert")):
         if ranges := numbers(state.get(key) or ""):
-            inside = [rows[column].between(low, high) for low, high in ranges]
-            rows = rows[pd.concat(inside, axis=1).any(axis=1).fillna(False).astype(bool)]
+            within = [rows[column].between(low, high) for low, high in ranges]
+            rows = rows[pd.concat(within, axis=1).any(axis=1).fillna(False).astype(bool)]
     kinds = state.get("kinds") or KINDS[0]
     if kinds != KINDS[2]:
         small = rows["kind"].isin(["vector", "scalar"])

@@ -31,9 +31,9 @@ def towers(tensors: pd.DataFrame) -> list[str]:
 
 def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> str:
     """The quantity that a state names, or the default where it is not there."""
-    known = mappable(tensors)
-    wanted = state.get(key) or default
-    return wanted if wanted in known else known[0]
+    quantities = mappable(tensors)
+    quantity = state.get(key) or default
+    return quantity if quantity in quantities else quantities[0]
 
 
 def selected_tensors(reader: Reader, state: dict) -> tuple[pd.DataFrame, str, bool]:
@@ -55,25 +55,25 @@ def layers(reader: Reader, state: dict) -> View:
     """Any quantity by layer and module, or by expert and module of one layer."""
     rows, quantity, over = selected_tensors(reader, state)
     label = QUANTITIES[quantity].label
-    inside = rows[rows["layer"].notna()]
+    in_layers = rows[rows["layer"].notna()]
     title = (
         f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {reader.name}"
     )
     if words := filters.described(state):
         title += f" ({words})"
-    if inside.empty or not inside[quantity].notna().any():
+    if in_layers.empty or not in_layers[quantity].notna().any():
         return View(title, "No tensor of a layer fits these filters, or none has this quantity.")
     limits = {
-        LIMITS[1]: maps.whole_range(inside, quantity),
+        LIMITS[1]: maps.whole_range(in_layers, quantity),
         LIMITS[2]: (state.get("low") or 0.0, state.get("high") or 1.0),
     }
     figure = maps.heatmap(
-        inside,
+        in_layers,
         quantity,
         limits=limits.get(state.get("limits")),
         over_chance=over,
         noted=reader.noted,
-        clickable=inside["layer"].nunique() * inside["module"].nunique() <= maps.MOST_CLICKS,
+        clickable=in_layers["layer"].nunique() * in_layers["module"].nunique() <= maps.MOST_CLICKS,
     )
     columns = [
         "name",
@@ -83,15 +83,15 @@ def layers(reader: Reader, state: dict) -> View:
         quantity,
         *filter(None, [CHANCE_OF.get(quantity)]),
     ]
-    reading = layers_reading(inside, label, quantity, "over_chance" if over else None)
-    if not over and (beside := more_outside(rows, inside, quantity)):
+    reading = layers_reading(in_layers, label, quantity, "over_chance" if over else None)
+    if not over and (beside := more_outside(rows, in_layers, quantity)):
         reading += f" Outside the layers {beside}."
     if not over and (chance := CHANCE_OF.get(quantity)):
-        middle, by_chance = (inside[c].astype(float).median() for c in (quantity, chance))
+        middle, by_chance = (in_layers[c].astype(float).median() for c in (quantity, chance))
         reading += (
             f" Median {value_label(middle, quantity)}; chance {value_label(by_chance, quantity)}."
         )
-    return view(title, reading, figure, inside[columns], (quantity,))
+    return view(title, reading, figure, in_layers[columns], (quantity,))
 
 
 def more_outside(rows: pd.DataFrame, inside: pd.DataFrame, quantity: str) -> str:
@@ -114,7 +114,7 @@ def strip(reader: Reader, state: dict) -> View:
     title = f"{QUANTITIES[quantity].label.capitalize()} of tensors without a layer: {reader.name}"
     if outside.empty:
         return View(title, "Every tensor that fits stands in a layer.")
-    shown = (
+    drawn = (
         outside.dropna(subset=[quantity]).nlargest(MOST_LINES, quantity)
         if len(outside) > MOST_LINES
         else outside
@@ -135,7 +135,7 @@ def strip(reader: Reader, state: dict) -> View:
     return view(
         title,
         reading,
-        maps.strip(shown, quantity, log=QUANTITIES[quantity].log),
+        maps.strip(drawn, quantity, log=QUANTITIES[quantity].log),
         outside[["name", quantity]],
         (quantity,),
     )
@@ -144,9 +144,9 @@ def strip(reader: Reader, state: dict) -> View:
 def scatter(reader: Reader, state: dict) -> View:
     """Two quantities against each other."""
     rows, quantity, _ = selected_tensors(reader, state)
-    known = reader.summary("by_tensor")
-    x = quantity_of(known, state, "x", "relative_norm")
-    y = quantity_of(known, state, "y", "stable_rank")
+    tensors = reader.summary("by_tensor")
+    x = quantity_of(tensors, state, "x", "relative_norm")
+    y = quantity_of(tensors, state, "y", "stable_rank")
     title = f"{QUANTITIES[y].label.capitalize()} against {QUANTITIES[x].label}: {reader.name}"
     if words := filters.described(state):
         title += f" ({words})"
@@ -179,22 +179,21 @@ def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | 
     `column` holds what is shown, where that is not the quantity itself but its value over chance.
     """
     column = column or quantity
-    known = rows.dropna(subset=[column, "layer"])
-    if known.empty:
+    measured = rows.dropna(subset=[column, "layer"])
+    if measured.empty:
         return "Nothing to compare yet."
     name = label[0].upper() + label[1:] + (" over chance" if column != quantity else "")
-    values = known[column].astype(float)
+    values = measured[column].astype(float)
     if not values.any() and column == quantity:
         return f"{name} is 0 everywhere." if quantity not in MOVEMENT else "Nothing of it moved."
-    if len(known) == 1:
-        return (
-            f"One tensor: {plain(known['module'].iloc[0])} of layer {int(known['layer'].iloc[0])}."
-        )
+    if len(measured) == 1:
+        row = measured.iloc[0]
+        return f"One tensor: {plain(row['module'])} of layer {int(row['layer'])}."
     if values.max() == values.min():
-        return f"{name} is the same in all {len(known):,} tensors."
+        return f"{name} is the same in all {len(measured):,} tensors."
     small = quantity in SMALL_IS_NEWS
-    top = known.loc[
-        values.sort_values(ascending=small, kind="stable").index[: max(1, len(known) // 20)]
+    top = measured.loc[
+        values.sort_values(ascending=small, kind="stable").index[: max(1, len(measured) // 20)]
     ]
     module = top["module"].mode().iloc[0]
     where = places(sorted({int(x) for x in top.loc[top["module"] == module, "layer"]}))

@@ -48,15 +48,15 @@ def energy(reader: Reader, state: dict) -> View:
     if rows.empty:
         return nothing_to_draw("Energy of the leading directions", reader, state, "spectrum")
     r = int(rows["index"].max())
-    shown = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(
+    curves = rows[rows["matrix"].isin(["delta", "gaussian", "rounding_null"])].dropna(
         subset=["energy"]
     )
     title = titled("Energy of the leading directions of the update", reader, state)
     return view(
         title,
-        energy_reading(shown, r),
-        figures.cumulative_energy(shown, r),
-        shown,
+        energy_reading(curves, r),
+        figures.cumulative_energy(curves, r),
+        curves,
         ("top16_energy", "energy"),
     )
 
@@ -80,11 +80,11 @@ def angles(reader: Reader, state: dict) -> View:
     if rows.empty:
         return nothing_to_draw("Principal angles between base and tuned", reader, state, "geometry")
     r = int(reader.rows("spectrum", state["tensor"])["index"].max())
-    turned = reader.rows("rotation", state["tensor"])
-    turned = turned[turned["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
-    figure = figures.angles(rows, r, turned)
+    rotation = reader.rows("rotation", state["tensor"])
+    rotation = rotation[rotation["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
+    figure = figures.angles(rows, r, rotation)
     return view(
-        title, angles_reading(turned, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs")
+        title, angles_reading(rotation, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs")
     )
 
 
@@ -231,9 +231,9 @@ def parts_of(reader: Reader, state: dict) -> pd.DataFrame:
     known of it.
     """
     profile, rows = reader.rows("profile", state["tensor"]), reader.rows("rows", state["tensor"])
-    found = [slices.by_head(profile, heads_of(reader, state))]
+    frames = [slices.by_head(profile, heads_of(reader, state))]
     if len(rows):
-        found.append(
+        frames.append(
             rows.assign(part=[slices.band("row", int(r), int(r) + 1) for r in rows["row"]])
         )
     if len(profile):
@@ -242,9 +242,9 @@ def parts_of(reader: Reader, state: dict) -> pd.DataFrame:
             for a, low, high in zip(profile["axis"], profile["low"], profile["high"])
         ]
         length = profile.groupby("axis")["high"].transform("max")
-        found.append(profile.assign(part=names, even=(profile["high"] - profile["low"]) / length))
-    found = [rows for rows in found if len(rows)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        frames.append(profile.assign(part=names, even=(profile["high"] - profile["low"]) / length))
+    frames = [rows for rows in frames if len(rows)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def pixels(reader: Reader, state: dict) -> View:
@@ -273,12 +273,12 @@ def angles_reading(turned: pd.DataFrame, r: int) -> str:
     """The rms sine of the leading tenth of the directions, by side, beside chance. Index: side; k,
     rms_sine, chance, pairs.
     """
-    known = turned.dropna(subset=["rms_sine"])
-    if known.empty:
+    sides = turned.dropna(subset=["rms_sine"])
+    if sides.empty:
         return "Angles by position."
-    k = int(known["k"].iloc[0])
+    k = int(sides["k"].iloc[0])
     words = []
-    for side, row in known.iterrows():
+    for side, row in sides.iterrows():
         chance = (
             f" (chance {number(row['chance'])})"
             if pd.notna(row["chance"])
@@ -286,7 +286,7 @@ def angles_reading(turned: pd.DataFrame, r: int) -> str:
         )
         words.append(f"{side} {number(row['rms_sine'])}{chance}")
     text = f"Rms sine of the leading {k:,} of {r:,} directions: {', '.join(words)}."
-    if (known["pairs"] < UNDEFINED_PAIRS).any():
+    if (sides["pairs"] < UNDEFINED_PAIRS).any():
         text += (
             f" The values {k:,} and {k + 1:,} of the base are nearly equal: its data do not define"
             " this subspace."

@@ -6,7 +6,7 @@ import streamlit as st
 
 from opdviz.errors import OpdvizError
 from opdviz.figures import lab
-from opdviz.lab import claims, results
+from opdviz.lab import claims, judging, results, rules
 from opdviz.ui import figure, links, server
 from opdviz.ui import lab as lab_tables
 from opdviz.words import count, plain
@@ -24,14 +24,14 @@ except OpdvizError as error:
     st.error(plain(error))
     links.end()
 main = results.of_group(found, "runs", "main")
-before = claims.Runs(found).before
+before = judging.Runs(found).before
 if main.empty or before is None:
     st.info("No results yet: `opdviz lab run main`, then `opdviz lab evaluate`.")
     links.end()
 # SGD has a learning rate of its own, and stands with the ablation below.
 alike = main[main["optimizer"] == "AdamW"]
 figure.reading(
-    f"**{results.accuracy_reading(alike)}** {claims.beats_random(claims.Runs(found)).text}"
+    f"**{results.accuracy_reading(alike)}** {rules.beats_random(judging.Runs(found)).text}"
 )
 figure.figure(
     lab.accuracy(alike, results.mean_accuracy(alike), before), "lab_accuracy", alike, ("accuracy",)
@@ -78,14 +78,14 @@ ablation = results.of_group(found, "curve", "ablation")
 if len(ablation):
     st.subheader("AdamW against SGD, both tuned", anchor=False)
     first = ablation[ablation["seed"] == ablation["seed"].min()]
-    figure.reading(claims.behind(claims.Runs(found)).text)
+    figure.reading(rules.behind(judging.Runs(found)).text)
     figure.figure(
         lab.ablation(first, results.at_the_end(first)),
         "lab_ablation",
         first,
         ("accuracy", "sparsity_exact"),
     )
-    moments = claims.at_best_rates(found, "diagnostics")
+    moments = rules.at_best_rates(found, "diagnostics")
     figure.reading(
         "What each optimizer saw at its best learning rate: how unequal the sizes of the gradient's"
         " coordinates are, which AdamW evens out, and how steady its direction is."

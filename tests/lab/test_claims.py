@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from opdviz.lab import claims, judging, results
+from opdviz.lab import claims, judging, results, rules
 
 SEEDS = (0, 1, 2)
 
@@ -34,14 +34,14 @@ def table(**by_recipe: dict) -> dict[str, pd.DataFrame]:
 
 
 def verdict(rule, found: dict[str, pd.DataFrame]) -> str:
-    return rule(claims.Runs(found)).verdict
+    return rule(judging.Runs(found)).verdict
 
 
 def test_without_runs_nothing_is_measured():
     empty = {name: pd.DataFrame() for name in results.TABLES}
-    assert {row["verdict"] for row in claims.verdicts(empty)} == {claims.UNKNOWN}
+    assert {row["verdict"] for row in claims.verdicts(empty)} == {judging.UNKNOWN}
     assert {row["verdict"] for row in claims.verdicts(table(opd={"test": [0.7] * 3}))} == {
-        claims.UNKNOWN
+        judging.UNKNOWN
     }
 
 
@@ -65,13 +65,13 @@ def accuracies(**by_recipe: list[float]) -> dict[str, pd.DataFrame]:
     ("sub", "expected"),
     [
         # At least nine tenths of a gain of thirty points in every seed.
-        ([0.90, 0.88, 0.90], claims.SEEN),
-        ([0.90, 0.85, 0.90], claims.NOT_SEEN),
-        ([0.60, 0.59, 0.55], claims.OPPOSITE),
+        ([0.90, 0.88, 0.90], judging.SEEN),
+        ([0.90, 0.85, 0.90], judging.NOT_SEEN),
+        ([0.60, 0.59, 0.55], judging.OPPOSITE),
     ],
 )
 def test_recovery_is_a_share_of_the_gain_in_every_seed(sub, expected):
-    assert verdict(claims.recovers, accuracies(opd=[0.9] * 3, opd_subnetwork=sub)) == expected
+    assert verdict(rules.recovers, accuracies(opd=[0.9] * 3, opd_subnetwork=sub)) == expected
 
 
 @pytest.mark.parametrize("full", [0.60, 0.58, 0.602, 0.64])
@@ -80,9 +80,9 @@ def test_a_share_of_no_gain_is_not_judged(full):
     them.
     """
     found = accuracies(opd=[full] * 3, opd_subnetwork=[0.5] * 3, grpo_subnetwork=[0.65] * 3)
-    for rule in (claims.recovers, claims.other_mask):
-        judgement = rule(claims.Runs(found))
-        assert judgement.verdict == claims.NOT_JUDGED, judgement
+    for rule in (rules.recovers, rules.other_mask):
+        judgement = rule(judging.Runs(found))
+        assert judgement.verdict == judging.NOT_JUDGED, judgement
         assert "five margins" in judgement.text and "inf" not in judgement.text
 
 
@@ -91,66 +91,70 @@ def test_without_a_common_seed_nothing_is_judged():
     runs = found["runs"]
     runs.loc[runs["recipe"] != "opd_subnetwork", "seed"] += 10
     runs.loc[runs["recipe"] == "base", "seed"] = 0
-    assert verdict(claims.recovers, found) == claims.NOT_JUDGED
-    assert verdict(claims.beats_random, found) == claims.NOT_JUDGED
+    assert verdict(rules.recovers, found) == judging.NOT_JUDGED
+    assert verdict(rules.beats_random, found) == judging.NOT_JUDGED
 
 
 @pytest.mark.parametrize(
     ("random", "expected"),
     [
-        ([0.65] * 3, claims.SEEN),
-        ([0.6995, 0.65, 0.65], claims.NOT_SEEN),
-        ([0.75] * 3, claims.OPPOSITE),
+        ([0.65] * 3, judging.SEEN),
+        ([0.6995, 0.65, 0.65], judging.NOT_SEEN),
+        ([0.75] * 3, judging.OPPOSITE),
     ],
 )
 def test_random_masks_lose_by_more_than_the_margin(random, expected):
     assert (
-        verdict(claims.beats_random, accuracies(opd_subnetwork=[0.7] * 3, opd_random_mask=random))
+        verdict(rules.beats_random, accuracies(opd_subnetwork=[0.7] * 3, opd_random_mask=random))
         == expected
     )
 
 
 def test_another_s_mask_must_beat_a_random_one_of_its_own_density():
     runs = {"opd": [0.9] * 3, "grpo_subnetwork": [0.89] * 3}
-    alone = claims.other_mask(claims.Runs(accuracies(**runs)))
-    assert alone.verdict == claims.NOT_JUDGED and "random mask of its density" in alone.text
-    assert verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.7] * 3)) == claims.SEEN
+    alone = rules.other_mask(judging.Runs(accuracies(**runs)))
+    assert alone.verdict == judging.NOT_JUDGED and "random mask of its density" in alone.text
+    assert verdict(rules.other_mask, accuracies(**runs, grpo_random_mask=[0.7] * 3)) == judging.SEEN
     assert (
-        verdict(claims.other_mask, accuracies(**runs, grpo_random_mask=[0.889] * 3))
-        == claims.NOT_SEEN
+        verdict(rules.other_mask, accuracies(**runs, grpo_random_mask=[0.889] * 3))
+        == judging.NOT_SEEN
     )
 
 
 def test_the_margin_of_an_accuracy_is_that_of_the_problems_on_which_two_runs_differ():
     found = accuracies(opd=[0.7] * 3)
     runs = found["runs"]
-    known = judging.gap(claims.Runs(found), "opd", "base")
+    known = judging.gap(judging.Runs(found), "opd", "base")
     assert known.margins.tolist() == pytest.approx([2 * math.sqrt(200) / 2_000] * 3)
     runs.loc[(runs["recipe"] == "opd") & (runs["seed"] > 0), "answers"] = None
-    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx(
+    assert judging.gap(judging.Runs(found), "opd", "base").margins.tolist() == pytest.approx(
         known.margins.tolist()
     )
     runs["answers"] = None
     unpaired = 2 * math.sqrt((0.7 * 0.3 + 0.6 * 0.4) / 2_000)
-    assert judging.gap(claims.Runs(found), "opd", "base").margins.tolist() == pytest.approx(
+    assert judging.gap(judging.Runs(found), "opd", "base").margins.tolist() == pytest.approx(
         [unpaired] * 3
     )
 
 
 @pytest.mark.parametrize(
     ("offline", "expected"),
-    [([0.3] * 3, claims.SEEN), ([0.595] * 3, claims.NOT_SEEN), ([0.9] * 3, claims.OPPOSITE)],
+    [([0.3] * 3, judging.SEEN), ([0.595] * 3, judging.NOT_SEEN), ([0.9] * 3, judging.OPPOSITE)],
 )
 def test_sparsity_is_beside_offline_distillation(offline, expected):
     found = table(
         opd={"unchanged_absolute": [0.6] * 3}, offline_distillation={"unchanged_absolute": offline}
     )
-    assert verdict(claims.sparse, found) == expected
+    assert verdict(rules.sparse, found) == expected
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [([0.3] * 3, claims.SEEN), ([0.3, 0.23, 0.3], claims.NOT_SEEN), ([0.1] * 3, claims.OPPOSITE)],
+    [
+        ([0.3] * 3, judging.SEEN),
+        ([0.3, 0.23, 0.3], judging.NOT_SEEN),
+        ([0.1] * 3, judging.OPPOSITE),
+    ],
 )
 def test_coverage_is_judged_by_all_blind_updates_not_by_typical_ones_or_the_density(
     value, expected
@@ -164,17 +168,15 @@ def test_coverage_is_judged_by_all_blind_updates_not_by_typical_ones_or_the_dens
     }
     found = table(opd={name: value} | {column: [end] * 3 for column, end in ends.items()})
     found["runs"]["test"] = 0.6
-    assert verdict(claims.banded("low_magnitude", above=True), found) == expected
-    flipped = {claims.SEEN: claims.OPPOSITE, claims.OPPOSITE: claims.SEEN}
+    assert verdict(rules.banded("low_magnitude", above=True), found) == expected
+    flipped = {judging.SEEN: judging.OPPOSITE, judging.OPPOSITE: judging.SEEN}
     other = {
         k: v.rename(columns=lambda c: c.replace("low_magnitude", "principal"))
         for k, v in found.items()
     }
-    assert verdict(claims.banded("principal", above=False), other) == flipped.get(
-        expected, expected
-    )
+    assert verdict(rules.banded("principal", above=False), other) == flipped.get(expected, expected)
     found["runs"][f"{name}_blind_high"] = 0.9
-    assert verdict(claims.banded("low_magnitude", above=True), found) == claims.NOT_JUDGED, (
+    assert verdict(rules.banded("low_magnitude", above=True), found) == judging.NOT_JUDGED, (
         "no power"
     )
 
@@ -182,10 +184,10 @@ def test_coverage_is_judged_by_all_blind_updates_not_by_typical_ones_or_the_dens
 @pytest.mark.parametrize(
     ("ratio", "sd", "expected"),
     [
-        (0.5, 0.1, claims.SEEN),
-        (0.999, 1e-2, claims.NOT_SEEN),
-        (0.5, 0.3, claims.NOT_SEEN),
-        (8.0, 0.1, claims.OPPOSITE),
+        (0.5, 0.1, judging.SEEN),
+        (0.999, 1e-2, judging.NOT_SEEN),
+        (0.5, 0.3, judging.NOT_SEEN),
+        (8.0, 0.1, judging.OPPOSITE),
     ],
 )
 def test_projection_is_judged_by_its_own_spread(ratio, sd, expected):
@@ -195,12 +197,12 @@ def test_projection_is_judged_by_its_own_spread(ratio, sd, expected):
         "projection_profile_ratio": ratio,
     }
     found = table(opd={column: [value] * 3 for column, value in columns.items()})
-    assert verdict(claims.off_principal, found) == expected
+    assert verdict(rules.off_principal, found) == expected
 
 
 @pytest.mark.parametrize(("rank", "energy", "like", "expected"), [
-    (0.99, 0.6, 0.0, claims.SEEN), (0.5, 0.6, 0.0, claims.NOT_SEEN), (0.99, 0.6, 1.0, claims.NOT_SEEN),
-    (0.99, 0.22, 0.0, claims.NOT_SEEN), (0.99, 0.05, 0.0, claims.OPPOSITE),
+    (0.99, 0.6, 0.0, judging.SEEN), (0.5, 0.6, 0.0, judging.NOT_SEEN), (0.99, 0.6, 1.0, judging.NOT_SEEN),
+    (0.99, 0.22, 0.0, judging.NOT_SEEN), (0.99, 0.05, 0.0, judging.OPPOSITE),
 ])  # fmt: skip
 def test_concentration_is_not_full_rank_where_the_tail_is_like_rounding(
     rank, energy, like, expected
@@ -213,30 +215,31 @@ def test_concentration_is_not_full_rank_where_the_tail_is_like_rounding(
         "tail_position": 0.2,
     }
     found = table(opd={column: [value] * 3 for column, value in columns.items()})
-    judgement = claims.concentrated(claims.Runs(found))
+    judgement = rules.concentrated(judging.Runs(found))
     assert judgement.verdict == expected
     assert ("the storage's doing" in judgement.text) == (like == 1.0)
 
 
 @pytest.mark.parametrize(
-    ("share", "expected"), [(0.77, claims.NOT_SEEN), (0.95, claims.SEEN), (0.5, claims.OPPOSITE)]
+    ("share", "expected"), [(0.77, judging.NOT_SEEN), (0.95, judging.SEEN), (0.5, judging.OPPOSITE)]
 )
 def test_heavy_in_ffn_is_more_than_its_parameters(share, expected):
     found = table(opd={"energy_share_ffn": [share] * 3, "energy_share_ffn_chance": [0.747] * 3})
     found["layers"] = pd.DataFrame(
         {"recipe": ["opd"], "visible_share": [0.5], "parameter_share": [0.5]}
     )
-    assert verdict(claims.spread, found) == expected
+    assert verdict(rules.spread, found) == expected
 
 
 @pytest.mark.parametrize(
-    ("rows", "expected"), [(150.0, claims.NOT_SEEN), (100.0, claims.SEEN), (None, claims.UNKNOWN)]
+    ("rows", "expected"),
+    [(150.0, judging.NOT_SEEN), (100.0, judging.SEEN), (None, judging.UNKNOWN)],
 )
 def test_an_overlap_is_judged_given_sizes_and_rows(rows, expected):
     found = table()
     found["overlap"] = pd.DataFrame({"run_a": ["opd"], "run_b": ["grpo"], "seed_a": [0], "both": [152.0], "chance_both": [50.0],
                                      "expected_both": [100.0], "expected_both_rows": [rows]})  # fmt: skip
-    assert verdict(claims.shared, found) == expected
+    assert verdict(rules.shared, found) == expected
 
 
 def test_a_best_rate_at_the_end_of_its_grid_decides_nothing():
@@ -245,8 +248,8 @@ def test_a_best_rate_at_the_end_of_its_grid_decides_nothing():
     more = found["runs"][found["runs"]["recipe"] == "SGD4"]
     extra = [more.assign(recipe=f"SGD{at}", learning_rate=10.0**at) for at in (5, 6)]
     found["runs"] = pd.concat([found["runs"], *extra])
-    judgement = claims.behind(claims.Runs(found))
-    assert judgement.verdict == claims.NOT_JUDGED and "end of its grid" in judgement.text
+    judgement = rules.behind(judging.Runs(found))
+    assert judgement.verdict == judging.NOT_JUDGED and "end of its grid" in judgement.text
 
 
 def test_results_of_runs_that_are_not_here_stay():
@@ -287,18 +290,18 @@ def grids(adamw: float, sgd: float) -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.parametrize(
-    ("sgd", "expected"), [(0.7, claims.SEEN), (0.795, claims.NOT_SEEN), (0.9, claims.OPPOSITE)]
+    ("sgd", "expected"), [(0.7, judging.SEEN), (0.795, judging.NOT_SEEN), (0.9, judging.OPPOSITE)]
 )
 def test_optimizers_are_compared_at_the_rates_that_validation_chose(sgd, expected):
     found = grids(0.8, sgd)
-    assert verdict(claims.behind, found) == expected
-    assert claims.tuned(claims.Runs(found), "AdamW")["learning_rate"].unique().tolist() == [100.0]
+    assert verdict(rules.behind, found) == expected
+    assert rules.tuned(judging.Runs(found), "AdamW")["learning_rate"].unique().tolist() == [100.0]
 
 
 def test_an_ablation_of_fewer_than_five_rates_is_no_verdict():
     found = grids(0.8, 0.7)
     found["runs"] = found["runs"][found["runs"]["recipe"] != "SGD0"]
-    assert verdict(claims.behind, found) == claims.UNKNOWN
+    assert verdict(rules.behind, found) == judging.UNKNOWN
 
 
 def test_published_numbers_are_quoted_from_the_table():
