@@ -16,11 +16,15 @@ from scipy import linalg
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 
+# Of the Marchenko-Pastur quadrature: quantiles to 2e-8, of a square matrix to 4e-5 of the largest.
+POINTS = 20_001
 # A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of
 # its entries.
 FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
 # Of the largest singular value: what stands above it is no rounding of a Gram matrix.
 RESOLVED = 16 * FLOOR
+# Of the largest value: columns of A v / s are orthonormal to eps / 1e-5^2 = 2e-6 at worst above it.
+WELL_SCALED = 1e-5
 # Elements at a time: 2 MB in float64, so that a block and its copy stay in the second-level cache.
 CHUNK = 1 << 18
 
@@ -177,6 +181,8 @@ class Decomposition:
     @cached_property
     def products(self) -> Products:
         """The three products and the energy of D's long-side rows, in one pass over the rows."""
+        # Three products of r columns are all that is asked of the long side: an embedding of
+        # 150,000 rows is read once.
         aa, ad, dd = (np.zeros((self.r, self.r)) for _ in range(3))
         long_energy = np.empty(self.long)
         for rows, a, d in self.row_blocks():
@@ -294,6 +300,7 @@ class Decomposition:
 
         From U'_k - U_k (U_k' U'_k), never from 1 - cos^2, which loses everything below 1e-8.
         """
+        # Of the largest k; a smaller one is a corner of the same products.
         residual, cosines = self.residual_grams[side]
         # What U'_k has outside span(U_K), and what it has in its directions beyond k: a sum of
         # squares, nothing cancels.
@@ -336,7 +343,7 @@ def orthonormal(
     orthonormal.
     """
     k = x.shape[1]
-    if s[k - 1] > 1e-5 * s[0]:
+    if s[k - 1] > WELL_SCALED * s[0]:
         # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs
         # and order.
         x /= s[:k]
@@ -356,7 +363,7 @@ def gaussian_spectrum(m: int, n: int) -> Float[np.ndarray, " r"]:
     r, long = min(m, n), max(m, n)
     ratio = r / long
     low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
-    t = np.linspace(np.pi, 0.0, 20_001)
+    t = np.linspace(np.pi, 0.0, POINTS)
     x = (low + high) / 2 + (high - low) / 2 * np.cos(t)
     # The Marchenko-Pastur density in t; its square-root edges, on which a rule in x would converge
     # slowly, are gone.

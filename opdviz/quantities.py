@@ -30,6 +30,12 @@ class Quantity:
     source: str = ""
     log: bool = False
 
+    @property
+    def text(self) -> str:
+        """All that is said of it, for a search."""
+        texts = (self.name, self.label, self.meaning, self.formula, self.chance, self.pitfall)
+        return " ".join((*texts, self.source))
+
 
 def quantity(name: str, texts: dict) -> Quantity:
     """A quantity from its table; shares and counts have bounds of their own."""

@@ -1,5 +1,6 @@
 """Numbers and names as people read them."""
 
+import math
 import re
 
 from opdviz.errors import one_line
@@ -15,7 +16,7 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.010073), number(54.88), number(22713216)
     ('0.0101', '54.9', '22,713,216')
     """
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return "–"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
@@ -28,7 +29,7 @@ def percent(value: float | None, digits: int = 3) -> str:
     >>> percent(0.010073), percent(0.999996), percent(1.0), percent(3e-7)
     ('1.01 %', 'over 99.99 %', '100 %', '3e-05 %')
     """
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return "–"
     if 0.9999 < value < 1:
         return "over 99.99 %"

@@ -41,6 +41,7 @@ def concentration(count: int, numel: int) -> float | None:
         # 1958).
         positions = (np.arange(1, count + 1) - 0.5) / numel
         return float(np.sum(ndtri(1 - positions / 2) ** 2)) / numel
+    # The integral of x^2 phi(x) beyond q, both tails, by parts.
     p = count / numel
     q = float(ndtri(1 - p / 2))
     return p + 2 * q * math.exp(-q * q / 2) / math.sqrt(2 * math.pi)
@@ -50,6 +51,7 @@ def participation(s: Float[np.ndarray, " r"]) -> float | None:
     """sum s^4 / (sum s^2)^2: 1 for an update of rank one, 1/r for a flat spectrum; missing for a
     zero matrix.
     """
+    # It weighs how far a turned update scatters: one direction lands anywhere, many average out.
     energy = s**2
     total = float(energy.sum())
     return float(np.sum(energy**2)) / total**2 if total else None
@@ -115,6 +117,7 @@ def rotation_chance(
     k-th and the next value are nearly equal and the data do not define the subspace. The chance is
     missing where it is above 0.3, no longer first order.
     """
+    # First-order perturbation of singular vectors, squared and averaged over a Gaussian update.
     energy = s**2
     lead, rest = energy[:k, None], energy[None, k:]
     if not tau or lead[-1, 0] <= 0:

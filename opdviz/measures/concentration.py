@@ -16,7 +16,7 @@ VERSION = 2
 NEEDS = "floats"
 TABLES = {
     "concentration": {"name": str, "top_share": float, "energy_share": float, "chance": float},
-}  # fmt: skip
+}
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -39,6 +39,7 @@ def top_energy(size: np.ndarray) -> list[float | None]:
     if not size.size:
         return [None] * len(TOP_COORDINATES)
     counts = [math.ceil(share * size.size) for share in TOP_COORDINATES]
+    # A few order statistics, not a sort: linear in the number of coordinates.
     size.partition(sorted({size.size - k for k in counts}))
     total = energy(size)
     return [energy(size[size.size - k :]) / total if total else None for k in counts]

@@ -20,21 +20,39 @@ VERSION = 2
 NEEDS = "floats"
 TABLES = {
     "histogram": {
-        "name": str, "of": str, "precision": str, "threshold": float, "low": float, "high": float,
-        "count": int, "moved": int, "null_moved": float,
+        "name": str,
+        "of": str,
+        "precision": str,
+        "threshold": float,
+        "low": float,
+        "high": float,
+        "count": int,
+        "moved": int,
+        "null_moved": float,
     },
     "profile": {
-        "name": str, "axis": str, "bin": int, "low": float, "high": float, "moved": float,
-        "moved_bfloat16": float, "energy": float,
+        "name": str,
+        "axis": str,
+        "bin": int,
+        "low": float,
+        "high": float,
+        "moved": float,
+        "moved_bfloat16": float,
+        "energy": float,
     },
     "rows": {
-        "name": str, "row": int, "relative_norm": float, "moved": float, "shrink": float,
-        "cosine": float, "token": str,
+        "name": str,
+        "row": int,
+        "relative_norm": float,
+        "moved": float,
+        "shrink": float,
+        "cosine": float,
+        "token": str,
     },
     "skipped": SKIPPED,
-}  # fmt: skip
-MOST_ROWS = 100
-MOST_BINS = 64
+}
+MOST_ROWS = 100  # of a vocabulary, the most moved ones
+MOST_BINS = 64  # bands of an axis
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -134,6 +152,8 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
         first = np.floor(threshold / u) + 1
         reach = [np.maximum(np.ceil(x[None, :] / u), first) * u for x in (low, high)]
     gridded = not taken.scheme.endswith(BETWEEN)
+    # From a grid value a delta is stored as its nearest number of steps: a jump half a step before
+    # it. From between two, at a place that is taken as even, it rises over the whole step.
     before = 0.5 if gridded else 1.0
     beyond = []
     for end in reach:
@@ -148,6 +168,7 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
 def profile(pair: Pair, work: Decomposition) -> list[dict]:
     """Share of moved coordinates and of energy in bands of rows and of columns."""
     m, n = pair.shape
+    # Moved as stored, moved as bf16, and energy: one pass over the rows fills all three.
     sums = {axis: np.zeros((3, length)) for axis, length in (("row", m), ("column", n))}
     size = max(1, (1 << 18) // n)
     for first in range(0, m, size):
@@ -192,6 +213,7 @@ def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
     """The 100 rows of an embedding or a head with the largest relative norm, with their tokens
     where known.
     """
+    # In place: an embedding of 150,000 rows is the largest tensor of a model.
     base, tuned = work.base.astype(np.float64), work.tuned.astype(np.float64)
     tuned -= base
     ww, dd, wd = (

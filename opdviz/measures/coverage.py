@@ -25,15 +25,29 @@ VERSION = 2
 NEEDS = "finite matrix"
 TABLES = {
     "coverage": {
-        "name": str, "mask": str, "share": float, "rank": int, "probe": str, "threshold": float,
-        "precision": str, "visible": int, "density": float, "coverage": float, "chance": float,
-        "lowest": float, "highest": float, "enrichment": float, "null_low": float,
-        "null_high": float, "blind_low": float, "blind_high": float,
+        "name": str,
+        "mask": str,
+        "share": float,
+        "rank": int,
+        "probe": str,
+        "threshold": float,
+        "precision": str,
+        "visible": int,
+        "density": float,
+        "coverage": float,
+        "chance": float,
+        "lowest": float,
+        "highest": float,
+        "enrichment": float,
+        "null_low": float,
+        "null_high": float,
+        "blind_low": float,
+        "blind_high": float,
     },
     "skipped": SKIPPED,
-}  # fmt: skip
+}
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
-FLAGS = 1 << len(PROBES)
+FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -77,6 +91,7 @@ def class_counts(work: Decomposition, precision: str) -> ClassCounts:
     thresholds, low = magnitude_levels(work, precision)
     levels = 2 * len(thresholds) + 1
     size = (int(group.max()) + 1) * levels * FLAGS
+    # An id a coordinate is the largest thing here: two bytes where they are enough.
     kind = np.uint16 if size < 1 << 16 else np.uint32
     ids = np.empty(work.base.size, dtype=kind)
     first = 0
@@ -106,6 +121,7 @@ def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
     """
     by_probe = [ramps(taken.scheme, *probe) for probe in PROBES]
     used = np.flatnonzero(taken.count)
+    # Classes that are alike under every probe are one group: ids stay few.
     joint = np.zeros(len(taken.count), dtype=np.int64)
     _, first, inverse = np.unique(
         np.stack([r.group[used] for r in by_probe], axis=1),
@@ -127,6 +143,7 @@ def magnitude_levels(
     """
     sizes = np.concatenate([np.abs(w) for w, _ in work.elements(precision)])
     counts = {share: max(1, math.ceil(share * sizes.size)) for share in ALL_SHARES}
+    # A few order statistics, not a sort: linear in the number of weights.
     sizes.partition(sorted({k - 1 for k in counts.values()}))
     cuts = {share: sizes[k - 1] for share, k in counts.items()}
     thresholds = np.unique(list(cuts.values()))
@@ -139,6 +156,8 @@ def magnitude_levels(
         )
         weight = np.zeros(2 * len(thresholds) + 1)
         weight[: 2 * at + 1] = 1.0
+        # 16-bit weights tie by the thousand: those at the threshold share the places that are left,
+        # as any choice among them would be somebody's order.
         weight[2 * at + 1] = (k - under) / tied
         low[share] = weight
     return thresholds, low
@@ -148,6 +167,7 @@ def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """2 j between thresholds j - 1 and j, 2 j + 1 at threshold j."""
     level = np.zeros(sizes.shape, dtype=np.uint8)
     for threshold in thresholds:
+        # Two comparisons a threshold instead of searchsorted, which would widen every block.
         level += sizes >= threshold
         level += sizes > threshold
     return level
@@ -163,6 +183,7 @@ def principal_counts(
     rank = min(MASK_RANK, r) if share in FIXED_RANK_SHARES else rank_of_share(share, r)
     sizes = reconstruction(work, rank)
     k = max(1, math.ceil(share * sizes.size))
+    # The masks of all precisions are of the stored base: one reconstruction serves them all.
     cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
     above, tied = sizes > cut, np.flatnonzero(sizes == cut)
     weight = (k - int(np.count_nonzero(above))) / tied.size
@@ -178,9 +199,10 @@ def principal_counts(
 
 def reconstruction(work: Decomposition, rank: int) -> np.ndarray:
     """|U_k S_k V_k'| as float32, in the order of the matrix's elements."""
-    if rank == work.r:
+    if rank == work.r:  # all directions give the matrix back, without their rounding
         return np.abs(work.base).reshape(-1).astype(np.float32)
     v = work.base_spectrum.v[:, :rank]
+    # Products in float64, kept as float32: only their order is asked for.
     out = np.empty((work.long, work.r), dtype=np.float32)
     for rows_, a, _ in work.row_blocks():
         np.abs((a @ v) @ v.T, out=out[rows_], casting="same_kind")
@@ -224,6 +246,7 @@ def composite_masks(
     principal ones.
     """
     low = classes.low[share][None, :, None]
+    # Ties of the two masks are shared out independently of each other.
     not_low = principal * (1 - low)
     return {
         "principal": principal,
@@ -243,6 +266,7 @@ def coverage(everything: np.ndarray, mask: np.ndarray, flags: np.ndarray) -> dic
     if not visible:
         return row | dict.fromkeys(("coverage", "lowest", "highest", "enrichment"))
     value = float(mask[..., flags].sum()) / visible
+    # Two sets of these densities overlap by d + a - 1 at least, by the smaller at most (Frechet).
     lowest, highest = max(0.0, (density + chance - 1) / density), min(1.0, chance / density)
     return row | {
         "coverage": value,
@@ -263,6 +287,8 @@ def null_band(classes: ClassCounts, mask: np.ndarray, bit: int) -> dict:
         if not visible:
             continue
         value = float(within @ p) / visible
+        # The coverage is a ratio of two sums of independent yes and no: its variance by the delta
+        # method, in which numerator and denominator vary together.
         spread = within @ (p * (1 - p)) * (1 - 2 * value) + value**2 * float(whole @ (p * (1 - p)))
         error = SPREAD * math.sqrt(max(float(spread), 0.0)) / visible
         ends += [value - error, value + error]

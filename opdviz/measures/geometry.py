@@ -17,20 +17,39 @@ VERSION = 2
 NEEDS = "finite matrix"
 TABLES = {
     "projection": {
-        "name": str, "side": str, "share": float, "k": int, "energy": float, "chance": float,
-        "chance_sd": float, "chance_profile": float, "energy_without_shrink": float,
+        "name": str,
+        "side": str,
+        "share": float,
+        "k": int,
+        "energy": float,
+        "chance": float,
+        "chance_sd": float,
+        "chance_profile": float,
+        "energy_without_shrink": float,
     },
     "rotation": {
-        "name": str, "side": str, "share": float, "k": int, "mean_sine": float, "rms_sine": float,
-        "chance": float, "max_degrees": float, "gap": float, "pairs": float,
+        "name": str,
+        "side": str,
+        "share": float,
+        "k": int,
+        "mean_sine": float,
+        "rms_sine": float,
+        "chance": float,
+        "max_degrees": float,
+        "gap": float,
+        "pairs": float,
     },
     "angle": {"name": str, "side": str, "k": int, "index": int, "degrees": float},
     "drift": {"name": str, "drift": float, "nss": float, "chance": float, "drift_per_delta": float},
     "basis_energy": {
-        "name": str, "row_bin": str, "column_bin": str, "energy": float, "chance": float,
+        "name": str,
+        "row_bin": str,
+        "column_bin": str,
+        "energy": float,
+        "chance": float,
     },
     "skipped": SKIPPED,
-}  # fmt: skip
+}
 BIN_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
 BIN_NAMES = ("0-1", "1-5", "5-10", "10-20", "20-100", "outside")
 # Of ||D||^2: below it what is left without shrink is the rounding of the products.
@@ -121,6 +140,7 @@ def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float
     twice.
     """
     s = work.base_spectrum.s
+    # ||D - cW||^2 = ||D||^2 - c^2 ||W||^2, as c W is the projection of D on W.
     total = work.delta_energy - shrink**2 * float(np.sum(s**2))
     if total <= LEAST_REMAINDER * work.delta_energy or not work.delta_energy:
         return None
@@ -129,6 +149,7 @@ def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float
         part = rotated[:k, :k] - shrink * np.diag(s[:k])
         return float(np.sum(part**2)) / total
     if side == work.far:
+        # All columns of the k leading rows of U'DV: the short side's basis is complete.
         part = rotated[:k].copy()
         part[np.arange(k), np.arange(k)] -= shrink * s[:k]
         return float(np.sum(part**2)) / total
@@ -153,6 +174,7 @@ def rotations(work: Decomposition) -> list[dict]:
                 "k": k,
                 "gap": float(s[k - 1] - s[k]) if k < work.r else None,
             }
+            # Beyond the base's own rank its directions are chosen by rounding.
             sines = work.sines(side, k) if work.delta_energy and k <= work.usable else None
             row |= {
                 "mean_sine": float(sines.mean()) if sines is not None else None,
@@ -185,6 +207,7 @@ def angles(work: Decomposition) -> list[dict]:
         for k in ks
         if k <= work.usable
         for side in ("left", "right")
+        # Falling sines turned round: angles are stored smallest first.
         for i, degrees in enumerate(np.degrees(np.arcsin(work.sines(side, k)[::-1])), start=1)
     ]
 
@@ -192,6 +215,7 @@ def angles(work: Decomposition) -> list[dict]:
 def drift(work: Decomposition) -> dict:
     """Change of the singular values: ||s(T) - s(W)||, over ||s(W)||, over ||D||."""
     s, size = work.base_spectrum.s, math.sqrt(work.delta_energy)
+    # No matrix drifts further than it moved: ||s(T) - s(W)|| <= ||D|| (Mirsky 1960).
     norm = float(np.linalg.norm(s))
     change = float(np.linalg.norm(work.tuned_spectrum.s - s)) if size else 0.0
     return {
@@ -210,9 +234,11 @@ def basis_energies(work: Decomposition) -> list[dict]:
     # In a small matrix two shares are the same k: bins may be empty, but not reach backwards.
     edges = np.maximum.accumulate(edges)
     widths = np.diff(edges)
+    # An isotropic update spreads evenly over orthonormal bases: chance is a share of directions.
     far = np.append(widths, work.long - work.r) / work.long
     near = np.append(widths, 0) / work.r
     chance = np.outer(far, near)
+    # Cells are of the tall matrix, where the far side is rows; names are those of the stored one.
     cells, total = basis_cells(work, edges), work.delta_energy
     if work.far == "right":
         cells, chance = cells.T, chance.T
@@ -225,7 +251,7 @@ def basis_energies(work: Decomposition) -> list[dict]:
         }
         for i, a in enumerate(BIN_NAMES)
         for j, b in enumerate(BIN_NAMES)
-        if chance[i, j] > 0 or cells[i, j] > 1e-9 * total
+        if chance[i, j] > 0 or cells[i, j] > LEAST_REMAINDER * total
     ]
 
 
@@ -238,6 +264,7 @@ def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
     whichever they are.
     """
     count = len(edges) - 1
+    # Sums of squares of U'DV over bins; U and V are orthonormal, so energies add up.
     squares = work.delta_in_base_bases**2
     cells = np.zeros((len(BIN_NAMES), len(BIN_NAMES)))
     for i in range(count):

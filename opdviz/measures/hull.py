@@ -7,16 +7,25 @@ convex hull of the points (N, I), with (0, 0) and (numel, mask).
 """
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import bdtrik, ndtr
 
 from opdviz.measures.visibility import Ramps
 
 SPREAD = 3.0  # standard errors added at each end
+SLACK = 1e-12  # of a mask's count: nearer to a line than this is on it
+
+Points = Float[np.ndarray, "masks points"]
 
 
 def blind_range(
-    edges: Ramps, whole: np.ndarray, inside: np.ndarray, visible: int, *, any_order: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    edges: Ramps,
+    whole: Float[np.ndarray, " groups"],
+    inside: Float[np.ndarray, "masks groups"],
+    visible: int,
+    *,
+    any_order: bool,
+) -> tuple[Float[np.ndarray, " masks"], Float[np.ndarray, " masks"]]:
     """The least and the largest coverage of each mask by a blind update with `visible` coordinates.
 
     `edges` has a column a group, `whole` (groups) and `inside` (masks, groups) count their
@@ -26,12 +35,15 @@ def blind_range(
     count, covered = vertices(edges, whole, inside)
     if any_order:
         count, covered = within_groups(edges, whole, inside, count, covered)
+    # The lower hull is the upper one of the points turned over.
     least = -hull_at(count, -covered, float(visible)) / visible
     largest = hull_at(count, covered, float(visible)) / visible
     return scattered(least, visible, -SPREAD), scattered(largest, visible, SPREAD)
 
 
-def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
+def scattered(
+    share: Float[np.ndarray, " masks"], count: int, errors: float
+) -> Float[np.ndarray, " masks"]:
     """Where shares of `count` coordinates scatter to at some standard errors, up (above 0) or down.
 
     Of a few coordinates the binomial quantile reaches further than the error: of nine, one more is
@@ -41,6 +53,7 @@ def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
     # Both, and the farther of the two: the normal error vanishes at 0 and 1, the quantile is coarse
     # for many coordinates.
     normal = share + errors * np.sqrt(share * (1 - share) / count)
+    # The binomial quantile has no value at 0 and 1, where nothing scatters.
     quantile = np.where(
         (share > 0) & (share < 1), bdtrik(ndtr(errors), count, share), count * share
     )
@@ -48,27 +61,34 @@ def scattered(share: np.ndarray, count: int, errors: float) -> np.ndarray:
     return np.clip(farther(normal, whole(quantile) / count), 0.0, 1.0) + 0.0  # no -0.0 in tables
 
 
-def vertices(edges: Ramps, whole: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def vertices(
+    edges: Ramps, whole: Float[np.ndarray, " groups"], inside: Float[np.ndarray, "masks groups"]
+) -> tuple[Points, Points]:
     """The points (N, I) at each size where something changes, of both signs; (masks, points)."""
+    # A row a size: the share of each group that shows; no update and an endless one are two.
     shares = [np.zeros((1, whole.size)), np.ones((1, whole.size))]
     for start, end, tie in zip(edges.start, edges.end, edges.tie, strict=True):
         sizes = np.unique(np.concatenate([start, end]))[:, None]
         # At each size a class is invisible, visible, or on its ramp; a hull has its corners where
         # one of these changes.
-        rising = np.where(
-            end > start,
-            np.clip((sizes - start) / np.where(end > start, end - start, 1.0), 0, 1),
-            0.0,
-        )
         jump = end <= start
+        width = np.where(jump, 1.0, end - start)  # a jump has none to divide by
+        rising = np.where(jump, 0.0, np.clip((sizes - start) / width, 0, 1))
+        # At the size itself a jump shows by its tie, just above it for certain.
         shares.append(rising + jump * (sizes > start) + jump * (sizes == start) * tie)
-        shares.append(rising + jump * (sizes >= start))  # just above each size
+        shares.append(rising + jump * (sizes >= start))
     share = np.concatenate(shares)
     covered = inside @ share.T
     return np.broadcast_to(share @ whole, covered.shape), covered
 
 
-def within_groups(edges: Ramps, whole, inside, count, covered) -> tuple[np.ndarray, np.ndarray]:
+def within_groups(
+    edges: Ramps,
+    whole: Float[np.ndarray, " groups"],
+    inside: Float[np.ndarray, "masks groups"],
+    count: Points,
+    covered: Points,
+) -> tuple[Float[np.ndarray, "masks more"], Float[np.ndarray, "masks more"]]:
     """The points with those added that lie between two of them where a group's inner or outer
     members come first.
     """
@@ -77,17 +97,22 @@ def within_groups(edges: Ramps, whole, inside, count, covered) -> tuple[np.ndarr
         # Inside a quarter octave the members' steps differ, and which of them come first nobody
         # counted: the extreme cases are those inside the mask first, and those outside of it first.
         order = np.argsort(start, kind="stable")
-        before = np.concatenate([[0.0], np.cumsum(whole[order])[:-1]])
         inner = inside[:, order]
-        held = np.concatenate(
-            [np.zeros((len(inside), 1)), np.cumsum(inner, axis=1)[:, :-1]], axis=1
-        )
-        more_count += [before + inner, before + whole[order] - inner]
+        outer = whole[order] - inner
+        before, held = sums_before(whole[order]), sums_before(inner)
+        more_count += [before + inner, before + outer]
         more_covered += [held + inner, held]
     return np.concatenate(more_count, axis=1), np.concatenate(more_covered, axis=1)
 
 
-def hull_at(x: np.ndarray, y: np.ndarray, at: float) -> np.ndarray:
+def sums_before(x: Float[np.ndarray, "*masks groups"]) -> Float[np.ndarray, "*masks groups"]:
+    """What all groups before each one hold."""
+    sums = np.zeros_like(x)
+    np.cumsum(x[..., :-1], axis=-1, out=sums[..., 1:])
+    return sums
+
+
+def hull_at(x: Points, y: Points, at: float) -> Float[np.ndarray, " masks"]:
     """The upper convex hull of each row's points (x, y) at one abscissa, between their least and
     largest x.
 
@@ -100,7 +125,9 @@ def hull_at(x: np.ndarray, y: np.ndarray, at: float) -> np.ndarray:
     row = np.arange(len(x))
     left, right = np.argmin(x, axis=1), np.argmax(x, axis=1)
     # Rounding makes points of one line lie above each other in turn, and the search would not end.
-    slack = 1e-12 * np.maximum(np.abs(y).max(axis=1), 1.0)
+    slack = SLACK * np.maximum(np.abs(y).max(axis=1), 1.0)
+    # Every round takes a point of the hull as a support, of all masks at once; a whole hull of some
+    # thousand points would be sorted for a single abscissa.
     for _ in range(x.shape[1]):
         run = x[row, right] - x[row, left]
         slope = np.where(run > 0, (y[row, right] - y[row, left]) / np.where(run > 0, run, 1.0), 0.0)

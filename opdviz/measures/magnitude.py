@@ -14,19 +14,43 @@ from opdviz.pairing import Pair, shape_text
 NAME = "magnitude"
 VERSION = 2
 NEEDS = "anything"
-DECAY_COSINE = -0.9
+DECAY_COSINE = -0.9  # of a row's update and the row: it points against it, and so only shrinks it
 TABLES = {
     "tensors": {
-        "name": str, "tuned_name": str, "tower": str, "layer": int, "block": str, "module": str,
-        "expert": int, "shape": str, "rows": int, "columns": int, "numel": int, "base_dtype": str,
-        "tuned_dtype": str, "kind": str, "base_norm": float, "tuned_norm": float,
-        "delta_norm": float, "relative_norm": float, "delta_max": float, "delta_mean_abs": float,
-        "delta_rms": float, "base_rms": float, "cosine": float, "shrink": float, "nonfinite": int,
-        "moved": int, "off_grid": int, "base_norm_bfloat16": float, "delta_norm_bfloat16": float,
-        "untouched_rows": int, "decayed_rows": int,
+        "name": str,
+        "tuned_name": str,
+        "tower": str,
+        "layer": int,
+        "block": str,
+        "module": str,
+        "expert": int,
+        "shape": str,
+        "rows": int,
+        "columns": int,
+        "numel": int,
+        "base_dtype": str,
+        "tuned_dtype": str,
+        "kind": str,
+        "base_norm": float,
+        "tuned_norm": float,
+        "delta_norm": float,
+        "relative_norm": float,
+        "delta_max": float,
+        "delta_mean_abs": float,
+        "delta_rms": float,
+        "base_rms": float,
+        "cosine": float,
+        "shrink": float,
+        "nonfinite": int,
+        "moved": int,
+        "off_grid": int,
+        "base_norm_bfloat16": float,
+        "delta_norm_bfloat16": float,
+        "untouched_rows": int,
+        "decayed_rows": int,
     },
     "skipped": SKIPPED,
-}  # fmt: skip
+}
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -75,6 +99,7 @@ def sizes(work: Decomposition) -> dict:
     moved = count = 0
     for stored_base, stored_tuned in work.sides("stored"):
         w, t = stored_base.astype(np.float64), stored_tuned.astype(np.float64)
+        # Of the stored values: near ones have an exact difference in their own type (Sterbenz).
         d = difference(stored_base, stored_tuned).astype(np.float64)
         size = np.abs(d)
         ww, tt, dd = ww + float(w @ w), tt + float(t @ t), dd + float(d @ d)
@@ -92,6 +117,7 @@ def sizes(work: Decomposition) -> dict:
         "delta_mean_abs": total / count if count else None,
         "delta_rms": math.sqrt(dd / count) if count else None,
         "base_rms": math.sqrt(ww / count) if count else None,
+        # Rounding can carry it beyond 1. One norm after the other: their product may overflow.
         "cosine": max(-1.0, min(wt / math.sqrt(ww) / math.sqrt(tt), 1.0)) if ww and tt else None,
         "shrink": wd / ww if ww else None,
         "nonfinite": work.nonfinite,

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.special import ndtr
 
 from opdviz.definitions import PROBES
@@ -30,8 +31,9 @@ SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
 # Low bits of a float32 that a size class leaves open: half steps of a 16-bit grid are edges of
 # classes.
 KEPT_BITS = 12
-TINY = 1e-300
-FAR = 40.0
+TINY = 1e-300  # a step of zero has no logarithm
+FAR = 40.0  # standard deviations: the normal tail there is below the least float64
+BISECTIONS = 48  # of at most 1,500 e-folds: the scale is then known to 5e-12
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def take_census(work: Decomposition, precision: str) -> Census:
         count += np.bincount(code, minlength=size)
         for total, mask in zip(visible, visible_masks(w, d), strict=True):
             total += np.bincount(code[mask], minlength=size)
+    # Of the stored values, whatever the precision: rounding first would leave zeros to permute.
     deltas = work.once(("deltas",), lambda: Deltas.of(work))
     nulls = []
     for probe, shown_by_probe in zip(PROBES, visible, strict=True):
@@ -90,12 +93,12 @@ class Sizes:
     there.
     """
 
-    values: np.ndarray
-    counts: np.ndarray
-    sums: np.ndarray
+    values: Float[np.ndarray, " sizes"]
+    counts: Int[np.ndarray, " positions"]
+    sums: Float[np.ndarray, " positions"]
 
     @classmethod
-    def each(cls, values: np.ndarray) -> "Sizes":
+    def each(cls, values: Float[np.ndarray, " sizes"]) -> "Sizes":
         """Sorted sizes one by one."""
         return cls(values, np.arange(values.size + 1), summed(values))
 
@@ -109,14 +112,18 @@ class Sizes:
             return np.searchsorted(self.values, at.astype(self.values.dtype), side)
 
 
-def summed(values: np.ndarray) -> np.ndarray:
+def summed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n_and_one"]:
     """Running sums from 0, in float64."""
     return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
 
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """All stored deltas by sign: one by one up to a million, counted by size beyond."""
+    """All stored deltas by sign: one by one up to a million, counted by size beyond.
+
+    Drawing a million of them instead was tried: a draw's error is wider than the band that the
+    nulls make (docs/decisions.md).
+    """
 
     size: int
     sides: tuple[Sizes, Sizes]
@@ -166,11 +173,14 @@ class Deltas:
         for sizes, start, end, tie in zip(
             self.sides, edges.start, edges.end, edges.tie, strict=True
         ):
+            # Of sizes up to `start` none shows, from `end` on all do; in between a size d shows
+            # with (d - start) / (end - start), whose sum needs the sizes' count and sum alone.
             below, up_to = sizes.up_to(end, "left"), sizes.up_to(start, "right")
             low, high, every = sizes.counts[up_to], sizes.counts[below], sizes.counts[-1]
             width = np.where(end > start, end - start, 1.0)
             between = sizes.sums[np.maximum(below, up_to)] - sizes.sums[up_to]
             rising = (between - (high - low) * start) / width
+            # At a jump low counts the ties, high does not.
             at_jump = tie * np.maximum(low - high, 0)
             total += np.where(end > start, rising + (every - high), every - low + at_jump)
         return total / self.size if self.size else total
@@ -180,6 +190,7 @@ def null_shares(edges: Ramps, count: np.ndarray, visible: int, deltas: Deltas) -
     """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's
     scale.
     """
+    # Groups without a coordinate need no probabilities: a few hundred of a few thousand are left.
     weight = np.bincount(edges.group, weights=count, minlength=edges.start.shape[1])
     used = weight > 0
     part = edges.only(used)
@@ -190,13 +201,15 @@ def null_shares(edges: Ramps, count: np.ndarray, visible: int, deltas: Deltas) -
     return permuted[edges.group], gaussian[edges.group], scale
 
 
-def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarray:
+def gaussian_share(
+    start: Float[np.ndarray, "2 groups"], end: Float[np.ndarray, "2 groups"], scale: float
+) -> Float[np.ndarray, " groups"]:
     """By group, the probability that Gaussian noise of a scale is visible there.
 
     The mean of a ramp from a to b is the mean of P(d > t) for t between a and b; the integral of
     the normal tail Q is y Q(y) - phi(y).
     """
-    if scale == 0:
+    if scale == 0:  # nothing showed, and nothing would
         return np.zeros(start.shape[1])
     with np.errstate(over="ignore", under="ignore"):
         # Beyond 40 standard deviations the tail is zero in float64, and its integral the difference
@@ -208,7 +221,7 @@ def gaussian_share(start: np.ndarray, end: np.ndarray, scale: float) -> np.ndarr
         return np.where(wide, mean, ndtr(-a)).sum(axis=0)
 
 
-def tail_integral(y: np.ndarray) -> np.ndarray:
+def tail_integral(y: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """An antiderivative of the normal distribution's upper tail."""
     return y * ndtr(-y) - np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
 
@@ -223,7 +236,8 @@ def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
     # Eight e-folds below the smallest step nothing shows; sixteen above the largest all does.
     low = math.log(max(float(np.min(edges.end)), TINY)) - 8
     high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
-    for _ in range(48):
+    # Bisection: where few coordinates are left to show, the share is flat and a slope misleads.
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         if float(weight @ gaussian_share(edges.start, edges.end, math.exp(middle))) < visible:
             low = middle

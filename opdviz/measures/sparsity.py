@@ -16,12 +16,16 @@ VERSION = 2
 NEEDS = "floats"
 TABLES = {
     "sparsity": {
-        "name": str, "precision": str, "probe": str, "threshold": float, "unchanged": int,
+        "name": str,
+        "precision": str,
+        "probe": str,
+        "threshold": float,
+        "unchanged": int,
         "share": float,
     },
     "steps": {"name": str, "precision": str, "steps": str, "count": int, "share": float},
     "skipped": SKIPPED,
-}  # fmt: skip
+}
 STEPS = (("0", 0), ("1", 1), ("2", 2), ("3-4", 4), ("5-8", 8))
 
 
@@ -59,10 +63,12 @@ def unchanged(work: Decomposition, precision: str) -> tuple[dict[tuple[str, floa
     counts = dict.fromkeys([*probes, *(("base_rms", t) for t in BASE_RMS)], 0)
     rms, numel = base_rms(work, precision)
     for w, d in work.elements(precision):
+        # Exact is by value: -0.0 and 0.0 are equal, and NaN was left out before.
         size = np.abs(d)
         counts["exact", 0.0] += size.size - int(np.count_nonzero(size))
         for t in ABSOLUTE:
             counts["absolute", t] += int(np.count_nonzero(size <= below(t, size.dtype)))
+        # By the larger of base and tuned, so that swapping the two changes nothing.
         reach = RELATIVE * np.maximum(np.abs(w), np.abs(w + d))
         counts["relative", RELATIVE] += int(np.count_nonzero(size <= reach))
         for t in BASE_RMS:
@@ -95,6 +101,7 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
                 if most
                 else size.size - int(np.count_nonzero(size))
             )
+    # Counted up to each limit; a label holds what its limit adds to the one before.
     cumulative = [*within.values(), total]
     differences = [b - a for a, b in zip([0, *cumulative], cumulative)]
     return dict(zip([*within, "9+"], differences))
@@ -106,6 +113,7 @@ def grid_step(w: np.ndarray, grid: str) -> np.ndarray:
     """
     if w.dtype == np.float64:
         return step(w, grid)
+    # The step depends on the exponent alone: a table of 256, looked up by bits.
     exponents = (w.view(np.uint32) >> 23) & np.uint32(0xFF)
     values = 2.0 ** (np.arange(256) - 127.0)
     values[0] = 0.0

@@ -27,21 +27,37 @@ NEEDS = "finite matrix"
 TABLES = {
     "spectrum": {"name": str, "matrix": str, "index": int, "sigma": float, "energy": float},
     "spectrum_summary": {
-        "name": str, "matrix": str, "spectral_norm": float, "stable_rank": float,
-        "entropy_rank": float, "energy_entropy_rank": float, "rank_50": int, "rank_90": int,
-        "rank_99": int, "norm": float, "method": str, "error_bound": float,
+        "name": str,
+        "matrix": str,
+        "spectral_norm": float,
+        "stable_rank": float,
+        "entropy_rank": float,
+        "energy_entropy_rank": float,
+        "rank_50": int,
+        "rank_90": int,
+        "rank_99": int,
+        "norm": float,
+        "method": str,
+        "error_bound": float,
     },
     "rank": {"name": str, "matrix": str, "tolerance": float, "rank": int, "share": float},
     "top_energy": {
-        "name": str, "matrix": str, "k": int, "share": float, "energy": float, "chance": float,
+        "name": str,
+        "matrix": str,
+        "k": int,
+        "share": float,
+        "energy": float,
+        "chance": float,
     },
     "tail": {"name": str, "position": float, "moved_share": float, "verdict": str, "reason": str},
     "skipped": SKIPPED,
-}  # fmt: skip
-MOST_POINTS = 300
-ALWAYS = 64
+}
+MOST_POINTS = 300  # singular values stored of one matrix
+ALWAYS = 64  # of them the leading ones, whatever the size
+CANDIDATES = 1_000  # log-spaced indices from which the rest is taken
 NULL_TRIES = 24
-NULL_PRECISION = 1e-3
+NULL_PRECISION = 1e-3  # of the norm: far below what the verdict on a tail can tell
+LARGEST_SCALE = 1e6  # of the rank-16 part: one that must grow further cannot reach the norm
 LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
 
@@ -56,6 +72,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     tables: dict[str, list[dict]] = {table: [] for table in TABLES}
     reason = "nothing moved"
     if size:
+        # The same for every matrix of a shape and norm, so that nothing is drawn.
         spectra["gaussian"] = size * gaussian_spectrum(work.m, work.n)
         # Last, as it needs a second decomposition; without it the other spectra still stand.
         null, reason = rounding_null(work)
@@ -80,12 +97,13 @@ def kept_indices(r: int) -> np.ndarray:
     """
     if r <= MOST_POINTS:
         return np.arange(1, r + 1)
+    # Every k that another table names, so that spectra and energies can be read side by side.
     needed = (
         {rank_of_share(share, r) for share in (*SHARES, *TOP_SHARES)}
         | set(range(1, ALWAYS + 1))
         | {r}
     )
-    spaced = np.unique(np.geomspace(1, r, 1000).astype(int))
+    spaced = np.unique(np.geomspace(1, r, CANDIDATES).astype(int))
     extra = np.setdiff1d(spaced, sorted(needed))
     room = MOST_POINTS - len(needed)
     extra = (
@@ -156,12 +174,15 @@ def entropy_rank(p: np.ndarray) -> float:
     >>> round(entropy_rank(np.full(8, 1 / 8)), 9)
     8.0
     """
-    p = p[p > 0]
+    p = p[p > 0]  # p log p has the limit 0
     return math.exp(-float(np.sum(p * np.log(p))))
 
 
 def machine_tolerance(m: int, n: int) -> float:
-    """max(m, n) * 2^-23: what a float32 rank routine takes by default (protocol D)."""
+    """max(m, n) * 2^-23: what a float32 rank routine takes by default (arXiv 2505.11711).
+
+    2^-23 is the distance of 1 to the next float32, as in numpy.linalg.matrix_rank.
+    """
     return max(m, n) * 2.0**-23
 
 
@@ -174,6 +195,7 @@ def rank_at(s: np.ndarray, tolerance: float) -> dict:
 def top_energies(s: np.ndarray, work: Decomposition) -> list[dict]:
     """Energy of the leading k directions beside that of a Gaussian matrix of the shape."""
     r, total = work.r, float(np.sum(s**2))
+    # The null has the norm 1: its energies are shares already.
     chance = np.cumsum(gaussian_spectrum(work.m, work.n) ** 2)
     held = np.cumsum(s**2)
     ks = sorted({k for k in TOP_K if k <= r} | {rank_of_share(share, r) for share in TOP_SHARES})
@@ -250,6 +272,7 @@ def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
         or FORMATS[work.form].mantissa > FORMATS["float16"].mantissa
     ):
         return None, f"stored as {work.form}: drawn for formats up to bf16 and fp16"
+    # Added to the base as it was before any rounding, as training would have done.
     base, origin = (tall(work, side) for side in (work.base, work.origin))
     low_rank = leading_part(work)
     norm = math.sqrt(work.delta_energy)
@@ -260,6 +283,8 @@ def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
     scale = matching_scale(lambda c: float(np.linalg.norm(stored(c))), norm)
     if scale is None:
         return None, "no scale of the rank-16 part gives the stored norm"
+    # Values alone, from the Gram matrix: what a tail of rounding has in each direction is of the
+    # order of its whole, far above what the Gram matrix resolves.
     change = stored(scale)
     return spectrum_of_gram(change.T @ change, 0).s, None
 
@@ -271,6 +296,8 @@ def tall(work: Decomposition, side: np.ndarray) -> np.ndarray:
 
 def leading_part(work: Decomposition) -> np.ndarray:
     """The rank-16 part of the tall delta: D V V'."""
+    # D V V' is the best approximation of its rank (Eckart and Young 1936), without the long side's
+    # vectors.
     v = work.delta_spectrum.v
     part = np.empty((work.long, work.r))
     for rows_, _, d in work.row_blocks():
@@ -287,7 +314,7 @@ def matching_scale(norm_at, wanted: float) -> float | None:
     # would be zero at many c.
     while norm_at(high) < wanted:
         low, high = high, 2 * high
-        if high > 1e6:
+        if high > LARGEST_SCALE:
             return None
     for _ in range(NULL_TRIES):
         middle = (low + high) / 2

@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt
 
 from opdviz.checkpoint.formats import step
 from opdviz.definitions import PROBES, SIXTEEN_BITS
 
 BETWEEN = " between"
+# Between two grid values: enough that a blind update's share is known to a part in a thousand.
 PLACES = 32
-SIGN_WIDE = 1 << 10
-ZEROS = -(1 << 20)
+SIGN_WIDE = 1 << 10  # classes of one sign: 256 exponents of float32 in quarters
+ZEROS = -(1 << 20)  # the bin of zeros, below every other
 NO_NULLS = (
     "the steps of float8 differ by scale block, so what a blind update would show is not known"
 )
@@ -36,20 +38,23 @@ def scheme_of(grid: str, *, on_grid: bool) -> str:
     return grid if on_grid else grid + BETWEEN
 
 
-def codes(w: np.ndarray, scheme: str) -> np.ndarray:
+def codes(w: Float[np.ndarray, "*n"], scheme: str) -> UInt[np.ndarray, "*n"]:
     """The class of each coordinate by its base value, as uint16."""
     if scheme.endswith(BETWEEN):
         return quarter_codes(w) * np.uint16(PLACES) + places(w, scheme.removesuffix(BETWEEN))
+    # The values lie on the grid, so nothing is rounded here: the bits of the format are the class.
     if scheme == "float16":
         return w.astype(np.float16).view(np.uint16)
     if scheme == "bfloat16":
+        # bfloat16 is the upper half of a float32.
         return (np.ascontiguousarray(w, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
     return quarter_codes(w)
 
 
-def quarter_codes(w: np.ndarray) -> np.ndarray:
+def quarter_codes(w: Float[np.ndarray, "*n"]) -> UInt[np.ndarray, "*n"]:
     """Sign and quarter octave of each value."""
     bits = np.ascontiguousarray(w, dtype=np.float32).view(np.uint32)
+    # By bits, as log2 of every coordinate would take ten times as long.
     fraction = bits & np.uint32(0x7FFFFF)
     quarter = ((bits >> 23) & np.uint32(0xFF)).astype(np.uint16) * np.uint16(4)
     for edge in EDGES:
@@ -57,21 +62,22 @@ def quarter_codes(w: np.ndarray) -> np.ndarray:
     return quarter | ((bits >> 31).astype(np.uint16) * np.uint16(SIGN_WIDE))
 
 
-def places(w: np.ndarray, grid: str) -> np.ndarray:
+def places(w: Float[np.ndarray, "*n"], grid: str) -> UInt[np.ndarray, "*n"]:
     """Where each value lies between the grid value below it in size (0) and the next one, in 32
     places.
     """
-    # The low half of the bits, of which the first five count.
+    # What bfloat16 cuts off a float32 is the way to the next grid value; five bits are 32 places.
     if grid == "bfloat16" and w.dtype == np.float32:
         return ((np.ascontiguousarray(w).view(np.uint32) >> 11) & np.uint32(PLACES - 1)).astype(
             np.uint16
         )
+    # Elsewhere in float64, where the fraction of a step has digits to spare.
     steps = np.abs(w).astype(np.float64) / step(w, grid)
     return (PLACES * (steps - np.floor(steps))).astype(np.uint16)
 
 
 @lru_cache(maxsize=8)
-def magnitudes(scheme: str) -> np.ndarray:
+def magnitudes(scheme: str) -> Float[np.ndarray, " classes"]:
     """|w| of each unsigned class: exact for 16 bits, else the middle of the quarter octave; NaN
     beyond.
     """
@@ -81,12 +87,14 @@ def magnitudes(scheme: str) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return (np.arange(1 << 15, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)
     quarter = np.arange(SIGN_WIDE)
+    # 127 is the bias of float32's exponent, 1/8 the middle of a quarter on the logarithm. Below the
+    # normal numbers a class counts as zero.
     middle = np.where(quarter < 4, 0.0, 2.0 ** (quarter / 4 + 1 / 8 - 127))
     return np.repeat(middle, PLACES) if scheme.endswith(BETWEEN) else middle
 
 
 @lru_cache(maxsize=8)
-def quarters(scheme: str) -> np.ndarray:
+def quarters(scheme: str) -> Int[np.ndarray, " classes"]:
     """The histogram bin of each unsigned class: j of [2^(j/4), 2^((j+1)/4)), or the least integer
     for zero.
     """
@@ -107,10 +115,10 @@ class Ramps:
     the jump is visible. `group` gives the group of every signed class.
     """
 
-    group: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    tie: np.ndarray
+    group: UInt[np.ndarray, " classes"]
+    start: Float[np.ndarray, "2 groups"]
+    end: Float[np.ndarray, "2 groups"]
+    tie: Float[np.ndarray, "2 groups"]
 
     def only(self, used: np.ndarray) -> "Ramps":
         """The ramps of some groups."""
@@ -129,6 +137,7 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
         lower = v - threshold if probe == "absolute" else v * (1 - threshold)
         find = rises if scheme != grid else jumps if grid in SIXTEEN_BITS else fine_jumps
         outward, inward = find(v, upper, lower, grid)
+    # Of a positive weight d > 0 leads outwards; of a negative one it leads towards zero.
     positive = np.column_stack([*outward, *inward])
     negative = np.column_stack([*inward, *outward])
     # Classes of NaN and Inf stay empty.
@@ -140,7 +149,10 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     return Ramps(group.reshape(-1).astype(np.uint16), start, end, tie)
 
 
-def jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
+Values = Float[np.ndarray, " classes"]
+
+
+def jumps(v: Values, upper: Values, lower: Values, grid: str) -> tuple:
     """(start, end, tie) away from zero and towards it on an enumerated grid: midpoints before the
     first value beyond.
     """
@@ -159,16 +171,17 @@ def jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tup
     return (outward, outward, over % 2 == 0), (inward, inward, even)
 
 
-def fine_jumps(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
+def fine_jumps(v: Values, upper: Values, lower: Values, grid: str) -> tuple:
     """The same where the grid is far finer than a class: half a step before the first step beyond
     the limit.
     """
+    # A tie would need one value out of millions in a class: none is counted.
     u, never = step(v, grid), np.zeros(len(v))
     ends = ((np.floor(x / u) + 0.5) * u for x in (upper - v, v - lower))
     return tuple((at, at, never) for at in ends)
 
 
-def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tuple:
+def rises(v: Values, upper: Values, lower: Values, grid: str) -> tuple:
     """The same where the base lies between grid values, by place: the boundary to the next one is
     half a step from each.
 
@@ -176,6 +189,7 @@ def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tup
     - f where it is not, and inwards 1/2 + f and f - 1/2. Every further step is one more.
     """
     u, never = step(v, grid), np.zeros(len(v))
+    # Classes are (magnitude, place): the places of one magnitude lie side by side.
     low = np.tile(np.arange(PLACES) / PLACES, len(v) // PLACES)
     high, past = low + 1 / PLACES, low >= 0.5
     outward = np.where(past, 1.5, 0.5) - np.stack([high, low])
@@ -187,7 +201,9 @@ def rises(v: np.ndarray, upper: np.ndarray, lower: np.ndarray, grid: str) -> tup
     )
 
 
-def visible_masks(w: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
+def visible_masks(
+    w: Float[np.ndarray, " n"], d: Float[np.ndarray, " n"]
+) -> list[Bool[np.ndarray, " n"]]:
     """Which coordinates are visible, for each of PROBES."""
     size = np.abs(d)
     masks = []
@@ -195,6 +211,7 @@ def visible_masks(w: np.ndarray, d: np.ndarray) -> list[np.ndarray]:
         if probe == "absolute":
             masks.append(size > below(threshold, size.dtype))
         else:
+            # Beside the larger of base and tuned, so that swapping the two changes nothing.
             masks.append(size > threshold * np.maximum(np.abs(w), np.abs(w + d)))
     return masks
 
@@ -206,5 +223,6 @@ def below(threshold: float, dtype: np.dtype) -> np.floating:
     >>> bool(below(1e-5, np.dtype("float32")) <= 1e-5)
     True
     """
+    # 1e-5 itself is no float32, and comparing in float64 would widen every block.
     value = dtype.type(threshold)
     return value if float(value) <= threshold else np.nextafter(value, dtype.type(-np.inf))

@@ -24,9 +24,23 @@ PROBES = (("exact", 0.0), ("absolute", VISIBLE))
 COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")
 CELLS = 1 << 22  # coordinates whose cells of size and row are counted at a time
 COLUMNS = (
-    "tensor", "run_a", "run_b", "threshold", "probe", "numel", "a", "b", "both", "jaccard",
-    "a_in_b", "b_in_a", "chance_both", "expected_both", "expected_both_rows", "jaccard_chance",
-)  # fmt: skip
+    "tensor",
+    "run_a",
+    "run_b",
+    "threshold",
+    "probe",
+    "numel",
+    "a",
+    "b",
+    "both",
+    "jaccard",
+    "a_in_b",
+    "b_in_a",
+    "chance_both",
+    "expected_both",
+    "expected_both_rows",
+    "jaccard_chance",
+)
 
 
 def of_runs(a: Stored, b: Stored) -> pd.DataFrame:

@@ -28,16 +28,45 @@ LARGEST = 1 << 30
 TEXT = {name for table in columns.BY_TABLE.values() for name, kind in table.items() if kind is str}
 TEXT |= {"protocol", "quantity", "unit", "aggregation", "counted_as"}
 REQUIRED = {
-    "by_tensor": {*columns.COLUMNS["magnitude"]["tensors"], "stable_rank", "entropy_rank",
-    "counted_as"}, "blocks": { "tower", "block", "tensors", "tensors_moved", "left_out", "numel",
-    "moved", "relative_norm", "energy_share", "parameter_share", "enrichment", "sparsity_absolute",
-    "sparsity_relative", "top16_energy", "stable_rank", "entropy_rank", }, "headline": {"protocol",
-    "quantity", "value", "unit", "aggregation", "chance", "chance_low", "chance_high"},
+    "by_tensor": {
+        *columns.COLUMNS["magnitude"]["tensors"],
+        "stable_rank",
+        "entropy_rank",
+        "counted_as",
+    },
+    "blocks": {
+        "tower",
+        "block",
+        "tensors",
+        "tensors_moved",
+        "left_out",
+        "numel",
+        "moved",
+        "relative_norm",
+        "energy_share",
+        "parameter_share",
+        "enrichment",
+        "sparsity_absolute",
+        "sparsity_relative",
+        "top16_energy",
+        "stable_rank",
+        "entropy_rank",
+    },
+    "headline": {
+        "protocol",
+        "quantity",
+        "value",
+        "unit",
+        "aggregation",
+        "chance",
+        "chance_low",
+        "chance_high",
+    },
     "moved_bins": {"low", "high", "count", "moved", "null_moved", "threshold"},
     "sparsity_shares": {"precision", "probe", "threshold", "unchanged", "numel", "share"},
     "step_shares": {"precision", "steps", "count", "numel", "share"},
     "tails": set(columns.COLUMNS["spectrum"]["tail"]),
-}  # fmt: skip
+}
 
 
 def headline(comparison: Stored) -> pd.DataFrame:

@@ -5,10 +5,8 @@ Pages, the board and the presentation draw the same views: `draw("layers", reade
 "stable_rank"})`.
 """
 
-import math
-
-from opdviz.quantities import MAPPED
-from opdviz.views import coordinates, directions, filters, layers, overview, tensor
+from opdviz.views import coordinates, directions, layers, overview, tensor
+from opdviz.views.state import CHECKS, clean
 from opdviz.views.view import Reader, View
 
 VIEWS = {
@@ -35,34 +33,6 @@ VIEWS = {
 }
 
 
-WORDS = (
-    "quantity",
-    "limits",
-    "tower",
-    "block",
-    "module",
-    "tensors",
-    "layers",
-    "expert",
-    "kinds",
-    "x",
-    "y",
-    "above",
-    "tensor",
-    "part",
-    "profile",
-)
-WHOLE = ("row", "column", "size")
-REAL = ("low", "high")
-CHOICES = {
-    **dict.fromkeys(("quantity", "x", "y"), MAPPED),
-    "above": ("0", "1e-5"),
-    "profile": ("energy", "moved"),
-    "limits": layers.LIMITS,
-    "kinds": filters.KINDS,
-}
-
-
 def draw(name: str, reader: Reader, state: dict) -> View:
     """One view of a comparison in one state; keys of the state that the view does not know are left
     alone.
@@ -84,27 +54,4 @@ def page_of(name: str) -> str | None:
     return f"pages/run/{VIEWS[name][1]}.py" if name in VIEWS else None
 
 
-def clean(state: dict) -> dict:
-    """What of a kept state has the right type and a value that is allowed: a board may have been
-    written by hand.
-    """
-    sound = {
-        k: v
-        for k, v in state.items()
-        if k in WORDS and isinstance(v, str) and v in CHOICES.get(k, (v,))
-    }
-    sound |= {k: v for k, v in state.items() if k in WHOLE and type(v) is int and 0 <= v < 2**53}
-    sound |= {
-        k: float(v)
-        for k, v in state.items()
-        if k in REAL and type(v) in (int, float) and math.isfinite(v)
-    }
-    sound |= {"over": True} if state.get("over") is True else {}
-    return {
-        k: v
-        for k, v in sound.items()
-        if k not in ("layers", "expert") or filters.numbers(v) is not None
-    }
-
-
-__all__ = ["VIEWS", "Reader", "View", "clean", "draw", "page_of"]
+__all__ = ["CHECKS", "VIEWS", "Reader", "View", "clean", "draw", "page_of"]

@@ -15,11 +15,7 @@ st.markdown(
 word = links.text(st, "Search", "search", placeholder="rank, coverage, arXiv 2606.13657")
 rows = [q for q in QUANTITIES.values() if q.formula or q.chance or q.pitfall or q.source]
 if word:
-    every = (
-        " ".join((q.name, q.label, q.meaning, q.source, q.pitfall, q.chance, q.formula)).lower()
-        for q in rows
-    )
-    rows = [q for q, text in zip(rows, list(every)) if word.lower() in text]
+    rows = [q for q in rows if word.lower() in q.text.lower()]
 if not rows:
     st.info("No quantity fits. Try a shorter word.")
     links.end()
