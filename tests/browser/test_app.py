@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from opdviz import jobs
 from opdviz.store.store import Store
@@ -29,12 +29,8 @@ PAGES = (
 )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_every_page_draws_without_an_error_and_without_scrolling_sideways(
-    server, visit, name, scheme
-):
-    page = visit(f"{server.address}/{name}", scheme=scheme)
+def fits(page: Page, name: str, scheme: str) -> None:
+    """A page is drawn without an error, and wide and narrow without scrolling sideways."""
     settled(page)
     if name in PAGES[1:6]:
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=15_000)
@@ -50,8 +46,23 @@ def test_every_page_draws_without_an_error_and_without_scrolling_sideways(
         )
     expect(page.get_by_text("Page not found")).to_have_count(0)
     expect(page.get_by_role("button", name="Copy link")).to_be_visible(timeout=15_000)
+    assert not page.locator("[data-testid=stException]").count()
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / f"{name or 'comparisons'}_{scheme}.png")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws_by_its_address_in_light(server, visit, name):
+    fits(visit(f"{server.address}/{name}"), name, "light")
+
+
+def test_every_page_draws_by_the_sidebar_in_dark(server, visit):
+    page = visit(f"{server.address}/overview", scheme="dark")
+    for name in PAGES:
+        page.set_viewport_size({"width": 1280, "height": 720})
+        page.get_by_role("link", name=name.capitalize() or "Comparisons", exact=True).click()
+        page.wait_for_url(re.compile(f"/{name}([?]|$)"), timeout=15_000)
+        fits(page, name, "dark")
 
 
 def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(
