@@ -9,6 +9,7 @@ the language tower.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -135,7 +136,7 @@ def tower_of(segments: Sequence[str]) -> str:
         return "visual"
     # ViT's attention.attention.query
     if segments.count("attention") > 1 and any(
-        a == b == "attention" for a, b in zip(segments, segments[1:])
+        a == b == "attention" for a, b in pairwise(segments)
     ):
         return "visual"
     # BERT has encoder.layer.

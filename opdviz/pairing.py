@@ -258,7 +258,7 @@ def by_core(
     agree.
     """
     cores: tuple[dict, dict] = (defaultdict(list), defaultdict(list))
-    for side, names in zip(cores, (left, right)):
+    for side, names in zip(cores, (left, right), strict=True):
         for name in names if left and right else ():
             side[core(name)].append(name)
     return [

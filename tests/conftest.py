@@ -2,6 +2,7 @@
 store.
 """
 
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +20,9 @@ from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
 from opdviz.store.store import Store
 
+# Under a shell that runs the tests in the background Ctrl-C is ignored, and what they start inherits
+# it: tests of Ctrl-C would wait for nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 GOLDEN = Path(__file__).parent / "golden"
 DTYPES = {
     "float32": torch.float32,

@@ -124,6 +124,29 @@ def test_nothing_outgrows_its_room():
         assert lines <= limits.get(path.relative_to(ROOT).parts[0], 400), f"{path}: {lines} lines"
 
 
+# A local is named after the thing it holds, not after how it came to be.
+VAGUE = set(
+    ["found", "made", "told", "known", "kept", "there", "shown", "wanted", "taken", "asked", "given", "gone", "chosen", "said", "fitting", "pending", "flying", "noted", "seen", "mine", "own", "turned", "inside", "of"]
+)
+
+
+def vague_locals(tree: ast.AST) -> list[str]:
+    """`function(names)` for every function that binds such a name."""
+    vague = []
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            names = (n for n in ast.walk(function) if isinstance(n, ast.Name))
+            if bound := {n.id for n in names if isinstance(n.ctx, ast.Store)} & VAGUE:
+                vague.append(f"{function.name}({', '.join(sorted(bound))})")
+    return vague
+
+
+def test_locals_are_named_after_what_they_hold():
+    vague = {str(path): vague_locals(ast.parse(path.read_text())) for path in SOURCES}
+    assert not {path: names for path, names in vague.items() if names}
+    assert vague_locals(ast.parse("def f():\n    found = 1")) == ["f(found)"]
+
+
 # The last would end the frame too: ui.end.
 CALLS = ("pickle.load", "pickle.loads", "joblib.load", "eval", "exec", "st.stop")
 

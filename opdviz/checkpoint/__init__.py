@@ -79,8 +79,13 @@ class Checkpoint:
         if scale is None or FORMATS[scale.dtype].kind != "float" or not scale.numel:
             return False
         shape = self.tensors[name].shape
-        divides = all(0 < count <= max(length, 1) for count, length in zip(scale.shape, shape))
-        return scale.numel == 1 or (len(scale.shape) <= len(shape) and divides)
+        if scale.numel == 1:
+            return True
+        # A scale may have fewer axes than its tensor: one number a row.
+        lengths = zip(scale.shape, shape, strict=False)
+        return len(scale.shape) <= len(shape) and all(
+            0 < count <= max(length, 1) for count, length in lengths
+        )
 
     def scale(self, name: str, first: int, last: int) -> np.ndarray:
         """The scale of rows `first` to `last`: one number, or one a row, or one a block of it."""

@@ -185,7 +185,7 @@ def fit(storages: list[torch.UntypedStorage], held: list[int]) -> bool:
     sizes = [s.nbytes() for s in sorted(storages, key=lambda s: s.data_ptr()) if s.nbytes()]
     if len(sizes) != len(held):
         return sum(sizes) <= sum(held)
-    return all(need <= room for need, room in zip(sizes, held))
+    return all(need <= room for need, room in zip(sizes, held, strict=True))
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Curve(TrainerCallback):
         """How much of the model is as it was at the start."""
         exact = absolute = total = 0
         energy = size = 0.0
-        for start, now in zip(self.base, model.parameters()):
+        for start, now in zip(self.base, model.parameters(), strict=True):
             delta = (now.to(torch.bfloat16).double() - start.double()).abs()
             exact += int((delta == 0).sum())
             absolute += int((delta <= VISIBLE).sum())
@@ -117,7 +117,7 @@ class Diagnostics(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, **_) -> None:
         """Take in the gradients, which stand as the optimizer will see them."""
         inner = before = now = 0.0
-        for p, m, v in zip(self.parameters, self.first, self.second):
+        for p, m, v in zip(self.parameters, self.first, self.second, strict=True):
             inner += float((m.double() * p.grad).sum())
             before += float(m.double().square().sum())
             now += float(p.grad.double().square().sum())

@@ -197,7 +197,7 @@ def layers(comparison: Stored) -> list[dict]:
     shares = sums[["visible", "numel"]] / sums[["visible", "numel"]].sum()
     return [
         {"layer": int(layer), "visible_share": float(v), "parameter_share": float(p)}
-        for layer, v, p in zip(sums["layer"], shares["visible"], shares["numel"])
+        for layer, v, p in zip(sums["layer"], shares["visible"], shares["numel"], strict=True)
     ]
 
 

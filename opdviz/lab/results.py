@@ -101,7 +101,7 @@ def starts(found: dict[str, pd.DataFrame]) -> str:
     bases = of_group(found, "runs", "base").sort_values("hidden")
     return ", ".join(
         f"{percent(share)} at width {width}"
-        for width, share in zip(bases["hidden"], bases["validation"])
+        for width, share in zip(bases["hidden"], bases["validation"], strict=True)
     )
 
 

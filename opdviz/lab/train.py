@@ -218,7 +218,12 @@ def samples(recipe: Recipe, model, places: Places, work: Path, seed: int, watch:
         for a in models.answers(teacher, prompts[i : i + 1024], sample=True)
     ]
     return supervised(
-        recipe, model, work, seed, watch, [Problem(p.prompt, a) for p, a in zip(prompts, answers)]
+        recipe,
+        model,
+        work,
+        seed,
+        watch,
+        [Problem(p.prompt, a) for p, a in zip(prompts, answers, strict=True)],
     )
 
 
@@ -290,7 +295,7 @@ def grpo(recipe: Recipe, model, places: Places, work: Path, seed: int, watch: li
     """trl's GRPOTrainer: reward 1 for the exact answer."""
 
     def exact(completions: list[str], answer: list[str], **_) -> list[float]:
-        return [float(c == a) for c, a in zip(completions, answer)]
+        return [float(c == a) for c, a in zip(completions, answer, strict=True)]
 
     arguments = trl.GRPOConfig(
         **settings(recipe, work, seed),

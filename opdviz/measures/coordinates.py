@@ -101,7 +101,7 @@ def binned(bins: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]) 
     )
     return [
         edges(int(b)) | {"count": int(c), "moved": int(m), "null_moved": float(n)}
-        for b, c, m, n in zip(quarter_octaves, count, moved, null)
+        for b, c, m, n in zip(quarter_octaves, count, moved, null, strict=True)
     ]
 
 

@@ -2,6 +2,8 @@
 by how many grid steps.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from opdviz.checkpoint.formats import step
@@ -103,8 +105,8 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
             )
     # Counted up to each limit; a label holds what its limit adds to the one before.
     cumulative = [*within.values(), total]
-    differences = [b - a for a, b in zip([0, *cumulative], cumulative)]
-    return dict(zip([*within, "9+"], differences))
+    differences = [b - a for a, b in pairwise([0, *cumulative])]
+    return dict(zip([*within, "9+"], differences, strict=True))
 
 
 def grid_step(w: np.ndarray, grid: str) -> np.ndarray:

@@ -75,7 +75,7 @@ def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
         with np.errstate(over="ignore"):
             base, tuned = (
                 x if dtype in SIXTEEN_BITS else round_bfloat16(x)
-                for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype))
+                for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype), strict=True)
             )
         with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, which is beyond no threshold
             delta = np.abs(tuned.astype(np.float64) - base.astype(np.float64))

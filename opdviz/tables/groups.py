@@ -26,7 +26,7 @@ def grouped(comparison: Stored, name: str) -> pd.DataFrame:
     total, parameters = float((clean["delta_norm"] ** 2).sum()), int(clean["numel"].sum())
     by = GROUPS[name]
     rows = [
-        dict(zip(by, group)) | group_row(part, total, parameters)
+        dict(zip(by, group, strict=True)) | group_row(part, total, parameters)
         for group, part in tensors_.groupby(by, dropna=False, sort=True)
     ]
     result = pd.DataFrame(rows)

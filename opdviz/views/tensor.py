@@ -239,7 +239,7 @@ def parts_of(reader: Reader, state: dict) -> pd.DataFrame:
     if len(profile):
         names = [
             slices.band(a, int(low), int(high))
-            for a, low, high in zip(profile["axis"], profile["low"], profile["high"])
+            for a, low, high in zip(profile["axis"], profile["low"], profile["high"], strict=True)
         ]
         length = profile.groupby("axis")["high"].transform("max")
         frames.append(profile.assign(part=names, even=(profile["high"] - profile["low"]) / length))

@@ -52,7 +52,7 @@ for pair in (
     (("energy", "How concentrated is the update?"), ("moved", "Which weights moved?")),
     (("angles", "How far did the leading subspace turn?"), ("spectra", "Spectra")),
 ):
-    for side, (view, question) in zip(st.columns(2), pair):
+    for side, (view, question) in zip(st.columns(2), pair, strict=True):
         with side:
             st.subheader(question, anchor=False)
             figure.show(view, chosen)
