@@ -129,11 +129,9 @@ def test_coverage_equals_the_truth(golden):
                 "share": share,
                 "probe": "absolute",
                 "threshold": 1e-5,
-                "rank": None,
             }
             found = tables["coverage"]
             found = found[found["rank"].isna() | (found["rank"] != 64)]
-            del where["rank"]
             agree(of(found, "coverage", **where), want[f"{mask}_coverage_{text}"], absolute=1e-6)
 
 

@@ -126,7 +126,32 @@ def test_nothing_outgrows_its_room():
 
 # A local is named after the thing it holds, not after how it came to be.
 VAGUE = set(
-    ["found", "made", "told", "known", "kept", "there", "shown", "wanted", "taken", "asked", "given", "gone", "chosen", "said", "fitting", "pending", "flying", "noted", "seen", "mine", "own", "turned", "inside", "of"]
+    [
+        "found",
+        "made",
+        "told",
+        "known",
+        "kept",
+        "there",
+        "shown",
+        "wanted",
+        "taken",
+        "asked",
+        "given",
+        "gone",
+        "chosen",
+        "said",
+        "fitting",
+        "pending",
+        "flying",
+        "noted",
+        "seen",
+        "mine",
+        "own",
+        "turned",
+        "inside",
+        "of",
+    ]
 )
 
 

@@ -113,15 +113,14 @@ def test_a_row_of_the_comparisons_opens_it_and_next_goes_to_the_next_tensor(serv
 
 def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visit):
     own = start_server(tmp_path / "cache", fresh=True)
-    started = time.monotonic()
     page = visit(own.address)
     page.wait_for_url(re.compile("/overview"), timeout=30_000)
     expect(page.get_by_text("Relative norm").first).to_be_visible(timeout=60_000)
-    assert time.monotonic() - started < 60
     expect(page.get_by_text("A small model of the lab").first).to_be_visible()
     (job,) = jobs.all_jobs(Store(own.cache))
+    deadline = time.monotonic() + 60
     while jobs.load(job.folder).state == "running":  # the summaries are still written
-        assert time.monotonic() - started < 60
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert jobs.load(job.folder).state == "done" and job.request["name"] == "lab opd"
     again = visit(own.address)

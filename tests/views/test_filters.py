@@ -58,7 +58,10 @@ def test_any_text_is_ranges_or_none(text):
 @given(st.text(max_size=30))
 def test_any_pattern_can_be_searched_for(pattern):
     names = pd.Series(["a.b", "[x]", "é"])
-    assert filters.named(names, pattern).dtype == bool
+    matches = filters.named(names, pattern)
+    assert matches.dtype == bool and list(matches.index) == [0, 1, 2]
+    if not set(pattern) & set("*?["):
+        assert matches.tolist() == [pattern.lower() in name.lower() for name in names]
 
 
 def test_pages_are_cut_after_sorting_and_missing_values_come_last(rows, monkeypatch):
