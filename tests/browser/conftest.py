@@ -2,6 +2,7 @@
 foreign request fails.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -11,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -211,23 +214,23 @@ def pair(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "base", folder / "tuned_b"
 
 
+@lru_cache
+def comparison_of(pair: tuple[Path, Path], name: str) -> tuple[Path, str]:
+    """A cache in which a pair is compared as a user would, and the key."""
+    cache = Path(tempfile.mkdtemp(prefix="opdviz-browser-"))
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    command = [sys.executable, "-m", "opdviz", "compare", *map(str, pair), "--name", name]
+    done = subprocess.run(
+        [*command, "--cache", str(cache), "--json"], check=True, capture_output=True, text=True
+    )
+    return cache, json.loads(done.stdout)["key"]
+
+
 def compared(pair: tuple[Path, Path], cache: Path, name: str = "golden") -> str:
-    """Compare a pair as a user would; the key."""
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "compare",
-        *map(str, pair),
-        "--name",
-        name,
-        "--cache",
-        str(cache),
-        "--json",
-    ]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[
-        "key"
-    ]
+    """Put the comparison of a pair into a cache, made once and copied; the key."""
+    made, key = comparison_of(pair, name)
+    shutil.copytree(made, cache, dirs_exist_ok=True)
+    return key
 
 
 @pytest.fixture(scope="session")

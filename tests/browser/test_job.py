@@ -15,7 +15,7 @@ from tests.browser.conftest import choose_pair, figure, opened
 from tests.conftest import write_checkpoint
 
 pytestmark = pytest.mark.browser
-SIDE, LAYERS = 520, 24
+SIDE, LAYERS = 520, 16
 
 
 @pytest.fixture(scope="module")

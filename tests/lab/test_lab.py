@@ -24,7 +24,9 @@ from opdviz.lab.places import Places
 from opdviz.runs import masks
 
 ROOT = Path(__file__).parent.parent.parent
-SHORT = ["--seed", "0", "--steps", "20"]
+STEPS = 6
+SHORT = ["--seed", "0", "--steps", str(STEPS)]
+RUNS = f"seed0.steps{STEPS}"
 
 
 def lab(*arguments: str, cache: Path, **more) -> subprocess.CompletedProcess:
@@ -33,7 +35,7 @@ def lab(*arguments: str, cache: Path, **more) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, **more)
 
 
-def weights(cache: Path, run: str = "seed0.steps20/opd") -> bytes:
+def weights(cache: Path, run: str = f"{RUNS}/opd") -> bytes:
     """The bytes of a run's saved model."""
     return (cache / "lab" / run / "model.safetensors").read_bytes()
 
@@ -44,7 +46,7 @@ def killed_then_run(tmp_path_factory):
     cache = tmp_path_factory.mktemp("lab")
     command = [sys.executable, "-m", "opdviz", "lab", "run", "opd", *SHORT, "--cache", str(cache)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    folder, deadline = cache / "lab" / "seed0.steps20", time.monotonic() + 120
+    folder, deadline = cache / "lab" / RUNS, time.monotonic() + 120
     while not list(folder.glob("progress/opd")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
@@ -58,8 +60,8 @@ def test_a_short_run_goes_end_to_end(killed_then_run):
     cache, done = killed_then_run
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stderr and "training:" in done.stderr
-    facts = json.loads((cache / "lab" / "seed0.steps20" / "opd" / "run.json").read_text())
-    assert facts["curve"][-1]["step"] == 20 and 0 < facts["curve"][-1]["unchanged_exact"] < 1
+    facts = json.loads((cache / "lab" / RUNS / "opd" / "run.json").read_text())
+    assert facts["curve"][-1]["step"] == STEPS and 0 < facts["curve"][-1]["unchanged_exact"] < 1
     assert [row["step"] for row in facts["diagnostics"]][0] == 1 and facts["diagnostics"][-1][
         "cv_sqrt_v"
     ] > 0
@@ -70,16 +72,16 @@ def test_a_killed_run_leaves_nothing_behind(killed_then_run):
     cache, _ = killed_then_run
     assert (
         not list((cache / "lab").rglob("*.tmp"))
-        and not (cache / "lab" / "seed0.steps20" / "progress").exists()
+        and not (cache / "lab" / RUNS / "progress").exists()
     )
 
 
 def test_a_finished_run_is_not_run_again(killed_then_run):
     cache, _ = killed_then_run
-    before = (cache / "lab" / "seed0.steps20" / "opd" / "run.json").stat().st_mtime_ns
+    before = (cache / "lab" / RUNS / "opd" / "run.json").stat().st_mtime_ns
     done = lab("run", "opd", *SHORT, "--json", cache=cache)
     assert done.returncode == 0 and json.loads(done.stdout)[0]["test"] is not None
-    assert (cache / "lab" / "seed0.steps20" / "opd" / "run.json").stat().st_mtime_ns == before
+    assert (cache / "lab" / RUNS / "opd" / "run.json").stat().st_mtime_ns == before
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def again(tmp_path_factory) -> Path:
 def test_the_same_seed_gives_the_same_bits_and_a_mask_is_kept_to(killed_then_run, again):
     cache, _ = killed_then_run
     assert weights(again) == weights(cache)
-    run = again / "lab" / "seed0.steps20" / "opd_random_mask"
+    run = again / "lab" / RUNS / "opd_random_mask"
     mask = masks.open_mask(run / "mask.safetensors")
     opd = dict(
         masks.visible(masks.matching_of(again / "lab" / "base", run.parent / "opd"), VISIBLE)
@@ -107,13 +109,13 @@ def test_the_same_seed_gives_the_same_bits_and_a_mask_is_kept_to(killed_then_run
     }
     moved = {n: d > 0 for n, d in masks.deltas(masks.matching_of(again / "lab" / "base", run))}
     assert not any((moved[n] & ~mask.read(n)).any() for n in moved)
-    assert sum(int(m.sum()) for m in moved.values()) > 1000
+    assert sum(int(m.sum()) for m in moved.values()) > 500
 
 
 def test_master_weights_are_kept_on_request_and_round_to_the_saved_ones(again):
     from safetensors.torch import load_file
 
-    run = again / "lab" / "seed0.steps20" / "opd_random_mask"
+    run = again / "lab" / RUNS / "opd_random_mask"
     master, saved = (load_file(folder / "model.safetensors") for folder in (run / "master", run))
     assert {t.dtype for t in master.values()} == {torch.float32}
     assert all(torch.equal(t.to(torch.bfloat16), saved[name]) for name, t in master.items())
@@ -366,8 +368,7 @@ def test_ctrl_c_is_one_line_even_while_the_workers_start(tmp_path):
         "lab",
         "run",
         "sft",
-        "--steps",
-        "20",
+        *SHORT,
         "--cache",
         str(tmp_path),
     ]
@@ -375,7 +376,7 @@ def test_ctrl_c_is_one_line_even_while_the_workers_start(tmp_path):
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while not (tmp_path / "lab" / "seed0.steps20" / "progress").is_dir():
+    while not (tmp_path / "lab" / RUNS / "progress").is_dir():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(1.0)
