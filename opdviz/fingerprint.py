@@ -12,6 +12,7 @@ import xxhash
 
 from opdviz import files
 
+# Bytes at a time: large enough for the speed of a disk, small enough to report progress.
 CHUNK = 1 << 22
 DIGEST = re.compile(r"^[0-9a-f]{32}$")
 SHA256_NAME = re.compile(r"^[0-9a-f]{64}$")

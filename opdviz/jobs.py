@@ -20,6 +20,7 @@ from opdviz import files, fingerprint
 from opdviz.errors import RequestError
 from opdviz.store.store import Store
 
+# Bytes of a log's end that a page shows.
 KEPT_LOG = 8_000
 PARTS = ("request.json", "status.json", "log.txt", "pid", "cancel")
 STATES = ("running", "done", "failed", "cancelled")

@@ -186,6 +186,7 @@ def block_of(tail: tuple[str, ...], segments: Sequence[str]) -> str:
     return "other" if FFN.isdisjoint(tail) else "ffn"
 
 
+# A configuration is somebody's text: beyond these it speaks of no model.
 MOST_HEADS, WIDEST = 1 << 16, 1 << 24
 
 

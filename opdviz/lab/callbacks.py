@@ -12,7 +12,9 @@ from opdviz.definitions import VISIBLE
 from opdviz.lab import models
 from opdviz.lab.tasks import Problem
 
+# AdamW's own, as every recipe has them.
 BETAS = (0.9, 0.999)
+# Two gradients of zero have no cosine, and nothing is divided by zero.
 LEAST = 1e-30
 
 

@@ -26,6 +26,7 @@ from opdviz.lab.tasks import (
 )
 
 HEAD = 64
+# Of a prompt with its hint and its answer, with room to spare.
 POSITIONS = 64
 VOCABULARY = 32
 FFN_WIDTH = 3

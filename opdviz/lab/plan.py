@@ -31,8 +31,11 @@ PACKAGES = {
     "datasets": ">=5.2,<6",
     "accelerate": ">=1.15,<2",
 }
+# Seconds between two looks at how far a run is.
 EVERY = 0.5
+# Relative to the usual width of 256, whose square this is: a step's cost grows with it.
 WIDTH_COST = 1 / 65536
+# Steps after which a base is usually good enough to stop.
 USUAL_PRETRAINING = 600
 
 

@@ -8,13 +8,17 @@ from dataclasses import asdict, dataclass, replace
 
 HIDDEN, LAYERS = 256, 3
 BATCH = 64
+# Samples a prompt, whose mean is GRPO's baseline.
 GENERATIONS = 8
 WEIGHT_DECAY = 0.01
 STEPS = 200
 TRAJECTORY = tuple(range(25, STEPS + 1, 25))
+# Looks at the validation problems along a run.
 CURVE_POINTS = 8
 VALIDATION, TEST = 500, 2000
+# Steps: of the rate's fall to zero once a base is good enough, and between two looks at that.
 ANNEAL, LOOK_EVERY = 50, 10
+# Density of an OPD mask in arXiv 2606.13657, where it is the chance level of an overlap.
 PAPER_DENSITY = 0.175
 
 

@@ -21,12 +21,15 @@ from opdviz.lab.judging import (
 from opdviz.words import number, percent
 
 SHARE_MARGIN = 0.01  # of all coordinates: their number makes sampling errors vanish
+# Of full training's gain: "nearly everything", as the paper says of its subnetworks.
 RECOVERS = 0.9
 # Margins that full training must have gained for a share of its gain to mean anything.
 ENOUGH_GAIN = 5.0
 HEAVY = 0.2  # enrichment beyond one
 CONCENTRATED = 0.5  # energy of the top 16 beyond a Gaussian's, as a share of it
+# Of r: a rank from here on is full.
 FULL = 0.95
+# Of overlap beyond what sizes and rows explain: less is within what they leave out.
 SHARED = 0.05
 
 

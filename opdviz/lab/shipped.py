@@ -25,6 +25,7 @@ FIRST = ("base", "seed0/opd")
 INDEX = "index.json"
 ENTRY = {"path", "before", "file", "digest"}
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+# lzma's smallest: packed once, fetched by everybody.
 PRESET = 9
 
 

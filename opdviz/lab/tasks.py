@@ -15,8 +15,10 @@ from opdviz import fingerprint
 ALPHABET = "0123456789abcdefghij+<~=?"
 PAD, END = "<pad>", "<end>"
 TARGET = "addition"
+# Characters of the longest answer, a word's that is reversed.
 LONGEST_ANSWER = 5
 SPLITS = {"train": range(0, 80), "validation": range(80, 90), "test": range(90, 100)}
+# Of pretraining's problems with their answer in the prompt: self-distillation needs to read it.
 HINTED_SHARE = 0.1
 MIXTURE = {"addition": 0.7, "comparison": 0.15, "reversal": 0.15}
 

@@ -47,7 +47,9 @@ from opdviz.lab.tasks import Problem
 from opdviz.runs import masks
 
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
+# Steps, of pretraining alone: a fresh model diverges at its full rate.
 WARMUP = 50
+# What the system says of a full disk, a limit on files, and a quota.
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 

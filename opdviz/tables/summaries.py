@@ -23,7 +23,9 @@ from opdviz.store.checking import Fault, clear
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, protocols, stored
 
+# Of what is summed up: another one makes every summary anew.
 VERSION = 4
+# Bytes of a summary that are read at all: what a damaged file claims is not allocated.
 LARGEST = 1 << 30
 TEXT = {name for table in columns.BY_TABLE.values() for name, kind in table.items() if kind is str}
 TEXT |= {"protocol", "quantity", "unit", "aggregation", "counted_as"}

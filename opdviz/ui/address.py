@@ -14,6 +14,7 @@ from opdviz.ui import links
 from opdviz.words import plain
 
 PARAMETER, LAST, NAMES = "comparison", "_comparison", "_comparison_names"
+# Buttons of the page that asks which comparison is meant.
 MOST = 40
 
 

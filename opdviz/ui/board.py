@@ -12,7 +12,9 @@ from opdviz.ui.notes import done
 from opdviz.views import filters
 from opdviz.words import markdown, plain
 
+# Pins drawn at once: each is a figure that the browser has to draw.
 A_PAGE = 8
+# Fonts of a presented figure, to be read from the last row.
 LARGER = 1.45
 HEIGHTS = {"720": 470, "1080": 800}
 

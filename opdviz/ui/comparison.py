@@ -26,6 +26,7 @@ from opdviz.words import count, format_name, percent, plain
 
 POLL = "1s"
 PARTS_POLL = "4s"
+# Named in one notice; how many more there are is said.
 MOST_DAMAGED = 5
 
 

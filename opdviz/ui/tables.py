@@ -10,6 +10,7 @@ from opdviz.ui import comparison, links
 from opdviz.views import filters
 from opdviz.views.tensor import parts_of
 
+# In one box: beyond them those of the shown tensor's layer are offered.
 MOST_OPTIONS = 1_000
 
 

@@ -102,6 +102,7 @@ COVERAGE = (
     "blind_high",
 )
 SAME = 0.05  # share of the moves that may stand elsewhere for the null to say the same
+# Of sizes: with fewer, "which of them moved" is no question.
 FEWEST_BINS = 3
 
 

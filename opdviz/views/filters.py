@@ -7,6 +7,7 @@ import re
 
 import pandas as pd
 
+# Rows of a table at once: more are slow to draw, and nobody reads them.
 PAGE = 100
 KINDS = ("matrices", "norms and biases", "all kinds")
 ANY = "any"

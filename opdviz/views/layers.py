@@ -13,7 +13,9 @@ from opdviz.views.view import Reader, View, view
 from opdviz.words import listing, number, plain
 
 LIMITS = ("2nd to 98th percentile", "all values", "fixed")
+# log2: a value of 0 is infinitely far below chance, and has a place all the same.
 FARTHEST = 10.0
+# In the strip: a model may have hundreds of tensors without a layer.
 MOST_LINES = 24
 
 
@@ -169,7 +171,9 @@ def scatter(reader: Reader, state: dict) -> View:
     )
 
 
+# Quantities of which 0 means that nothing moved.
 MOVEMENT = ("relative_norm", "delta_norm", "delta_rms", "delta_max", "delta_mean_abs")
+# A small rank says more than a large one, which any noise has.
 SMALL_IS_NEWS = ("stable_rank", "entropy_rank")
 
 

@@ -18,6 +18,7 @@ from opdviz.views.coordinates import coordinates_reading
 from opdviz.views.view import Reader, View, view
 from opdviz.words import number, percent, plain
 
+# Bars whose tokens can still be read.
 MOST_ROWS = 30
 
 
