@@ -154,6 +154,11 @@ def write(path: Path, data: bytes, *, prefix: str = "") -> None:
         ) from None
 
 
+def move(folder: Path, into: Path) -> None:
+    """Give a folder another name beside its own, whole."""
+    os.replace(folder, into)
+
+
 @contextmanager
 def new_folder(into: Path, *, joining_by: str | None = None) -> Iterator[Path]:
     """A folder to be filled, which then stands at `into`, whole, in place of what was there; it

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from opdviz import checkpoint, fingerprint, naming, pairing
+from opdviz import checkpoint, files, fingerprint, naming, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import one_line
@@ -97,7 +97,7 @@ def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]]) -> None:
             "tuned": old.manifest.tuned.fingerprints,
         }
         if fingerprints == prints and old.manifest.outdated and not old.running:
-            old.folder.rename(store.folder(key))
+            files.move(old.folder, store.folder(key))
             return
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
 from opdviz.definitions import MOVED_THRESHOLDS, PROBES
-from opdviz.linalg import Decomposition
+from opdviz.linalg import CHUNK, Decomposition
 from opdviz.measures.nulls import Census, census, gaussian_share
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import BETWEEN, NO_NULLS, ZEROS, below, codes, magnitudes, quarters
@@ -170,7 +170,7 @@ def profile(pair: Pair, work: Decomposition) -> list[dict]:
     m, n = pair.shape
     # Moved as stored, moved as bf16, and energy: one pass over the rows fills all three.
     sums = {axis: np.zeros((3, length)) for axis, length in (("row", m), ("column", n))}
-    size = max(1, (1 << 18) // n)
+    size = max(1, CHUNK // n)
     for first in range(0, m, size):
         w, t = work.base[first : first + size], work.tuned[first : first + size]
         d = t - w

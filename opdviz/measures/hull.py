@@ -129,16 +129,16 @@ def hull_at(x: Points, y: Points, at: float) -> Float[np.ndarray, " masks"]:
     # Every round takes a point of the hull as a support, of all masks at once; a whole hull of some
     # thousand points would be sorted for a single abscissa.
     for _ in range(x.shape[1]):
-        run = x[row, right] - x[row, left]
-        slope = np.where(run > 0, (y[row, right] - y[row, left]) / np.where(run > 0, run, 1.0), 0.0)
+        width = x[row, right] - x[row, left]
+        rise = y[row, right] - y[row, left]
+        # Supports at one abscissa have no line through them; there it is level.
+        slope = np.where(width > 0, rise / np.where(width > 0, width, 1.0), 0.0)
         above = y - y[row, left][:, None] - slope[:, None] * (x - x[row, left][:, None])
         farthest = np.argmax(above, axis=1)
         better = above[row, farthest] > slack
         if not better.any():
             break
         behind = x[row, farthest] <= at
-        left, right = (
-            np.where(better & behind, farthest, left),
-            np.where(better & ~behind, farthest, right),
-        )
+        left = np.where(better & behind, farthest, left)
+        right = np.where(better & ~behind, farthest, right)
     return y[row, left] + slope * (at - x[row, left])
