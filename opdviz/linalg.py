@@ -3,7 +3,7 @@
 A matrix is turned so that it is tall (L x r, L >= r): rows are the long side. Everything comes from
 three products with r columns - the Gram matrices of base and delta and their cross product - which
 are summed over blocks of rows, so that a tall embedding is never held in float64. Floors: a
-singular value below sqrt(eps) = 1.5e-8 of the largest is not resolved.
+singular value near sqrt(eps) = 1.5e-8 of the largest is not resolved by them.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ POINTS = 20_001
 # A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of
 # its entries.
 FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
-# Of the largest singular value: what stands above it is no rounding of a Gram matrix.
+# Of the largest singular value: what stands above it is no rounding of a Gram matrix, whose error
+# grows with the root of its size: 16 leaves room up to r = 8,192 (`spectrum.summary`).
 RESOLVED = 16 * FLOOR
 # Of the largest value: columns of A v / s are orthonormal to eps / 1e-5^2 = 2e-6 at worst above it.
 WELL_SCALED = 1e-5

@@ -25,6 +25,7 @@ STEPS = (
     (math.inf, (1,)),
 )
 RATIOS = {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
+QUARTER = 0.25  # octaves: the width of a bin of sizes
 EDGE = 1e-3  # of a tick's value: one that rounding puts just outside of the axis still belongs
 
 

@@ -5,10 +5,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from opdviz.figures import marks, theme
-from opdviz.figures.axes import on_modules
+from opdviz.figures.axes import QUARTER, on_modules
 from opdviz.words import percent
 
-QUARTER = 0.25  # octaves: the width of a bin of sizes
 THIN = 1e-4  # of the fullest bin: below it a share is that of a handful of weights
 FEWEST = 5  # weights in a bin whose share is drawn
 NARROW = 0.02  # of what is possible at all: a dot that has nowhere else to be is grey
@@ -102,7 +101,12 @@ def coverage_marks(ends: pd.DataFrame, y: list[int]) -> list[go.Scatter]:
     shares = [[percent(share) for share in row] for row in columns.itertuples(index=False)]
     return [
         marks.segments(
-            ends["lowest"], ends["highest"], y, "feasible range", colour=theme.FAINT, width=13
+            ends["lowest"],
+            ends["highest"],
+            y,
+            "feasible range",
+            colour=theme.FAINT,
+            width=marks.BAND,
         ),
         marks.segments(
             ends["blind_low"],
@@ -118,7 +122,7 @@ def coverage_marks(ends: pd.DataFrame, y: list[int]) -> list[go.Scatter]:
             y,
             "typical blind updates",
             colour=theme.NULL_AREA,
-            width=13,
+            width=marks.BAND,
         ),
         marks.dots(
             ends["coverage"],

@@ -15,7 +15,7 @@ COLOURS = {
     "samples": theme.RECIPES["offline distillation"],
     "self": theme.RECIPES["self-distillation"],
 }
-OPTIMIZERS = {"AdamW": "#d0641c", "SGD": "#0072b2"}
+OPTIMIZERS = {"AdamW": theme.DELTA, "SGD": theme.BLOCKS["attention"]}
 WIDTHS = ("circle", "square", "diamond", "triangle-up")
 RATES = ("#e8a25c", "#d97c64", "#c25a78", "#9c4a94", "#7a5ab8", "#5468c4")
 ROW = 34

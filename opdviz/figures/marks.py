@@ -1,4 +1,4 @@
-"""The marks that figures are composed of: each looks the same wherever it stands."""
+"""The marks that figures are composed of: what means the same looks the same."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,10 @@ from plotly.subplots import make_subplots
 
 from opdviz.figures import theme
 
-CHANCE_STYLE = {"color": theme.CHANCE, "dash": "dash", "width": 1.8}
+CHANCE_WIDTH = 1.8
+# A level to hold others against: chance, an even spread, the whole, the base before training.
+CHANCE_STYLE = {"color": theme.CHANCE, "dash": "dash", "width": CHANCE_WIDTH}
+BAND = 13  # pixels: a broad line, on which a dot of 9 still shows
 OPAQUE = {"marker": {"opacity": 1}}
 
 

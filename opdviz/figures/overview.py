@@ -109,7 +109,7 @@ def blind_band(low: float, high: float, unit: str) -> go.Scatter:
         [MIDDLE, MIDDLE],
         "blind updates",
         colour=theme.NULL_AREA,
-        width=13,
+        width=marks.BAND,
         hover=f"blind updates %{{x:.3g}} {unit}",
     )
 

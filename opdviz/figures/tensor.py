@@ -7,14 +7,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from opdviz.definitions import HEADLINE_K
 from opdviz.figures import marks, theme
-from opdviz.figures.axes import index_axis
+from opdviz.figures.axes import QUARTER, index_axis
 from opdviz.words import number
 
 HEIGHT = 340
-QUARTER = 0.25  # octaves: the width of a bin of sizes
 FEW = 12  # angles below which each is a mark of its own
-TOP = 16  # directions whose energy is a headline quantity: a line stands there
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ CURVES = {
     "base": Curve("base", theme.BASE),
     "tuned": Curve("tuned", theme.TUNED),
     "delta": Curve("update", theme.DELTA, width=3),
-    "gaussian": Curve("chance", theme.CHANCE, "dash"),
+    "gaussian": Curve("chance", theme.CHANCE, "dash", marks.CHANCE_WIDTH),
     "rounding_null": Curve("rank-16 null", theme.NULL, "dot"),
 }
 ANGLES = {"left": (theme.TUNED, "solid"), "right": (theme.DELTA, "dash")}
@@ -71,8 +70,8 @@ def cumulative_energy(spectrum: pd.DataFrame, r: int) -> go.Figure:
     )
     figure.update_xaxes(title=f"leading singular directions k (of {r:,}; log)", **index_axis(r))
     figure.update_yaxes(title="share of ||D||²", tickformat=".0%", range=[0, 1.03])
-    if r > TOP:
-        figure.add_vline(x=TOP, line={"color": theme.FAINT, "width": 1.5})
+    if r > HEADLINE_K:  # whose energy is a headline quantity
+        figure.add_vline(x=HEADLINE_K, line={"color": theme.FAINT, "width": 1.5})
     return figure
 
 
@@ -140,7 +139,9 @@ def angle_chance(side: str, sine: float, k: int) -> go.Scatter:
     """The rms sine that chance gives, as an angle."""
     height = np.degrees(np.arcsin(min(sine, 1.0)))
     name = f"chance, {side}"
-    return marks.line([1, k], [height, height], name, colour=ANGLES[side][0], dash="dot", width=1.5)
+    return marks.line(
+        [1, k], [height, height], name, colour=ANGLES[side][0], dash="dot", width=marks.CHANCE_WIDTH
+    )
 
 
 def magnitudes(sizes: dict[str, pd.DataFrame]) -> go.Figure:
@@ -195,7 +196,12 @@ def size_marks(rows: pd.DataFrame, name: str, colour: str) -> tuple[go.Bar, go.S
             hover="2^%{x:.2f}: %{y:.2%}",
         ),
         marks.line(
-            middle, rows["chance"], f"{name}, chance", colour=colour, width=1.5, dash="dash"
+            middle,
+            rows["chance"],
+            f"{name}, chance",
+            colour=colour,
+            width=marks.CHANCE_WIDTH,
+            dash="dash",
         ),
     )
 

@@ -10,11 +10,11 @@ from plotly.basedatatypes import BaseTraceType
 BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
 CHANCE, NULL = "#9a978f", "#7653b0"
 RECIPES = {
-    "OPD": "#d0641c",
+    "OPD": DELTA,
     "RL + OPD": "#8f5aa0",
     "RLVR": "#2e8b6f",
     "SFT": "#5b6fa8",
-    "offline distillation": "#8c8a84",
+    "offline distillation": BASE,
     "self-distillation": "#c58f1f",
 }
 BLOCKS = {
@@ -24,7 +24,7 @@ BLOCKS = {
     "norm": "#009e73",
     "embedding": "#b59a00",
     "head": "#56b4e9",
-    "other": "#8c8a84",
+    "other": BASE,
 }
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
 CLIP = 3.0  # log2: values over chance are shown up to eight times it
@@ -33,6 +33,7 @@ LONGEST_TITLE = 64
 TITLE = 44
 MOST_MARKS = 1_500  # in a figure: more are no longer told apart, and slow the browser
 LEAST_MARKS = 8  # of a group
+# BASE and NULL, as far as what lies behind is still seen.
 FAINT = "rgba(140,138,132,0.22)"
 GREY_AREA = "rgba(140,138,132,0.28)"
 NULL_AREA = "rgba(118,83,176,0.5)"

@@ -57,8 +57,9 @@ LEAST_REMAINDER = 1e-9
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
-    """Rows of the geometric tables; missing values where the matrix did not move or the base is
-    zero.
+    """Rows of the geometric tables; missing values, and no angles, where the matrix did not move.
+
+    A base without directions has a row of `skipped` alone.
     """
     where = {"name": pair.name}
     tables: dict[str, list[dict]] = {table: [] for table in TABLES}

@@ -72,9 +72,8 @@ def rotation(reader: Reader, state: dict) -> View:
             for end in ("", "_chance", "_pairs")
         ),
     ]
-    reading = (
-        f"{rotation_reading(rows)} Missing where the chance is not small.{thinning(len(rows), 2)}"
-    )
+    missing = "Missing where the chance is not small, or nothing turned."
+    reading = f"{rotation_reading(rows)} {missing}{thinning(len(rows), 2)}"
     return view(
         title, reading, figures.rotation_scatter(rows), rows[columns], ("rms_sine", "gap", "pairs")
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from opdviz import slices
-from opdviz.definitions import UNDEFINED_PAIRS
+from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, UNDEFINED_PAIRS
 from opdviz.figures import coordinates
 from opdviz.figures import slices as slice_figures
 from opdviz.figures import tensor as figures
@@ -35,7 +35,15 @@ def nothing_to_draw(what: str, reader: Reader, state: dict, measure: str) -> Vie
     reasons = (
         sorted(set(skipped.loc[skipped["measure"] == measure, "reason"])) if len(skipped) else []
     )
-    return View(titled(what, reader, state), "; ".join(map(plain, reasons)) or "Not computed yet.")
+    if reasons:
+        text = "; ".join(map(plain, reasons))
+    elif not reader.complete:
+        text = "Not computed yet."
+    elif not facts(reader, state)["moved"]:
+        text = "The tensor did not move: there is nothing of it to show."
+    else:
+        text = f"The comparison holds nothing of it under the measure {measure}."
+    return View(titled(what, reader, state), text)
 
 
 def titled(what: str, reader: Reader, state: dict) -> str:
@@ -82,7 +90,7 @@ def angles(reader: Reader, state: dict) -> View:
         return nothing_to_draw("Principal angles between base and tuned", reader, state, "geometry")
     r = int(reader.rows("spectrum", state["tensor"])["index"].max())
     rotation = reader.rows("rotation", state["tensor"])
-    rotation = rotation[rotation["share"] == by_tensor.HEADLINE_SHARE].set_index("side")
+    rotation = rotation[rotation["share"] == HEADLINE_SHARE].set_index("side")
     figure = figures.angles(rows, r, rotation)
     return view(
         title, angles_reading(rotation, r), figure, rows, ("degrees", "rms_sine", "gap", "pairs")
@@ -297,7 +305,7 @@ def angles_reading(turned: pd.DataFrame, r: int) -> str:
 
 def energy_reading(energy: pd.DataFrame, r: int) -> str:
     """How much the leading directions hold, beside chance. Columns: matrix, index, energy."""
-    k = 16 if r > 16 else max(1, r // 4)
+    k = HEADLINE_K if r > HEADLINE_K else max(1, r // 4)
     at = energy[energy["index"] == k].set_index("matrix")["energy"]
     if "delta" not in at:
         return "This tensor did not move, or has no spectrum."

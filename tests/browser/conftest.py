@@ -228,7 +228,7 @@ def comparison_of(pair: tuple[Path, Path], name: str) -> tuple[Path, str]:
 
 def compared(pair: tuple[Path, Path], cache: Path, name: str = "golden") -> str:
     """Put the comparison of a pair into a cache, made once and copied; the key."""
-    made, key = comparison_of(pair, name)
+    made, key = comparison_of(tuple(pair), name)
     shutil.copytree(made, cache, dirs_exist_ok=True)
     return key
 

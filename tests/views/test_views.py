@@ -198,3 +198,12 @@ def test_names_from_data_are_text_in_every_sentence(run, text):
     for name in ("layers", "strip", "stable_rank"):
         reading = views.draw(name, seen, {}).reading
         assert plain_text(text) in reading and text not in reading
+
+
+def test_a_tensor_that_did_not_move_says_so_where_angles_would_stand(run):
+    tensors = run.summary("by_tensor")
+    (unmoved,) = tensors.loc[(tensors["moved"] == 0) & (tensors["kind"] == "matrix"), "name"]
+    view = views.draw("angles", run, {"tensor": unmoved})
+    assert view.figure is None and "did not move" in view.reading
+    partial_run = replace(run, complete=False)
+    assert "Not computed yet" in views.draw("angles", partial_run, {"tensor": unmoved}).reading
