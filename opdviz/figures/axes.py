@@ -25,6 +25,7 @@ STEPS = (
     (math.inf, (1,)),
 )
 RATIOS = {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
+LONGEST_LABEL = 28  # characters: longer names leave no room for the figure
 QUARTER = 0.25  # octaves: the width of a bin of sizes
 EDGE = 1e-3  # of a tick's value: one that rounding puts just outside of the axis still belongs
 
@@ -82,7 +83,7 @@ def axis_label(text: object) -> str:
     >>> len(axis_label("a" * 500)), axis_label("attention.output.dense")
     (28, 'attention.output.dense')
     """
-    text, longest = str(text), theme.LONGEST_LABEL
+    text, longest = str(text), LONGEST_LABEL
     if len(text) > longest:
         text = f"{text[:10]}…{text[11 - longest :]}"
     return theme.literal(text)

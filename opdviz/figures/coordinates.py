@@ -19,6 +19,12 @@ PROBES = {
     "relative": "|D| ≤ {:g} max(|W|, |T|)",
     "base_rms": "|D| < {:g} rms(W)",
 }
+# The ranges of a coverage, the widest first: columns, name, colour, width.
+RANGES = (
+    ("lowest", "highest", "feasible range", theme.FAINT, marks.BAND),
+    ("blind_low", "blind_high", "all blind updates", theme.NULL, 3),
+    ("null_low", "null_high", "typical blind updates", theme.NULL_AREA, marks.BAND),
+)
 MASKS = {"principal": "on principal weights", "low_magnitude": "on the smallest weights"}
 
 
@@ -100,29 +106,9 @@ def coverage_marks(ends: pd.DataFrame, y: list[int]) -> list[go.Scatter]:
     columns = ends[["coverage", "null_low", "null_high", "blind_low", "blind_high"]]
     shares = [[percent(share) for share in row] for row in columns.itertuples(index=False)]
     return [
-        marks.segments(
-            ends["lowest"],
-            ends["highest"],
-            y,
-            "feasible range",
-            colour=theme.FAINT,
-            width=marks.BAND,
-        ),
-        marks.segments(
-            ends["blind_low"],
-            ends["blind_high"],
-            y,
-            "all blind updates",
-            colour=theme.NULL,
-            width=3,
-        ),
-        marks.segments(
-            ends["null_low"],
-            ends["null_high"],
-            y,
-            "typical blind updates",
-            colour=theme.NULL_AREA,
-            width=marks.BAND,
+        *(
+            marks.segments(ends[low], ends[high], y, name, colour=colour, width=width)
+            for low, high, name, colour, width in RANGES
         ),
         marks.dots(
             ends["coverage"],

@@ -28,7 +28,6 @@ BLOCKS = {
 }
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
 CLIP = 3.0  # log2: values over chance are shown up to eight times it
-LONGEST_LABEL = 28
 LONGEST_TITLE = 64
 TITLE = 44
 MOST_MARKS = 1_500  # in a figure: more are no longer told apart, and slow the browser

@@ -135,6 +135,21 @@ def renamed(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return rows[["name", *columns]].rename(columns=columns) if len(rows) else rows
 
 
+# What stands of a mask's coverage beside each tensor.
+COVERAGE_ENDS = (
+    "coverage",
+    "chance",
+    "typical",
+    "lowest",
+    "highest",
+    "null_low",
+    "null_high",
+    "blind_low",
+    "blind_high",
+    "visible",
+)
+
+
 def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe
     and threshold.
@@ -143,21 +158,9 @@ def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
     beside.
     """
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
-    ends = (
-        "coverage",
-        "chance",
-        "typical",
-        "lowest",
-        "highest",
-        "null_low",
-        "null_high",
-        "blind_low",
-        "blind_high",
-        "visible",
-    )
     return {
         mask: renamed(
-            coverage[coverage["mask"] == mask], {column: f"{mask}_{column}" for column in ends}
+            coverage[coverage["mask"] == mask], {end: f"{mask}_{end}" for end in COVERAGE_ENDS}
         )
         for mask in ("principal", "low_magnitude")
     }

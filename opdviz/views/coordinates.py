@@ -8,6 +8,7 @@ import pandas as pd
 from opdviz.definitions import FEWEST_MOVES, NO_POWER
 from opdviz.figures import coordinates as figures
 from opdviz.figures.axes import module_order
+from opdviz.tables.by_tensor import COVERAGE_ENDS
 from opdviz.views.view import Reader, View, counted_in, has_values, nothing_there, view
 from opdviz.words import percent
 
@@ -55,7 +56,7 @@ def coverage(reader: Reader, state: dict) -> View:
 def coverage_by_module(tensors: pd.DataFrame) -> pd.DataFrame:
     """The median coverage of each mask by module, with its limits; in the order of a layer."""
     rows = tensors.dropna(subset=["principal_coverage"])
-    columns = [f"{mask}_{end}" for mask in figures.MASKS for end in COVERAGE]
+    columns = [f"{mask}_{end}" for mask in figures.MASKS for end in COVERAGE_ENDS]
     return rows.groupby("module")[columns].median().reindex(module_order(rows))
 
 
@@ -92,15 +93,6 @@ def steps(reader: Reader, state: dict) -> View:
     return view(title, reading, figures.step_bars(rows), rows, ("steps",))
 
 
-COVERAGE = (
-    "coverage",
-    "lowest",
-    "highest",
-    "null_low",
-    "null_high",
-    "blind_low",
-    "blind_high",
-)
 SAME = 0.05  # share of the moves that may stand elsewhere for the null to say the same
 # Of sizes: with fewer, "which of them moved" is no question.
 FEWEST_BINS = 3

@@ -185,11 +185,16 @@ def visit(contexts):
             ),
         )
 
+    def follow(page: Page) -> None:
+        """Watch a page, and those that it opens."""
+        pages.append(page)
+        watch(page)
+        page.on("popup", follow)
+
     def new(address: str, *, scheme: str = "light", width: int = 1280, height: int = 720) -> Page:
         page = contexts[scheme].new_page()
-        pages.append(page)
+        follow(page)
         page.set_viewport_size({"width": width, "height": height})
-        watch(page)
         page.goto(address)
         page.wait_for_selector("[data-testid=stHeading]", timeout=30_000)
         return page

@@ -8,8 +8,9 @@ import pytest
 from opdviz.figures import coordinates, directions, layers, overview, scatter, slices, tensor, theme
 from opdviz.quantities import MAPPED
 from opdviz.tables import published
+from opdviz.tables.by_tensor import COVERAGE_ENDS
 from opdviz.tables.sizes import beside_gaussian
-from opdviz.views.coordinates import COVERAGE, coverage_by_module
+from opdviz.views.coordinates import coverage_by_module
 from opdviz.views.tensor import even_spread
 
 
@@ -42,7 +43,7 @@ def tensors() -> pd.DataFrame:
             **{
                 f"{m}_{c}": [0.1, 0.2, np.nan, 0.1, 0.2]
                 for m in ("principal", "low_magnitude")
-                for c in COVERAGE
+                for c in COVERAGE_ENDS
             },
         }
     )
