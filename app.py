@@ -6,7 +6,7 @@ import streamlit as st
 
 from opdviz.ui import frame, links, turns
 
-# By section of the navigation: script, title, icon. The first is the page that opens.
+# By section of the navigation: script, title, icon.
 PAGES = {
     "Open": [("open/comparisons", "Comparisons", "compare_arrows")],
     "One run": [
@@ -21,7 +21,7 @@ PAGES = {
     "Learn": [("learn/methods", "Methods", "menu_book"), ("learn/lab", "Lab", "science")],
 }
 
-st.set_page_config(page_title="opdviz", page_icon="docs/icon.svg", layout="wide")
+st.set_page_config(page_icon="docs/icon.svg", layout="wide")
 links.begin()
 frame.first_start()
 pages = {
@@ -30,13 +30,15 @@ pages = {
             f"pages/{script}.py",
             title=title,
             icon=f":material/{icon}:",
-            default=script == "open/comparisons",
         )
         for script, title, icon in scripts
     ]
     for section, scripts in PAGES.items()
 }
+pages["Open"].append(st.Page(frame.front_door, title="opdviz", default=True, visibility="hidden"))
 presenting = "present" in st.query_params
 page = st.navigation(pages, position="hidden" if presenting else "sidebar")
-with turns.turn(), frame.no_frame() if presenting else frame.frame():
+of_one_run = {title for section in ("One run", "Share") for _, title, _ in PAGES[section]}
+around = frame.no_frame if presenting else frame.frame
+with turns.turn(), around(page.title, of_run=page.title in of_one_run):
     page.run()

@@ -45,7 +45,7 @@ for line in sys.stdin:
             "errors": [e.value for e in app.error],
             "info": [e.value for e in app.info],
             "warnings": [e.value for e in app.warning],
-            "headers": [e.value for e in app.header],
+            "headers": [e.value for e in app.title],
             "text": [e.value for e in app.markdown] + [e.value for e in app.caption],
             "charts": [c.proto.spec for c in app.get("plotly_chart")],
             "frames": len(app.dataframe),

@@ -146,15 +146,8 @@ def verify(options: argparse.Namespace) -> None:
 )
 def rename(options: argparse.Namespace) -> None:
     """`opdviz rename`."""
-    from opdviz import files
-    from opdviz.store.store import checked_name
-
     store = store_of(options)
-    comparison = store.find(options.key)
-    name = checked_name(options.name)
-    # A run that goes on would write its own manifest over this one.
-    with files.lock(comparison.folder):
-        comparison.again().changed(name=name)
+    store.rename(store.find(options.key).key, options.name)
 
 
 @command(

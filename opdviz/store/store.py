@@ -176,6 +176,17 @@ class Store:
             f"{one_line(word, limit=60)!r} {what}; there are: {names}. `opdviz list` shows them."
         )
 
+    def rename(self, key: str, name: str) -> Stored:
+        """Give a comparison another name; refused while it runs: a run that goes on would write its
+        own manifest over this one.
+
+        Raises
+            RequestError: the name cannot be one, or the comparison runs.
+        """
+        checked_name(name)
+        with files.lock(self.folder(key)):
+            return self.open(key).changed(name=name)
+
     def forget(self, key: str) -> None:
         """Delete a comparison; refused while it runs."""
         with files.lock(self.folder(key)):

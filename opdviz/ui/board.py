@@ -85,7 +85,7 @@ def draw(chosen: comparison.Chosen, pin: dict, *, height: int | None = None) -> 
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
     if height:
-        st.subheader(view.reading, anchor=False)
+        st.header(view.reading, anchor=False)
     else:
         st.markdown(view.reading)
     figure = theme.enlarged(go.Figure(view.figure), LARGER, height) if height else view.figure
@@ -108,7 +108,7 @@ def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
         )
         at = 1
     if not pins:
-        st.header("Nothing is pinned yet", anchor=False)
+        st.title("Nothing is pinned yet", anchor=False)
         st.link_button("Back to the board", links.link("board"))
         return
     pin = pins[at - 1]

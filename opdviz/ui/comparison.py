@@ -174,10 +174,10 @@ def ask_for_one(keys: list[str]) -> None:
     if keys:
         address.ask()
     elif any(job.state == "running" for job in jobs.all_jobs(server.store())):
-        st.header("The first comparison is on its way", anchor=False)
+        st.title("The first comparison is on its way", anchor=False)
         st.fragment(wait_for_first, run_every=POLL)()
     elif not say_damaged():
-        st.header("Nothing to show yet", anchor=False)
+        st.title("Nothing to show yet", anchor=False)
         st.info(
             "Nothing has been compared yet. Choose two checkpoints, or the demo pair, on the first"
             " page."
@@ -305,9 +305,10 @@ def heading(
             st.button(
                 words, key=f"trail_{at}", type="tertiary", on_click=links.goto, args=(page, state)
             )
-        st.header(title, anchor=False, width="content")
+        st.title(title, anchor=False, width="content")
     manifest = chosen.manifest
-    parts = more or [
+    parts = [f"**{plain(chosen.name, limit=60)}**"]
+    parts += more or [
         f"{plain(manifest.base.label)} → {plain(manifest.tuned.label)}",
         f"{manifest.pairs:,} tensors",
         f"{manifest.parameters / 1e6:,.1f} M parameters",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.lab.places import Places
 from opdviz.lab.recipes import MAIN
-from opdviz.ui import address, links, server
+from opdviz.ui import address, browser, links, server
 from opdviz.ui.figure import choose_picture
 from opdviz.ui.job_lines import job_line, start_job
 from opdviz.words import plain
@@ -19,27 +20,41 @@ LAB_NAME = "lab opd"
 
 
 @contextmanager
-def frame() -> Iterator[None]:
+def frame(title: str, *, of_run: bool) -> Iterator[None]:
     """The sidebar around a page: its choice of comparison and what runs before, the link to what it
     shows after it.
     """
+    st.logo("docs/logo.svg", size="large")
+    browser.style()
     with st.sidebar:
         address.choose(server.store())
         job_line()
         foot = st.container()
+    name_tab(title, of_run=of_run)
     with said():
         yield
     with foot:
-        links.copy_link()
+        browser.steps()
+        browser.copy_button(links.link())
         choose_picture()
 
 
 @contextmanager
-def no_frame() -> Iterator[None]:
+def no_frame(title: str, *, of_run: bool) -> Iterator[None]:
     """A presentation: the page alone, of the comparison that the address names."""
     address.settle(server.store())
+    browser.style()
+    name_tab(title, of_run=of_run)
     with said():
         yield
+    browser.steps()
+
+
+def name_tab(title: str, *, of_run: bool) -> None:
+    """The browser's tab says the page and, where it shows one, the run."""
+    key = st.session_state.get(address.LAST) if of_run else None
+    run = st.session_state[address.NAMES].get(key)
+    st.set_page_config(page_title=" · ".join(filter(None, (title, run, "opdviz"))))
 
 
 @contextmanager
@@ -52,7 +67,7 @@ def said() -> Iterator[None]:
     except links.PageEnd:
         pass
     except OpdvizError as error:
-        st.header("This page stops here", anchor=False)
+        st.title("This page stops here", anchor=False)
         st.error(plain(error, limit=600))
 
 
@@ -96,14 +111,16 @@ def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
     return {name: pair for name, pair in pairs.items() if name not in known}
 
 
-def open_the_lab_s_first(rows: list[dict]) -> None:
-    """Where this is a visitor's first page: go to the lab's own comparison, while it is the only
-    one, or on its way.
+def front_door() -> None:
+    """The address without a page: on to the lab's own comparison, while it is the only one or on
+    its way, else to all of them.
     """
-    alone = [row["name"] for row in rows] == [LAB_NAME]
-    coming = not rows and any(
+    names = list(st.session_state[address.NAMES].values())
+    coming = not names and any(
         job.request.get("name") == LAB_NAME and job.state == "running"
         for job in jobs.all_jobs(server.store())
     )
-    if st.session_state["first_view"] and (alone or coming):
-        links.follow("pages/run/overview.py", {})
+    query = st.query_params.to_dict()
+    page = "overview" if names == [LAB_NAME] or coming or query else "comparisons"
+    here = (st.context.url or "").split("?")[0].split("#")[0].rstrip("/")
+    browser.steps(redirect=f"{here}/{page}" + (f"?{urlencode(query)}" if query else ""))

@@ -2,7 +2,7 @@
 
 The words in the address are those on the page (`quantity=stable+rank`), Streamlit keeps both alike,
 also when somebody goes back. What is added here: a notice where an address asks for what is not
-there, the link to copy, the state to pin, and going to a page in a state.
+there, the link to a view, the state to pin, and going to a page in a state.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +13,22 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from opdviz.quantities import QUANTITIES
+from opdviz.ui import browser
 from opdviz.words import plain
 
-DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED = (
+DRAWN, ASKED, QUERY, GOTO, NOTICES, CLEARED, WORDS = (
     "_drawn",
     "_asked",
     "_query",
     "_goto",
     "_notices",
     "_cleared",
+    "_words",
 )
 FRAME = ("comparison",)  # the address names it by itself: `address`
+# Named in the address by hand, on every page that has it: Streamlit drops a bound parameter on the
+# way to another page that binds it too.
+NAMED = ("tensor",)
 LARGEST = 1e30  # of a number that somebody may type
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
@@ -53,19 +58,17 @@ def begin() -> None:
 def follow(page: str, state_: dict) -> None:
     """Open a page in a state, so that the address says it too.
 
-    The comparison goes along by name. Streamlit takes another parameter from the address where its
+    The comparison goes along. Streamlit takes another parameter from the address where its
     widget is new, and from the session where the page that is left has a widget of that name.
     """
     key = state_.get("comparison") or st.session_state.get("_comparison")
-    parameters = (
-        {"comparison": st.session_state.get("_comparison_names", {}).get(key, key)} if key else {}
-    )
+    parameters = {"comparison": st.session_state.get(WORDS, {}).get(key, key)} if key else {}
     for key, value in state_.items():
         if key in FRAME:
             continue
         if value is None:
             clear((key,))
-        elif key in st.session_state.get(DRAWN, {}):
+        elif key in st.session_state.get(DRAWN, {}) and key not in NAMED:
             st.session_state[key] = value
         else:
             st.session_state.pop(key, None)
@@ -117,16 +120,38 @@ def choose(where, label: str, options: Sequence, key: str, **more):
 def choose_named(
     where, label: str, options: Sequence, key: str, default, *, format_func: Callable = str, **more
 ):
-    """A choice that links always name: what is first today may not be so on another server."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = default
-    value = where.selectbox(
-        label, options, index=None, key=key, bind="query-params", format_func=format_func, **more
+    """A choice that the address always names: what is first today may not be so on another
+    server.
+    """
+    words, box = {format_func(option): option for option in options}, f"box_{key}"
+    value = words.get(st.query_params.get(key), default)
+    st.session_state[box] = value
+
+    def chosen() -> None:
+        if st.session_state[box] is not None:  # the widget's own cross was not used
+            st.query_params[key] = format_func(st.session_state[box])
+
+    where.selectbox(
+        label, options, index=None, key=box, on_change=chosen, format_func=format_func, **more
     )
-    value = default if value is None else value  # the widget's own cross was used
     record(key, value, format_func(value))
-    refuse(key, label, format_func(value), {format_func(o) for o in options}.__contains__)
+    refuse(key, label, format_func(value), words.__contains__)
+    complete(key, format_func(value))
     return value
+
+
+def complete(key: str, word: str) -> None:
+    """Have the address name what it left open.
+
+    A visitor's first page goes to the full address in place of the one that was asked for; later
+    the browser knows which changes are steps of the reader.
+    """
+    if st.query_params.get(key) == word:
+        return
+    if st.session_state["first_view"]:
+        browser.steps(redirect=link(**st.query_params.to_dict() | {key: word}))
+        end()
+    st.query_params[key] = word
 
 
 def switch(where, label: str, options: Sequence[str], key: str, **more) -> str:
@@ -216,7 +241,7 @@ def state() -> dict:
     return {key: value for key, (value, _) in st.session_state[DRAWN].items() if key not in FRAME}
 
 
-def link(page: str | None = None, **more: str) -> str:
+def link(page: str | None = None, /, **more: str) -> str:
     """The address of what is shown, or of another page of the same comparison with other
     parameters.
     """
@@ -250,12 +275,3 @@ def settle(key: str, default: object) -> None:
 def goto(page: str, state_: dict) -> None:
     """In a callback: open a page in a state when the callback is done."""
     st.session_state[GOTO] = (page, state_)
-
-
-def copy_link() -> None:
-    """The link to this view, to be copied."""
-    with st.popover(
-        "Copy link", icon=":material/link:", type="tertiary", help="This view, on this server"
-    ):
-        st.code(link(), language=None, wrap_lines=True)
-        st.caption("Whoever opens it sees this page with these choices.")

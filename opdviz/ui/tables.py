@@ -12,6 +12,8 @@ from opdviz.views.tensor import parts_of
 
 # In one box: beyond them those of the shown tensor's layer are offered.
 MOST_OPTIONS = 1_000
+# The tensor last looked at: whoever comes by the sidebar finds it again.
+LAST_TENSOR = "_tensor"
 
 
 def open_tensor(name: str) -> None:
@@ -39,7 +41,7 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
     `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model
     those of the same layer are offered.
     """
-    name = st.session_state.get("tensor") or st.query_params.get("tensor")
+    name = st.query_params.get("tensor") or st.session_state.get(LAST_TENSOR)
     matching = tensors[tensors["name"] == name]
     if matching.empty:
         matrices = tensors[~tensors["kind"].isin(["vector", "scalar"])]
@@ -59,6 +61,7 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
     name = links.choose_named(
         where, "Tensor", options, "tensor", row["name"], filter_mode="contains"
     )
+    st.session_state[LAST_TENSOR] = name
     return tensors[tensors["name"] == name].iloc[0]
 
 

@@ -11,7 +11,7 @@ from opdviz.ui import figure, links, server
 from opdviz.ui import lab as lab_tables
 from opdviz.words import count, plain
 
-st.header("The lab", anchor=False)
+st.title("The lab", anchor=False)
 st.markdown(
     "A 2.4 M parameter model of Qwen3's architecture learns three-digit addition, is stopped short"
     " of it, and is then trained on in the ways that the papers compare: from one base, for 200"
@@ -37,7 +37,7 @@ figure.figure(
     lab.accuracy(alike, results.mean_accuracy(alike), before), "lab_accuracy", alike, ("accuracy",)
 )
 
-st.subheader("What the papers claim, and what shows here", anchor=False)
+st.header("What the papers claim, and what shows here", anchor=False)
 verdicts = claims.verdicts(found)
 seeds = main.groupby("recipe")["seed"].nunique()
 figure.reading(
@@ -48,7 +48,7 @@ figure.reading(
 )
 lab_tables.verdict_lines(verdicts)
 
-st.subheader("Every recipe", anchor=False)
+st.header("Every recipe", anchor=False)
 figure.reading(
     "Means over seeds. Coverages stand beside the band of blind updates, all else beside its chance"
     " level."
@@ -57,14 +57,14 @@ lab_tables.recipe_table(results.by_recipe(found))
 
 pairs = results.overlaps(found)
 if len(pairs):
-    st.subheader("Do two runs move the same coordinates?", anchor=False)
+    st.header("Do two runs move the same coordinates?", anchor=False)
     figure.reading(
         "Visible coordinates that both moved, beside independent masks and beside masks that know"
         " the sizes of the weights alone. Only beyond 1 in the last column does the training speak."
     )
     lab_tables.overlap_table(pairs)
 
-st.subheader("Sparsity against gain", anchor=False)
+st.header("Sparsity against gain", anchor=False)
 gains = results.gains(found)
 figure.reading(
     "Each line is one OPD run, from its first steps on the left to its end; in the grey range half"
@@ -76,7 +76,7 @@ figure.figure(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy
 
 ablation = results.of_group(found, "curve", "ablation")
 if len(ablation):
-    st.subheader("AdamW against SGD, both tuned", anchor=False)
+    st.header("AdamW against SGD, both tuned", anchor=False)
     first = ablation[ablation["seed"] == ablation["seed"].min()]
     figure.reading(rules.behind(judging.Runs(found)).text)
     figure.figure(

@@ -5,7 +5,7 @@ import streamlit as st
 from opdviz.quantities import QUANTITIES
 from opdviz.ui import figure, links
 
-st.header("Methods", anchor=False)
+st.title("Methods", anchor=False)
 st.markdown(
     "W is the base tensor, T the tuned one, D = T - W the update; a matrix is m x n and r = min(m,"
     " n). A blind update has independent Gaussian entries of the same norm. Coordinates are counted"

@@ -9,10 +9,9 @@ from opdviz.store import status
 from opdviz.ui import comparison, figure, frame, job_lines, links, server, tables, turns
 from opdviz.words import count, duration, plain
 
-st.header("What did training do to the weights?", anchor=False)
+st.title("What did training do to the weights?", anchor=False)
 store = server.store()
 rows = status.listing(store)
-frame.open_the_lab_s_first(rows)
 with st.expander("New here? The geometry of an update in five sentences", expanded=not rows):
     st.markdown(
         "Training takes one checkpoint, the *base*, to another, the *tuned*: their difference is"
@@ -54,7 +53,7 @@ st.fragment(draw_jobs, run_every=comparison.POLL if running else None)()
 if server.read_only():
     st.caption("This server is read-only: comparisons are started on the command line.")
     links.end()
-st.subheader("New comparison", anchor=False)
+st.header("New comparison", anchor=False)
 with turns.stepped_out():
     folders = roots.checkpoint_folders()
 base, tuned = (

@@ -11,9 +11,9 @@ comparison.heading(
 comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 links.switch(st, "Moved when |D| >", ("0", "1e-5"), "above")
 figure.show("moved_given_size", chosen)
-st.subheader("On which weights do the moves fall?", anchor=False)
+st.header("On which weights do the moves fall?", anchor=False)
 figure.show("coverage", chosen)
-st.subheader("How many did not change?", anchor=False)
+st.header("How many did not change?", anchor=False)
 left, right = st.columns(2)
 with left:
     figure.show("sparsity", chosen)

@@ -66,14 +66,14 @@ if rows["layer"].isna().any():
     figure.show("strip", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
 notes.notes(chosen, rows)
 
-st.subheader("Two quantities against each other", anchor=False)
+st.header("Two quantities against each other", anchor=False)
 first, second, _ = st.columns([3, 3, 6])
 links.choose(first, "Across", mappable, "x")
 upward = sorted(mappable, key=lambda q: q != "stable_rank")
 links.choose(second, "Upward", upward, "y")
 figure.show("scatter", chosen, on_click=open_mark, hint="Click a mark to open its tensor.")
 
-st.subheader("Every tensor", anchor=False)
+st.header("Every tensor", anchor=False)
 listed = ("relative_norm", "sparsity_exact", "sparsity_absolute", "stable_rank", "cosine")
 others = [column for column in listed if column in rows and column != quantity]
 columns = ["name", "layer", "module", "block", quantity, "shape", *others]

@@ -20,7 +20,7 @@ tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 comparison.warnings(chosen, tensors)
 figure.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to see it by layer.")
 
-st.subheader("By block", anchor=False)
+st.header("By block", anchor=False)
 blocks = chosen.summary("blocks")
 figure.reading(overview.blocks_reading(blocks) + " Choose a row to see its layers.")
 columns = [

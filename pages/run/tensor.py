@@ -54,7 +54,7 @@ for pair in (
 ):
     for side, (view, question) in zip(st.columns(2), pair, strict=True):
         with side:
-            st.subheader(question, anchor=False)
+            st.header(question, anchor=False)
             figure.show(view, chosen)
 
 
@@ -64,16 +64,16 @@ def open_part(data: list) -> None:
 
 
 if heads := tensor.heads_of(chosen.reader, {"tensor": name}):
-    st.subheader(f"Its {len(heads)} heads", anchor=False)
+    st.header(f"Its {len(heads)} heads", anchor=False)
     figure.show("heads", chosen, on_click=open_part, hint="Click a bar to see the head.")
 if row["block"] in ("embedding", "head") and row.notna()["rows"]:
-    st.subheader("The most moved rows", anchor=False)
+    st.header("The most moved rows", anchor=False)
     figure.show("vocabulary", chosen, on_click=open_part, hint="Click a bar to see the row.")
 if row.notna()["rows"]:
-    st.subheader("Rows and columns", anchor=False)
+    st.header("Rows and columns", anchor=False)
     links.switch(st, "Profile of", ("energy", "moved"), "profile")
     figure.show("bands", chosen, on_click=open_part, hint="Click a bar to see the band.")
     tables.part_table(chosen, name)
-st.subheader("Sizes of weights and changes", anchor=False)
+st.header("Sizes of weights and changes", anchor=False)
 figure.show("magnitudes", chosen)
 notes.notes(chosen, tensors[tensors["name"] == name], of=name)

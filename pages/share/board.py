@@ -39,6 +39,6 @@ else:
         )
     board.listed(chosen, pins)
 if written:
-    st.subheader(f"{count(len(written), 'note')} on tensors", anchor=False)
+    st.header(f"{count(len(written), 'note')} on tensors", anchor=False)
     for note in written:
         notes.draw_note(chosen, note, link=True)

@@ -196,7 +196,7 @@ def visit(contexts):
         follow(page)
         page.set_viewport_size({"width": width, "height": height})
         page.goto(address)
-        page.wait_for_selector("[data-testid=stHeading]", timeout=30_000)
+        page.wait_for_selector("h1", timeout=30_000)
         return page
 
     yield new

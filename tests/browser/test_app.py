@@ -16,7 +16,7 @@ from tests.conftest import GOLDEN
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"
 PAGES = (
-    "",
+    "comparisons",
     "overview",
     "layers",
     "directions",
@@ -48,7 +48,7 @@ def fits(page: Page, name: str, scheme: str) -> None:
     expect(page.get_by_role("button", name="Copy link")).to_be_visible(timeout=15_000)
     assert not page.locator("[data-testid=stException]").count()
     SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name or 'comparisons'}_{scheme}.png")
+    page.screenshot(path=SHOTS / f"{name}_{scheme}.png")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -60,7 +60,7 @@ def test_every_page_draws_by_the_sidebar_in_dark(server, visit):
     page = visit(f"{server.address}/overview", scheme="dark")
     for name in PAGES:
         page.set_viewport_size({"width": 1280, "height": 720})
-        page.get_by_role("link", name=name.capitalize() or "Comparisons", exact=True).click()
+        page.get_by_role("link", name=name.capitalize(), exact=True).click()
         page.wait_for_url(re.compile(f"/{name}([?]|$)"), timeout=15_000)
         fits(page, name, "dark")
 
