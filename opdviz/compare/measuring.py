@@ -75,7 +75,7 @@ def compare(
         files.sweep(folder)
         writer = bundles.Writer(start(prepared, store))
         measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
-        listener(Progress("writing the tables", 1.0))
+        listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
         return writer.compact(p.name for p in prepared.matching.pairs)
 
 
@@ -108,7 +108,14 @@ def measure_pairs(
         for pair in sorted(pairs, key=lambda p: (-cost(p, group), p.name))
         if (missing := writer.missing(pair.name, [m for m in group if m in measures]))
     ]
-    progress = Progress("measuring", sum(cost(p, m) for p, m in tasks), pairs=len(tasks))
+    parts = len(pairs) * len(measures)
+    progress = Progress(
+        "measuring",
+        sum(cost(p, m) for p, m in tasks),
+        pairs=len(tasks),
+        parts=parts,
+        parts_done=parts - sum(len(missing) for _, missing in tasks),
+    )
     listener(progress)
     # Twice as many as there are workers wait in the executor: none is idle, and a tensor that
     # somebody looks at is soon next. Executors keep their number to themselves.
@@ -125,11 +132,12 @@ def measure_pairs(
             if ended is None:
                 listener(progress)
                 continue
-            (pair, modules), parts = ended
-            for m, data in zip(modules, parts, strict=True):
+            (pair, modules), measured = ended
+            for m, data in zip(modules, measured, strict=True):
                 writer.write_part(pair.name, m, data)
-            progress.done += cost(pair, modules)
+            progress.advance(cost(pair, modules))
             progress.pairs_done += 1
+            progress.parts_done += len(measured)
             progress.current = pair.name
     except BrokenExecutor:
         raise MachineError(

@@ -50,10 +50,10 @@ def prepare(
     matching = pairing.match(base, tuned, look=True)
     memory = fingerprint.Memory(store.root / "fingerprints.json")
     size = sum(f.stat().st_size for f in (*base.files, *tuned.files))
-    progress = Progress("reading the files", size)
+    progress = Progress("reading the files", size, ahead=True)
 
     def advance(count: int) -> None:
-        progress.done += count
+        progress.advance(count)
         listener(progress)
 
     prints = {

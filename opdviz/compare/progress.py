@@ -15,6 +15,7 @@ from rich import progress as rich_progress
 
 from opdviz import files
 from opdviz.errors import OpdvizError, one_line
+from opdviz.store.status import MEASURED
 
 EVERY = 0.3
 PLAIN_EVERY = 5.0
@@ -22,26 +23,55 @@ PLAIN_EVERY = 5.0
 
 @dataclass
 class Progress:
-    """How far a run is, in seconds of estimated work; told to the listener after every part."""
+    """How far a run is, in seconds of estimated work; told to the listener after every part.
+
+    `parts` and `parts_done` count what a comparison is kept in, with what was there before: the
+    share of these is the one number that jobs, tables and pages say. A phase `ahead` of it, in
+    which the files are read, has a share of its own.
+    """
 
     phase: str
     total: float
     done: float = 0.0
     pairs: int = 0
     pairs_done: int = 0
+    parts: int = 0
+    parts_done: int = 0
+    ahead: bool = False
     current: str = ""
     started: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def advance(self, work: float) -> None:
+        """So many seconds of estimated work are done."""
+        self.done += work
+        self.last = time.monotonic()
 
     @property
-    def share(self) -> float:
-        """Between 0 and 1."""
+    def phase_share(self) -> float:
+        """The share of this phase that is done, between 0 and 1."""
         return self.done / self.total if self.total else 1.0
 
     @property
+    def share(self) -> float:
+        """The share of the whole that is done, between 0 and 1; it never falls from phase to
+        phase.
+        """
+        if self.ahead:
+            return 0.0
+        if self.parts:
+            return MEASURED * self.parts_done / self.parts
+        return self.phase_share
+
+    @property
     def left(self) -> float | None:
-        """Seconds left at the rate so far; `None` before there is one."""
-        passed = time.monotonic() - self.started
-        return passed * (1 - self.share) / self.share if self.share > 0.01 else None
+        """Seconds left at the rate so far, which count down until the next part says more; `None`
+        before there is a rate.
+        """
+        if self.phase_share <= 0.01:
+            return None
+        rest = (self.last - self.started) * (1 - self.phase_share) / self.phase_share
+        return max(0.0, rest - (time.monotonic() - self.last))
 
 
 Listener = Callable[[Progress], None]
@@ -60,11 +90,12 @@ class Display:
     def __call__(self, progress: Progress) -> None:
         """Show the progress, at most a few times a second."""
         now = time.monotonic()
-        if progress.phase == self.phase and now - self.last < EVERY and progress.share < 1:
+        if progress.phase == self.phase and now - self.last < EVERY and progress.phase_share < 1:
             return
         left = progress.left
+        share = progress.phase_share if progress.ahead else progress.share
         self.status |= {
-            "phase": progress.phase,
+            "phase": phase_words(progress),
             "share": progress.share,
             "left": left,
             "current": progress.current,
@@ -74,13 +105,13 @@ class Display:
         line = describe(progress)
         if self.bar:
             self.bar.update(
-                self.task, description=progress.phase, completed=progress.share, what=line
+                self.task, description=phase_words(progress), completed=progress.share, what=line
             )
         elif not self.quiet and (
             progress.phase != self.phase or now - self.last_plain > PLAIN_EVERY
         ):
             print(
-                f"{progress.phase}: {progress.share:.0%} {line}".rstrip(),
+                f"{progress.phase}: {share:.0%} {line}".rstrip(),
                 file=sys.stderr,
                 flush=True,
             )
@@ -100,12 +131,17 @@ class Display:
         files.write(self.job / "status.json", json.dumps(self.status).encode())
 
 
+def phase_words(progress: Progress) -> str:
+    """What is being done; with its own share where the whole has not begun."""
+    return f"{progress.phase} ({progress.phase_share:.0%})" if progress.ahead else progress.phase
+
+
 def describe(progress: Progress) -> str:
     """Tensors done, the one just finished, and the time left."""
     parts = []
     if progress.pairs:
         parts.append(f"{progress.pairs_done} of {progress.pairs} tasks")
-    if progress.left is not None and progress.share < 1:
+    if progress.left is not None and progress.phase_share < 1:
         parts.append(f"about {progress.left:.0f} s left")
     if progress.current:
         parts.append(one_line(progress.current, limit=60))

@@ -3,6 +3,9 @@
 from opdviz import files
 from opdviz.store.store import Store, Stored
 
+# Of a comparison, when every part is there; the rest is writing them as tables.
+MEASURED = 0.98
+
 
 def part_count(comparison: Stored) -> int:
     """How many parts of a running comparison are on disk, loose or in bundles."""
@@ -12,12 +15,15 @@ def part_count(comparison: Stored) -> int:
 
 
 def done_share(comparison: Stored) -> float:
-    """The share of a comparison's parts that are computed, between 0 and 1."""
+    """The share of a comparison that is done, between 0 and 1: its parts, and the tables."""
     manifest = comparison.manifest
+    if manifest.complete:
+        return 1.0
     if manifest.outdated or not manifest.pairs * manifest.measures:
         return 0.0
     compacted = len(manifest.compacted) * manifest.pairs
-    return min(1.0, (compacted + part_count(comparison)) / (manifest.pairs * manifest.measures))
+    parts = compacted + part_count(comparison)
+    return MEASURED * min(1.0, parts / (manifest.pairs * manifest.measures))
 
 
 def state(comparison: Stored) -> str:

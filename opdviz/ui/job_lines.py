@@ -1,18 +1,24 @@
 """What runs: a line in the frame of every page, and a box on the page of comparisons."""
 
+from urllib.parse import urlsplit
+
 import streamlit as st
 
 from opdviz import jobs
 from opdviz.errors import OpdvizError
-from opdviz.ui import comparison, server, turns
+from opdviz.ui import address, comparison, links, server, turns
 from opdviz.words import duration, plain
+
+# The job that this session started and has not seen yet: its pages open as soon as there are any.
+OPENING = "_opening"
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
     """Start a comparison and give True, or say why not."""
     try:
         with turns.stepped_out():
-            jobs.start(server.store(), base, tuned, name=name)
+            job = jobs.start(server.store(), base, tuned, name=name or None)
+        st.session_state[OPENING] = job.id
     except OpdvizError as error:
         st.error(plain(error))
         return False
@@ -39,15 +45,14 @@ def draw_job_line(was_running: set[str]) -> None:
         if job.id not in followed:
             continue
         ended |= job.id in was_running and job.state != "running"
+        name = plain(name_of(job), limit=60)
         if job.state == "done":
-            followed.discard(job.id)
+            if job.id in was_running:
+                st.toast(f"{name} is done.", icon=":material/check:")
+            draw_done(job, name)
             continue
-        name = plain(
-            job.request.get("name")
-            or f"{label_of(job.request.get('base'))} → {label_of(job.request.get('tuned'))}",
-            limit=60,
-        )
         if job.state == "running":
+            open_started(job)
             st.progress(min(1.0, job.share), text=f"{name}: {progress_text(job)}")
         else:
             st.markdown(f":orange-badge[{job.state}] {name}")
@@ -61,6 +66,48 @@ def draw_job_line(was_running: set[str]) -> None:
                 st.rerun()
     if ended:
         st.rerun()
+
+
+def draw_done(job: jobs.Job, name: str) -> None:
+    """A comparison that was made while this session looked on: said until it is opened, on every
+    page.
+    """
+    followed, key = st.session_state["_jobs"], job.status.get("key")
+    word = st.query_params.get(address.PARAMETER, "")
+    on_page = address.meant(word, st.session_state[address.NAMES])
+    if key is None or key == on_page:
+        followed.discard(job.id)
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":green-badge[done] {name}")
+        # A callback would draw this line again, and not the page.
+        if st.button("Open", key=f"line_open_{job.id}", type="tertiary"):
+            open_run(key)
+            st.rerun()
+
+
+def open_run(key: str) -> None:
+    """Have the next run go to the first page of a comparison."""
+    links.goto("pages/run/overview.py", {"comparison": key})
+
+
+def open_started(job: jobs.Job) -> None:
+    """Go to the pages of a comparison that this session just started, once it has any and while
+    nobody went elsewhere.
+    """
+    key = job.status.get("key")
+    if st.session_state.get(OPENING) != job.id or key not in server.store().keys():
+        return
+    del st.session_state[OPENING]
+    if urlsplit(st.context.url or "").path.endswith("/comparisons"):
+        open_run(key)
+        st.rerun()
+
+
+def name_of(job: jobs.Job) -> str:
+    """What a job makes: the name that was given, or its two folders."""
+    sides = (label_of(job.request.get(side)) for side in ("base", "tuned"))
+    return job.request.get("name") or " → ".join(sides)
 
 
 def label_of(path: object) -> str:

@@ -12,6 +12,8 @@ from opdviz.views.tensor import parts_of
 
 # In one box: beyond them those of the shown tensor's layer are offered.
 MOST_OPTIONS = 1_000
+# A click in a row opens it, wherever in the row it is.
+ANYWHERE = ["single-row", "single-cell"]
 # The tensor last looked at: whoever comes by the sidebar finds it again.
 LAST_TENSOR = "_tensor"
 
@@ -68,49 +70,43 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
 def rows_table(
     rows: pd.DataFrame, columns: list[str], key: str, on_row: Callable[[pd.Series], None]
 ) -> None:
-    """A table whose rows open something, by mouse or by keyboard (arrows, then Shift and Space)."""
+    """A table whose rows open something: by a click anywhere in one, or by keyboard (arrows, then
+    Shift and Space).
+    """
 
     def chosen() -> None:
-        picked = st.session_state[key]["selection"]["rows"]
-        if picked:
-            on_row(rows.iloc[picked[0]])
+        if (at := picked(key)) is not None:
+            on_row(rows.iloc[at])
 
     st.dataframe(
-        rows[columns],
+        in_percent(rows[columns]),
         hide_index=True,
         key=key,
         on_select=chosen,
-        selection_mode="single-row",
+        selection_mode=ANYWHERE,
         column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
         height=min(420, 40 + 35 * max(1, len(rows))),
     )
 
 
-def comparisons_table(rows: pd.DataFrame) -> None:
-    """The comparisons of the cache; a row opens its comparison."""
+def picked(key: str) -> int | None:
+    """In a callback: the row of a table in which somebody clicked; `None` where nobody did."""
+    selection = st.session_state[key]["selection"]
+    cells = [row for row, _ in selection["cells"]]
+    return next(iter([*selection["rows"], *cells]), None)
 
-    def open_comparison() -> None:
-        picked = st.session_state["comparisons"]["selection"]["rows"]
-        if picked:
-            key = rows["key"].iloc[picked[0]]
-            links.goto("pages/run/overview.py", {"comparison": key})
 
-    columns = ["name", "base", "tuned", "state", "done_share", "pairs", "parameters", "bytes"]
-    st.dataframe(
-        rows[columns],
-        hide_index=True,
-        key="comparisons",
-        on_select=open_comparison,
-        selection_mode="single-row",
-        column_config={
-            "done_share": st.column_config.ProgressColumn(
-                "computed", format="percent", min_value=0.0, max_value=1.0
-            ),
-            "pairs": st.column_config.NumberColumn("tensors", format="localized"),
-            "parameters": st.column_config.NumberColumn("parameters", format="compact"),
-            "bytes": st.column_config.NumberColumn("size", format="bytes"),
-        },
-    )
+def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """Shares as percentages, and a cosine, which is near 1, as its distance from there: three
+    digits then tell the rows of a small update apart.
+    """
+    rows = rows.assign(**{name: 100 * rows[name] for name in rows if is_share(name)})
+    return rows.assign(cosine=1 - rows["cosine"]) if "cosine" in rows else rows
+
+
+def is_share(name: str) -> bool:
+    """Whether a quantity is shown in percent."""
+    return name in QUANTITIES and (QUANTITIES[name].unit == "share" or name == "relative_norm")
 
 
 def part_table(chosen: comparison.Chosen, tensor: str) -> None:
@@ -122,10 +118,7 @@ def part_table(chosen: comparison.Chosen, tensor: str) -> None:
                 "part",
                 *(c for c in ("token", "energy", "even", "moved", "relative_norm") if c in rows),
             ]
-            st.caption(
-                "A row opens its part: by its box, or by keyboard with arrows, then Shift and"
-                " Space."
-            )
+            st.caption("A click opens a part; by keyboard arrows, then Shift and Space.")
             rows_table(rows, columns, "parts", lambda row: open_part(tensor, row["part"]))
 
 
@@ -141,8 +134,8 @@ def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: 
     shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))
     rows_table(page, shown_columns, key, lambda row: open_tensor(row["name"]))
     st.caption(
-        f"{len(page):,} of {len(rows):,} tensors. A row opens its tensor: by its box, or "
-        "by keyboard with arrows, then Shift and Space."
+        f"{len(page):,} of {len(rows):,} tensors. A click in a row opens its tensor; "
+        "by keyboard arrows, then Shift and Space."
     )
 
 
@@ -150,12 +143,14 @@ def column(name: str, *, whole: bool = False):
     """How a quantity is shown in a table."""
     q = QUANTITIES.get(name)
     if q is None:
-        return None
+        return st.column_config.Column(name)
     help_ = " ".join(filter(None, (q.meaning, q.formula)))
-    if q.unit == "share" or name == "relative_norm":
-        return st.column_config.NumberColumn(q.label, help=help_, format="percent")
+    if name == "cosine":
+        return st.column_config.NumberColumn("1 - cosine", help=help_, format="%.3g")
+    if is_share(name):
+        return st.column_config.NumberColumn(q.label, help=help_, format="%.3g %%")
     if q.unit:
         return st.column_config.NumberColumn(
-            q.label, help=help_, format="localized" if whole or q.unit == "count" else "%.4g"
+            q.label, help=help_, format="localized" if whole or q.unit == "count" else "%.3g"
         )
     return st.column_config.TextColumn(q.label, help=help_)

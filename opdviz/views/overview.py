@@ -110,6 +110,21 @@ def blocks_reading(rows: pd.DataFrame) -> str:
     )
 
 
+def results(headline: pd.DataFrame, tensors: pd.DataFrame) -> dict:
+    """What a list of runs says of one, in percent but for the stable rank: relative norm,
+    unchanged, top 16 beside chance, stable rank.
+    """
+    rows = headline.replace({np.nan: None}).to_dict("records")
+    unchanged = by_tensor.share_unchanged(by_tensor.counted(tensors), "exact")
+    return {
+        "relative_norm": value_of(rows, "relative_norm"),
+        "unchanged": None if unchanged is None else 100 * unchanged,
+        "top16_energy": value_of(rows, "top16_energy"),
+        "top16_chance": value_of(rows, "top16_energy", "chance"),
+        "stable_rank": value_of(rows, "stable_rank"),
+    }
+
+
 def headline(reader: Reader, state: dict) -> View:
     """Six headline quantities beside the published pairs and chance."""
     title = f"Six headline quantities beside published pairs: {reader.name}"

@@ -6,7 +6,7 @@ import streamlit as st
 from opdviz import jobs, roots
 from opdviz.errors import OpdvizError
 from opdviz.store import status
-from opdviz.ui import comparison, figure, frame, job_lines, links, server, tables, turns
+from opdviz.ui import comparison, figure, frame, job_lines, links, listing, server, turns
 from opdviz.words import count, duration, plain
 
 st.title("What did training do to the weights?", anchor=False)
@@ -36,8 +36,11 @@ if ready:
 
 comparison.say_damaged()
 if rows:
-    figure.reading(f"{count(len(rows), 'comparison')} in the cache. Choose a row to open it.")
-    tables.comparisons_table(pd.DataFrame(rows))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        figure.reading(f"{count(len(rows), 'comparison')} in the cache. Click one to open it.")
+        if not server.read_only():
+            listing.manage(rows)
+    listing.table(rows)
 
 
 def draw_jobs() -> None:
@@ -67,11 +70,8 @@ base, tuned = (
     )
     for place, side in zip(st.columns(2), ("Base", "Tuned"), strict=True)
 )
-st.caption(
-    "Folders below: "
-    + ", ".join(plain(r) for r in roots.roots()[:3])
-    + ". `opdviz app --roots DIR` allows others."
-)
+below = ", ".join(plain(r) for r in roots.roots()[:3])
+st.caption(f"Folders below: {below}. `opdviz app --roots DIR` allows others.")
 if not (base and tuned):
     links.end()
 try:
@@ -88,5 +88,13 @@ if facts["same"]:
 if other_names := facts["unmatched"] or facts["rewrites"]:
     with st.expander("Left over and rewritten names"):
         st.dataframe(pd.DataFrame(other_names), hide_index=True)
-if st.button("Compare", type="primary", key="start") and job_lines.start_job(*pair):
+if before := listing.compared_before(*pair):
+    st.info(f"Already compared, as **{plain(before.name, limit=60)}**.")
+    if st.button("Open", type="primary", key="open_before"):
+        links.follow("pages/run/overview.py", {"comparison": before.key})
+name = st.text_input(
+    "Name", key="name", placeholder="what to call it; by default after both folders", max_chars=200
+)
+words, look = ("Compare again", "secondary") if before else ("Compare", "primary")
+if st.button(words, type=look, key="start") and job_lines.start_job(*pair, name=name):
     st.rerun()

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from opdviz import jobs
 from opdviz.store.store import Store
-from tests.browser.conftest import ROOT, choose_pair, press_row, settled
+from tests.browser.conftest import ROOT, choose_pair, opened, press_row, settled
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
@@ -138,4 +138,6 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
         "lab opd",
         "lab sft",
     }
+    again.wait_for_url(re.compile(r"/overview\?comparison=lab\+sft"), timeout=15_000)
+    opened(again, "Comparisons")
     expect(again.get_by_text("2 comparisons in the cache")).to_be_visible(timeout=15_000)

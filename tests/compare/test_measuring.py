@@ -200,17 +200,31 @@ def test_the_key_is_of_contents_not_of_paths(tmp_path):
 
 def test_progress_only_grows_and_ends_at_all(tmp_path):
     comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
-    shares = []
+    told = []
     with ThreadPoolExecutor(2) as executor:
-        measuring.compare(
-            comparison,
-            store,
-            executor,
-            listener=lambda p: shares.append(p.share) if p.phase == "measuring" else None,
+        done = measuring.compare(
+            comparison, store, executor, listener=lambda p: told.append((p.phase, p.share, p.left))
         )
-    assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert shares[-1] == pytest.approx(1.0)
+    phases, shares, left = zip(*told)
+    assert list(dict.fromkeys(phases)) == ["measuring", "writing the tables"]
+    assert shares == tuple(sorted(shares)) and shares[0] == 0
+    # The last phase is counted, and so is what the table of comparisons says.
+    assert shares[-1] == status.MEASURED < status.done_share(done) == 1.0
+    assert all(seconds is None or seconds >= 0 for seconds in left)
+
+
+def test_what_was_there_counts_when_a_run_is_taken_up_again(tmp_path):
+    comparison, store = here(tmp_path, GOLDEN / "base", GOLDEN / "tuned_a")
+    with ThreadPoolExecutor(1) as executor:
+        half = measuring.compare(
+            comparison, store, executor, pattern="*layers.0*", listener=lambda p: None
+        )
+        share, told = status.done_share(half), []
+        measuring.compare(
+            comparison, store, executor, listener=lambda p: told.append((p.phase, p.share))
+        )
+    assert 0 < share < 1
+    assert told[0] == ("measuring", pytest.approx(share))
 
 
 def test_a_matrix_that_does_not_converge_is_skipped_and_ends_nothing(tmp_path, monkeypatch):
