@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from opdviz.figures import theme
-from opdviz.quantities import QUANTITIES
+from opdviz.methods import FORMULAS, LEGEND, sources
+from opdviz.quantities import QUANTITIES, Quantity
 from opdviz.ui import comparison, links, notes, server
 from opdviz.words import plain
 
@@ -41,7 +42,7 @@ def show(
     reading(f"{view.reading} {hint}".strip())
     stem = "_".join(filter(None, (slug(chosen.name), name, slug(state.get("tensor", "")))))
     chart(view.figure, name, on_click, stem=stem)
-    with below(name, view.data, view.terms, stem=stem):
+    with below(name, view.figure, view.data, view.terms, stem=stem):
         if not server.read_only() and st.button(
             "Pin",
             key=f"pin_{name}",
@@ -94,10 +95,16 @@ def chart(
     )
 
 
-def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""):
-    """The line under a figure: its definitions and its data; the place for more."""
+def below(
+    key: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""
+):
+    """The line under a figure: its legend and quantities explained, its data; the place for
+    more.
+    """
     line = st.container(horizontal=True, gap="small")
     with line.popover("Definition", type="tertiary", width="content"):
+        if legend := legend_lines(figure):
+            st.markdown("In the legend:  \n" + "  \n".join(legend))
         for term in terms:
             definition(term)
     with line.popover("Save", type="tertiary", width="content"):
@@ -128,7 +135,7 @@ def below(key: str, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = "
 def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]) -> None:
     """A figure that is no view of a comparison, with its definitions and data."""
     chart(made, key)
-    below(key, data, terms)
+    below(key, made, data, terms)
 
 
 def choose_picture() -> None:
@@ -151,20 +158,34 @@ def parquet(data: pd.DataFrame) -> bytes:
 
 
 def definition(name: str, *, column: bool = False) -> None:
-    """A quantity's meaning, formula, chance, pitfall and source; with `column` also its name in the
-    tables.
+    """A quantity's meaning, formula, chance, pitfall and papers; with `column`, where its label
+    stands above, its name in the tables instead.
     """
     q = QUANTITIES[name]
-    title = f"**{plain(q.label)}**" + (f" [{plain(q.name)}]" if column else "")
-    lines = [f"{title}: {plain(q.meaning)}"]
+    title = f"[{plain(q.name)}]" if column else f"**{plain(q.label)}**:"
+    formula = f"${FORMULAS[name]}$" if name in FORMULAS else plain(q.formula)
+    lines = [f"{title} {plain(q.meaning)}"]
     lines += [
-        f"{label}: {plain(text)}"
+        f"{label}: {text}"
         for label, text in (
-            ("Formula", q.formula),
-            ("Chance", q.chance),
-            ("Careful", q.pitfall),
-            ("Source", q.source),
+            ("Formula", formula),
+            ("Chance", plain(q.chance)),
+            ("Careful", plain(q.pitfall)),
+            ("Source", "; ".join(sources(q.source))),
         )
         if text
     ]
     st.markdown("  \n".join(lines))
+
+
+def everything(q: Quantity) -> str:
+    """All that is said of a quantity, for a search."""
+    return f"{q.text} {' '.join(sources(q.source))}"
+
+
+def legend_lines(figure: go.Figure) -> list[str]:
+    """What each name in a figure's legend means, where that has a line of its own."""
+    names = dict.fromkeys(
+        trace.name for trace in figure.data if trace.name and trace.showlegend is not False
+    )
+    return [f"**{plain(name)}**: {plain(LEGEND[name])}" for name in names if name in LEGEND]
