@@ -154,7 +154,7 @@ def value_text(strip: Headline, here: dict) -> str:
         beside = f"chance {number(chance)}"
     else:
         return text
-    return f"{text}<br><span style='font-size:12px'>{beside}</span>"
+    return f"{text}<br><span style='font-size:0.85em'>{beside}</span>"
 
 
 def strip_axis(values: list[float], log: bool) -> dict:

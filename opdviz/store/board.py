@@ -155,14 +155,21 @@ def add(rows: list[dict], made: dict) -> None:
     rows.append(made)
 
 
-def caption(folder: Path, id_: str, text: str) -> None:
-    """Write another caption under a pin."""
+def with_sentence(pin: dict) -> bool:
+    """Whether a pin is shown under the sentence that reads its figure; it is until somebody
+    switches that off.
+    """
+    return pin.get("sentence") is not False
+
+
+def caption(folder: Path, id_: str, text: str, sentence: bool = True) -> None:
+    """Write another caption over a pin, with or without the generated sentence."""
     shortened(text, LONGEST_CAPTION, "caption")
 
     def set_(found: dict) -> None:
         for row in found["pins"]:
             if row["id"] == id_:
-                row["caption"] = text
+                row |= {"caption": text, "sentence": sentence}
 
     change(folder, set_)
 

@@ -6,17 +6,18 @@ import streamlit as st
 from opdviz import views
 from opdviz.figures import theme
 from opdviz.store import board
-from opdviz.ui import comparison, links, server
-from opdviz.ui.figure import chart
+from opdviz.ui import browser, comparison, links, server
+from opdviz.ui.figure import chart, stem_of
 from opdviz.ui.notes import done
 from opdviz.views import filters
 from opdviz.words import markdown, plain
 
 # Pins drawn at once: each is a figure that the browser has to draw.
 A_PAGE = 8
-# Fonts of a presented figure, to be read from the last row.
-LARGER = 1.45
-HEIGHTS = {"720": 470, "1080": 800}
+# A presented figure before the browser has said how large its window is; its fonts, to be read from
+# the last row, grow with the window.
+USUAL_WINDOW, USUAL_SHARE = 720, 0.6
+LARGER = 1.3
 
 
 def listed(chosen: comparison.Chosen, pins: list[dict]) -> None:
@@ -30,7 +31,7 @@ def listed(chosen: comparison.Chosen, pins: list[dict]) -> None:
 def pinned(chosen: comparison.Chosen, pin: dict, at: int, total: int) -> None:
     """One pin: the caption as its claim, the figure, and what can be done with it."""
     if pin["caption"].strip():
-        st.markdown(markdown(pin["caption"]))
+        st.markdown(lines(pin["caption"].strip()))
     draw(chosen, pin)
     page = views.page_of(pin["view"])
     with st.container(horizontal=True, gap="small"):
@@ -63,11 +64,14 @@ def pinned(chosen: comparison.Chosen, pin: dict, at: int, total: int) -> None:
             text = st.text_area(
                 "Caption", pin["caption"], key=f"caption_{pin['id']}", label_visibility="collapsed"
             )
+            sentence = st.checkbox(
+                "With the generated sentence", board.with_sentence(pin), key=f"said_{pin['id']}"
+            )
             st.button(
                 "Keep",
                 key=f"keep_{pin['id']}",
                 on_click=done,
-                args=(board.caption, chosen, pin["id"], text),
+                args=(board.caption, chosen, pin["id"], text, sentence),
             )
         st.button(
             "Delete",
@@ -78,18 +82,20 @@ def pinned(chosen: comparison.Chosen, pin: dict, at: int, total: int) -> None:
         )
 
 
-def draw(chosen: comparison.Chosen, pin: dict, *, height: int | None = None) -> None:
-    """A pin's figure, live; for a screen `height` high, with type to match."""
-    view = chosen.view(pin["view"], views.clean(pin["state"]))
+def draw(chosen: comparison.Chosen, pin: dict) -> None:
+    """A pin's figure, live, under the sentence that reads it where that was kept."""
+    view = view_of(chosen, pin)
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
-    if height:
-        st.header(view.reading, anchor=False)
-    else:
+    if board.with_sentence(pin):
         st.markdown(view.reading)
-    figure = theme.enlarged(go.Figure(view.figure), LARGER, height) if height else view.figure
-    chart(figure, f"pin_{pin['id']}")
+    chart(view.figure, f"pin_{pin['id']}", stem=stem_of(chosen.name, pin["view"], pin["state"]))
+
+
+def view_of(chosen: comparison.Chosen, pin: dict) -> views.View:
+    """What a pin shows."""
+    return chosen.view(pin["view"], views.clean(pin["state"]))
 
 
 def step(to: int) -> None:
@@ -98,7 +104,7 @@ def step(to: int) -> None:
 
 
 def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
-    """One pin to a screen, by buttons or arrow keys."""
+    """One pin to a screen, by buttons or keys."""
     number = st.query_params.get("present", "1")
     at = int(number) if number.isdecimal() and len(number) < 6 else 0
     if not 1 <= at <= max(1, len(pins)):
@@ -107,36 +113,40 @@ def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
             ": the first."
         )
         at = 1
+    leave = links.link("board")
     if not pins:
         st.title("Nothing is pinned yet", anchor=False)
-        st.link_button("Back to the board", links.link("board"))
+        st.link_button("Back to the board", leave)
         return
+    browser.style("present")
+    screen = browser.presentation(at=at, total=len(pins), leave=leave)
     pin = pins[at - 1]
-    st.title(markdown(pin["caption"].split("\n")[0]) or plain(chosen.name), anchor=False)
-    if rest := pin["caption"].partition("\n")[2].strip():
-        st.markdown(markdown(rest))
-    screen = st.session_state.get("screen") or "720"
-    draw(chosen, pin, height=HEIGHTS.get(screen, HEIGHTS["720"]))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "←", key="before", shortcut="Left", disabled=at == 1, on_click=step, args=(at - 1,)
-        )
-        st.button(
-            "→",
-            key="after",
-            shortcut="Right",
-            disabled=at == len(pins),
-            on_click=step,
-            args=(at + 1,),
-        )
-        st.caption(f"{at} of {len(pins)} · {plain(chosen.name)}")
+    view = view_of(chosen, pin)
+    title, _, rest = pin["caption"].strip().partition("\n")
+    st.title(markdown(title) or plain(view.title), anchor=False)
+    with st.container(key="present_words"):
+        if rest.strip():
+            st.markdown(lines(rest.strip()))
+        if view.figure is None or board.with_sentence(pin):
+            st.markdown(view.reading.replace("**", "") if title else view.reading)
+    if view.figure is not None:
+        window, room = screen or (USUAL_WINDOW, round(USUAL_WINDOW * USUAL_SHARE))
+        larger = LARGER * window / USUAL_WINDOW
+        figure = go.Figure(view.figure)
+        if not title:  # the figure's own stands above
+            theme.untitled(figure)
+        figure = theme.enlarged(figure, larger, room)
+        chart(figure, f"pin_{pin['id']}", stem=stem_of(chosen.name, pin["view"], pin["state"]))
+    with st.container(
+        horizontal=True, vertical_alignment="center", key="present_foot", gap="small"
+    ):
+        for to, sign, words in ((at - 1, "←", "before"), (at + 1, "→", "after")):
+            st.button(sign, key=words, disabled=not 1 <= to <= len(pins), on_click=step, args=(to,))
+        st.caption(f"{at} of {len(pins)} · {plain(chosen.name)} · keys: ← → Home End Esc")
         st.space("stretch")
-        st.segmented_control(
-            "Screen",
-            list(HEIGHTS),
-            default="720",
-            key="screen",
-            required=True,
-            label_visibility="collapsed",
-        )
-        st.link_button("Leave", links.link("board"), type="tertiary")
+        st.link_button("Leave", leave, type="tertiary")
+
+
+def lines(text: str) -> str:
+    """Somebody's text with its line breaks, which Markdown would run together."""
+    return markdown(text).replace("\n", "  \n")

@@ -10,6 +10,8 @@ from pathlib import Path
 import streamlit as st
 
 SCRIPTS = Path(__file__).parent / "scripts"
+# Of a presented figure and its window; what a browser says beyond is not believed.
+LEAST_ROOM, MOST_PIXELS = 160, 10_000
 COPY_HTML = """
 <button type="button">Copy link</button>
 <span role="status"></span>
@@ -32,9 +34,9 @@ def script(name: str, html: str | None = None, css: str | None = None):
     )
 
 
-def style() -> None:
+def style(name: str = "page") -> None:
     """What Streamlit's theme has no setting for."""
-    st.html(SCRIPTS / "page.css")
+    st.html(SCRIPTS / f"{name}.css")
 
 
 def steps(*, redirect: str = "") -> None:
@@ -42,6 +44,23 @@ def steps(*, redirect: str = "") -> None:
     one.
     """
     script("history")(key=f"history_{bool(redirect)}", data={"redirect": redirect})
+
+
+def presentation(*, at: int, total: int, leave: str) -> tuple[int, int] | None:
+    """Have keys go from pin to pin, or leave; the height of the window and what of it is left for
+    the figure, in pixels, once the browser has said so.
+    """
+    key, mount = "present_keys", script("present")
+    screen = (st.session_state.get(key) or {}).get("screen") or {}
+    size = tuple(screen.get(name) for name in ("window", "room"))
+    sound = all(type(pixels) is int and LEAST_ROOM <= pixels <= MOST_PIXELS for pixels in size)
+    window, room = size if sound else (0, 0)
+    mount(
+        key=key,
+        data={"at": at, "total": total, "leave": leave, "window": window, "room": room},
+        on_screen_change=lambda: None,
+    )
+    return (window, room) if sound else None
 
 
 def copy_button(text: str) -> None:

@@ -14,6 +14,7 @@ from opdviz.figures import theme
 from opdviz.methods import FORMULAS, LEGEND, sources
 from opdviz.quantities import QUANTITIES, Quantity
 from opdviz.ui import comparison, links, notes, server
+from opdviz.views import filters
 from opdviz.words import plain
 
 PICTURES = ("SVG", "PNG")
@@ -40,7 +41,7 @@ def show(
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return
     reading(f"{view.reading} {hint}".strip())
-    stem = "_".join(filter(None, (slug(chosen.name), name, slug(state.get("tensor", "")))))
+    stem = stem_of(chosen.name, name, state)
     chart(view.figure, name, on_click, stem=stem)
     with below(name, view.figure, view.data, view.terms, stem=stem):
         if not server.read_only() and st.button(
@@ -51,6 +52,16 @@ def show(
             help="Keep it on the board",
         ):
             notes.pin_dialog(chosen, name, state, view.title)
+
+
+def stem_of(run: str, view: str, state: dict) -> str:
+    """A file's name: the run, what is shown, of which tensor or under which filters.
+
+    >>> stem_of("lab opd", "layers", {"block": "ffn", "layers": "3-7"})
+    'lab-opd_layers_block-ffn-layers-3-7'
+    """
+    of_what = state.get("tensor") or filters.described(state)
+    return "_".join(filter(None, (slug(run), view, slug(of_what))))
 
 
 def slug(text: object) -> str:
@@ -81,7 +92,7 @@ def chart(
         "scale": 2 if picture == "png" else 1,
     }
     st.plotly_chart(
-        figure,
+        theme.inked(figure, "dark" if st.context.theme.type == "dark" else "light"),
         key=f"figure_{key}",
         theme="streamlit",
         on_select=clicked if on_click else "ignore",

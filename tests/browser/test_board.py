@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from opdviz.store import board
 from opdviz.store.store import Store
@@ -42,6 +42,42 @@ def pin(page, title: str, caption: str) -> None:
     expect(dialog).to_have_count(0, timeout=15_000)
 
 
+def keys_lead_and_the_figure_fits(show: Page) -> None:
+    """From the first of two pins: every key of a clicker, whatever has the focus, and any
+    window.
+    """
+    second = show.get_by_role("heading", name="Cosine stays high")
+    first = show.get_by_role("heading", name="Small weights move first")
+    show.get_by_role("button", name="Fullscreen").first.focus()
+    for key, heading in (
+        ("PageDown", second),
+        ("PageUp", first),
+        ("End", second),
+        ("ArrowRight", second),
+        ("Home", first),
+    ):
+        show.keyboard.press(key)
+        expect(heading).to_be_visible(timeout=15_000)
+    for width, height in ((1920, 1080), (1024, 640)):
+        show.set_viewport_size({"width": width, "height": height})
+        show.wait_for_function(
+            "() => { const f = document.querySelector('[data-testid=stPlotlyChart]')"
+            ".getBoundingClientRect(), b = document.querySelector('.st-key-present_foot')"
+            ".getBoundingClientRect(); return f.height > innerHeight * 0.4 && b.bottom <= innerHeight"
+            " && b.bottom > innerHeight * 0.85; }",
+            timeout=15_000,
+        )
+        title, words = (
+            show.locator(place).first.evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
+            for place in ("h1", ".st-key-present_words p")
+        )
+        assert title >= 36 * height / 1080 and words >= 24 * height / 1080
+    # The speaker's caption is the title; the generated sentence never stands bold under it.
+    assert show.locator(".st-key-present_words strong").count() == 0
+    show.keyboard.press("Escape")
+    show.wait_for_url(re.compile(r"/board\?comparison="), timeout=15_000)
+
+
 def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(own, visit):
     page = visit(f"{own.address}/layers?quantity=cosine&layers=1-2", height=1400)
     pin(page, "Cosine by layer", "**Cosine** stays high\n\n- in every layer")
@@ -66,7 +102,7 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
         timeout=15_000
     )
     assert show.locator("[data-testid=stSidebar]").count() == 0
-    assert float(figure(show, "Share that moved").evaluate("d => d._fullLayout.font.size")) > 18
+    assert float(figure(show, "Share that moved").evaluate("d => d._fullLayout.font.size")) >= 18
     expect(show.get_by_text("1 of 2")).to_be_visible()
     show.keyboard.press("ArrowRight")
     expect(show.get_by_role("heading", name="Cosine stays high")).to_be_visible(timeout=15_000)
@@ -78,6 +114,7 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
     expect(show.get_by_role("heading", name="Small weights move first")).to_be_visible(
         timeout=15_000
     )
+    keys_lead_and_the_figure_fits(show)
     beyond = visit(re.sub(r"present=\d+", "present=99", present))
     expect(beyond.get_by_text("there are 2")).to_be_visible(timeout=15_000)
     page.get_by_role("button", name="Open", exact=True).last.click()

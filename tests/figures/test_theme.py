@@ -1,0 +1,63 @@
+"""What is written in a figure can be read on the page's ground, light and dark."""
+
+import json
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from opdviz import views
+from opdviz.figures import theme
+from opdviz.tables import by_tensor, stored, summaries
+from opdviz.views import Reader
+
+CONFIG = tomllib.loads(
+    (Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text("utf-8")
+)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `#rrggbb`, between 0 and 1. Source: WCAG 2.2."""
+    parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast of two colours, from 1 to 21."""
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axes_annotations_and_hovers_have_contrast_in_every_view(golden_store, scheme):
+    ground = CONFIG["theme"][scheme]["backgroundColor"]
+    assert theme.GROUND[scheme] == ground
+    (comparison,) = golden_store.all()
+    names = summaries.summary(comparison, "by_tensor")["name"].tolist()
+    reader = Reader(
+        comparison.manifest,
+        partial(summaries.summary, comparison),
+        partial(stored.of_tensor, comparison),
+        lambda name: by_tensor.moved_given_size(comparison, name=name),
+        lambda *_: None,
+    )
+    drawn = 0
+    for view in views.VIEWS:
+        plain = views.draw(view, reader, {"tensor": names[0]}).figure
+        if plain is None:
+            continue
+        before = json.loads(plain.to_json())
+        figure = theme.inked(plain, scheme)
+        assert json.loads(plain.to_json()) == before, "what other visitors see was changed"
+        layout = figure.layout
+        colours = [layout.legend.font.color, layout.hoverlabel.font.color]
+        for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+            colours += [axis.tickfont.color, axis.title.font.color]
+        colours += [note.font.color for note in layout.annotations]
+        for colour in colours:
+            assert contrast(colour, ground) >= 4.5, (view, colour)
+        assert contrast(layout.hoverlabel.font.color, layout.hoverlabel.bgcolor) >= 4.5
+        drawn += 1
+    assert drawn > 12
