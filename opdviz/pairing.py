@@ -165,14 +165,25 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
         for info in rest.values():
             list_unmatched(matching, side, info, f"only in {side}")
     if not matching.pairs:
-        raise RequestError(
-            f"match({one_line(base.path)}, {one_line(tuned.path)}): no tensor in common; the base"
-            f" has {one_line(next(iter(base.tensors)), limit=60)}, the tuned"
-            f" {one_line(next(iter(tuned.tensors)), limit=60)}. Are both of one model?"
-        )
+        raise nothing_in_common(base, tuned)
     matching.pairs.sort(key=lambda p: (p.stored_name(p.name), p.expert or 0))
     matching.unmatched.sort(key=lambda row: (row["side"], row["name"]))
     return matching
+
+
+def nothing_in_common(base: Checkpoint, tuned: Checkpoint) -> RequestError:
+    """The refusal of two checkpoints of which no tensor pairs: by a name that both have in other
+    shapes, else by one of each.
+    """
+    first, second = next(iter(base.tensors)), next(iter(tuned.tensors))
+    descriptions = [f"{one_line(first, limit=60)}", f"{one_line(second, limit=60)}"]
+    if both := next((name for name in base.tensors if name in tuned.tensors), None):
+        shapes = (shape_text(side.tensors[both].shape) for side in (base, tuned))
+        descriptions = [f"{one_line(both, limit=60)} in shape {shape}" for shape in shapes]
+    return RequestError(
+        f"match({one_line(base.path)}, {one_line(tuned.path)}): no tensor in common; the base"
+        f" has {descriptions[0]}, the tuned {descriptions[1]}. Are both of one model?"
+    )
 
 
 def sides_of(matching: Matching, *, look: bool) -> list[dict[str, TensorInfo]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from opdviz.checkpoint.readers import ENDINGS
 from opdviz.errors import RequestError, one_line
 
 CHECK_SECONDS = 60
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 MOST_FOLDERS = 400
 DEEPEST = 5
 
@@ -65,6 +67,30 @@ def checkpoint_folders() -> list[str]:
             if len(folders) >= MOST_FOLDERS:
                 return folders
     return list(dict.fromkeys(folders))
+
+
+def meant(typed: str, folders: list[str]) -> str:
+    """The folder that somebody's words mean: a piece of one listed folder alone is that folder.
+
+    >>> meant("runs/opd", ["/a/runs/opd", "/a/runs/sft"]), meant("runs", ["/a/runs/1", "/b/runs/2"])
+    ('/a/runs/opd', 'runs')
+
+    Raises
+        RequestError: it is a model's name on a hub, and no folder.
+    """
+    if typed in folders or os.path.exists(os.path.expanduser(typed)):
+        return typed
+    holding_it = [folder for folder in folders if typed.lower() in folder.lower()]
+    if len(holding_it) == 1:
+        return holding_it[0]
+    if not holding_it and HUB_NAME.fullmatch(typed):
+        cached = f"models--{typed.replace('/', '--')}"
+        raise RequestError(
+            f"{one_line(typed, limit=200)} is a model's name on a hub; nothing is fetched from"
+            " here. Choose a folder on this machine; what was downloaded before lies in"
+            f" ~/.cache/huggingface/hub/{cached}/snapshots."
+        )
+    return typed
 
 
 def check(base: str, tuned: str) -> dict:

@@ -44,7 +44,9 @@ def test_the_field_s_words_are_in_the_glossary(word):
 
 def test_every_name_in_a_legend_is_explained(golden_store):
     (comparison,) = golden_store.all()
-    names = summaries.summary(comparison, "by_tensor")["name"].tolist()
+    tensors = summaries.summary(comparison, "by_tensor")
+    # One of every block says all that a legend can.
+    names = tensors.groupby("block")["name"].first().tolist()
     reader = Reader(
         comparison.manifest,
         partial(summaries.summary, comparison),

@@ -189,6 +189,18 @@ def test_paths_outside_the_roots_are_refused(tmp_path, monkeypatch):
             roots.allowed(str(tmp_path / path))
 
 
+def test_words_mean_the_one_folder_that_holds_them_and_hub_names_say_so(tmp_path):
+    from opdviz import roots
+    from opdviz.errors import RequestError
+
+    folders = [str(tmp_path / name) for name in ("runs/opd", "runs/sft", "base")]
+    assert roots.meant("opd", folders) == folders[0] == roots.meant("RUNS/OPD", folders)
+    assert roots.meant("runs", folders) == "runs", "two folders fit"
+    assert roots.meant(str(tmp_path), folders) == str(tmp_path), "a path that is there is meant"
+    with pytest.raises(RequestError, match="hub/models--Qwen--Qwen3-0.6B/snapshots"):
+        roots.meant("Qwen/Qwen3-0.6B", folders)
+
+
 PARTS = {
     "base": ["base"],
     "one run": ["base", "opd"],

@@ -76,6 +76,8 @@ def test_shapes_that_differ_are_listed_with_both(tmp_path):
 def test_nothing_in_common_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no tensor in common"):
         matched(tmp_path, {"a": np.zeros(1)}, {"b": np.zeros(1)})
+    with pytest.raises(RequestError, match="the base has a in shape 3x2, the tuned a in shape 4x2"):
+        matched(tmp_path / "shapes", {"a": np.zeros((3, 2))}, {"a": np.zeros((4, 2))})
 
 
 def test_a_tied_head_counts_once(tmp_path):

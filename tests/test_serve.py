@@ -179,12 +179,7 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
     for side in ("base", "tuned_b"):
         shutil.copytree(GOLDEN / side, server.roots / "slow" / side)
     with visitor(server) as waiting, visitor(server) as other:
-        ask(waiting, "")
-        drawn(waiting)
-        # A visitor's first page opens the only comparison; the second time it is the list.
-        ask(waiting, "methods")
-        drawn(waiting)
-        ask(waiting, "")
+        ask(waiting, "comparisons")
         boxes = {
             m.delta.new_element.selectbox.label: m.delta.new_element.selectbox.id
             for m in drawn(waiting)
@@ -192,7 +187,7 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
         with slow_disk(server.roots) as is_asked:
             ask(
                 waiting,
-                "",
+                "comparisons",
                 **{
                     boxes["Base"]: str(server.roots / "slow" / "base"),
                     boxes["Tuned"]: str(server.roots / "slow" / "tuned_b"),

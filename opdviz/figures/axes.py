@@ -1,7 +1,7 @@
 """Axes: ticks that people read, modules in the order of a layer, numbers in their own unit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,10 @@ STEPS = (
     (math.inf, (1,)),
 )
 RATIOS = {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
+# The largest of some values beside the smallest: beyond, no number of decimals serves both.
+FAR_APART = 20.0
+LARGE = 1e4  # numbers from here on stand without decimals
+MOST_DIGITS = 5
 LONGEST_LABEL = 28  # characters: longer names leave no room for the figure
 QUARTER = 0.25  # octaves: the width of a bin of sizes
 EDGE = 1e-3  # of a tick's value: one that rounding puts just outside of the axis still belongs
@@ -96,6 +100,41 @@ def value_label(value: float, quantity: str) -> str:
     if is_share(quantity):
         return percent(value, 2 if value < 0.1 else 3)
     return number(value)
+
+
+def value_labels(values: np.ndarray, quantity: str) -> Callable[[float], str]:
+    """How a figure writes values like these: with as many digits as tell them apart, and the same
+    decimals all over the figure. Values of very different size have significant digits instead.
+
+    >>> label = value_labels(np.array([0.000302, 0.000304, 0.0003]), "relative_norm")
+    >>> label(0.000302), label(0.0003), label(float("nan"))
+    ('0.0302 %', '0.0300 %', '')
+    """
+    unit = 100.0 if is_share(quantity) else 1.0
+    sizes = np.abs(values[np.isfinite(values)].astype(float)) * unit
+    sizes = sizes[sizes > 0]
+    if sizes.size < 2 or sizes.max() > FAR_APART * sizes.min() or sizes.max() >= LARGE:
+        return lambda value: value_label(value, quantity)
+    largest, smallest, spread = sizes.max(), sizes.min(), sizes.max() - sizes.min()
+    telling = decimals(spread, 2) if spread else decimals(largest, 3)
+    places = max(0, decimals(smallest, 2), min(telling, decimals(largest, MOST_DIGITS)))
+
+    def label(value: float) -> str:
+        text = f"{value * unit:.{places}f}" if np.isfinite(value) else ""
+        if not text or float(text) == 0 or (unit > 1 and float(text) == unit != value * unit):
+            return value_label(value, quantity)  # never rounded to nothing or to all
+        return f"{text} %" if unit > 1 else text
+
+    return label
+
+
+def decimals(value: float, digits: int) -> int:
+    """The decimals with which a positive value has so many significant digits.
+
+    >>> decimals(0.0302, 3), decimals(54.1, 3), decimals(1234.0, 2)
+    (4, 1, -2)
+    """
+    return digits - 1 - math.floor(math.log10(value))
 
 
 def is_share(quantity: str) -> bool:

@@ -16,7 +16,7 @@ from opdviz.figures.axes import (
     module_order,
     on_modules,
     powers,
-    value_label,
+    value_labels,
 )
 from opdviz.quantities import QUANTITIES
 from opdviz.words import number
@@ -83,6 +83,7 @@ class Scale:
 
     quantity: str
     over_chance: bool
+    value_label: Callable[[float], str]
 
     @property
     def log(self) -> bool:
@@ -112,7 +113,7 @@ class Scale:
 
     def label(self, value: float) -> str:
         """A cell's own number; empty where there is none."""
-        return times(value) if self.over_chance else value_label(value, self.quantity)
+        return times(value) if self.over_chance else self.value_label(value)
 
     def ticks(self, low: float, high: float) -> dict:
         """The colour bar's ticks in the quantity's own unit."""
@@ -125,7 +126,7 @@ class Scale:
             places = [10.0**low, 10.0**high]
         return {
             "tickvals": np.log10(places).tolist(),
-            "ticktext": [value_label(place, self.quantity) for place in places],
+            "ticktext": [self.value_label(place) for place in places],
         }
 
 
@@ -145,7 +146,7 @@ def heatmap(
     is: the tensor's name, or its layer and module where it holds several.
     """
     grid = gridded(tensors, "over_chance" if over_chance else quantity)
-    scale = Scale(quantity, over_chance)
+    scale = Scale(quantity, over_chance, value_labels(grid.values, quantity))
     coloured = scale.shown(grid.values)
     ends = scale.limits(coloured, limits)
     layers, modules = len(grid.columns), len(grid.modules)
@@ -286,6 +287,7 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
     values = rows[quantity].astype(float)
     tower = rows["tower"].where(rows["tower"] != "language", "")
     names = rows["module"] + tower.radd(" ").str.rstrip()
+    label = value_labels(values.to_numpy(), quantity)
     figure = theme.figure(
         marks.dots(
             values,
@@ -294,7 +296,7 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
             colour=[theme.BLOCKS[block] for block in rows["block"]],
             size=12,
             mode="markers+text",
-            text=["  " + (value_label(value, quantity) or UNMOVED) for value in values],
+            text=["  " + (label(value) or UNMOVED) for value in values],
             textposition="middle right",
             cliponaxis=False,
             customdata=np.stack([rows["name"], rows["name"].map(theme.literal)], axis=1),

@@ -16,7 +16,8 @@ LEAST_ROOM = 0.06  # of what a strip shows, free at each end
 
 
 def strips(headline: list[dict], published: list[dict]) -> go.Figure:
-    """Six strips: published ticks by recipe, chance dashed, this run a diamond with its value.
+    """Six strips: published pairs in the shape of their recipe, chance dashed, this run a diamond
+    with its value.
 
     A diamond's custom data is the quantity that it opens on the map.
     """
@@ -70,7 +71,7 @@ def strip_marks(strip: Headline, pairs: list[dict], here: dict) -> list[go.Scatt
     by_family: dict[str, list[dict]] = {recipe: [] for recipe in theme.RECIPES}
     for pair in pairs:
         by_family[family(pair["recipe"])].append(pair)
-    traces = [ticks(rows, recipe, unit) for recipe, rows in by_family.items() if rows]
+    traces = [published_marks(rows, recipe, unit) for recipe, rows in by_family.items() if rows]
     value, chance, ends = here.get("value"), here.get("chance"), blind_ends(here)
     if ends:
         traces.append(blind_band(*ends, unit))
@@ -83,8 +84,8 @@ def strip_marks(strip: Headline, pairs: list[dict], here: dict) -> list[go.Scatt
     return traces
 
 
-def ticks(rows: list[dict], recipe: str, unit: str) -> go.Scatter:
-    """Published values of one recipe as vertical ticks; model, aggregation and paper on hover."""
+def published_marks(rows: list[dict], recipe: str, unit: str) -> go.Scatter:
+    """Published values of one recipe in its shape; model, aggregation and paper on hover."""
     colour = theme.RECIPES[recipe]
     sources = [
         f"{row['recipe']}<br>{row['pair']}<br>{row['aggregation']}, arXiv {row['paper']}"
@@ -95,8 +96,8 @@ def ticks(rows: list[dict], recipe: str, unit: str) -> go.Scatter:
         [MIDDLE] * len(rows),
         recipe,
         colour=colour,
-        size=17,
-        marker={"symbol": "line-ns", "line": {"width": 2.5, "color": colour}},
+        size=11,
+        marker={"symbol": theme.SHAPES[recipe], "line": {"width": 2.5, "color": colour}},
         hovertext=sources,
         hover=f"%{{x}} {unit} · %{{hovertext}}",
     )

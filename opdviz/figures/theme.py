@@ -17,6 +17,15 @@ RECIPES = {
     "offline distillation": BASE,
     "self-distillation": "#c58f1f",
 }
+# A shape each as well: some of these colours are one to who does not see red and green apart.
+SHAPES = {
+    "OPD": "circle-open",
+    "RL + OPD": "square-open",
+    "RLVR": "triangle-up-open",
+    "SFT": "triangle-down-open",
+    "offline distillation": "x-thin-open",
+    "self-distillation": "cross-thin-open",
+}
 BLOCKS = {
     "attention": "#0072b2",
     "ffn": "#d55e00",

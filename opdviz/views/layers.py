@@ -10,11 +10,13 @@ from opdviz.figures.axes import value_label
 from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
 from opdviz.views import filters
 from opdviz.views.view import Reader, View, view
-from opdviz.words import listing, number, plain
+from opdviz.words import listing, number, percent, plain
 
 LIMITS = ("2nd to 98th percentile", "all values", "fixed")
 # log2: a value of 0 is infinitely far below chance, and has a place all the same.
 FARTHEST = 10.0
+# Relative to the largest: values that differ by less are as good as equal.
+ALIKE = 0.05
 # In the strip: a model may have hundreds of tensors without a layer.
 MOST_LINES = 24
 
@@ -86,6 +88,8 @@ def layers(reader: Reader, state: dict) -> View:
         *filter(None, [CHANCE_OF.get(quantity)]),
     ]
     reading = layers_reading(in_layers, label, quantity, "over_chance" if over else None)
+    if not over and (alike := spread(in_layers[quantity])):
+        reading += f" {alike}"
     if not over and (beside := more_outside(rows, in_layers, quantity)):
         reading += f" Outside the layers {beside}."
     if not over and (chance := CHANCE_OF.get(quantity)):
@@ -94,6 +98,20 @@ def layers(reader: Reader, state: dict) -> View:
             f" Median {value_label(middle, quantity)}; chance {value_label(by_chance, quantity)}."
         )
     return view(title, reading, figure, in_layers[columns], (quantity,))
+
+
+def spread(values: pd.Series) -> str:
+    """That values hardly differ, where they do not: colours, which show their order, would say
+    otherwise.
+
+    >>> spread(pd.Series([0.0302, 0.0304])), spread(pd.Series([1.0, 2.0])), spread(pd.Series([0.0]))
+    ('All of them lie within 0.658 % of the largest.', '', '')
+    """
+    sizes = values.dropna().astype(float).abs()
+    largest = sizes.max() if len(sizes) > 1 else 0.0
+    if not largest or not 0 < 1 - sizes.min() / largest < ALIKE:
+        return ""
+    return f"All of them lie within {percent(1 - sizes.min() / largest)} of the largest."
 
 
 def more_outside(rows: pd.DataFrame, inside: pd.DataFrame, quantity: str) -> str:

@@ -140,7 +140,7 @@ def headline(reader: Reader, state: dict) -> View:
     reading = overview_reading(
         rows, tuple(paper), tensors, by_tensor.share_unchanged(tensors, "exact")
     )
-    reading += " Ticks are the paper's published pairs, by recipe."
+    reading += " Open marks are the paper's published pairs, a shape a recipe."
     terms = (
         "relative_norm",
         "sparsity_absolute",

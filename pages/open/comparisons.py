@@ -76,7 +76,7 @@ if not (base and tuned):
     links.end()
 try:
     with st.spinner("Reading the headers"), turns.stepped_out():
-        pair = roots.allowed(base), roots.allowed(tuned)
+        pair = tuple(roots.allowed(roots.meant(side, folders)) for side in (base, tuned))
         facts = roots.check(*pair)
 except OpdvizError as error:
     st.error(plain(error, limit=600))

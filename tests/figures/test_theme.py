@@ -3,8 +3,10 @@
 import json
 import tomllib
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from opdviz import views
@@ -61,3 +63,39 @@ def test_axes_annotations_and_hovers_have_contrast_in_every_view(golden_store, s
         assert contrast(layout.hoverlabel.font.color, layout.hoverlabel.bgcolor) >= 4.5
         drawn += 1
     assert drawn > 12
+
+
+# Linear RGB as a deuteranope sees it. Source: Machado et al. 2009, severity 1.
+DEUTERANOPIA = np.array(
+    [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ]
+)
+
+
+def lab(colour: str, seen_by: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of a colour, after a matrix on linear RGB. Source: CIE 1976, white D65."""
+    srgb = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = to_xyz @ np.clip(seen_by @ linear, 0, 1) / to_xyz.sum(axis=1)
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_recipes_that_a_deuteranope_sees_in_one_colour_differ_in_shape():
+    assert set(theme.SHAPES) == set(theme.RECIPES)
+    alike = []
+    for first, second in combinations(theme.RECIPES, 2):
+        distance = np.linalg.norm(
+            lab(theme.RECIPES[first], DEUTERANOPIA) - lab(theme.RECIPES[second], DEUTERANOPIA)
+        )
+        if distance < 20:
+            alike.append((first, second))
+            assert theme.SHAPES[first] != theme.SHAPES[second], (first, second, distance)
+    # Colour alone would not do.
+    assert alike
