@@ -108,7 +108,7 @@ def value_labels(values: np.ndarray, quantity: str) -> Callable[[float], str]:
 
     >>> label = value_labels(np.array([0.000302, 0.000304, 0.0003]), "relative_norm")
     >>> label(0.000302), label(0.0003), label(float("nan"))
-    ('0.0302 %', '0.0300 %', '')
+    ('0.03020 %', '0.03000 %', '')
     """
     unit = 100.0 if is_share(quantity) else 1.0
     sizes = np.abs(values[np.isfinite(values)].astype(float)) * unit

@@ -103,6 +103,11 @@ def inked(figure: go.Figure, scheme: str) -> go.Figure:
     figure.for_each_annotation(
         lambda note: note.update(font_color=ink) if note.font.color is None else None
     )
+    for trace in figure.data:
+        if "colorbar" in trace:
+            trace.colorbar.tickfont.color = trace.colorbar.title.font.color = ink
+        elif trace.type == "scatter" and trace.marker.showscale:
+            trace.marker.colorbar.tickfont.color = ink
     ground = {"bgcolor": GROUND[scheme], "bordercolor": ink, "font": {"color": ink, "size": 14}}
     return figure.update_layout(legend_font_color=ink, hoverlabel=ground)
 

@@ -47,9 +47,6 @@ if limits == layers.LIMITS[2]:
         links.real(place, label, key, default=float(f"{limit:.3g}"))
 state = links.state()
 rows = filters.fitting(tensors, state)
-if rows.empty:
-    st.info("No tensor fits these filters. Take one off, or search for a shorter piece of a name.")
-    links.end()
 if said := filters.described(state):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(rows):,} of {len(tensors):,} tensors: {plain(said)}")
@@ -60,6 +57,9 @@ if said := filters.described(state):
             on_click=links.clear,
             args=(filters.KEYS,),
         )
+if rows.empty:
+    st.info("No tensor fits these filters. Take one off, or search for a shorter piece of a name.")
+    links.end()
 if rows["layer"].notna().any():
     figure.show("layers", chosen, on_click=open_cell, hint="Click a cell to open it.")
 if rows["layer"].isna().any():

@@ -17,7 +17,9 @@ first, last = st.columns([3, 2], vertical_alignment="bottom")
 row = tables.choose_tensor(first, tensors)
 name = row["name"]
 status.focus(chosen.comparison, name)
-names = tensors["name"].tolist()
+# From a matrix to the next matrix, from a norm to the next norm.
+small = tensors["kind"].isin(["vector", "scalar"])
+names = tensors.loc[small == small[row.name], "name"].tolist()
 with last.container(horizontal=True):
     for step, sign in ((-1, "← previous"), (1, "next →")):
         other = names[(names.index(name) + step) % len(names)]

@@ -58,6 +58,7 @@ def test_axes_annotations_and_hovers_have_contrast_in_every_view(golden_store, s
         for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
             colours += [axis.tickfont.color, axis.title.font.color]
         colours += [note.font.color for note in layout.annotations]
+        colours += [trace.colorbar.tickfont.color for trace in figure.select_traces("heatmap")]
         for colour in colours:
             assert contrast(colour, ground) >= 4.5, (view, colour)
         assert contrast(layout.hoverlabel.font.color, layout.hoverlabel.bgcolor) >= 4.5
