@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from opdviz import checkpoint, pairing
 from opdviz.compare.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
-from opdviz.store.store import Store
+from opdviz.store.store import Store, Stored
+from opdviz.tables import by_tensor, stored, summaries
+from opdviz.views import Reader
 
 # Under a shell that runs the tests in the background Ctrl-C is ignored, and what they start inherits
 # it: tests of Ctrl-C would wait for nothing.
@@ -92,6 +95,17 @@ def golden_store(tmp_path_factory) -> Store:
     ]
     subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
     return Store(cache)
+
+
+def reader_of(comparison: Stored) -> Reader:
+    """What views are drawn from, without a page: nobody read values, nothing is noted."""
+    return Reader(
+        comparison.manifest,
+        partial(summaries.summary, comparison),
+        partial(stored.of_tensor, comparison),
+        lambda name: by_tensor.moved_given_size(comparison, name=name),
+        lambda *_: None,
+    )
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -2,14 +2,12 @@
 word of a legend.
 """
 
-from functools import partial
-
 import pytest
 
 from opdviz import methods, views
 from opdviz.quantities import QUANTITIES
-from opdviz.tables import by_tensor, stored, summaries
-from opdviz.views import Reader
+from opdviz.tables import summaries
+from tests.conftest import reader_of
 
 EXPLAINED = [q.name for q in QUANTITIES.values() if q.formula or q.chance or q.pitfall or q.source]
 
@@ -47,13 +45,7 @@ def test_every_name_in_a_legend_is_explained(golden_store):
     tensors = summaries.summary(comparison, "by_tensor")
     # One of every block says all that a legend can.
     names = tensors.groupby("block")["name"].first().tolist()
-    reader = Reader(
-        comparison.manifest,
-        partial(summaries.summary, comparison),
-        partial(stored.of_tensor, comparison),
-        lambda name: by_tensor.moved_given_size(comparison, name=name),
-        lambda *_: None,
-    )
+    reader = reader_of(comparison)
     seen = set()
     for view, (_, page) in views.VIEWS.items():
         of_tensor = page in ("tensor", "part")

@@ -322,9 +322,13 @@ def heading(
     elif shipped.is_of_base(manifest):
         first = (
             "A small model of the lab's, 2.4 M parameters, trained on a laptop to add: see Learn,"
-            " Lab. opdviz shows what training did to its weights; your own checkpoints are compared"
-            " under Open, Comparisons.  \n"
+            " Lab.  \n"
         )
+        if not trail:  # where a first start lands
+            first += (
+                "opdviz shows what training did to its weights; your own checkpoints are compared"
+                " under Open, Comparisons.  \n"
+            )
     st.caption(first + " · ".join(parts))
 
 

@@ -10,8 +10,9 @@ from playwright.sync_api import Page, expect
 
 from opdviz import jobs
 from opdviz.store.store import Store
+from opdviz.tables import summaries
 from opdviz.views import overview
-from tests.browser.conftest import GOLDEN, choose_pair, compared, opened, settled
+from tests.browser.conftest import GOLDEN, Server, choose_pair, compared, opened, settled
 
 pytestmark = pytest.mark.browser
 
@@ -28,8 +29,6 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(cache):
     """A server for it."""
-    from tests.browser.conftest import Server
-
     server = Server(cache, GOLDEN)
     yield server
     server.stop()
@@ -51,8 +50,6 @@ def test_results_stand_beside_chance_and_a_click_anywhere_opens_the_run(served, 
         said = " ".join(cells(page, row))
         by_name[re.search(r"run [ab]", said)[0]] = said
     for stored in Store(cache).all():
-        from opdviz.tables import summaries
-
         results = overview.results(
             summaries.summary(stored, "headline"), summaries.summary(stored, "by_tensor")
         )

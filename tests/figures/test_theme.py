@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 
 from opdviz import views
 from opdviz.figures import theme
-from opdviz.tables import by_tensor, stored, summaries
-from opdviz.views import Reader
+from opdviz.tables import summaries
+from tests.conftest import reader_of
 
 CONFIG = tomllib.loads(
     (Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text("utf-8")
@@ -38,13 +37,7 @@ def test_axes_annotations_and_hovers_have_contrast_in_every_view(golden_store, s
     assert theme.GROUND[scheme] == ground
     (comparison,) = golden_store.all()
     names = summaries.summary(comparison, "by_tensor")["name"].tolist()
-    reader = Reader(
-        comparison.manifest,
-        partial(summaries.summary, comparison),
-        partial(stored.of_tensor, comparison),
-        lambda name: by_tensor.moved_given_size(comparison, name=name),
-        lambda *_: None,
-    )
+    reader = reader_of(comparison)
     drawn = 0
     for view in views.VIEWS:
         plain = views.draw(view, reader, {"tensor": names[0]}).figure

@@ -4,7 +4,6 @@ any state, no failure.
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from opdviz import views
 from opdviz.figures import theme
 from opdviz.quantities import CHANCE_OF, MAPPED, QUANTITIES
-from opdviz.tables import by_tensor, stored, summaries
 from opdviz.words import plain as plain_text
+from tests.conftest import reader_of
 
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
 BLOCK = "model.layers.1.mlp.up_proj.weight"
@@ -23,16 +22,12 @@ BLOCK = "model.layers.1.mlp.up_proj.weight"
 @pytest.fixture(scope="module")
 def run(golden_store) -> views.Reader:
     """The golden pair b, as the pages see it."""
-    (key,) = golden_store.keys()
-
-    comparison = golden_store.open(key)
-    return views.Reader(
-        replace(comparison.manifest, heads={"query": 8, "key_value": 4, "size": 16}),
-        partial(summaries.summary, comparison),
-        partial(stored.of_tensor, comparison),
-        lambda tensor: by_tensor.moved_given_size(comparison, name=tensor),
-        lambda *_: None,
-        frozenset([TENSOR]),
+    (comparison,) = golden_store.all()
+    heads = {"query": 8, "key_value": 4, "size": 16}
+    return replace(
+        reader_of(comparison),
+        manifest=replace(comparison.manifest, heads=heads),
+        noted=frozenset([TENSOR]),
     )
 
 
