@@ -102,7 +102,12 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
         timeout=15_000
     )
     assert show.locator("[data-testid=stSidebar]").count() == 0
-    assert float(figure(show, "Share that moved").evaluate("d => d._fullLayout.font.size")) >= 18
+    figure(show, "Share that moved")
+    # Drawn anew once the browser has said how much room there is.
+    show.wait_for_function(
+        "() => document.querySelector('.js-plotly-plot')?._fullLayout?.font?.size >= 18",
+        timeout=15_000,
+    )
     expect(show.get_by_text("1 of 2")).to_be_visible()
     show.keyboard.press("ArrowRight")
     expect(show.get_by_role("heading", name="Cosine stays high")).to_be_visible(timeout=15_000)
