@@ -81,6 +81,15 @@ def count(total: int, thing: str, things: str = "") -> str:
     return f"{total:,} {thing if total == 1 else things or thing + 's'}"
 
 
+def how_many(some: int, every: int) -> str:
+    """How many of so many, as a sentence says it.
+
+    >>> how_many(0, 22), how_many(5, 22), how_many(22, 22)
+    ('none of 22', '5 of 22', 'all 22')
+    """
+    return f"all {every:,}" if some == every else f"{some or 'none'} of {every:,}"
+
+
 def plain(text: object, *, limit: int = 300) -> str:
     """Text from data as Markdown that shows it literally: no markup, no HTML, one line."""
     line = one_line("".join(c for c in str(text) if c.isprintable()), limit=limit)

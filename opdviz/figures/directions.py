@@ -41,6 +41,32 @@ def stable_rank_strip(tensors: pd.DataFrame) -> go.Figure:
     return by_module(figure, modules)
 
 
+def tail_strip(tails: pd.DataFrame) -> go.Figure:
+    """x: position of a spectrum's tail between rounding (0) and noise (1); y: module; a dot a
+    matrix. Columns: name, module, block, layer, position, verdict.
+    """
+    rows = theme.thinned(tails, tails["position"], "module")
+    modules = module_order(rows)
+    positions = rows["position"].astype(float)
+    words = [
+        f"{number(position, 2)}: {verdict}"
+        for position, verdict in zip(positions, rows["verdict"], strict=True)
+    ]
+    figure = theme.figure(
+        *block_dots(rows, positions, modules, words),
+        height=110 + 24 * max(6, len(modules)),
+        alt="Where each spectrum's tail stands between rounding and noise, by module.",
+    )
+    low, high = min(positions.min(), 0.0), max(positions.max(), 1.0)
+    figure.update_xaxes(
+        title="0: as storing a rank-16 update leaves it; 1: as noise",
+        range=[low - ROOM, high + ROOM],
+    )
+    marks.chance_line(figure, x=0)
+    marks.chance_line(figure, x=1)
+    return by_module(figure, modules)
+
+
 def by_module(figure: go.Figure, modules: list[str], *, top: int = 30) -> go.Figure:
     """The same figure with a line a module, and room for their names."""
     on_modules(figure, modules)

@@ -15,6 +15,7 @@ VIEWS = {
     "strip": (layers.strip, "layers"),
     "scatter": (layers.scatter, "layers"),
     "stable_rank": (directions.stable_rank, "directions"),
+    "tails": (directions.tails, "directions"),
     "projection": (directions.projection, "directions"),
     "rotation": (directions.rotation, "directions"),
     "moved_given_size": (coordinates.moved_given_size, "coordinates"),

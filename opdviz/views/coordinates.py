@@ -10,7 +10,7 @@ from opdviz.figures import coordinates as figures
 from opdviz.figures.axes import module_order
 from opdviz.tables.by_tensor import COVERAGE_ENDS
 from opdviz.views.view import Reader, View, counted_in, has_values, nothing_there, view
-from opdviz.words import percent
+from opdviz.words import count, how_many, percent
 
 
 def moved_given_size(reader: Reader, state: dict) -> View:
@@ -26,8 +26,8 @@ def moved_given_size(reader: Reader, state: dict) -> View:
             ),
         )
     bins = rows[rows["threshold"] == threshold]
-    forms = counted_in(reader.summary("by_tensor")).lower()
-    reading = f"**{coordinates_reading(bins)}** Summed over all tensors, {forms}."
+    forms = counted_in(reader.summary("by_tensor"))
+    reading = f"{coordinates_reading(bins, forms.removeprefix('As '))} Summed over all tensors."
     return view(title, reading, figures.moved_given_size(bins), bins, ("moved", "null_moved"))
 
 
@@ -98,9 +98,9 @@ SAME = 0.05  # share of the moves that may stand elsewhere for the null to say t
 FEWEST_BINS = 3
 
 
-def coordinates_reading(bins: pd.DataFrame) -> str:
+def coordinates_reading(bins: pd.DataFrame, form: str) -> str:
     """How the moves given size lie to the null's: the share of them that would have to stand
-    elsewhere.
+    elsewhere. `form` says in which number format they were counted.
     """
     bins = bins[(bins["low"] > 0) & (bins["count"] > 0)].sort_values("low")
     moved, every = float(bins["moved"].sum()), float(bins["count"].sum())
@@ -109,19 +109,16 @@ def coordinates_reading(bins: pd.DataFrame) -> str:
     if len(bins) < FEWEST_BINS:
         return f"{percent(moved / every)} moved; the weights are of too few sizes to ask which."
     off, error = elsewhere(bins)
+    random = f"a random update stored in {form}, seen in as many weights,"
     if off <= max(SAME, error):
-        verdict = "a blind update that shows as often moves the same weights"
-        if error > SAME:
-            verdict += f", as far as so few moves can tell (to {percent(error, 2)})"
+        verdict = f"**The weights that moved are those that {random} would move"
+        verdict += f", as far as so few moves can tell (to {percent(error, 2)})" * (error > SAME)
     else:
-        verdict = (
-            f"{percent(off, 2)} of the moves stand elsewhere than a blind update's that shows as"
-            " often"
-        )
+        verdict = f"**{percent(off, 2)} of the moves stand elsewhere than those of {random} would"
     small, large = halves(bins)
     return (
-        f"Of the smaller half of the weights {percent(small)} moved, of the larger half"
-        f" {percent(large)}; {verdict}."
+        f"{verdict}.** Of the smaller half of the weights {percent(small)} moved, of the larger"
+        f" half {percent(large)}."
     )
 
 
@@ -167,7 +164,7 @@ def unchanged_reading(shares: pd.DataFrame) -> str:
 
 def coverage_reading(rows: pd.DataFrame) -> str:
     """In how many matrices the moves lie beyond what any blind update could give, mask by mask."""
-    words = []
+    sentences = []
     for mask, label in (
         ("principal", "principal weights"),
         ("low_magnitude", "the smallest weights"),
@@ -180,17 +177,35 @@ def coverage_reading(rows: pd.DataFrame) -> str:
         )
         telling = (high - low <= NO_POWER) & (judged[f"{mask}_visible"] >= FEWEST_MOVES)
         above, below = int(((value > high) & telling).sum()), int(((value < low) & telling).sum())
-        text = (
-            f"on {label} {above} of {len(judged)} matrices hold more of the moves than any blind"
-            " update could put there"
-        )
-        text += f" and {below} fewer"
+        sentences += mask_verdict(label, above, below, int(telling.sum()))
+        sentences += beside_typical(judged[telling], mask)
         if blunt := int((~telling).sum()):
-            text += (
-                f"; in {blunt} nothing can be told: too few moved, or blind updates could give"
-                " almost any share"
+            sentences.append(
+                f"On {label} nothing can be told in {count(blunt, 'matrix', 'matrices')}: too few"
+                " moved, or random updates could give almost any share."
             )
-        words.append(text)
-    if not words:
-        return "No matrix moved so far that it could be asked."
-    return ". ".join(f"{text[0].upper()}{text[1:]}" for text in words) + "."
+    return " ".join(sentences) or "No matrix moved so far that it could be asked."
+
+
+def mask_verdict(label: str, above: int, below: int, telling: int) -> list[str]:
+    """What the matrices that can tell say of one mask; nothing where there are none."""
+    if not telling:
+        return []
+    if not above and not below:
+        return [f"**On {label}: nothing that a random update stored alike could not do.**"]
+    return [
+        f"**On {label}: more of the moves than any random update could put there in"
+        f" {how_many(above, telling)} matrices, fewer in {below or 'none'}.**"
+    ]
+
+
+def beside_typical(rows: pd.DataFrame, mask: str) -> list[str]:
+    """The median coverage of a mask beside that of typical blind updates; nothing without."""
+    columns = [f"{mask}_{end}" for end in ("coverage", "null_low", "null_high")]
+    typical = rows.dropna(subset=columns) if set(columns) <= set(rows) else rows[:0]
+    if typical.empty:
+        return []
+    value, low, high = (percent(typical[column].median()) for column in columns)
+    return [
+        f"The median matrix has {value} of its moves there, typical random ones {low} to {high}."
+    ]

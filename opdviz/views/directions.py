@@ -7,7 +7,7 @@ from opdviz.definitions import ERRORS, UNDEFINED_PAIRS
 from opdviz.figures import directions as figures
 from opdviz.figures import theme
 from opdviz.views.view import Reader, View, has_values, nothing_there, view
-from opdviz.words import count, number, plain
+from opdviz.words import count, how_many, number, plain
 
 
 def matrices(reader: Reader) -> pd.DataFrame:
@@ -40,6 +40,19 @@ def stable_rank(reader: Reader, state: dict) -> View:
     return view(title, reading, figures.stable_rank_strip(rows), rows[columns], ("stable_rank",))
 
 
+def tails(reader: Reader, state: dict) -> View:
+    """Where each spectrum's tail stands between a rounded rank-16 update and noise."""
+    judged = reader.summary("tails")
+    title = f"Beyond 16 directions: {reader.name}"
+    reading = rounding_reading(judged)
+    if not has_values(judged, "position"):
+        return View(title, reading)
+    of_matrix = matrices(reader)[["name", "module", "block", "layer"]]
+    rows = judged.dropna(subset=["position"]).merge(of_matrix, on="name")
+    reading += thinning(len(rows))
+    return view(title, reading, figures.tail_strip(rows), rows, ("position", "verdict"))
+
+
 def projection(reader: Reader, state: dict) -> View:
     """Energy inside the base's leading directions over chance."""
     rows = matrices(reader)
@@ -53,7 +66,7 @@ def projection(reader: Reader, state: dict) -> View:
         "name",
         *(f"projection_{side}{end}" for side in ("joint", "left", "right") for end in ends),
     ]
-    reading = f"{projection_reading(rows)} Medians hide single layers.{thinning(len(rows), 3)}"
+    reading = f"{projection_reading(rows)}{thinning(len(rows), 3)}"
     terms = ("projection_joint", "chance_sd", "chance_profile")
     return view(title, reading, figures.projection_dots(rows), rows[columns], terms)
 
@@ -80,30 +93,17 @@ def rotation(reader: Reader, state: dict) -> View:
 
 
 def directions_reading(rows: pd.DataFrame) -> str:
-    """Median stable rank beside a random update's, and the module that lies most inside the base's
-    directions.
-    """
+    """In how many matrices the stable rank is below a random update's, and the median ratio."""
     moved = rows.dropna(subset=["stable_rank", "stable_rank_chance"])
     if moved.empty:
         return "No matrix moved."
-    ratio = (moved["stable_rank"] / moved["stable_rank_chance"]).median()
-    text = f"In the median matrix the update's stable rank is {number(ratio)} of a random update's."
-    projected = (
-        moved.dropna(subset=["projection_joint", "projection_joint_chance"])
-        if "projection_joint" in moved
-        else moved[:0]
+    ratio = moved["stable_rank"] / moved["stable_rank_chance"]
+    below = int((ratio < 1).sum())
+    return (
+        f"**The update is concentrated in fewer directions than a random one in"
+        f" {how_many(below, len(ratio))} matrices**: its stable rank is {number(ratio.median())} of"
+        " a random update's in the median."
     )
-    if len(projected):
-        joint = (
-            (projected["projection_joint"] / projected["projection_joint_chance"])
-            .groupby(projected["module"])
-            .median()
-        )
-        text += (
-            f" Joint projection by module: {number(joint.median())} times chance in the median, "
-            f"{number(joint.max())} in {plain(joint.idxmax())}, the largest."
-        )
-    return text
 
 
 def rounding_reading(tails: pd.DataFrame) -> str:
@@ -122,26 +122,28 @@ def rounding_reading(tails: pd.DataFrame) -> str:
         return f"The tails are not held against rounding: {'; '.join(words[:3])}."
     sums = judged["verdict"].value_counts()
     every = len(judged)
-    words = []
+    sentences = []
     if like := int(sums.get("like rounding", 0)):
-        words.append(
-            f"in {like} of {every} matrices the tail cannot be told from a rank-16 update and"
-            " rounding"
+        sentences.append(
+            f"**No more than rank 16 can be told in {how_many(like, every)} matrices**: what lies"
+            " beyond the 16 leading directions is as storing a rank-16 update would leave it."
         )
     if spread := int(sums.get("spread", 0)):
-        words.append(
-            f"in {spread} of {every} it is spread wider than rounding alone would leave it"
+        sentences.append(
+            f"**More than rank 16 in {how_many(spread, every)} matrices**: the tail of the spectrum"
+            " is spread wider than rounding alone would leave it."
         )
     if left_open := int(sums.get("open", 0)):
-        words.append(f"in {left_open} of {every} it stays open, since too few coordinates moved")
-    text = ", ".join(words)
+        sentences.append(
+            f"In {how_many(left_open, every)} it stays open, since too few coordinates moved."
+        )
     middle = judged["position"].median()
-    position = (
-        f" Median position {number(float(middle), 2)} between rounding (0) and noise (1)."
-        if pd.notna(middle)
-        else ""
-    )
-    return f"{text[0].upper()}{text[1:]}.{position}"
+    if pd.notna(middle):
+        sentences.append(
+            f"The median matrix stands at {number(float(middle), 2)} between rounding (0) and noise"
+            " (1)."
+        )
+    return " ".join(sentences)
 
 
 def projection_reading(rows: pd.DataFrame) -> str:
@@ -152,22 +154,25 @@ def projection_reading(rows: pd.DataFrame) -> str:
     if judged.empty:
         return "No matrix moved."
     value, chance, sd = (judged[f"projection_joint{end}"] for end in ("", "_chance", "_sd"))
-    above, below = (
-        int((value > chance + ERRORS * sd).sum()),
-        int((value < chance - ERRORS * sd).sum()),
-    )
+    above = int((value > chance + ERRORS * sd).sum())
+    below = int((value < chance - ERRORS * sd).sum())
+    times = value / chance
+    by_module = times.groupby(judged["module"]).median()
+    every = len(judged)
     text = (
-        f"Joint projection: median {number(float((value / chance).median()), 2)} times chance;"
-        f" beyond three spreads of a randomly turned update in {above} of {len(judged)} matrices"
-        f" above and in {below} below."
+        f"**More of the update lies in the base's leading directions than a randomly turned one"
+        f" would put there in {how_many(above, every)} matrices, less in {below or 'none'}**"
+        f" (beyond three spreads). From both sides it is {number(float(times.median()))} times"
+        f" chance in the median, most in {plain(by_module.idxmax())}"
+        f" ({number(float(by_module.max()))})."
     )
     profiles = (
         (value / judged["projection_joint_profile"]).replace([np.inf, -np.inf], np.nan).dropna()
     )
     if len(profiles):
         text += (
-            " Of an update with the same row and column energies the median is"
-            f" {number(float(profiles.median()), 2)} times."
+            f" It is {number(float(profiles.median()))} times that of an update which spreads over"
+            " rows and columns as this one does."
         )
     return text
 
@@ -196,6 +201,7 @@ def rotation_reading(rows: pd.DataFrame) -> str:
         return f"None of the {len(subspaces)} subspaces is defined by its data.{note}"
     ratio = float((defined["sine"] / defined["chance"]).median())
     return (
-        f"Median {number(ratio, 2)} times a blind update of the same norm; above the diagonal it"
-        f" turned further.{note}"
+        f"**The base's leading directions turned {number(ratio, 2)} times as far as a random update"
+        f" of the same norm would turn them**, in the median of"
+        f" {count(len(defined), 'subspace')}.{note}"
     )

@@ -219,8 +219,7 @@ def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | 
     ]
     module = top["module"].mode().iloc[0]
     where = places(sorted({int(x) for x in top.loc[top["module"] == module, "layer"]}))
-    text = f"{name} is {'smallest' if small else 'largest'} in {plain(module)} of {where}."
-    return text + (" Movement is not importance." if quantity in MOVEMENT else "")
+    return f"{name} is {'smallest' if small else 'largest'} in {plain(module)} of {where}."
 
 
 def places(at: list[int]) -> str:

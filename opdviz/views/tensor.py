@@ -16,7 +16,7 @@ from opdviz.tables import by_tensor
 from opdviz.tables.sizes import beside_gaussian, gaussian_above
 from opdviz.views.coordinates import coordinates_reading
 from opdviz.views.view import Reader, View, view
-from opdviz.words import number, percent, plain
+from opdviz.words import format_name, number, percent, plain
 
 # Bars whose tokens can still be read.
 MOST_ROWS = 30
@@ -79,7 +79,8 @@ def moved(reader: Reader, state: dict) -> View:
         )
     title = titled("Share that moved by size of the weight", reader, state)
     figure = coordinates.moved_given_size(bins, height=figures.HEIGHT)
-    return view(title, coordinates_reading(bins), figure, bins, ("moved", "null_moved"))
+    form = format_name(facts(reader, state)["counted_as"])
+    return view(title, coordinates_reading(bins, form), figure, bins, ("moved", "null_moved"))
 
 
 def angles(reader: Reader, state: dict) -> View:

@@ -5,7 +5,6 @@ far these turned.
 import streamlit as st
 
 from opdviz.ui import comparison, figure, tables
-from opdviz.views import directions
 
 
 def open_mark(data: list) -> None:
@@ -19,7 +18,8 @@ comparison.heading(
 )
 comparison.need_rows(chosen.summary("by_tensor"), "measurement")
 figure.show("stable_rank", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
-st.markdown(directions.rounding_reading(chosen.summary("tails")))
+st.header("Is there more than rounding beyond them?", anchor=False)
+figure.show("tails", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
 st.header("Does it lie in the base's leading directions?", anchor=False)
 figure.show("projection", chosen, on_click=open_mark, hint="Click a dot to open its matrix.")
 st.header("How far did the base's leading directions turn?", anchor=False)

@@ -27,12 +27,10 @@ def own(pair, tmp_path, start_server):
 
 def pin(page, title: str, caption: str) -> None:
     """Pin a figure as a user does."""
+    figure(page, title)
     settled(page)
-    at = (
-        page.locator(".gtitle")
-        .all_text_contents()
-        .index(next(t for t in page.locator(".gtitle").all_text_contents() if title in t))
-    )
+    titles = page.locator(".gtitle").all_text_contents()
+    at = next(place for place, words in enumerate(titles) if title in words)
     page.get_by_role("button", name="Pin", exact=True).nth(at).click()
     box = page.get_by_role("textbox", name="Caption")
     box.fill(caption)

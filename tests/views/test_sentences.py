@@ -99,17 +99,19 @@ def test_the_null_says_the_same_by_total_variation_not_by_the_share_of_all():
     the null as can be.
     """
     far = bins([0, 0, 0, 4_000], [4_000, 0, 0, 0], [10_000_000] * 4)
-    assert "100 % of the moves stand elsewhere" in coordinates.coordinates_reading(far)
+    assert coordinates.coordinates_reading(far, "bf16").startswith(
+        "**100 % of the moves stand elsewhere than those of a random update stored in bf16,"
+    )
     near = bins([1_000, 2_010, 3_000, 3_990], [1_005, 2_000, 3_005, 3_990], [10_000_000] * 4)
-    assert (
-        "a blind update that shows as often moves the same weights."
-        in coordinates.coordinates_reading(near)
+    assert coordinates.coordinates_reading(near, "bf16").startswith(
+        "**The weights that moved are those that a random update stored in bf16, seen in as many"
+        " weights, would move.**"
     )
 
 
 def test_few_moves_cannot_be_told_from_chance_and_that_is_said():
-    text = coordinates.coordinates_reading(bins([3, 1, 2, 2], [2.0, 2.0, 2.0, 2.0]))
-    assert "moves the same weights, as far as so few moves can tell" in text
+    text = coordinates.coordinates_reading(bins([3, 1, 2, 2], [2.0, 2.0, 2.0, 2.0]), "bf16")
+    assert "would move, as far as so few moves can tell (to " in text
 
 
 def test_a_bin_across_the_middle_counts_in_both_halves():
@@ -121,16 +123,19 @@ def test_a_bin_across_the_middle_counts_in_both_halves():
 
 @pytest.mark.parametrize("rows", [bins([488], [488]), bins([96, 0], [96, 0], [96, 4_000])])
 def test_weights_of_one_or_two_sizes_have_no_halves(rows):
-    text = coordinates.coordinates_reading(rows)
+    text = coordinates.coordinates_reading(rows, "bf16")
     assert "half" not in text and "too few sizes" in text
 
 
 def test_no_move_and_only_zeros_are_said():
-    assert coordinates.coordinates_reading(bins([0, 0, 0], [0, 0, 0])) == "No coordinate moved."
+    assert (
+        coordinates.coordinates_reading(bins([0, 0, 0], [0, 0, 0]), "bf16")
+        == "No coordinate moved."
+    )
     zeros = pd.DataFrame(
         {"low": [0.0], "high": [0.0], "count": [5], "moved": [5], "null_moved": [5.0]}
     )
-    assert coordinates.coordinates_reading(zeros) == "No coordinate moved."
+    assert coordinates.coordinates_reading(zeros, "bf16") == "No coordinate moved."
 
 
 def tails(*verdicts, reason: str | None = None) -> pd.DataFrame:
@@ -153,10 +158,9 @@ def test_the_reason_that_applies_is_the_one_that_is_said():
 
 def test_verdicts_on_tails_are_counted_each():
     text = directions.rounding_reading(tails("like rounding", "like rounding", "open", "spread"))
-    assert text.startswith(
-        "In 2 of 4 matrices the tail cannot be told from a rank-16 update and rounding"
-    )
-    assert "in 1 of 4 it is spread wider" in text and "in 1 of 4 it stays open" in text
+    assert text.startswith("**No more than rank 16 can be told in 2 of 4 matrices**")
+    assert "**More than rank 16 in 1 of 4 matrices**" in text
+    assert "In 1 of 4 it stays open" in text
     assert "full rank" not in text
 
 
@@ -212,14 +216,6 @@ def test_a_range_of_layers_has_no_holes():
     )
 
 
-def test_movement_is_not_importance_is_said_of_movement_alone():
-    values = [1.0, 2.0, 3.0]
-    assert "not importance" in layers.layers_reading(
-        mapped(values), "relative norm", "relative_norm"
-    )
-    assert "not importance" not in layers.layers_reading(mapped(values), "elements", "numel")
-
-
 def test_over_chance_is_said_and_small_ranks_are_the_news():
     rows = mapped([5.0, 1.0, 4.0]).assign(over_chance=[-1.0, -3.0, -2.0])
     text = layers.layers_reading(rows, "stable rank", "stable_rank", "over_chance")
@@ -243,15 +239,21 @@ def covered(value, low, high, n=4, visible=5_000) -> pd.DataFrame:
 
 
 def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
-    assert "4 of 4 matrices hold more" in coordinates.coverage_reading(covered(0.5, 0.1, 0.4))
+    beyond = coordinates.coverage_reading(covered(0.5, 0.1, 0.4))
+    assert beyond.startswith("**On principal weights: more of the moves than any random update")
+    assert "in all 4 matrices, fewer in none.**" in beyond
+    inside = coordinates.coverage_reading(covered(0.3, 0.1, 0.4))
+    assert inside.count("nothing that a random update stored alike could not do.") == 2
+    for blunt in (covered(0.95, 0.0, 0.9), covered(0.5, 0.1, 0.4, visible=60)):
+        text = coordinates.coverage_reading(blunt)
+        assert (
+            text.startswith("On principal weights nothing can be told in 4 matrices: too few")
+            and "**" not in text
+        )
+    typical = covered(0.5, 0.1, 0.4).assign(principal_null_low=0.2, principal_null_high=0.25)
     assert (
-        "0 of 4 matrices hold more of the moves than any blind update could put there and 0 fewer"
-        in (coordinates.coverage_reading(covered(0.3, 0.1, 0.4)))
-    )
-    blunt = coordinates.coverage_reading(covered(0.95, 0.0, 0.9))
-    assert "0 of 4 matrices hold more" in blunt and "in 4 nothing can be told" in blunt
-    assert "in 4 nothing can be told: too few moved" in coordinates.coverage_reading(
-        covered(0.5, 0.1, 0.4, visible=60)
+        "The median matrix has 50 % of its moves there, typical random ones 20 % to 25 %."
+        in coordinates.coverage_reading(typical)
     )
     assert (
         coordinates.coverage_reading(covered(np.nan, np.nan, np.nan))
@@ -260,11 +262,12 @@ def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
 
 
 def test_projections_are_claimed_beyond_three_spreads():
-    rows = pd.DataFrame({"projection_joint": [0.02, 0.012, 0.001], "projection_joint_chance": 0.01, "projection_joint_sd": 0.002,
+    rows = pd.DataFrame({"module": list("qkv"), "projection_joint": [0.02, 0.012, 0.001], "projection_joint_chance": 0.01, "projection_joint_sd": 0.002,
                          "projection_joint_profile": 0.02})  # fmt: skip
     text = directions.projection_reading(rows)
-    assert "in 1 of 3 matrices above and in 1 below" in text
-    assert "row and column energies the median is 0.6 times" in text
+    assert "would put there in 1 of 3 matrices, less in 1** (beyond three spreads)." in text
+    assert "1.2 times chance in the median, most in q (2)." in text
+    assert "It is 0.6 times that of an update which spreads over rows and columns" in text
     assert (
         directions.projection_reading(rows.assign(projection_joint_sd=np.nan)) == "No matrix moved."
     )
@@ -274,7 +277,8 @@ def test_subspaces_that_the_data_do_not_define_are_in_no_median():
     rows = pd.DataFrame({f"rotation_{side}{end}": values for side in ("left", "right") for end, values in
                          (("", [0.1, 0.9]), ("_chance", [0.1, 0.1]), ("_pairs", [50.0, 1.5]))})  # fmt: skip
     text = directions.rotation_reading(rows)
-    assert text.startswith("Median 1 times") and "2 marks in grey" in text
+    assert text.startswith("**The base's leading directions turned 1 times as far as a random")
+    assert "in the median of 2 subspaces." in text and "2 marks in grey" in text
     alone = directions.rotation_reading(rows[rows["rotation_left_pairs"] < 5])
     assert alone.startswith("None of the 2 subspaces is defined by its data.")
 
@@ -294,11 +298,10 @@ def test_the_angles_sentence_speaks_of_the_k_that_has_the_chance():
     )
 
 
-def test_directions_say_which_module_is_the_largest_and_what_the_median_is():
-    rows = pd.DataFrame({"module": ["q", "k", "v"], "stable_rank": [1.0, 2.0, 3.0], "stable_rank_chance": 10.0,
-                         "projection_joint": [0.01, 0.02, 0.2], "projection_joint_chance": 0.01})  # fmt: skip
-    text = directions.directions_reading(rows)
-    assert "stable rank is 0.2 of a random update's" in text
-    assert "2 times chance in the median, 20 in v, the largest." in text
+def test_a_stable_rank_is_said_beside_that_of_a_random_update():
+    rows = pd.DataFrame({"stable_rank": [1.0, 2.0, 11.0], "stable_rank_chance": 10.0})
+    assert directions.directions_reading(rows) == (
+        "**The update is concentrated in fewer directions than a random one in 2 of 3 matrices**:"
+        " its stable rank is 0.2 of a random update's in the median."
+    )
     assert directions.directions_reading(rows.assign(stable_rank=np.nan)) == "No matrix moved."
-    assert "projection" not in directions.directions_reading(rows.drop(columns="projection_joint"))

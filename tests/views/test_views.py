@@ -190,7 +190,7 @@ def test_names_from_data_are_text_in_every_sentence(run, text):
     rows = run.summary("by_tensor")
     nasty = rows.assign(module=text, name=rows["name"] + text)
     seen = replace(run, summary=lambda name: nasty if name == "by_tensor" else run.summary(name))
-    for name in ("layers", "strip", "stable_rank"):
+    for name in ("layers", "strip", "projection"):
         reading = views.draw(name, seen, {}).reading
         assert plain_text(text) in reading and text not in reading
 
