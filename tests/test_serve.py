@@ -66,7 +66,6 @@ app.session_state["base"], app.session_state["tuned"] = base, tuned
 app.switch_page("pages/open/comparisons.py").run()
 app.switch_page("pages/run/overview.py").run()
 app.switch_page("pages/run/part.py").run()
-app.button(key="read_block").click().run()
 assert not app.exception, app.exception
 print(json.dumps({name: sorted(answers) for name, answers in seen.items()}))
 """

@@ -24,12 +24,15 @@ STEPS = (
     (3.0, (1, 3)),
     (math.inf, (1,)),
 )
-RATIOS = {"tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["≤⅛", "¼", "½", "1", "2", "4", "≥8"]}
+FRACTIONS = {-1: "½", -2: "¼", -3: "⅛"}
+MOST_RATIOS = 8  # ticks of an axis of ratios, these octaves apart
+RATIO_STEPS = (1, 2, 5)
 # The largest of some values beside the smallest: beyond, no number of decimals serves both.
 FAR_APART = 20.0
 LARGE = 1e4  # numbers from here on stand without decimals
 MOST_DIGITS = 5
 LONGEST_LABEL = 28  # characters: longer names leave no room for the figure
+LETTER = 7.0  # pixels of a tick's letter, on average
 QUARTER = 0.25  # octaves: the width of a bin of sizes
 EDGE = 1e-3  # of a tick's value: one that rounding puts just outside of the axis still belongs
 
@@ -56,17 +59,44 @@ def logarithmic(low: float, high: float) -> dict:
     return {"type": "log", "range": [low, high], "tickvals": places, "ticktext": labels}
 
 
+def ratios(low: float, high: float) -> dict:
+    """Ticks of an axis of log2 of ratios to chance, as ratios; its ends say where they stand for
+    all beyond them too.
+
+    >>> ratios(-3, 1)["ticktext"], ratios(0, theme.FARTHEST)["ticktext"]
+    (['⅛', '¼', '½', '1', '2'], ['1', '4', '16', '64', '256', '≥1,024'])
+    """
+    step = next(step for step in RATIO_STEPS if high - low <= step * MOST_RATIOS)
+    first = math.ceil(low / step) * step
+    places = list(range(first, math.floor(high) + 1, step))
+    return {"tickvals": places, "ticktext": [ratio(place) for place in places]}
+
+
+def ratio(log2: int) -> str:
+    """A power of two as people write it."""
+    end = {theme.FARTHEST: "≥", -theme.FARTHEST: "≤"}.get(log2, "")
+    below = FRACTIONS.get(log2) or f"1/{2**-log2:,}"
+    return end + (below if log2 < 0 else f"{2**log2:,}")
+
+
+def label_room(labels: Sequence[str]) -> int:
+    """Pixels that the longest of some tick labels takes, and a little air."""
+    return round(LETTER * max((len(label) for label in labels), default=0)) + 16
+
+
 def index_axis(r: int) -> dict:
     """A logarithmic axis of positions from 1 to r."""
     return logarithmic(0, float(np.log10(max(r, 2))))
 
 
 def on_modules(figure: go.Figure, modules: Sequence[str]) -> go.Figure:
-    """The same figure with a vertical axis of modules, first at the top."""
+    """The same figure with a vertical axis of modules, first at the top, and room for their
+    names.
+    """
+    labels = [axis_label(module) for module in modules]
+    figure.update_layout(margin={"l": label_room(labels)})
     return figure.update_yaxes(
-        tickvals=list(range(len(modules))),
-        ticktext=[axis_label(module) for module in modules],
-        range=[len(modules) - 0.5, -0.5],
+        tickvals=list(range(len(modules))), ticktext=labels, range=[len(modules) - 0.5, -0.5]
     )
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from opdviz.figures import marks, theme
-from opdviz.figures.axes import QUARTER, on_modules
+from opdviz.figures.axes import QUARTER, label_room, on_modules
 from opdviz.words import percent
 
 THIN = 1e-4  # of the fullest bin: below it a share is that of a handful of weights
@@ -93,7 +93,7 @@ def dumbbells(medians: pd.DataFrame) -> go.Figure:
             height=140 + 26 * max(5, len(medians)),
             alt="Coverage of principal and of small weights by module, beside blind updates.",
             legend={"y": 1.1},
-            margin={"l": 220, "r": 16, "t": 60, "b": 48},
+            margin={"r": 16, "t": 60, "b": 48},
             dragmode=False,
         ),
         medians.index,
@@ -153,7 +153,7 @@ def sparsity_bars(shares: pd.DataFrame) -> go.Figure:
         alt="Share of unchanged coordinates by probe, as stored and as bf16.",
         barmode="group",
         bargap=0.25,
-        margin={"l": 180, "r": 16, "t": 34, "b": 48},
+        margin={"l": label_room(rows["label"]), "r": 16, "t": 34, "b": 48},
     )
     figure.update_xaxes(title="share unchanged, by element", tickformat=".0%", range=[0, 1.13])
     return figure.update_yaxes(autorange="reversed", showgrid=False)

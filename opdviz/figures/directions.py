@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from opdviz.definitions import UNDEFINED_PAIRS
 from opdviz.figures import marks, theme
-from opdviz.figures.axes import RATIOS, logarithmic, module_order, on_modules
+from opdviz.figures.axes import logarithmic, module_order, on_modules, ratios
 from opdviz.words import number, percent
 
 # The name, as it is in the data, is what a click opens; what is shown of it is no markup.
@@ -68,9 +68,9 @@ def tail_strip(tails: pd.DataFrame) -> go.Figure:
 
 
 def by_module(figure: go.Figure, modules: list[str], *, top: int = 30) -> go.Figure:
-    """The same figure with a line a module, and room for their names."""
+    """The same figure with a line a module."""
     on_modules(figure, modules)
-    margin = {"l": 220, "r": 16, "t": top, "b": 48}
+    margin = {"r": 16, "t": top, "b": 48}
     return figure.update_layout(margin=margin, hovermode="closest", dragmode=False)
 
 
@@ -105,16 +105,18 @@ def named(names: pd.Series, words: pd.Series | list[str]) -> np.ndarray | None:
 
 
 def projection_dots(tensors: pd.DataFrame) -> go.Figure:
-    """x: log2 of projection over chance, clipped at 3; facets joint, left, right; y: module."""
+    """x: log2 of projection over chance; facets joint, left, right; y: module."""
     rows = tensors.dropna(subset=["projection_joint"])
     ratio = rows["projection_joint"] / rows["projection_joint_chance"]
     rows = theme.thinned(rows, ratio, "module", theme.MOST_MARKS // len(SIDES))
     modules = module_order(rows)
     figure = marks.facets(list(SIDES.values()))
+    reach = 1.0
     for col, side in enumerate(SIDES, start=1):
         energy, chance, spread = (rows[f"projection_{side}{end}"] for end in ("", "_chance", "_sd"))
         with np.errstate(divide="ignore"):
-            times = np.log2((energy / chance).astype(float)).clip(-theme.CLIP, theme.CLIP)
+            times = np.log2((energy / chance).astype(float)).clip(-theme.FARTHEST, theme.FARTHEST)
+        reach = max(reach, float(times.abs().max()))
         words = [
             f"{percent(share)}, chance {percent(by_chance)} ± {percent(error, 2)}"
             for share, by_chance, error in zip(energy, chance, spread, strict=True)
@@ -127,7 +129,7 @@ def projection_dots(tensors: pd.DataFrame) -> go.Figure:
         height=130 + 24 * max(6, len(modules)),
         alt="Energy inside the base's leading directions over chance, by module and side.",
     )
-    figure.update_xaxes(range=[-theme.CLIP - 0.2, theme.CLIP + 0.2], **RATIOS)
+    figure.update_xaxes(range=[-1.08 * reach, 1.08 * reach], **ratios(-reach, reach))
     figure.update_xaxes(title="energy inside the leading 10 % / chance (log2)", row=1, col=2)
     return by_module(figure, modules, top=54).update_layout(legend={"y": 1.09})
 

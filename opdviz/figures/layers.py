@@ -9,13 +9,14 @@ import plotly.graph_objects as go
 
 from opdviz.figures import marks, theme
 from opdviz.figures.axes import (
-    RATIOS,
     axis_label,
     is_share,
+    label_room,
     logarithmic,
     module_order,
     on_modules,
     powers,
+    ratios,
     value_labels,
 )
 from opdviz.quantities import QUANTITIES
@@ -26,32 +27,37 @@ MOST_LABELS = 220
 MOST_COLUMNS = 16
 MOST_CLICKS = 2_500
 MOST_LAYER_LABELS = 30
+# What a cell that holds several tensors shows of them.
+MEAN, EXTREME = "mean", "most extreme"
 BELOW_ALL = -30.0  # log10 of a colour limit that is no positive number
 UNMOVED = "did not move"
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The cells of a map: means by module (rows) and by layer, or expert, (columns)."""
+    """The cells of a map by module (rows) and by layer, or expert, (columns); `shows` says what of
+    several tensors in one cell: their mean, or the most extreme.
+    """
 
     tensors: pd.DataFrame
-    means: pd.DataFrame
+    cells: pd.DataFrame
     across: str
+    shows: str
 
     @property
     def modules(self) -> list[str]:
         """The rows' names, first at the top."""
-        return list(self.means.index)
+        return list(self.cells.index)
 
     @property
     def columns(self) -> list[int]:
         """The numbers of the layers or experts."""
-        return list(self.means.columns)
+        return list(self.cells.columns)
 
     @property
     def values(self) -> np.ndarray:
-        """The means themselves."""
-        return self.means.to_numpy(dtype=float)
+        """The cells' values."""
+        return self.cells.to_numpy(dtype=float)
 
     @property
     def placed(self) -> pd.DataFrame:
@@ -64,17 +70,31 @@ class Grid:
         return across, [self.modules.index(module) for module in rows["module"]]
 
 
-def gridded(tensors: pd.DataFrame, quantity: str) -> Grid:
-    """Means by module and layer, or by module and expert where one layer is left."""
+def gridded(tensors: pd.DataFrame, quantity: str, shows: str = MEAN) -> Grid:
+    """Cells by module and layer, or by module and expert where one layer is left."""
     placed = tensors.dropna(subset=["layer"])
     experts = placed.dropna(subset=["expert"])
     across = "expert" if placed["layer"].nunique() == 1 and len(experts) else "layer"
     placed = experts if across == "expert" else placed
-    means = placed.pivot_table(
+    drawn = placed if shows == MEAN else most_extreme(placed, quantity, across)
+    cells = drawn.pivot_table(
         index="module", columns=across, values=quantity, aggfunc="mean", dropna=False
     )
     numbers = sorted(int(column) for column in placed[across].unique())
-    return Grid(tensors, means.reindex(module_order(placed))[numbers], across)
+    cells = cells.reindex(index=module_order(placed), columns=numbers)
+    return Grid(tensors, cells, across, shows)
+
+
+def most_extreme(placed: pd.DataFrame, quantity: str, across: str) -> pd.DataFrame:
+    """Of each cell's tensors the one that lies farthest from the median of its module, in decades
+    where the quantity is read so: one hot or one dead expert does not drown in a mean.
+    """
+    measured = placed.dropna(subset=[quantity])
+    values = measured[quantity].astype(float)
+    if QUANTITIES.get(quantity) and QUANTITIES[quantity].log:
+        values = np.log10(values.clip(lower=10.0**BELOW_ALL))
+    off = (values - values.groupby(measured["module"]).transform("median")).abs()
+    return measured.loc[off.groupby([measured["module"], measured[across]]).idxmax()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +113,7 @@ class Scale:
     def shown(self, values: np.ndarray) -> np.ndarray:
         """Values as they are coloured; NaN where they have no colour."""
         if self.over_chance:
-            return values.clip(-theme.CLIP, theme.CLIP)
+            return values
         if not self.log:
             return values
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -103,7 +123,9 @@ class Scale:
     def limits(self, shown: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:
         """The limits of the colours: those given in the quantity's unit, or those of most cells."""
         if self.over_chance:
-            return -theme.CLIP, theme.CLIP
+            # As far below chance as above it: its middle is the colour of chance.
+            reach = max(1.0, float(np.abs(shown[np.isfinite(shown)]).max(initial=0.0)))
+            return -reach, reach
         if given is None:
             return robust(shown)
         if not self.log:
@@ -118,7 +140,7 @@ class Scale:
     def ticks(self, low: float, high: float) -> dict:
         """The colour bar's ticks in the quantity's own unit."""
         if self.over_chance:
-            return RATIOS
+            return ratios(low, high)
         if not self.log:
             return {"tickformat": ".3~%"} if is_share(self.quantity) else {}
         places, _ = powers(low, high)
@@ -138,19 +160,22 @@ def heatmap(
     over_chance: bool = False,
     noted: frozenset[str] = frozenset(),
     clickable: bool = True,
+    shows: str = MEAN,
 ) -> go.Figure:
     """One cell a (layer, module) of one tower, or a (expert, module) of one layer.
 
-    Tensors of a cell are averaged. `limits` are colour limits in the quantity's own unit; cells
-    beyond them are marked with a dot, tensors in `noted` with a flag. Click marks carry what a cell
-    is: the tensor's name, or its layer and module where it holds several.
+    Of several tensors a cell `shows` the mean, or the most extreme. `limits` are colour limits in
+    the quantity's own unit; cells beyond them are marked with a dot, tensors in `noted` with a
+    flag. Click marks carry what a cell is: the tensor's name, or its layer and module where it
+    holds several.
     """
-    grid = gridded(tensors, "over_chance" if over_chance else quantity)
+    grid = gridded(tensors, "over_chance" if over_chance else quantity, shows)
     scale = Scale(quantity, over_chance, value_labels(grid.values, quantity))
     coloured = scale.shown(grid.values)
     ends = scale.limits(coloured, limits)
     layers, modules = len(grid.columns), len(grid.modules)
     title = QUANTITIES[quantity].label + (" over chance" if over_chance else "")
+    beyond = clip_marks(coloured, *ends)
     bar = marks.colour_bar("times chance" if over_chance else "", **scale.ticks(*ends))
     figure = theme.figure(
         marks.cells(
@@ -164,7 +189,7 @@ def heatmap(
             colorbar=bar,
             **cell_text(grid.values, scale),
         ),
-        *clip_marks(coloured, *ends),
+        *beyond,
         *note_marks(grid, noted),
         *(click_marks(grid, scale) if clickable else []),
         height=120 + max(6, modules) * 30,
@@ -174,8 +199,10 @@ def heatmap(
         hoverdistance=-1,
         dragmode=False,
         showlegend=False,
-        margin={"l": 230, "r": 10, "t": 8, "b": 46},
+        margin={"r": 10, "t": 28 if beyond else 8, "b": 46},
     )
+    if beyond:
+        explain_clipping(figure)
     labelled = range(0, layers, max(1, layers // MOST_LAYER_LABELS))
     figure.update_xaxes(
         title=grid.across,
@@ -243,13 +270,13 @@ def click_marks(grid: Grid, scale: Scale) -> list[go.Scatter]:
 def cell_data(cell: pd.Series, grid: Grid, label: Callable[[float], str]) -> list:
     """What the mark of one cell carries."""
     several = cell["count"] > 1
-    value = grid.means.at[cell["module"], cell[grid.across]]
+    value = grid.cells.at[cell["module"], cell[grid.across]]
     return [
         "" if several else cell["name"],
         int(cell["in_layer"]),
         theme.literal(cell["module"]),
         cell["module"],
-        f"mean of {cell['count']} tensors" if several else "one tensor",
+        f"{grid.shows} of {cell['count']} tensors" if several else "one tensor",
         label(value) or UNMOVED,
     ]
 
@@ -281,17 +308,32 @@ def clip_marks(shown: np.ndarray, low: float, high: float) -> list[go.Scatter]:
     return [marks.dots(across + 0.4, down - 0.3, name, colour=theme.DELTA, size=4)]
 
 
+def explain_clipping(figure: go.Figure) -> None:
+    """Say over the map what its small dots mean."""
+    figure.add_annotation(
+        text=f"<span style='color:{theme.DELTA}'>●</span> beyond the colour limits",
+        x=1.0,
+        xref="paper",
+        xanchor="right",
+        y=1.0,
+        yref="paper",
+        yanchor="bottom",
+        showarrow=False,
+    )
+
+
 def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
     """Dots for the tensors that stand in no layer: embeddings, heads, final norms."""
     rows = tensors[tensors["layer"].isna()].sort_values("name")
     values = rows[quantity].astype(float)
     tower = rows["tower"].where(rows["tower"] != "language", "")
     names = rows["module"] + tower.radd(" ").str.rstrip()
+    labels = names.map(axis_label).tolist()
     label = value_labels(values.to_numpy(), quantity)
     figure = theme.figure(
         marks.dots(
             values,
-            names.map(axis_label),
+            labels,
             "tensors",
             colour=[theme.BLOCKS[block] for block in rows["block"]],
             size=12,
@@ -304,7 +346,7 @@ def strip(tensors: pd.DataFrame, quantity: str, *, log: bool) -> go.Figure:
         ),
         height=80 + 28 * max(1, len(rows)),
         alt=f"Dots of {QUANTITIES[quantity].label} for {len(rows)} tensors without a layer.",
-        margin={"l": 230, "r": 90, "t": 8, "b": 46},
+        margin={"l": label_room(labels), "r": 90, "t": 8, "b": 46},
     )
     figure.update_yaxes(autorange="reversed", dtick=1)
     positive = values[values > 0]

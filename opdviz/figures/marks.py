@@ -11,6 +11,7 @@ from opdviz.figures import theme
 CHANCE_WIDTH = 1.8
 # A level to hold others against: chance, an even spread, the whole, the base before training.
 CHANCE_STYLE = {"color": theme.CHANCE, "dash": "dash", "width": CHANCE_WIDTH}
+SHORT_DASHES = CHANCE_STYLE | {"dash": "5px,4px"}  # where a level is short
 BAND = 13  # pixels: a broad line, on which a dot of 9 still shows
 OPAQUE = {"marker": {"opacity": 1}}
 
@@ -86,8 +87,8 @@ def segments(
 
 def chance(x: Sequence, y: Sequence, name: str, *, hover: str | None = None, **more) -> go.Scatter:
     """A chance level as a dashed line of the figure, which the legend names."""
-    trace = {"mode": "lines", **hovering(hover), **more}
-    return go.Scatter(x=x, y=y, name=name, line=CHANCE_STYLE, **trace)
+    trace = {"mode": "lines", "line": CHANCE_STYLE, **hovering(hover), **more}
+    return go.Scatter(x=x, y=y, name=name, **trace)
 
 
 def chance_line(

@@ -11,18 +11,22 @@ from opdviz.tables.headlines import STRIPS, Headline
 from opdviz.tables.published import family
 from opdviz.words import number
 
-MIDDLE = 0.3  # of a strip's height: where its marks stand; above them is room for the chance line
+MIDDLE = 0.4  # of a strip's height: where its marks stand; above them is room for the chance line
 LEAST_ROOM = 0.06  # of what a strip shows, free at each end
+# Pixels: a strip's marks; between two strips the ticks of one and the name of the next; the legend.
+MARKS_ROOM, BETWEEN, NAME_ROOM, TICKS_ROOM, LEGEND_ROOM = 26, 64, 30, 36, 60
 
 
-def strips(headline: list[dict], published: list[dict]) -> go.Figure:
-    """Six strips: published pairs in the shape of their recipe, chance dashed, this run a diamond
-    with its value.
+def strips(headline: list[dict], published: list[dict], width: int | None = None) -> go.Figure:
+    """Six strips: published pairs in the shape of their recipe, chance dashed, this run a diamond;
+    above each its name, unit and value.
 
-    A diamond's custom data is the quantity that it opens on the map.
+    A diamond's custom data is the quantity that it opens on the map. `width` is how many directions
+    the median matrix has.
     """
     by_quantity = {row["quantity"]: row for row in headline}
-    figure = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=0.085)
+    plot = MARKS_ROOM * len(STRIPS) + BETWEEN * (len(STRIPS) - 1)
+    figure = make_subplots(rows=len(STRIPS), cols=1, vertical_spacing=BETWEEN / plot)
     legend: set[str] = set()
     for row, strip in enumerate(STRIPS, start=1):
         pairs = [pair for pair in published if pair["quantity"] == strip.protocol]
@@ -33,16 +37,23 @@ def strips(headline: list[dict], published: list[dict]) -> go.Figure:
             legend.add(trace.name)
             figure.add_trace(trace, row=row, col=1)
         values = [pair["value"] for pair in pairs] + shown_values(here)
-        figure.update_xaxes(**strip_axis(values, strip.log), row=row, col=1)
+        suffix = f" {unit_of(strip)}".rstrip()
+        figure.update_xaxes(**strip_axis(values, strip.log, suffix), row=row, col=1)
         figure.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=row, col=1)
-        margin_text(figure, row, strip.strip, left=True)
-        margin_text(figure, row, value_text(strip, here), left=False)
+        heading(figure, row, strip_name(strip, width), left=True)
+        heading(figure, row, value_text(strip, here), left=False)
     return theme.dressed(
         marks.unfading(figure),
-        height=420,
+        height=plot + NAME_ROOM + TICKS_ROOM + LEGEND_ROOM,
         alt="Strip plot of six headline quantities of this run beside published pairs and chance.",
-        margin={"l": 270, "r": 130, "t": 72, "b": 26},
-        legend={"y": 1.02, "x": -0.32, "itemsizing": "constant", "itemwidth": 30},
+        margin={"l": 14, "r": 14, "t": NAME_ROOM, "b": TICKS_ROOM + LEGEND_ROOM},
+        # Below: where it wraps, on a narrow page, it takes no room from the title.
+        legend={
+            "y": -TICKS_ROOM / plot,
+            "yanchor": "top",
+            "itemsizing": "constant",
+            "itemwidth": 30,
+        },
         hovermode="closest",
         dragmode=False,
     )
@@ -77,7 +88,8 @@ def strip_marks(strip: Headline, pairs: list[dict], here: dict) -> list[go.Scatt
         traces.append(blind_band(*ends, unit))
     elif chance is not None:
         level = f"chance %{{x:.3g}} {unit}"
-        traces.append(marks.chance([chance, chance], [0.0, 0.75], "chance", hover=level))
+        across, up = [chance, chance], [0.0, 1.0]
+        traces.append(marks.chance(across, up, "chance", hover=level, line=marks.SHORT_DASHES))
     # Zero has no place on a logarithmic axis; it stands in words.
     if value is not None and (value > 0 or not strip.log):
         traces.append(diamond(value, unit, strip.column))
@@ -130,41 +142,48 @@ def diamond(value: float, unit: str, mapped: str) -> go.Scatter:
     )
 
 
-def margin_text(figure: go.Figure, row: int, text: str, *, left: bool) -> None:
-    """Words beside a strip, left of it or right of it."""
+def heading(figure: go.Figure, row: int, text: str, *, left: bool) -> None:
+    """Words above a strip, at its left or right end."""
     figure.add_annotation(
         text=text,
-        x=-0.01 if left else 1.01,
+        x=0.0 if left else 1.0,
         xref="paper",
-        xanchor="right" if left else "left",
-        y=MIDDLE,
+        xanchor="left" if left else "right",
+        y=1.0,
         yref=f"y{'' if row == 1 else row} domain",
-        align="right" if left else "left",
+        yanchor="bottom",
         showarrow=False,
     )
 
 
+def strip_name(strip: Headline, width: int | None) -> str:
+    """What a strip shows, and whether its scale is logarithmic; its ticks have the unit."""
+    name = strip.strip
+    if strip.column == "top16_energy" and width:
+        name = f"energy in the top 16 of {width:,}"
+    return f"{name} (log)" if strip.log else name
+
+
 def value_text(strip: Headline, here: dict) -> str:
-    """The value with its unit, and below it the range of typical blind updates or the chance."""
+    """The value with its unit, and beside it the range of typical blind updates or the chance."""
     value, chance, ends = here.get("value"), here.get("chance"), blind_ends(here)
     unit = unit_of(strip) if value is not None else ""
     text = f"<b>{f'{number(value)} {unit}'.strip()}</b>"
     if ends:
-        beside = f"blind {number(ends[0])} to {number(ends[1])}"
-    elif chance is not None:
-        beside = f"chance {number(chance)}"
-    else:
-        return text
-    return f"{text}<br><span style='font-size:0.85em'>{beside}</span>"
+        return f"{text}, blind {number(ends[0])} to {number(ends[1])}"
+    return text if chance is None else f"{text}, chance {number(chance)}"
 
 
-def strip_axis(values: list[float], log: bool) -> dict:
-    """Range and ticks of one strip, a little wider than what it shows."""
+def strip_axis(values: list[float], log: bool, unit: str) -> dict:
+    """Range and ticks of one strip, a little wider than what it shows; `unit` stands behind each
+    tick.
+    """
     values = [math.log10(value) for value in values if value > 0] if log else values
     if not values:
         return {"showgrid": False}
     low, high = min(values), max(values)
     room = LEAST_ROOM * (high - low or 1.0)
     if log:
-        return logarithmic(low - room, high + room)
-    return {"range": [low - room, high + room], "nticks": 8}
+        axis = logarithmic(low - room, high + room)
+        return axis | {"ticktext": [f"{tick}{unit}" for tick in axis["ticktext"]]}
+    return {"range": [low - room, high + room], "nticks": 8, "ticksuffix": unit}

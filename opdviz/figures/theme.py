@@ -36,7 +36,8 @@ BLOCKS = {
     "other": BASE,
 }
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
-CLIP = 3.0  # log2: values over chance are shown up to eight times it
+# log2: a value of 0 is infinitely far below chance, and has a place all the same.
+FARTHEST = 10
 LONGEST_TITLE = 64
 TITLE = 44
 MOST_MARKS = 1_500  # in a figure: more are no longer told apart, and slow the browser

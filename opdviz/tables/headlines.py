@@ -61,7 +61,7 @@ HEADLINES = (
         group="top16_energy",
         lab="top16_energy",
         median=True,
-        strip="energy of the top 16 directions, median",
+        strip="energy of the top 16 directions",
     ),
     Headline(
         column="stable_rank",
@@ -70,7 +70,7 @@ HEADLINES = (
         group="stable_rank",
         lab="stable_rank",
         median=True,
-        strip="stable rank, median",
+        strip="stable rank",
         log=True,
     ),
     Headline(column="entropy_rank", unit="1", group="entropy_rank", median=True),
@@ -82,7 +82,7 @@ HEADLINES = (
         band="principal_null",
         median=True,
         counted=True,
-        strip="moved on principal weights, median",
+        strip="moves on principal weights",
     ),
     Headline(
         column="low_magnitude_coverage",
@@ -92,7 +92,7 @@ HEADLINES = (
         band="low_magnitude_null",
         median=True,
         counted=True,
-        strip="moved on near-zero weights, median",
+        strip="moves on near-zero weights",
     ),
     Headline(
         column="projection_joint",

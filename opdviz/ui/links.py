@@ -118,21 +118,39 @@ def choose(where, label: str, options: Sequence, key: str, **more):
 
 
 def choose_named(
-    where, label: str, options: Sequence, key: str, default, *, format_func: Callable = str, **more
+    where,
+    label: str,
+    options: Sequence,
+    key: str,
+    default,
+    *,
+    format_func: Callable = str,
+    on_other: Callable[[str], None] | None = None,
+    **more,
 ):
     """A choice that the address always names: what is first today may not be so on another
-    server.
+    server. `on_other` takes, in a callback, a text that is typed and is no option.
     """
     words, box = {format_func(option): option for option in options}, f"box_{key}"
     value = words.get(st.query_params.get(key), default)
     st.session_state[box] = value
 
     def chosen() -> None:
-        if st.session_state[box] is not None:  # the widget's own cross was not used
-            st.query_params[key] = format_func(st.session_state[box])
+        choice = st.session_state[box]
+        if on_other and choice is not None and choice not in options:
+            on_other(choice)
+        elif choice is not None:  # the widget's own cross was not used
+            st.query_params[key] = format_func(choice)
 
     where.selectbox(
-        label, options, index=None, key=box, on_change=chosen, format_func=format_func, **more
+        label,
+        options,
+        index=None,
+        key=box,
+        on_change=chosen,
+        format_func=format_func,
+        accept_new_options=on_other is not None,
+        **more,
     )
     record(key, value, format_func(value))
     refuse(key, label, format_func(value), words.__contains__)

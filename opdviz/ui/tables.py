@@ -9,6 +9,7 @@ from opdviz.quantities import QUANTITIES
 from opdviz.ui import comparison, links
 from opdviz.views import filters
 from opdviz.views.tensor import parts_of
+from opdviz.words import plain
 
 # In one box: beyond them those of the shown tensor's layer are offered.
 MOST_OPTIONS = 1_000
@@ -16,6 +17,8 @@ MOST_OPTIONS = 1_000
 ANYWHERE = ["single-row", "single-cell"]
 # The tensor last looked at: whoever comes by the sidebar finds it again.
 LAST_TENSOR = "_tensor"
+# What somebody typed into the box of tensors to find some.
+SEARCHED = "_tensor_searched"
 
 
 def open_tensor(name: str) -> None:
@@ -41,7 +44,7 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
     asks for another.
 
     `tensors` has one row a tensor. A list of forty thousand names is no choice: in a large model
-    those of the same layer are offered.
+    those of the same layer are offered, and what is typed is searched for in all.
     """
     name = st.query_params.get("tensor") or st.session_state.get(LAST_TENSOR)
     matching = tensors[tensors["name"] == name]
@@ -51,20 +54,58 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
         moved = matrices.dropna(subset=["relative_norm"])
         matching = moved.nlargest(1, "relative_norm") if len(moved) else matrices.head(1)
     row = matching.iloc[0]
-    if len(tensors) > MOST_OPTIONS:
-        same = (
-            tensors["layer"].isna()
-            if pd.isna(row["layer"])
-            else (tensors["layer"] == row["layer"]).fillna(False)
-        )
-        options = tensors.loc[same.astype(bool), "name"].tolist()
-    else:
-        options = tensors["name"].tolist()
+
+    def search(text: str) -> None:
+        fits = searched(tensors, text)
+        if len(fits) == 1:
+            st.query_params["tensor"] = fits[0]
+        else:
+            st.session_state[SEARCHED] = text
+
     name = links.choose_named(
-        where, "Tensor", options, "tensor", row["name"], filter_mode="contains"
+        where,
+        "Tensor",
+        offered(where, tensors, row),
+        "tensor",
+        row["name"],
+        filter_mode="contains",
+        on_other=search,
+        help="A piece of a name, or a pattern like *.layers.3.*, and Enter search all tensors.",
     )
+    if name != st.session_state.get(LAST_TENSOR):
+        st.session_state.pop(SEARCHED, None)
     st.session_state[LAST_TENSOR] = name
     return tensors[tensors["name"] == name].iloc[0]
+
+
+def searched(tensors: pd.DataFrame, text: str) -> list[str]:
+    """The names that fit what somebody typed."""
+    return tensors.loc[filters.named(tensors["name"], text), "name"].tolist()
+
+
+def offered(where, tensors: pd.DataFrame, row: pd.Series) -> list[str]:
+    """The names that the box of tensors offers: what a search fits, which is said, or else all; of
+    many those in the layer of the one that is shown.
+    """
+    text = st.session_state.get(SEARCHED)
+    fits = searched(tensors, text) if text else []
+    if text:
+        words = plain(text, limit=80)
+        caption = (
+            f"{len(fits):,} names fit “{words}”: choose one."
+            if fits
+            else (f"None of the {len(tensors):,} names fits “{words}”.")
+        )
+        if len(fits) > MOST_OPTIONS:
+            caption += f" The first {MOST_OPTIONS:,} are offered; a longer piece leaves fewer."
+        where.caption(caption)
+    if fits:
+        return list(dict.fromkeys([row["name"], *fits[:MOST_OPTIONS]]))
+    if len(tensors) <= MOST_OPTIONS:
+        return tensors["name"].tolist()
+    same_layer = tensors["layer"] == row["layer"]
+    same_layer = tensors["layer"].isna() if pd.isna(row["layer"]) else same_layer.fillna(False)
+    return tensors.loc[same_layer.astype(bool), "name"].tolist()
 
 
 def rows_table(

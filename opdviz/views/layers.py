@@ -13,8 +13,6 @@ from opdviz.views.view import Reader, View, view
 from opdviz.words import listing, number, percent, plain
 
 LIMITS = ("2nd to 98th percentile", "all values", "fixed")
-# log2: a value of 0 is infinitely far below chance, and has a place all the same.
-FARTHEST = 10.0
 # Relative to the largest: values that differ by less are as good as equal.
 ALIKE = 0.05
 # In the strip: a model may have hundreds of tensors without a layer.
@@ -31,6 +29,11 @@ def towers(tensors: pd.DataFrame) -> list[str]:
     shows one of them.
     """
     return tensors["tower"].value_counts().index.tolist() if len(tensors) else [filters.ANY]
+
+
+def several_in_a_cell(tensors: pd.DataFrame) -> bool:
+    """Whether some cell of the map holds several tensors, as with experts."""
+    return bool(tensors.dropna(subset=["layer"]).duplicated(["tower", "layer", "module"]).any())
 
 
 def quantity_of(tensors: pd.DataFrame, state: dict, key: str, default: str) -> str:
@@ -51,7 +54,8 @@ def selected_tensors(reader: Reader, state: dict) -> tuple[pd.DataFrame, str, bo
     if over:
         ratio = rows[quantity].astype(float) / rows[CHANCE_OF[quantity]].astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rows = rows.assign(over_chance=np.log2(ratio).clip(-FARTHEST, FARTHEST))
+            log2 = np.log2(ratio).clip(-theme.FARTHEST, theme.FARTHEST)
+        rows = rows.assign(over_chance=log2)
     return rows, quantity, over
 
 
@@ -60,9 +64,10 @@ def layers(reader: Reader, state: dict) -> View:
     rows, quantity, over = selected_tensors(reader, state)
     label = QUANTITIES[quantity].label
     in_layers = rows[rows["layer"].notna()]
-    title = (
-        f"{label.capitalize()}{' over chance' if over else ''} by layer and module: {reader.name}"
-    )
+    across = maps.gridded(in_layers, quantity).across if len(in_layers) else "layer"
+    shows = state.get("cells") or maps.MEAN
+    title = f"{label.capitalize()}{' over chance' if over else ''} by {across} and module"
+    title += f"{'' if shows == maps.MEAN else f', {shows} tensor'}: {reader.name}"
     if words := filters.described(state):
         title += f" ({words})"
     if in_layers.empty or not in_layers[quantity].notna().any():
@@ -76,6 +81,7 @@ def layers(reader: Reader, state: dict) -> View:
         quantity,
         limits=limits.get(state.get("limits")),
         over_chance=over,
+        shows=shows,
         noted=reader.noted,
         clickable=in_layers["layer"].nunique() * in_layers["module"].nunique() <= maps.MOST_CLICKS,
     )
@@ -218,18 +224,22 @@ def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | 
         values.sort_values(ascending=small, kind="stable").index[: max(1, len(measured) // 20)]
     ]
     module = top["module"].mode().iloc[0]
-    where = places(sorted({int(x) for x in top.loc[top["module"] == module, "layer"]}))
+    same_module = top[top["module"] == module]
+    where = places(sorted({int(layer) for layer in same_module["layer"]}))
+    if measured["layer"].nunique() == 1 and same_module["expert"].notna().all():
+        experts = sorted({int(expert) for expert in same_module["expert"]})
+        where = f"{places(experts, 'expert')}, {where}"
     return f"{name} is {'smallest' if small else 'largest'} in {plain(module)} of {where}."
 
 
-def places(at: list[int]) -> str:
-    """Layers in words: a range only where no layer is missing in it.
+def places(at: list[int], what: str = "layer") -> str:
+    """Layers, or experts, in words: a range only where none is missing in it.
 
-    >>> places([3]), places([20, 21, 22]), places([0, 39]), places([1, 3, 5, 7])
-    ('layer 3', 'layers 20 to 22', 'layers 0 and 39', 'layers 1, 3, 5 and 1 more')
+    >>> places([3]), places([20, 21, 22]), places([0, 39]), places([1, 3, 5, 7], "expert")
+    ('layer 3', 'layers 20 to 22', 'layers 0 and 39', 'experts 1, 3, 5 and 1 more')
     """
     if len(at) == 1:
-        return f"layer {at[0]}"
+        return f"{what} {at[0]}"
     if len(at) > 2 and at[-1] - at[0] == len(at) - 1:
-        return f"layers {at[0]} to {at[-1]}"
-    return "layers " + listing([str(layer) for layer in at])
+        return f"{what}s {at[0]} to {at[-1]}"
+    return f"{what}s " + listing([str(one) for one in at])

@@ -27,12 +27,13 @@ def overview_reading(
     published: tuple[dict, ...],
     tensors: pd.DataFrame,
     unchanged: float | None,
+    width: int | None = None,
 ) -> str:
     """The relative norm beside the published pairs, what did not change, and concentration beside
     chance.
 
     `unchanged` is the share of coordinates that kept their value in the formats that they are
-    counted in.
+    counted in, `width` how many directions the median matrix has.
     """
     norm = value_of(headline, "relative_norm")
     if norm is None:
@@ -48,9 +49,10 @@ def overview_reading(
         )
     top, chance = value_of(headline, "top16_energy"), value_of(headline, "top16_energy", "chance")
     if top is not None and chance:
+        leading = f"16 of {width:,}" if width else "16"
         words.append(
-            f"The top 16 directions hold {number(top)} % of the median matrix's update; of noise"
-            f" {number(chance)} %."
+            f"The top {leading} directions hold {number(top)} % of the median matrix's update; of"
+            f" noise {number(chance)} %."
         )
     return " ".join(words)
 
@@ -125,6 +127,14 @@ def results(headline: pd.DataFrame, tensors: pd.DataFrame) -> dict:
     }
 
 
+def median_width(tensors: pd.DataFrame) -> int | None:
+    """How many directions the median moved matrix has."""
+    moved = tensors.dropna(subset=["top16_energy"]) if "top16_energy" in tensors else tensors[:0]
+    if moved.empty:
+        return None
+    return int(moved[["rows", "columns"]].astype(float).min(axis=1).median())
+
+
 def headline(reader: Reader, state: dict) -> View:
     """Six headline quantities beside the published pairs and chance."""
     title = f"Six headline quantities beside published pairs: {reader.name}"
@@ -138,9 +148,13 @@ def headline(reader: Reader, state: dict) -> View:
     tensors = by_tensor.counted(reader.summary("by_tensor"))
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
     reading = overview_reading(
-        rows, tuple(paper), tensors, by_tensor.share_unchanged(tensors, "exact")
+        rows,
+        tuple(paper),
+        tensors,
+        by_tensor.share_unchanged(tensors, "exact"),
+        width := median_width(tensors),
     )
-    reading += " Open marks are the paper's published pairs, a shape a recipe."
+    reading += " Open marks are the paper's published pairs (models of 1 to 4 billion parameters)."
     terms = (
         "relative_norm",
         "sparsity_absolute",
@@ -149,4 +163,6 @@ def headline(reader: Reader, state: dict) -> View:
         "coverage",
         "null_low",
     )
-    return view(title, reading, figures.strips(rows, paper), reader.summary("headline"), terms)
+    return view(
+        title, reading, figures.strips(rows, paper, width), reader.summary("headline"), terms
+    )

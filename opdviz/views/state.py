@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from opdviz.figures import layers as maps
 from opdviz.quantities import MAPPED
 from opdviz.views import filters, layers
 
@@ -40,6 +41,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "y": one_of(*MAPPED),
     "over": lambda value: value is True,
     "limits": one_of(*layers.LIMITS),
+    "cells": one_of(maps.MEAN, maps.EXTREME),
     "low": real,
     "high": real,
     "tower": text,

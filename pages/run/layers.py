@@ -36,10 +36,13 @@ links.text(second, "Tensors", "tensors", placeholder="a piece of a name, or *.la
 limits = links.choose(third, "Colour limits", layers.LIMITS, "limits")
 with fourth.popover("Filters", icon=":material/filter_list:", width="stretch"):
     choose_filters(tensors)
+line = st.container(horizontal=True, gap="medium", vertical_alignment="bottom")
 if quantity in CHANCE_OF:
     links.flag(
-        st, "Show over chance", "over", help="log2 of the value over what a blind update would give"
+        line, "Show over chance", "over", help="The value over what a blind update would give"
     )
+if layers.several_in_a_cell(tensors):
+    links.switch(line, "A cell of several tensors shows", (maps.MEAN, maps.EXTREME), "cells")
 if limits == layers.LIMITS[2]:
     low, high = maps.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
     left, right, _ = st.columns([3, 3, 6])

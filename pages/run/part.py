@@ -67,7 +67,7 @@ if part:
             "Shares are kept for whole bands and heads, and rows for the most moved ones. Its"
             " values can be read."
         )
-first, second, third, fourth = st.columns([2, 2, 2, 4], vertical_alignment="bottom")
+first, second, third, _ = st.columns([2, 2, 2, 4], vertical_alignment="bottom")
 size = links.choose(third, "Size", SIZES, "size")
 start = {part.axis: part.low} if part else {}
 at = [
@@ -87,14 +87,12 @@ if reader.block(name, *at, size) is None:
         )
     elif server.read_only():
         st.info("This server is read-only: values that nobody read before are not read.")
-    elif fourth.button("Read the values", key="read_block", type="primary"):
+    else:
         try:
-            with st.spinner("Reading from the files"):
+            with st.spinner("Reading the values from the files"):
                 comparison.fetch_block(chosen, name, *at, size)
         except OpdvizError as error:
             st.info(plain(error, limit=600))
-    else:
-        st.caption("The values are read from the files by a short job, and kept.")
 if reader.block(name, *at, size) is not None:
     figure.show("pixels", chosen)
 tables.part_table(chosen, name)

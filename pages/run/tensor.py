@@ -8,7 +8,7 @@ import streamlit as st
 from opdviz.store import status
 from opdviz.ui import comparison, figure, links, notes, tables
 from opdviz.views import tensor
-from opdviz.words import format_name, percent, plain
+from opdviz.words import count, format_name, percent, plain
 
 chosen = comparison.need()
 tensors = comparison.need_rows(chosen.summary("by_tensor"), "measurement").sort_values("name")
@@ -47,13 +47,23 @@ facts = [
 if pd.notna(row.get("sparsity_exact")):
     facts.append(f"moved {percent(1 - row['sparsity_exact'])} as {format_name(row['counted_as'])}")
 if pd.notna(row["shrink"]):
-    facts.append(f"shrink {percent(row['shrink'])}")
+    scaled = "shrunk" if row["shrink"] < 0 else "grown"
+    facts.append(f"{scaled} by {percent(abs(row['shrink']))} along its own weights")
 with heading:
     comparison.heading(plain(name), chosen, *facts, trail=tables.trail())
-for pair in (
-    (("energy", "How concentrated is the update?"), ("moved", "Which weights moved?")),
+MOVES = ("moved", "Which weights moved?")
+SIZES = ("magnitudes", "Sizes of weights and changes")
+PAIRS = (
+    (("energy", "How concentrated is the update?"), MOVES),
     (("angles", "How far did the leading subspace turn?"), ("spectra", "Spectra")),
-):
+)
+vector = bool(small[row.name])
+if vector:
+    st.markdown(
+        f"**A vector of {count(int(row['numel']), 'number')} has no directions**: no spectrum, no"
+        " angles. There is which of them moved, how large they are, and the values."
+    )
+for pair in ((MOVES, SIZES),) if vector else PAIRS:
     for side, (view, question) in zip(st.columns(2), pair, strict=True):
         with side:
             st.header(question, anchor=False)
@@ -76,6 +86,7 @@ if row.notna()["rows"]:
     links.switch(st, "Profile of", ("energy", "moved"), "profile")
     figure.show("bands", chosen, on_click=open_part, hint="Click a bar to see the band.")
     tables.part_table(chosen, name)
-st.header("Sizes of weights and changes", anchor=False)
-figure.show("magnitudes", chosen)
+if not vector:
+    st.header(SIZES[1], anchor=False)
+    figure.show(SIZES[0], chosen)
 notes.notes(chosen, tensors[tensors["name"] == name], of=name)

@@ -50,11 +50,23 @@ CONFIG = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4,
 PROBED = ("/_stcore/health", "/_stcore/host-config")
 
 
+# Of this process, which takes them again: the browser knows Streamlit's bundles by their address.
+PORTS: list[int] = []
+TAKEN: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, one of earlier servers where there is one; `TAKEN` has it."""
+    for port in [*PORTS, 0]:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if port not in TAKEN:
+                probe.bind(("127.0.0.1", port))
+                port = probe.getsockname()[1]
+                PORTS.extend({port} - set(PORTS))
+                TAKEN.add(port)
+                return port
+    raise OSError("no port is free")
 
 
 class Server:
@@ -121,6 +133,7 @@ class Server:
         """End it; jobs of its own go on."""
         os.kill(self.process.pid, signal.SIGTERM)
         self.process.wait(timeout=20)
+        TAKEN.discard(self.port)
 
 
 @pytest.fixture(scope="session")
@@ -151,8 +164,12 @@ def start_server():
 
 @pytest.fixture(scope="session")
 def contexts(browser):
-    """A browser context a colour scheme, kept for all tests: its cache holds Streamlit's bundles."""
+    """A browser context a colour scheme, kept for all tests: its cache holds Streamlit's bundles,
+    and while a tab is open so does the one process of all tabs, compiled.
+    """
     kept = {scheme: browser.new_context(color_scheme=scheme) for scheme in ("light", "dark")}
+    for context in kept.values():
+        context.new_page()
     yield kept
     for context in kept.values():
         context.close()

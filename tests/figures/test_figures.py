@@ -131,11 +131,38 @@ def test_notes_are_flags_on_the_cells_of_their_tensors(tensors):
     assert [(round(x), round(y)) for x, y in zip(flags.x, flags.y)] == [(1, 1)]
 
 
-def test_over_chance_is_signed_and_clipped(tensors):
+def test_over_chance_is_signed_and_no_cell_lies_beyond_the_colours(tensors):
     rows = tensors.assign(over_chance=[-5.0, 1.0, 0.0, 9.0, 2.0])
     figure = layers.heatmap(rows, "stable_rank", over_chance=True)
-    np.testing.assert_allclose(figure.data[0].z, [[-3, 0], [1, 3]])
-    assert (figure.data[0].zmin, figure.data[0].zmax) == (-3, 3)
+    np.testing.assert_allclose(figure.data[0].z, [[-5, 0], [1, 9]])
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-9, 9)
+    assert not traces(figure, "beyond the colour limits")
+    assert figure.data[0].colorbar.ticktext == ("1/32", "1", "32")
+
+
+def test_clipping_is_explained_where_it_happens(tensors):
+    def words(**limits):
+        figure = layers.heatmap(tensors, "relative_norm", **limits)
+        return [note.text for note in figure.layout.annotations]
+
+    assert not words(limits=layers.whole_range(tensors, "relative_norm"))
+    assert "beyond the colour limits" in words(limits=(0.5, 0.6))[0]
+
+
+def test_one_hot_expert_is_seen_where_a_mean_would_hide_it():
+    expert = range(100)
+    values = [1.0] * 99 + [2.0]
+    rows = pd.DataFrame(
+        {"name": [f"e{e}" for e in expert], "layer": 0, "module": "up", "expert": expert}
+    )
+    one = rows.assign(block="ffn", cosine=values)
+    layered = pd.concat([one, one.assign(layer=1, cosine=1.0)], ignore_index=True)
+    mean = layers.heatmap(layered, "cosine")
+    extreme = layers.heatmap(layered, "cosine", shows=layers.EXTREME)
+    np.testing.assert_allclose(mean.data[0].z, [[1.01, 1.0]])
+    np.testing.assert_allclose(extreme.data[0].z, [[2.0, 1.0]])
+    (clicks,) = traces(extreme, "cells")
+    assert clicks.customdata[0][4] == "most extreme of 100 tensors"
 
 
 def test_a_scatter_of_many_tensors_is_a_density_whose_lone_tensors_can_be_clicked():
@@ -205,12 +232,13 @@ def test_tensors_without_a_layer_stand_in_their_own_strip(tensors):
     assert [d[0] for d in figure.data[0].customdata] == ["lm_head.weight"]
 
 
-def test_projections_are_clipped_at_eight_times_chance(tensors):
-    figure = directions.projection_dots(tensors)
+def test_every_projection_lies_on_its_axis_and_none_at_an_end_for_others(tensors):
+    rows = tensors.assign(projection_joint=tensors["projection_joint"] * [1, 1, 1, 0, 1])
+    figure = directions.projection_dots(rows)
     values = [x for t in figure.data for x in t.x]
-    assert max(values) == theme.CLIP
-    assert min(values) == -theme.CLIP
-    assert len(values) == 3 * 4
+    low, high = figure.layout.xaxis.range
+    assert low < min(values) and max(values) < high and len(values) == 3 * 4
+    assert min(values) == -theme.FARTHEST and figure.layout.xaxis.ticktext[0] == "≤1/1,024"
 
 
 def test_a_rotation_without_a_chance_is_left_out(tensors):

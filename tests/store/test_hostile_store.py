@@ -270,4 +270,4 @@ def test_a_page_says_what_is_damaged_in_one_line(pages, name):
         assert page != where or not word or word in shown["errors"][0]
         assert word or not shown["errors"], (page, shown["errors"])
     if name in ("a block of other columns", "a pipe for a block"):
-        assert "read_block" in pages[name]["run/part"]["buttons"]
+        assert "pin_pixels" in pages[name]["run/part"]["buttons"], "its values are read again"
