@@ -79,8 +79,8 @@ def block_dots(
 ) -> list[go.Scatter]:
     """One trace a block, dots spread a little within their module's line by layer."""
     line_of = {module: at for at, module in enumerate(modules)}
-    layer = rows["layer"].astype("Float64").fillna(0.0).astype(float)
-    spread = (layer / max(layer.max(), 1.0) - 0.5) * 0.5 if len(layer) else layer
+    layer = rows["layer"].astype("Float64").astype(float)
+    spread = ((layer / max(layer.max(), 1.0) - 0.5) * 0.5).fillna(0.0) if len(layer) else layer
     y = rows["module"].map(line_of).astype(float) + spread
     words = pd.Series(words, index=rows.index)
     return [

@@ -106,6 +106,11 @@ class Scale:
     value_label: Callable[[float], str]
 
     @property
+    def colours(self) -> str:
+        """The name of the colour scale."""
+        return theme.SIGNED if self.over_chance else theme.MAGNITUDES
+
+    @property
     def log(self) -> bool:
         """Whether colours follow the logarithm of the quantity."""
         return QUANTITIES[self.quantity].log and not self.over_chance
@@ -183,12 +188,12 @@ def heatmap(
             list(range(layers)),
             list(range(modules)),
             limits=ends,
-            colours=theme.SIGNED if over_chance else theme.MAGNITUDES,
+            colours=scale.colours,
             xgap=1,
             ygap=1,
             colorbar=bar,
-            **cell_text(grid.values, scale),
         ),
+        *number_marks(grid.values, scale, ends),
         *beyond,
         *note_marks(grid, noted),
         *(click_marks(grid, scale) if clickable else []),
@@ -215,12 +220,25 @@ def heatmap(
     return on_modules(figure, grid.modules).update_yaxes(showgrid=False, fixedrange=True)
 
 
-def cell_text(values: np.ndarray, scale: Scale) -> dict:
-    """A cell's own number, where there is room for it."""
+def number_marks(values: np.ndarray, scale: Scale, ends: tuple[float, float]) -> list[go.Scatter]:
+    """Each cell's own number, where there is room for it, in black or white as its colour wants."""
     if values.size > MOST_LABELS or values.shape[1] > MOST_COLUMNS:
-        return {}
-    labels = [[scale.label(value) for value in row] for row in values]
-    return {"text": labels, "texttemplate": "%{text}", "textfont": {"size": 12}}
+        return []
+    down, across = np.nonzero(np.isfinite(scale.shown(values)))
+    low, high = ends
+    shares = (scale.shown(values)[down, across] - low) / ((high - low) or 1.0)
+    inks = [theme.ink_on(scale.colours, share) for share in shares.clip(0.0, 1.0)]
+    return [
+        marks.dots(
+            across,
+            down,
+            "numbers",
+            colour="black",
+            mode="text",
+            text=[scale.label(value) for value in values[down, across]],
+            textfont={"size": 12, "color": inks},
+        )
+    ]
 
 
 def times(log2: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseTraceType
+from plotly.colors import sample_colorscale
 
 BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
 CHANCE, NULL = "#9a978f", "#7653b0"
@@ -105,6 +106,8 @@ def inked(figure: go.Figure, scheme: str) -> go.Figure:
         lambda note: note.update(font_color=ink) if note.font.color is None else None
     )
     for trace in figure.data:
+        if has_words(trace) and trace.textfont.color is None:
+            trace.textfont.color = ink
         if "colorbar" in trace:
             trace.colorbar.tickfont.color = trace.colorbar.title.font.color = ink
         elif trace.type == "scatter" and trace.marker.showscale:
@@ -150,8 +153,10 @@ def enlarged(figure: go.Figure, factor: float, height: int) -> go.Figure:
     for trace in figure.select_traces("scatter"):
         if trace.line.width:
             trace.line.width *= factor
-    sides = {side: getattr(figure.layout.margin, side) for side in "lrtb"}
-    margin = {side: round(room * factor) for side, room in sides.items() if room is not None}
+    usual = TEMPLATE.layout.margin
+    given = {side: figure.layout.margin[side] for side in "lrtb"}
+    sides = {side: usual[side] if room is None else room for side, room in given.items()}
+    margin = {side: round(room * factor) for side, room in sides.items()}
     return figure.update_layout(height=height, margin=margin)
 
 
@@ -163,10 +168,34 @@ def fonts(figure: go.Figure) -> list:
         several += [axis.tickfont, axis.title.font]
     several += [annotation.font for annotation in layout.annotations]
     for trace in figure.data:
-        # A scatter of lines has a font for text that it does not draw.
-        if "textfont" in trace and getattr(trace, "mode", "text") and trace.textfont.size:
+        if has_words(trace):
             several.append(trace.textfont)
     return several
+
+
+def has_words(trace: BaseTraceType) -> bool:
+    """Whether a trace writes text of its own; one of lines or marks has a font that it does not
+    use.
+    """
+    mode = "text" if trace.type == "bar" else getattr(trace, "mode", None) or ""
+    return "text" in mode and trace.text is not None
+
+
+def ink_on(colours: str, share: float) -> str:
+    """Black or white, whichever is read better at a place of a colour scale between 0 and 1.
+
+    On any ground one of them has a contrast of 4.5:1 and more; they meet where the relative
+    luminance is 0.179 (WCAG 2.2).
+
+    >>> ink_on("Cividis", 0.0), ink_on("Cividis", 1.0)
+    ('white', 'black')
+    """
+    (sampled,) = sample_colorscale(colours, [float(share)], colortype="tuple")
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in sampled
+    ]
+    luminance = float(np.dot((0.2126, 0.7152, 0.0722), linear))
+    return "black" if luminance > 0.179 else "white"
 
 
 def thinned(rows: pd.DataFrame, value: pd.Series, by: str, most: int = MOST_MARKS) -> pd.DataFrame:

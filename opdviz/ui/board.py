@@ -7,7 +7,7 @@ from opdviz import views
 from opdviz.figures import theme
 from opdviz.store import board
 from opdviz.ui import browser, comparison, links, server
-from opdviz.ui.figure import chart, stem_of
+from opdviz.ui.figure import chart, saving, stem_of
 from opdviz.ui.notes import done
 from opdviz.views import filters
 from opdviz.words import markdown, plain
@@ -90,7 +90,10 @@ def draw(chosen: comparison.Chosen, pin: dict) -> None:
         return
     if board.with_sentence(pin):
         st.markdown(view.reading)
-    chart(view.figure, f"pin_{pin['id']}", stem=stem_of(chosen.name, pin["view"], pin["state"]))
+    key = f"pin_{pin['id']}"
+    chart(view.figure, key)
+    stem = stem_of(chosen.name, pin["view"], pin["state"])
+    saving(st, key, view.figure, view.data, stem=stem)
 
 
 def view_of(chosen: comparison.Chosen, pin: dict) -> views.View:
@@ -136,7 +139,7 @@ def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
         if not title:  # the figure's own stands above
             theme.untitled(figure)
         figure = theme.enlarged(figure, larger, room)
-        chart(figure, f"pin_{pin['id']}", stem=stem_of(chosen.name, pin["view"], pin["state"]))
+        chart(figure, f"pin_{pin['id']}")
     with st.container(
         horizontal=True, vertical_alignment="center", key="present_foot", gap="small"
     ):

@@ -3,6 +3,7 @@ data and pin.
 """
 
 import io
+import json
 import re
 from collections.abc import Callable
 
@@ -10,14 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz.figures import theme
+from opdviz.figures import printed, theme
 from opdviz.methods import FORMULAS, LEGEND, sources
 from opdviz.quantities import QUANTITIES, Quantity
-from opdviz.ui import comparison, links, notes, server
+from opdviz.ui import browser, comparison, links, notes, server
 from opdviz.views import filters
 from opdviz.words import plain
-
-PICTURES = ("SVG", "PNG")
 
 
 def reading(sentence: str) -> None:
@@ -42,7 +41,7 @@ def show(
         return
     reading(f"{view.reading} {hint}".strip())
     stem = stem_of(chosen.name, name, state)
-    chart(view.figure, name, on_click, stem=stem)
+    chart(view.figure, name, on_click)
     with below(name, view.figure, view.data, view.terms, stem=stem):
         if not server.read_only() and st.button(
             "Pin",
@@ -73,24 +72,14 @@ def slug(text: object) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text)).strip("-.")[:80]
 
 
-def chart(
-    figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None, *, stem: str = ""
-) -> None:
-    """A figure with Plotly's own toolbar, which saves it as SVG or PNG under a name that says what
-    it is of.
-    """
+def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None) -> None:
+    """A figure with Plotly's own toolbar; a click hands a mark's custom data to `on_click`."""
 
     def clicked() -> None:
         points = st.session_state[f"figure_{key}"]["selection"]["points"]
         if points and points[0].get("customdata") is not None:
             on_click(points[0]["customdata"])
 
-    picture = str(st.session_state.get("picture") or PICTURES[0]).lower()
-    saved = {
-        "format": picture,
-        "filename": f"opdviz_{stem or key}",
-        "scale": 2 if picture == "png" else 1,
-    }
     st.plotly_chart(
         theme.inked(figure, "dark" if st.context.theme.type == "dark" else "light"),
         key=f"figure_{key}",
@@ -100,8 +89,7 @@ def chart(
         alt=theme.alt(figure),
         config={
             "displaylogo": False,
-            "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-            "toImageButtonOptions": saved,
+            "modeBarButtonsToRemove": ["toImage", "lasso2d", "select2d", "autoScale2d"],
         },
     )
 
@@ -118,8 +106,15 @@ def below(
             st.markdown("In the legend:  \n" + "  \n".join(legend))
         for term in terms:
             definition(term)
-    with line.popover("Save", type="tertiary", width="content"):
-        st.caption("The data behind the figure.")
+    saving(line, key, figure, data, stem=stem)
+    return line
+
+
+def saving(where, key: str, figure: go.Figure, data: pd.DataFrame, *, stem: str = "") -> None:
+    """Behind one word: the figure for paper, and the data behind it."""
+    with where.popover("Save", type="tertiary", width="content"):
+        browser.save_button(f"figure_{key}", f"opdviz_{stem or key}", for_paper(figure))
+        st.caption("The data behind it")
         both = st.container(horizontal=True)
         both.download_button(
             "CSV",
@@ -135,12 +130,6 @@ def below(
             on_click="ignore",
             key=f"parquet_{key}",
         )
-        picture = str(st.session_state.get("picture") or PICTURES[0])
-        st.caption(
-            f"The figure itself: the camera in its corner saves {picture}; change that at the foot"
-            " of the sidebar."
-        )
-    return line
 
 
 def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]) -> None:
@@ -149,16 +138,17 @@ def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]
     below(key, made, data, terms)
 
 
-def choose_picture() -> None:
-    """What the camera in a figure's corner saves."""
-    st.segmented_control(
-        "Camera saves",
-        PICTURES,
-        default=PICTURES[0],
-        key="picture",
-        persist_state="session",
-        required=True,
-    )
+def for_paper(figure: go.Figure) -> dict[str, dict]:
+    """A figure's layouts for paper by width, without its data."""
+    widths = {}
+    for width, millimetres in printed.WIDTHS.items():
+        on_paper = json.loads(printed.printed(figure, width).to_json())
+        widths[width] = {
+            "layout": on_paper["layout"],
+            "looks": [printed.look(trace) for trace in on_paper["data"]],
+            "millimetres": millimetres,
+        }
+    return widths
 
 
 def parquet(data: pd.DataFrame) -> bytes:

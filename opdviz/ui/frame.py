@@ -12,7 +12,6 @@ from opdviz.lab import shipped
 from opdviz.lab.places import Places
 from opdviz.lab.recipes import MAIN
 from opdviz.ui import address, browser, links, server
-from opdviz.ui.figure import choose_picture
 from opdviz.ui.job_lines import job_line, start_job
 from opdviz.words import plain
 
@@ -36,7 +35,6 @@ def frame(title: str, *, of_run: bool) -> Iterator[None]:
     with foot:
         browser.steps()
         browser.copy_button(links.link())
-        choose_picture()
 
 
 @contextmanager

@@ -46,7 +46,7 @@ facts = [
 ]
 if pd.notna(row.get("sparsity_exact")):
     facts.append(f"moved {percent(1 - row['sparsity_exact'])} as {format_name(row['counted_as'])}")
-if pd.notna(row["shrink"]):
+if pd.notna(row["shrink"]) and row["shrink"]:
     scaled = "shrunk" if row["shrink"] < 0 else "grown"
     facts.append(f"{scaled} by {percent(abs(row['shrink']))} along its own weights")
 with heading:

@@ -214,14 +214,14 @@ def test_for_a_projector_every_font_grows(tensors):
         plain.layout.font.size,
         plain.layout.xaxis.tickfont.size,
         plain.layout.title.font.size,
-        plain.data[0].textfont.size,
+        plain.data[1].textfont.size,
     )
     large = theme.enlarged(go.Figure(plain), 1.5, 700)
     assert (
         large.layout.font.size,
         large.layout.xaxis.tickfont.size,
         large.layout.title.font.size,
-        large.data[0].textfont.size,
+        large.data[1].textfont.size,
     ) == tuple(round(size * 1.5) for size in sizes)
     assert large.layout.height == 700
     assert plain.layout.font.size == sizes[0]
