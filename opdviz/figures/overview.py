@@ -160,7 +160,7 @@ def strip_name(strip: Headline, width: int | None) -> str:
     """What a strip shows, and whether its scale is logarithmic; its ticks have the unit."""
     name = strip.strip
     if strip.column == "top16_energy" and width:
-        name = f"energy in the top 16 of {width:,}"
+        name = f"energy in top 16 of {width:,} directions"
     return f"{name} (log)" if strip.log else name
 
 

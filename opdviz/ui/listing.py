@@ -68,6 +68,7 @@ def table(rows: list[dict]) -> None:
             for name, (label, form, help_) in CONFIG.items()
         },
     )
+    st.caption(tables.SIDEWAYS)
 
 
 def results_of(key: str) -> dict:

@@ -13,12 +13,16 @@ from opdviz.words import plain
 
 # In one box: beyond them those of the shown tensor's layer are offered.
 MOST_OPTIONS = 1_000
+# Of a table that does not scroll; a higher one has this many pixels, whole rows.
+MOST_ROWS, HEIGHT = 11, 422
 # A click in a row opens it, wherever in the row it is.
 ANYWHERE = ["single-row", "single-cell"]
 # The tensor last looked at: whoever comes by the sidebar finds it again.
 LAST_TENSOR = "_tensor"
 # What somebody typed into the box of tensors to find some.
 SEARCHED = "_tensor_searched"
+# A column that is cut says nothing of those beyond it.
+SIDEWAYS = "Columns that do not fit are reached by scrolling sideways."
 
 
 def open_tensor(name: str) -> None:
@@ -126,7 +130,7 @@ def rows_table(
         on_select=chosen,
         selection_mode=ANYWHERE,
         column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
-        height=min(420, 40 + 35 * max(1, len(rows))),
+        height="content" if len(rows) <= MOST_ROWS else HEIGHT,
     )
 
 
@@ -175,8 +179,8 @@ def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: 
     shown_columns = list(dict.fromkeys([*columns[:1], sort, *columns[1:]]))
     rows_table(page, shown_columns, key, lambda row: open_tensor(row["name"]))
     st.caption(
-        f"{len(page):,} of {len(rows):,} tensors. A click in a row opens its tensor; "
-        "by keyboard arrows, then Shift and Space."
+        f"{len(page):,} of {len(rows):,} tensors. A click in a row opens its tensor; by keyboard"
+        f" arrows, then Shift and Space. {SIDEWAYS}"
     )
 
 

@@ -22,7 +22,7 @@ figure.show("headline", chosen, on_click=open_quantity, hint="Click a diamond to
 
 st.header("By block", anchor=False)
 blocks = chosen.summary("blocks")
-figure.reading(overview.blocks_reading(blocks) + " Choose a row to see its layers.")
+figure.reading(overview.blocks_reading(blocks) + " Click a row to see its layers.")
 columns = [
     "tower",
     "block",
@@ -48,7 +48,10 @@ def open_block(row) -> None:
     )
 
 
+if blocks["tower"].nunique() < 2:
+    columns.remove("tower")
 tables.rows_table(blocks, columns, "blocks", open_block)
+st.caption(tables.SIDEWAYS)
 small = tensors[(tensors["block"] == "norm") | (tensors["kind"] == "vector")]
 if len(small):
     moved = int((small["moved"] > 0).sum())

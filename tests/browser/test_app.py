@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from opdviz import jobs
@@ -29,14 +30,34 @@ PAGES = (
 )
 
 
-def fits(page: Page, name: str, scheme: str) -> None:
-    """A page is drawn without an error, and wide and narrow without scrolling sideways."""
+# Streamlit's own navigation puts other elements between a list and its items.
+STREAMLITS = ("list", "listitem")
+SIZES = ({"width": 1280, "height": 720}, {"width": 1920, "height": 1080})
+PHONE = {"width": 390, "height": 844}
+
+
+def is_accessible(page: Page) -> None:
+    """axe-core finds nothing but what Streamlit's own navigation does."""
+    violations = Axe().run(page).response["violations"]
+    ours = {
+        violation["id"]: [node["html"] for node in violation["nodes"]]
+        for violation in violations
+        if violation["id"] not in STREAMLITS
+    }
+    assert not ours, ours
+    theirs = [node["html"] for violation in violations for node in violation["nodes"]]
+    assert len(theirs) == 1 + len(PAGES) and "stSidebarNavItems" in "".join(theirs)
+
+
+def fits(page: Page, name: str, scheme: str, *sizes: dict) -> None:
+    """A page is drawn without an error, accessible, and at some sizes without scrolling sideways."""
     settled(page)
     if name in PAGES[1:6]:
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=15_000)
         top = page.locator(".js-plotly-plot").first.bounding_box()["y"]
         assert top < 420, "the main figure starts below the first screen's middle"
-    for size in ({"width": 1280, "height": 720}, {"width": 1920, "height": 1080}):
+    is_accessible(page)
+    for size in sizes:
         page.set_viewport_size(size)
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -53,16 +74,23 @@ def fits(page: Page, name: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_draws_by_its_address_in_light(server, visit, name):
-    fits(visit(f"{server.address}/{name}"), name, "light")
+    page = visit(f"{server.address}/{name}")
+    fits(page, name, "light", *SIZES)
+    page.set_viewport_size(PHONE)
+    settled(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.js-plotly-plot')].map(d => d._fullLayout._size.w)"
+    )
+    assert all(width > 200 for width in widths), "a figure has collapsed"
 
 
 def test_every_page_draws_by_the_sidebar_in_dark(server, visit):
     page = visit(f"{server.address}/overview", scheme="dark")
     for name in PAGES:
-        page.set_viewport_size({"width": 1280, "height": 720})
         page.get_by_role("link", name=name.capitalize(), exact=True).click()
         page.wait_for_url(re.compile(f"/{name}([?]|$)"), timeout=15_000)
-        fits(page, name, "dark")
+        fits(page, name, "dark", SIZES[0])
 
 
 def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(
