@@ -142,6 +142,8 @@ def test_colour_limits_can_be_fixed_and_shared(server, visit):
     page.wait_for_function(
         "document.querySelector('.js-plotly-plot').data[0].zmin > -2.01", timeout=15_000
     )
+    link = page.get_by_label("Link to this view", exact=True)
+    expect(link).to_have_value(re.compile("low=0.01"), timeout=15_000)
     other = visit(copied_link(page))
     assert shown(other, "by layer and module")["low"] == pytest.approx(-2.0)
 
@@ -168,32 +170,53 @@ def test_choices_are_taken_back_and_a_new_part_starts_at_its_own_rows(server, vi
     expect(part.get_by_role("heading", name="rows 40-50")).to_be_visible()
 
 
-def test_a_figure_is_saved_as_svg_and_png_and_its_data_as_csv_and_parquet(server, visit):
-    page = visit(f"{server.address}/directions", scheme="dark")
-    saved = {}
+def saved(page, *, width: str = "column", kind: str = "svg", transparent: bool = False):
+    """What *Save figure* in the open popover hands out: the file's name and its content."""
+    page.get_by_label("Width").select_option(width)
+    page.get_by_label("Format").select_option(kind)
+    page.get_by_label("Transparent").set_checked(transparent)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save figure").click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_a_figure_is_saved_for_paper_whatever_the_theme_and_its_data_beside_it(server, visit):
+    page = visit(f"{server.address}/layers?block=attention", scheme="dark", height=1200)
+    figure(page, "by layer and module")
+    settled(page)
+    page.get_by_role("button", name="Save", exact=True).first.click()
+    for width, millimetres, transparent in (("column", 86, False), ("full", 178, True)):
+        name, content = saved(page, width=width, transparent=transparent)
+        assert name == "opdviz_golden_layers_block-attention.svg"
+        svg = content.decode()
+        assert f'width="{millimetres}mm"' in svg
+        pixels = float(re.search(r'viewBox="0 0 ([0-9.]+)', svg)[1])
+        points = [
+            float(size) / pixels * millimetres / 25.4 * 72
+            for size in re.findall(r"font-size: ([0-9.]+)px", svg)
+        ]
+        assert points and min(points) >= 7 and max(points) <= 9.05
+        assert len(re.search(r"src:url\(data:font/woff2;base64,([^)]+)", svg)[1]) > 50_000
+        ground = re.search(r'<rect x="0" y="0" width="[0-9]+" height="[0-9]+" style="([^"]*)', svg)[
+            1
+        ]
+        white = "fill: rgb(255, 255, 255); fill-opacity: 1" in ground
+        assert white != transparent and white == ("fill-opacity: 0" not in ground)
+        inks = set(re.findall(r"fill: (rgb\([0-9, ]+\))[^>]*>[a-z_0-9]+</text>", svg))
+        assert inks == {"rgb(79, 75, 69)"}, "axes in the ink of the light theme"
+        assert "by layer and module" in svg and "golden (block attention)" in svg
+        assert "http://127" not in svg
+    name, png = saved(page, kind="png")
+    assert name.endswith(".png") and png.startswith(b"\x89PNG")
+    wide = int.from_bytes(png[16:20])
+    assert wide == pytest.approx(86 / 25.4 * 300, abs=2)
     SHOTS.mkdir(exist_ok=True)
-    for kind in ("SVG", "PNG"):
-        page.locator("[data-testid=stSidebar]").get_by_role("radio", name=kind).click()
-        settled(page)
-        made = figure(page, "Stable rank beside")
-        made.hover()
-        with page.expect_download() as got:
-            made.locator("[data-title*='Download plot']").click()
-        saved[kind] = Path(got.value.path()).read_bytes()
-        assert got.value.suggested_filename == f"opdviz_golden_stable_rank.{kind.lower()}"
-    svg = saved["SVG"].decode()
-    assert "Stable rank beside a random update" in svg and "http://127" not in svg
-    assert saved["PNG"].startswith(b"\x89PNG")
     (SHOTS / "saved_dark.svg").write_text(svg)
-    (SHOTS / "saved_dark.png").write_bytes(saved["PNG"])
-    page.get_by_role("button", name="Save").first.click()
-    for kind, check in (
-        ("CSV", lambda b: b.startswith(b"name,module")),
-        ("Parquet", lambda b: b.startswith(b"PAR1")),
-    ):
-        with page.expect_download() as got:
-            page.get_by_role("button", name=kind).click()
-        assert check(Path(got.value.path()).read_bytes())
+    (SHOTS / "saved_dark.png").write_bytes(png)
+    for kind, begins in (("CSV", b"name,layer,module"), ("Parquet", b"PAR1")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=kind, exact=True).click()
+        assert Path(download.value.path()).read_bytes().startswith(begins)
 
 
 def test_broken_values_fall_back_with_a_notice_and_nothing_runs(server, visit):

@@ -31,18 +31,41 @@ def test_from_the_map_to_the_experts_of_a_cell_to_one_of_them(cache, start_serve
     expect(page.get_by_text("128 of 1,")).to_be_visible(timeout=15_000)
     settled(page)
     assert (
-        figure(page, "by layer and module").evaluate("d => d._fullLayout.xaxis.title.text")
+        figure(page, "by expert and module").evaluate("d => d._fullLayout.xaxis.title.text")
         == "expert"
     )
-    press(page, "by layer and module", 77, 0)
+    press(page, "by expert and module", 77, 0)
     page.wait_for_url(re.compile("/tensor"), timeout=15_000)
     expect(
         page.get_by_role("heading", name="model.layers.2.mlp.experts.77.up_proj.weight")
     ).to_be_visible(timeout=15_000)
-    page.get_by_role("combobox", name="Tensor").click()
+    box = page.get_by_role("combobox", name="Tensor")
+    box.click()
     options = page.get_by_role("option")
     expect(options.first).to_be_visible()
     assert all(".layers.2." in text for text in options.all_inner_texts())
+    # What is typed is searched for in all layers.
+    box.fill("layers.1.self_attn")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("names fit “layers.1.self_attn”: choose one")).to_be_visible(
+        timeout=15_000
+    )
+    box.click()
+    expect(options.first).to_be_visible()
+    assert sum(".layers.1.self_attn" in text for text in options.all_inner_texts()) > 1
+    page.keyboard.press("Escape")
+    for typed, said in (
+        ("no_such_piece", "names fits “no_such_piece”"),
+        ("experts.9.up_proj.weight*", "names fits “experts.9.up_proj.weight*”"),
+    ):
+        box.fill(typed)
+        page.keyboard.press("Enter")
+        expect(page.get_by_text(said)).to_be_visible(timeout=15_000)
+    box.fill("layers.0.mlp.experts.127.up_proj")
+    page.keyboard.press("Enter")
+    expect(
+        page.get_by_role("heading", name="model.layers.0.mlp.experts.127.up_proj.weight")
+    ).to_be_visible(timeout=15_000)
 
 
 def test_a_table_of_a_thousand_tensors_comes_in_pages_sorted_before_they_are_cut(
