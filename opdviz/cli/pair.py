@@ -4,7 +4,15 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from opdviz.cli.command import JSON, WORKERS, argument, check_workers, command, print_json, store_of
+from opdviz.cli.command import (
+    JSON,
+    WORKERS,
+    argument,
+    check_workers,
+    command,
+    print_json,
+    store_of,
+)
 from opdviz.errors import RequestError, one_line
 
 MOST_LINES = 200
@@ -35,9 +43,11 @@ def open_pair(options: argparse.Namespace):
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
     from opdviz.compare.estimate import preview
+    from opdviz.compare.pace import pace
     from opdviz.words import duration
 
-    facts = preview(*open_pair(options), options.workers)
+    machine = pace(store_of(options).root)
+    facts = preview(*open_pair(options), options.workers, pace=machine)
     if options.json:
         many = len(facts["unmatched"]) + len(facts["rewrites"]) > MOST_LINES
         # A million rows in lines of their own take half a minute.

@@ -33,8 +33,11 @@ def memory(pairs: list[Pair], workers: int) -> int:
     return 110_000_000 * (workers + 1) + sum(20 * n for n in largest)
 
 
-def preview(base: Checkpoint, tuned: Checkpoint, workers: int) -> dict:
-    """What a comparison would take, from headers alone: the `check` command's facts."""
+def preview(base: Checkpoint, tuned: Checkpoint, workers: int, *, pace: float = 1.0) -> dict:
+    """What a comparison would take, from headers alone: the `check` command's facts.
+
+    `pace` is how much longer than the estimate this machine takes.
+    """
     matching = pairing.match(base, tuned)
     dtypes: dict[str, int] = {}
     for pair in matching.pairs:
@@ -53,7 +56,7 @@ def preview(base: Checkpoint, tuned: Checkpoint, workers: int) -> dict:
         "unmatched": matching.unmatched,
         "rewrites": matching.rewrites,
         "dtypes": dtypes,
-        "seconds": STARTING + max(total / workers, *costs.values(), 0.0),
+        "seconds": STARTING + pace * max(total / workers, *costs.values(), 0.0),
         "bytes": memory(matching.pairs, workers),
         "notes": base.notes + tuned.notes,
         "same": base.path.resolve() == tuned.path.resolve(),

@@ -17,6 +17,7 @@ from types import ModuleType
 from opdviz import files
 from opdviz.compare import workers
 from opdviz.compare.estimate import cost
+from opdviz.compare.pace import learn
 from opdviz.compare.prepare import Prepared, start
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
@@ -74,7 +75,9 @@ def compare(
     with files.lock(folder), failure_noted(folder):
         files.sweep(folder)
         writer = bundles.Writer(start(prepared, store))
-        measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
+        work = measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
+        with suppress(MachineError):  # the next estimate is no reason to lose this run
+            learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
         return writer.compact(p.name for p in prepared.matching.pairs)
 
@@ -95,9 +98,9 @@ def failure_noted(folder: Path) -> Iterator[None]:
 
 def measure_pairs(
     pairs, measures, executor: Executor, *, writer: bundles.Writer, listener: Listener
-) -> None:
+) -> Progress:
     """Measure pairs on an executor and write each part as it comes: first pass for all, then the
-    second.
+    second. How far it came, and how long that took.
 
     Raises
         MachineError: a worker was lost, or a part could not be written.
@@ -118,8 +121,8 @@ def measure_pairs(
     )
     listener(progress)
     # Twice as many as there are workers wait in the executor: none is idle, and a tensor that
-    # somebody looks at is soon next. Executors keep their number to themselves.
-    room = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+    # somebody looks at is soon next.
+    room = 2 * workers_of(executor)
 
     def start_next(running: list) -> tuple | None:
         if not tasks or len(running) >= room:
@@ -144,6 +147,12 @@ def measure_pairs(
             "compare: a worker process was lost (out of memory?); finished parts are kept. "
             "Run it again, with one worker if memory is short."
         ) from None
+    return progress
+
+
+def workers_of(executor: Executor) -> int:
+    """How many processes an executor has."""
+    return getattr(executor, "_max_workers", None) or os.cpu_count() or 1
 
 
 def looked_at(pending: list, folder: Path) -> int:

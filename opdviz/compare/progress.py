@@ -64,13 +64,18 @@ class Progress:
         return self.phase_share
 
     @property
+    def taken(self) -> float:
+        """Seconds from the start to the latest part."""
+        return self.last - self.started
+
+    @property
     def left(self) -> float | None:
         """Seconds left at the rate so far, which count down until the next part says more; `None`
         before there is a rate.
         """
         if self.phase_share <= 0.01:
             return None
-        rest = (self.last - self.started) * (1 - self.phase_share) / self.phase_share
+        rest = self.taken * (1 - self.phase_share) / self.phase_share
         return max(0.0, rest - (time.monotonic() - self.last))
 
 

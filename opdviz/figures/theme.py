@@ -154,8 +154,8 @@ def enlarged(figure: go.Figure, factor: float, height: int) -> go.Figure:
         if trace.line.width:
             trace.line.width *= factor
     usual = TEMPLATE.layout.margin
-    given = {side: figure.layout.margin[side] for side in "lrtb"}
-    sides = {side: usual[side] if room is None else room for side, room in given.items()}
+    margins = {side: figure.layout.margin[side] for side in "lrtb"}
+    sides = {side: usual[side] if room is None else room for side, room in margins.items()}
     margin = {side: round(room * factor) for side, room in sides.items()}
     return figure.update_layout(height=height, margin=margin)
 
