@@ -27,7 +27,8 @@ class Curve:
 
 
 CURVES = {
-    "base": Curve("base", theme.BASE),
+    # Wider than what lies on it: where nothing turned, tuned covers it.
+    "base": Curve("base", theme.BASE, width=6),
     "tuned": Curve("tuned", theme.TUNED),
     "delta": Curve("update", theme.DELTA, width=3),
     "gaussian": Curve("chance", theme.CHANCE, "dash", marks.CHANCE_WIDTH),

@@ -192,7 +192,7 @@ def mask_verdict(label: str, above: int, below: int, telling: int) -> list[str]:
     if not telling:
         return []
     if not above and not below:
-        return [f"**On {label}: nothing that a random update stored alike could not do.**"]
+        return [f"**On {label}: as many of the moves as a random update could put there.**"]
     return [
         f"**On {label}: more of the moves than any random update could put there in"
         f" {how_many(above, telling)} matrices, fewer in {below or 'none'}.**"

@@ -243,7 +243,7 @@ def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
     assert beyond.startswith("**On principal weights: more of the moves than any random update")
     assert "in all 4 matrices, fewer in none.**" in beyond
     inside = coordinates.coverage_reading(covered(0.3, 0.1, 0.4))
-    assert inside.count("nothing that a random update stored alike could not do.") == 2
+    assert inside.count("as many of the moves as a random update could put there.") == 2
     for blunt in (covered(0.95, 0.0, 0.9), covered(0.5, 0.1, 0.4, visible=60)):
         text = coordinates.coverage_reading(blunt)
         assert (
