@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     code = run(arguments)
     # This is the program, and all is done: a signal now would only garble its end.
     if arguments is None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, ignore)
     return code
 
 
@@ -99,8 +99,12 @@ def entry() -> None:
 def interrupt(*_) -> None:
     """Ctrl-C or a termination signal ends the command; whoever asks twice gets one answer."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, ignore)
     raise KeyboardInterrupt
+
+
+def ignore(*_) -> None:
+    """Do nothing. With `SIG_IGN` instead, Python would print a signal that came just before."""
 
 
 def parser() -> Parser:

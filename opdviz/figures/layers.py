@@ -235,6 +235,7 @@ def number_marks(values: np.ndarray, scale: Scale, ends: tuple[float, float]) ->
             "numbers",
             colour="black",
             mode="text",
+            showlegend=False,
             text=[scale.label(value) for value in values[down, across]],
             textfont={"size": 12, "color": inks},
         )

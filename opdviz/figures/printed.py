@@ -63,7 +63,8 @@ def title_lines(figure: go.Figure, pixels: int) -> int:
         return 0
     head, _, rest = figure.layout.title.text.partition("</b>")
     letters = int((pixels - 10) / (TITLE * LETTER))
-    lines = textwrap.wrap(head.removeprefix("<b>"), letters) or [""]
+    whole = {"break_long_words": False, "break_on_hyphens": False}  # an entity is one sign
+    lines = textwrap.wrap(head.removeprefix("<b>"), letters, **whole) or [""]
     room = round((TITLE - theme.SIZE * SMALLER) * 2 + (len(lines) - 1) * TITLE * LINE)
     figure.layout.title.text = f"<b>{'<br>'.join(lines)}</b>{rest}"
     figure.layout.title.font.size = TITLE

@@ -83,8 +83,10 @@ def choose_tensor(where, tensors: pd.DataFrame) -> pd.Series:
 
 
 def searched(tensors: pd.DataFrame, text: str) -> list[str]:
-    """The names that fit what somebody typed."""
-    return tensors.loc[filters.named(tensors["name"], text), "name"].tolist()
+    """The names that hold what somebody typed; where none does, those that fit it as a pattern."""
+    names = tensors["name"]
+    holding = names.str.contains(text, case=False, regex=False)
+    return names[holding if holding.any() else filters.named(names, text)].tolist()
 
 
 def offered(where, tensors: pd.DataFrame, row: pd.Series) -> list[str]:

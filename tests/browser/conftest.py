@@ -268,8 +268,8 @@ def server(tmp_path_factory, pair) -> Server:
 def settled(page: Page) -> None:
     """Wait until the script has run and everything in sight is drawn."""
     page.wait_for_function(
-        "!document.querySelector('[data-testid=stStatusWidget]') &&"
-        " !document.querySelector('[data-testid=stSkeleton]')",
+        "!document.querySelector('[data-testid=stStatusWidget], [data-testid=stSkeleton],"
+        " [data-stale=true]')",
         timeout=30_000,
     )
     page.wait_for_timeout(300)

@@ -28,7 +28,7 @@ UNDOTTED = (
     ),
     "<img src=x onerror=alert(1)>",
 )
-SENTENCES = {"layers": "is largest in", "directions": "Joint projection by module"}
+SENTENCES = {"layers": "is largest in", "directions": "From both sides it is"}
 
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
