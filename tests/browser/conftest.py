@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.conftest import GOLDEN
@@ -273,6 +274,24 @@ def settled(page: Page) -> None:
         timeout=30_000,
     )
     page.wait_for_timeout(300)
+
+
+# Streamlit's own navigation puts other elements between a list and its items.
+STREAMLITS = ("list", "listitem")
+
+
+def accessible(page: Page) -> int:
+    """Assert that axe-core finds nothing but what Streamlit's own navigation does; how much that
+    is.
+    """
+    violations = {
+        violation["id"]: [node["html"] for node in violation["nodes"]]
+        for violation in Axe().run(page).response["violations"]
+    }
+    theirs = [html for rule in STREAMLITS for html in violations.pop(rule, [])]
+    assert not violations, violations
+    assert all(html.startswith(('<ul data-testid="stSidebarNavItems', "<li")) for html in theirs)
+    return len(theirs)
 
 
 def figure(page: Page, title: str):

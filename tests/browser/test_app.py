@@ -6,12 +6,11 @@ import re
 import time
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from opdviz import jobs
 from opdviz.store.store import Store
-from tests.browser.conftest import ROOT, choose_pair, opened, press_row, settled
+from tests.browser.conftest import ROOT, accessible, choose_pair, opened, press_row, settled
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
@@ -30,23 +29,8 @@ PAGES = (
 )
 
 
-# Streamlit's own navigation puts other elements between a list and its items.
-STREAMLITS = ("list", "listitem")
 SIZES = ({"width": 1280, "height": 720}, {"width": 1920, "height": 1080})
 PHONE = {"width": 390, "height": 844}
-
-
-def is_accessible(page: Page) -> None:
-    """axe-core finds nothing but what Streamlit's own navigation does."""
-    violations = Axe().run(page).response["violations"]
-    ours = {
-        violation["id"]: [node["html"] for node in violation["nodes"]]
-        for violation in violations
-        if violation["id"] not in STREAMLITS
-    }
-    assert not ours, ours
-    theirs = [node["html"] for violation in violations for node in violation["nodes"]]
-    assert len(theirs) == 1 + len(PAGES) and "stSidebarNavItems" in "".join(theirs)
 
 
 def fits(page: Page, name: str, scheme: str, *sizes: dict) -> None:
@@ -56,7 +40,7 @@ def fits(page: Page, name: str, scheme: str, *sizes: dict) -> None:
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=15_000)
         top = page.locator(".js-plotly-plot").first.bounding_box()["y"]
         assert top < 420, "the main figure starts below the first screen's middle"
-    is_accessible(page)
+    assert accessible(page) == 1 + len(PAGES), "Streamlit's own navigation"
     for size in sizes:
         page.set_viewport_size(size)
         settled(page)

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from opdviz.store import board
 from opdviz.store.store import Store
-from tests.browser.conftest import compared, figure, opened, press, settled
+from tests.browser.conftest import accessible, compared, figure, opened, press, settled
 
 pytestmark = pytest.mark.browser
 NASTY = (
@@ -84,6 +84,8 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
     opened(page, "Board")
     expect(page.get_by_text("2 pins")).to_be_visible(timeout=15_000)
     figure(page, "Share that moved")
+    settled(page)
+    accessible(page)
     assert page.locator(".gtitle").all_text_contents()[0].startswith("Cosine by layer")
     expect(page.locator("strong", has_text="Cosine")).to_be_visible()
     page.get_by_role("button", name="↓").first.click()
@@ -101,6 +103,8 @@ def test_two_pins_are_kept_ordered_annotated_presented_and_open_in_their_state(o
     )
     assert show.locator("[data-testid=stSidebar]").count() == 0
     figure(show, "Share that moved")
+    settled(show)
+    assert accessible(show) == 0
     # Drawn anew once the browser has said how much room there is.
     show.wait_for_function(
         "() => document.querySelector('.js-plotly-plot')?._fullLayout?.font?.size >= 18",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale
 
 from opdviz import views
 from opdviz.figures import theme
@@ -52,11 +53,23 @@ def test_axes_annotations_and_hovers_have_contrast_in_every_view(golden_store, s
             colours += [axis.tickfont.color, axis.title.font.color]
         colours += [note.font.color for note in layout.annotations]
         colours += [trace.colorbar.tickfont.color for trace in figure.select_traces("heatmap")]
+        words = [trace for trace in figure.data if theme.has_words(trace)]
+        # Numbers in cells have the cells behind them: the next test.
+        colours += [trace.textfont.color for trace in words if trace.name != "numbers"]
         for colour in colours:
             assert contrast(colour, ground) >= 4.5, (view, colour)
         assert contrast(layout.hoverlabel.font.color, layout.hoverlabel.bgcolor) >= 4.5
         drawn += 1
     assert drawn > 12
+
+
+@pytest.mark.parametrize("scale", [theme.MAGNITUDES, theme.SIGNED])
+def test_a_number_in_a_cell_has_contrast_whatever_the_cell_s_colour(scale):
+    named = {"black": "#000000", "white": "#ffffff"}
+    for share in np.linspace(0, 1, 201):
+        (cell,) = sample_colorscale(scale, [float(share)], colortype="tuple")
+        ground = "#" + "".join(f"{round(255 * part):02x}" for part in cell)
+        assert contrast(named[theme.ink_on(scale, share)], ground) >= 4.5
 
 
 # Linear RGB as a deuteranope sees it. Source: Machado et al. 2009, severity 1.
