@@ -3,6 +3,7 @@ a Gaussian's.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -57,6 +58,10 @@ ALWAYS = 64  # of them the leading ones, whatever the size
 CANDIDATES = 1_000  # log-spaced indices from which the rest is taken
 NULL_TRIES = 24
 NULL_PRECISION = 1e-3  # of the norm: far below what the verdict on a tail can tell
+LEAST_POWER = 0.05  # of the scale, in the norm: below, the norm stands on a step
+MOST_GROWTH = 8.0  # of the scale from one try to the next
+BLOCK = 1 << 15  # elements that stay in a core's cache from one operation to the next
+GRAM_ROWS = 1024  # float32 sums of so many products are exact to a part in a million
 LARGEST_SCALE = 1e6  # of the rank-16 part: one that must grow further cannot reach the norm
 LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
@@ -272,26 +277,57 @@ def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
         or FORMATS[work.form].mantissa > FORMATS["float16"].mantissa
     ):
         return None, f"stored as {work.form}: drawn for formats up to bf16 and fp16"
-    # Added to the base as it was before any rounding, as training would have done.
-    base, origin = (tall(work, side) for side in (work.base, work.origin))
-    low_rank = leading_part(work)
-    norm = math.sqrt(work.delta_energy)
-
-    def stored(scale: float) -> np.ndarray:
-        return rounded(origin + scale * low_rank, work.form) - base
-
-    scale = matching_scale(lambda c: float(np.linalg.norm(stored(c))), norm)
+    update = StoredUpdate(work)
+    scale = matching_scale(update.norm_at, math.sqrt(work.delta_energy))
     if scale is None:
         return None, "no scale of the rank-16 part gives the stored norm"
     # Values alone, from the Gram matrix: what a tail of rounding has in each direction is of the
     # order of its whole, far above what the Gram matrix resolves.
-    change = stored(scale)
-    return spectrum_of_gram(change.T @ change, 0).s, None
+    return spectrum_of_gram(update.gram(), 0).s, None
+
+
+class StoredUpdate:
+    """What storing leaves of the rank-16 part of D, times a scale: the change of the stored values.
+
+    In float32, which holds the values of every format that this is drawn for; a sum that it rounds
+    onto a tie of such a format is rare, and either neighbour is right. A block at a time, as large
+    as a cache.
+    """
+
+    def __init__(self, work: Decomposition):
+        self.form = work.form
+        self.base = tall(work, work.base)
+        # Added to the base as it was before any rounding, as training would have done.
+        self.origin = self.base if work.origin is work.base else tall(work, work.origin)
+        self.low_rank = leading_part(work)
+        self.change = np.empty_like(self.low_rank)
+
+    def norm_at(self, scale: float) -> float:
+        """The norm of the change at a scale; `change` is left at it."""
+        energy = 0.0
+        for first in range(0, self.change.size, BLOCK):
+            block = slice(first, first + BLOCK)
+            part = self.low_rank.reshape(-1)[block] * np.float32(scale)
+            part += self.origin.reshape(-1)[block]
+            part = rounded(part, self.form)
+            part -= self.base.reshape(-1)[block]
+            self.change.reshape(-1)[block] = part
+            energy += float(part @ part)
+        return math.sqrt(energy)
+
+    def gram(self) -> np.ndarray:
+        """The Gram matrix of the change, in float64 over blocks of rows."""
+        r = self.change.shape[1]
+        total = np.zeros((r, r))
+        for first in range(0, len(self.change), GRAM_ROWS):
+            rows_ = self.change[first : first + GRAM_ROWS]
+            total += rows_.T @ rows_
+        return total
 
 
 def tall(work: Decomposition, side: np.ndarray) -> np.ndarray:
-    """One side in float64 with its long axis first."""
-    return np.ascontiguousarray(side if work.m >= work.n else side.T, dtype=np.float64)
+    """One side in float32 with its long axis first."""
+    return np.ascontiguousarray(side if work.m >= work.n else side.T, dtype=np.float32)
 
 
 def leading_part(work: Decomposition) -> np.ndarray:
@@ -299,27 +335,31 @@ def leading_part(work: Decomposition) -> np.ndarray:
     # D V V' is the best approximation of its rank (Eckart and Young 1936), without the long side's
     # vectors.
     v = work.delta_spectrum.v
-    part = np.empty((work.long, work.r))
+    part = np.empty((work.long, work.r), dtype=np.float32)
     for rows_, _, d in work.row_blocks():
         part[rows_] = (d @ v) @ v.T
     return part
 
 
-def matching_scale(norm_at, wanted: float) -> float | None:
-    """The scale c with norm_at(c) = wanted to a part in a thousand, by bisection; `None` where
-    there is none.
+def matching_scale(norm_at: Callable[[float], float], wanted: float) -> float | None:
+    """The scale c with norm_at(c) = wanted to a part in a thousand; `None` where there is none.
+
+    The stored norm does not fall as the scale rises, but by steps, and over a step its slope is
+    zero: the secant of the last two tries, in logarithms, counts only inside the bracket.
     """
-    low, high = 0.0, 1.0
-    # The stored norm does not fall as the scale rises, but by steps: a bracket first, as a slope
-    # would be zero at many c.
-    while norm_at(high) < wanted:
-        low, high = high, 2 * high
-        if high > LARGEST_SCALE:
-            return None
+    low, high = 0.0, math.inf
+    scale, power, before = 1.0, 1.0, None
     for _ in range(NULL_TRIES):
-        middle = (low + high) / 2
-        norm = norm_at(middle)
+        norm = norm_at(scale)
         if abs(norm / wanted - 1) < NULL_PRECISION:
-            return middle
-        low, high = (middle, high) if norm < wanted else (low, middle)
+            return scale
+        low, high = (scale, high) if norm < wanted else (low, scale)
+        if before and 0 < before[1] != norm > 0:
+            power = math.log(norm / before[1]) / math.log(scale / before[0])
+        before = scale, norm
+        secant = scale * (wanted / norm) ** (1 / power) if norm > 0 and power > LEAST_POWER else 0.0
+        middle = (low + high) / 2 if high < math.inf else 2 * low
+        scale = secant if low < secant < min(high, MOST_GROWTH * scale) else middle
+        if scale > LARGEST_SCALE:
+            return None
     return None
