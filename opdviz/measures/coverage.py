@@ -8,6 +8,7 @@ composite mask, probe and null exactly. Two updates are typical of blind ones (`
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ TABLES = {
     "skipped": SKIPPED,
 }
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
+LARGEST_NESTED = 8_000_000  # elements of a matrix whose reconstruction is kept in float64
 FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
 
 
@@ -58,11 +60,9 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         tables["skipped"].append(skipped(pair, NAME, reason))
         return tables
     counts = [class_counts(work, precision) for precision in pair.precisions]
-    masks = [principal_counts(work, share, counts) for share in ALL_SHARES]
+    masks = principal_counts(work, counts)
     for at, classes in enumerate(counts):
-        by_share = [
-            (share, rank, mask[at]) for share, (rank, mask) in zip(ALL_SHARES, masks, strict=True)
-        ]
+        by_share = [(share, masks[share][0], masks[share][1][at]) for share in ALL_SHARES]
         tables["coverage"] += [
             {"name": pair.name} | row for row in precision_rows(classes, by_share)
         ]
@@ -174,39 +174,61 @@ def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def principal_counts(
-    work: Decomposition, share: float, by_precision: list[ClassCounts]
-) -> tuple[int, list[np.ndarray]]:
-    """The rank of a share's principal mask, and for each precision the classes inside it (ties
+    work: Decomposition, by_precision: list[ClassCounts]
+) -> dict[float, tuple[int, list[np.ndarray]]]:
+    """By share the rank of its principal mask, and for each precision the classes inside it (ties
     share their places).
     """
-    r = work.r
-    rank = min(MASK_RANK, r) if share in FIXED_RANK_SHARES else rank_of_share(share, r)
-    sizes = reconstruction(work, rank)
-    k = max(1, math.ceil(share * sizes.size))
+    ranks = {
+        share: min(MASK_RANK, work.r)
+        if share in FIXED_RANK_SHARES
+        else rank_of_share(share, work.r)
+        for share in ALL_SHARES
+    }
+    counts = {}
     # The masks of all precisions are of the stored base: one reconstruction serves them all.
+    for rank, sizes in reconstructions(work, sorted(set(ranks.values()))):
+        for share in (share for share in ALL_SHARES if ranks[share] == rank):
+            counts[share] = rank, [inside(sizes, share, classes) for classes in by_precision]
+    return counts
+
+
+def inside(sizes: np.ndarray, share: float, classes: ClassCounts) -> np.ndarray:
+    """How many coordinates of each class are among a share of the largest."""
+    k = max(1, math.ceil(share * sizes.size))
     cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
     above, tied = sizes > cut, np.flatnonzero(sizes == cut)
     weight = (k - int(np.count_nonzero(above))) / tied.size
-    counts = []
-    for classes in by_precision:
-        size = classes.counts.size
-        principal = tally(classes.ids[above], size) + weight * np.bincount(
-            classes.ids[tied], minlength=size
-        )
-        counts.append(principal.reshape(classes.counts.shape))
-    return rank, counts
+    size = classes.counts.size
+    counts = tally(classes.ids[above], size)
+    counts = counts + weight * np.bincount(classes.ids[tied], minlength=size)
+    return counts.reshape(classes.counts.shape)
 
 
-def reconstruction(work: Decomposition, rank: int) -> np.ndarray:
-    """|U_k S_k V_k'| as float32, in the order of the matrix's elements."""
-    if rank == work.r:  # all directions give the matrix back, without their rounding
-        return np.abs(work.base).reshape(-1).astype(np.float32)
-    v = work.base_spectrum.v[:, :rank]
-    # Products in float64, kept as float32: only their order is asked for.
-    out = np.empty((work.long, work.r), dtype=np.float32)
-    for rows_, a, _ in work.row_blocks():
-        np.abs((a @ v) @ v.T, out=out[rows_], casting="same_kind")
-    return (out if work.m >= work.n else out.T).reshape(-1)
+def reconstructions(work: Decomposition, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """|U_k S_k V_k'| of each of some rising ranks k as float32, in the order of the matrix's
+    elements.
+
+    Each adds its own columns to the one before: together they cost what the largest costs. A matrix
+    of which a float64 copy is much memory is begun anew with each.
+    """
+    nested = work.base.size <= LARGEST_NESTED
+    total = np.zeros((work.long, work.r)) if nested else None
+    sizes = np.empty((work.long, work.r), dtype=np.float32)
+    before = 0
+    for rank in ranks:
+        if rank == work.r:  # all directions give the matrix back, without their rounding
+            yield rank, np.abs(work.base).reshape(-1).astype(np.float32)
+            continue
+        v = work.base_spectrum.v[:, before if nested else 0 : rank]
+        # Products in float64, kept as float32: only their order is asked for.
+        for rows_, a, _ in work.row_blocks():
+            part = (a @ v) @ v.T
+            if nested:
+                part = np.add(total[rows_], part, out=total[rows_])
+            np.abs(part, out=sizes[rows_], casting="same_kind")
+        before = rank
+        yield rank, (sizes if work.m >= work.n else sizes.T).reshape(-1)
 
 
 def precision_rows(
