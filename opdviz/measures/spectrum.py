@@ -61,7 +61,7 @@ NULL_PRECISION = 1e-3  # of the norm: far below what the verdict on a tail can t
 LEAST_POWER = 0.05  # of the scale, in the norm: below, the norm stands on a step
 MOST_GROWTH = 8.0  # of the scale from one try to the next
 BLOCK = 1 << 15  # elements that stay in a core's cache from one operation to the next
-GRAM_ROWS = 1024  # float32 sums of so many products are exact to a part in a million
+GRAM_ROWS = 1024  # rows that are in float64 at a time
 LARGEST_SCALE = 1e6  # of the rank-16 part: one that must grow further cannot reach the norm
 LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
@@ -316,11 +316,11 @@ class StoredUpdate:
         return math.sqrt(energy)
 
     def gram(self) -> np.ndarray:
-        """The Gram matrix of the change, in float64 over blocks of rows."""
+        """The Gram matrix of the change, in float64: in float32 the smallest values are noise."""
         r = self.change.shape[1]
         total = np.zeros((r, r))
         for first in range(0, len(self.change), GRAM_ROWS):
-            rows_ = self.change[first : first + GRAM_ROWS]
+            rows_ = self.change[first : first + GRAM_ROWS].astype(np.float64)
             total += rows_.T @ rows_
         return total
 
