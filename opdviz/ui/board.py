@@ -93,7 +93,7 @@ def draw(chosen: comparison.Chosen, pin: dict) -> None:
     key = f"pin_{pin['id']}"
     chart(view.figure, key)
     stem = stem_of(chosen.name, pin["view"], pin["state"])
-    saving(st, key, view.figure, view.data, stem=stem)
+    saving(key, view.figure, view.data, stem=stem)
 
 
 def view_of(chosen: comparison.Chosen, pin: dict) -> views.View:

@@ -106,13 +106,20 @@ def below(
             st.markdown("In the legend:  \n" + "  \n".join(legend))
         for term in terms:
             definition(term)
-    saving(line, key, figure, data, stem=stem)
+    with line:
+        saving(key, figure, data, stem=stem)
     return line
 
 
-def saving(where, key: str, figure: go.Figure, data: pd.DataFrame, *, stem: str = "") -> None:
-    """Behind one word: the figure for paper, and the data behind it."""
-    with where.popover("Save", type="tertiary", width="content"):
+@st.fragment
+def saving(key: str, figure: go.Figure, data: pd.DataFrame, *, stem: str = "") -> None:
+    """Behind one word: the figure for paper, and the data behind it; made when it is opened."""
+    box = st.popover(
+        "Save", type="tertiary", width="content", key=f"saving_{key}", on_change="rerun"
+    )
+    if not box.open:
+        return
+    with box:
         browser.save_button(f"figure_{key}", f"opdviz_{stem or key}", for_paper(figure))
         st.caption("The data behind it")
         both = st.container(horizontal=True)
@@ -142,10 +149,10 @@ def for_paper(figure: go.Figure) -> dict[str, dict]:
     """A figure's layouts for paper by width, without its data."""
     widths = {}
     for width, millimetres in printed.WIDTHS.items():
-        on_paper = json.loads(printed.printed(figure, width).to_json())
+        on_paper = printed.printed(figure, width)
         widths[width] = {
-            "layout": on_paper["layout"],
-            "looks": [printed.look(trace) for trace in on_paper["data"]],
+            "layout": json.loads(go.Figure(layout=on_paper.layout).to_json())["layout"],
+            "looks": [printed.look(trace.to_plotly_json()) for trace in on_paper.data],
             "millimetres": millimetres,
         }
     return widths
