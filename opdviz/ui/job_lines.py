@@ -11,6 +11,8 @@ from opdviz.words import duration, plain
 
 # The job that this session started and has not seen yet: its pages open as soon as there are any.
 OPENING = "_opening"
+# Pages that show no run, whatever their address names.
+NO_RUN = ("/comparisons", "/methods", "/lab")
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
@@ -75,7 +77,8 @@ def draw_done(job: jobs.Job, name: str) -> None:
     followed, key = st.session_state["_jobs"], job.status.get("key")
     word = st.query_params.get(address.PARAMETER, "")
     on_page = address.meant(word, st.session_state[address.NAMES])
-    if key is None or key == on_page:
+    shows_runs = not shown_page().endswith(NO_RUN)
+    if key is None or (key == on_page and shows_runs):
         followed.discard(job.id)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -84,6 +87,11 @@ def draw_done(job: jobs.Job, name: str) -> None:
         if st.button("Open", key=f"line_open_{job.id}", type="tertiary"):
             open_run(key)
             st.rerun()
+
+
+def shown_page() -> str:
+    """The path of the page that is shown."""
+    return urlsplit(st.context.url or "").path
 
 
 def open_run(key: str) -> None:
@@ -99,7 +107,7 @@ def open_started(job: jobs.Job) -> None:
     if st.session_state.get(OPENING) != job.id or key not in server.store().keys():
         return
     del st.session_state[OPENING]
-    if urlsplit(st.context.url or "").path.endswith("/comparisons"):
+    if shown_page().endswith("/comparisons"):
         open_run(key)
         st.rerun()
 

@@ -2,7 +2,9 @@
 compared before; a started one is opened, and said everywhere when it is done.
 """
 
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -119,10 +121,20 @@ def test_a_started_run_is_opened_with_its_name_and_said_when_it_is_done(
     field.fill("fresh")
     field.press("Enter")
     page.get_by_role("button", name="Compare", exact=True).click()
+    store, deadline = Store(tmp_path), time.monotonic() + 60
+    while not (
+        pids := [
+            job.status["pid"]
+            for job in jobs.all_jobs(store)
+            if job.status.get("key") in store.keys()
+        ]
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(pids[0], signal.SIGSTOP)  # so that it ends while another page is shown
     page.wait_for_url(re.compile(r"/overview\?comparison=fresh"), timeout=30_000)
     opened(page, "Methods")
-    store = Store(tmp_path)
-    deadline = time.monotonic() + 60
+    os.kill(pids[0], signal.SIGCONT)
     while any(job.state == "running" for job in jobs.all_jobs(store)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
