@@ -28,9 +28,9 @@ def remembered(root: Path) -> list[float]:
     return [n for n in numbers if type(n) is float and 1 / SLOWEST <= n <= SLOWEST][-KEPT:]
 
 
-def pace(root: Path | None) -> float:
+def pace(root: Path) -> float:
     """What an estimate is multiplied with on this machine; 1 before any run."""
-    runs = remembered(root) if root else []
+    runs = remembered(root)
     return median(runs) if runs else 1.0
 
 

@@ -70,12 +70,16 @@ class Grid:
         return across, [self.modules.index(module) for module in rows["module"]]
 
 
+def across_of(tensors: pd.DataFrame) -> str:
+    """What stands across a map of some tensors: layers, or the experts of one."""
+    layers = tensors["layer"].dropna().nunique()
+    return "expert" if layers == 1 and tensors["expert"].notna().any() else "layer"
+
+
 def gridded(tensors: pd.DataFrame, quantity: str, shows: str = MEAN) -> Grid:
     """Cells by module and layer, or by module and expert where one layer is left."""
-    placed = tensors.dropna(subset=["layer"])
-    experts = placed.dropna(subset=["expert"])
-    across = "expert" if placed["layer"].nunique() == 1 and len(experts) else "layer"
-    placed = experts if across == "expert" else placed
+    across = across_of(tensors)
+    placed = tensors.dropna(subset=["layer", across])
     drawn = placed if shows == MEAN else most_extreme(placed, quantity, across)
     cells = drawn.pivot_table(
         index="module", columns=across, values=quantity, aggfunc="mean", dropna=False

@@ -16,9 +16,12 @@ POINT = 96 / 72  # pixels
 SMALLER = 0.75  # of the screen's sizes
 LEAST, TITLE = 7.2 * POINT, 9 * POINT  # pixels of type
 LETTER = 0.52  # of its type's size, a letter's width on average
-LINE = 1.4  # of its type's size, a line's height
-TICK = 5  # of its type's size, the room of a number on an axis
+# Of their type's size: a line of a title, one of a legend, and the room of a number on an axis.
+LINE, LEGEND_LINE, TICK = 1.4, 1.9, 5
+TITLE_FROM_TOP = 1.2  # of its type's size
 LEGEND_MARK = 46  # pixels of a legend's entry beside its name
+SIDES = 40  # pixels beside a legend
+CELLS = 0.86  # of a map's plot: the rest is its colour bar
 STYLE = ("marker", "line", "textfont", "colorbar", "visible")
 
 
@@ -37,13 +40,17 @@ def printed(figure: go.Figure, width: str) -> go.Figure:
     for trace in figure.data:
         slimmer(trace)
     figure.update_layout(width=pixels, autosize=False, paper_bgcolor="rgba(0,0,0,0)")
-    more = title_lines(figure, pixels)
-    figure.layout.margin.t += more
-    figure.layout.height += more
     figure.update_xaxes(showgrid=False)
-    legend_lines(figure, pixels)
+    break_title(figure, pixels)
+    make_room_for_legend(figure, pixels)
     thin_out(figure, pixels)
     return figure
+
+
+def add_room(figure: go.Figure, side: str, more: float) -> None:
+    """Make a figure higher by pixels of its margin above (t) or below (b), in place."""
+    figure.layout.margin[side] += round(more)
+    figure.layout.height += round(more)
 
 
 def slimmer(trace) -> None:
@@ -57,34 +64,35 @@ def slimmer(trace) -> None:
             bar.tickfont.size = bar.title.font.size = LEAST
 
 
-def title_lines(figure: go.Figure, pixels: int) -> int:
-    """Break a title that is wider than the figure, in place; the pixels that its lines take."""
-    if not figure.layout.title.text:
-        return 0
-    head, _, rest = figure.layout.title.text.partition("</b>")
+def break_title(figure: go.Figure, pixels: int) -> None:
+    """Break a title that is wider than the figure, in place, and make room for its lines."""
+    title = figure.layout.title
+    if not title.text:
+        return
+    head, _, rest = title.text.partition("</b>")
     letters = int((pixels - 10) / (TITLE * LETTER))
     whole = {"break_long_words": False, "break_on_hyphens": False}  # an entity is one sign
     lines = textwrap.wrap(head.removeprefix("<b>"), letters, **whole) or [""]
-    room = round((TITLE - theme.SIZE * SMALLER) * 2 + (len(lines) - 1) * TITLE * LINE)
-    figure.layout.title.text = f"<b>{'<br>'.join(lines)}</b>{rest}"
-    figure.layout.title.font.size = TITLE
-    figure.layout.title.y = 1 - 1.2 * TITLE / (figure.layout.height + room)
-    return room
+    # Its two lines are larger than the screen's; further ones are new.
+    add_room(figure, "t", 2 * (TITLE - theme.SIZE * SMALLER) + (len(lines) - 1) * LINE * TITLE)
+    title.text = f"<b>{'<br>'.join(lines)}</b>{rest}"
+    title.font.size = TITLE
+    title.y = 1 - TITLE_FROM_TOP * TITLE / figure.layout.height
 
 
-def legend_lines(figure: go.Figure, pixels: int) -> None:
-    """Room for the lines of a legend, in place: below it wraps, Plotly lets the title alone."""
-    names = dict.fromkeys(
-        trace.name for trace in figure.data if trace.name and trace.showlegend is not False
-    )
+def make_room_for_legend(figure: go.Figure, pixels: int) -> None:
+    """Room for a legend that takes several lines, in place: Plotly breaks it into columns as wide
+    as its longest name, and would write the lines over the title.
+    """
+    names = theme.legend_names(figure)
     if figure.layout.showlegend is False or not names:
         return
-    legend, margin = figure.layout.legend, figure.layout.margin
+    legend = figure.layout.legend
     widest = LEGEND_MARK + max(map(len, names)) * legend.font.size * LETTER
-    columns = max(1, int((pixels - 40) / widest))
+    columns = max(1, int((pixels - SIDES) / widest))
     side = "b" if (legend.y or 0.0) < 0 else "t"
-    more = round((math.ceil(len(names) / columns) - 1) * legend.font.size * 1.9)
-    figure.update_layout(margin={side: margin[side] + more}, height=figure.layout.height + more)
+    lines = math.ceil(len(names) / columns)
+    add_room(figure, side, (lines - 1) * LEGEND_LINE * legend.font.size)
     if side == "t" and has_facet_titles(figure):
         plot = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
         legend.y = 1 + 2 * LEAST / plot
@@ -99,7 +107,7 @@ def has_facet_titles(figure: go.Figure) -> bool:
 def thin_out(figure: go.Figure, pixels: int) -> None:
     """Take out, in place, labels along an axis and numbers in cells that have no room."""
     margin = figure.layout.margin
-    across = pixels - (margin.l or 0) - (margin.r or 0)
+    across = pixels - margin.l - margin.r
     for axis in figure.select_xaxes():
         labels = axis.ticktext
         low, high = axis.domain or (0.0, 1.0)
@@ -113,7 +121,7 @@ def thin_out(figure: go.Figure, pixels: int) -> None:
     for trace in figure.select_traces(selector={"name": "numbers"}):
         columns = len(set(trace.x))
         widest = max((len(text) for text in trace.text), default=0)
-        trace.visible = columns * widest * LEAST * LETTER < across * 0.86
+        trace.visible = columns * widest * LEAST * LETTER < across * CELLS
 
 
 def look(trace: dict) -> dict:

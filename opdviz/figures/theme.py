@@ -173,6 +173,12 @@ def fonts(figure: go.Figure) -> list:
     return several
 
 
+def legend_names(figure: go.Figure) -> list[str]:
+    """The names that stand in a figure's legend, each once."""
+    named = (trace.name for trace in figure.data if trace.name and trace.showlegend is not False)
+    return list(dict.fromkeys(named))
+
+
 def has_words(trace: BaseTraceType) -> bool:
     """Whether a trace writes text of its own; one of lines or marks has a font that it does not
     use.

@@ -189,20 +189,24 @@ def principal_counts(
     # The masks of all precisions are of the stored base: one reconstruction serves them all.
     for rank, sizes in reconstructions(work, sorted(set(ranks.values()))):
         for share in (share for share in ALL_SHARES if ranks[share] == rank):
-            counts[share] = rank, [inside(sizes, share, classes) for classes in by_precision]
+            counts[share] = rank, inside(sizes, share, by_precision)
     return counts
 
 
-def inside(sizes: np.ndarray, share: float, classes: ClassCounts) -> np.ndarray:
-    """How many coordinates of each class are among a share of the largest."""
+def inside(sizes: np.ndarray, share: float, by_precision: list[ClassCounts]) -> list[np.ndarray]:
+    """For each precision, how many coordinates of each class are among a share of the largest."""
     k = max(1, math.ceil(share * sizes.size))
     cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
     above, tied = sizes > cut, np.flatnonzero(sizes == cut)
     weight = (k - int(np.count_nonzero(above))) / tied.size
-    size = classes.counts.size
-    counts = tally(classes.ids[above], size)
-    counts = counts + weight * np.bincount(classes.ids[tied], minlength=size)
-    return counts.reshape(classes.counts.shape)
+    counts = []
+    for classes in by_precision:
+        size = classes.counts.size
+        principal = tally(classes.ids[above], size) + weight * np.bincount(
+            classes.ids[tied], minlength=size
+        )
+        counts.append(principal.reshape(classes.counts.shape))
+    return counts
 
 
 def reconstructions(work: Decomposition, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:

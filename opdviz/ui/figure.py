@@ -193,7 +193,5 @@ def everything(q: Quantity) -> str:
 
 def legend_lines(figure: go.Figure) -> list[str]:
     """What each name in a figure's legend means, where that has a line of its own."""
-    names = dict.fromkeys(
-        trace.name for trace in figure.data if trace.name and trace.showlegend is not False
-    )
-    return [f"**{plain(name)}**: {plain(LEGEND[name])}" for name in names if name in LEGEND]
+    names = [name for name in theme.legend_names(figure) if name in LEGEND]
+    return [f"**{plain(name)}**: {plain(LEGEND[name])}" for name in names]

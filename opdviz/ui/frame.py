@@ -27,7 +27,7 @@ def frame(title: str, *, of_run: bool) -> Iterator[None]:
     browser.style()
     with st.sidebar:
         address.choose(server.store())
-        job_line()
+        job_line(of_run=of_run)
         foot = st.container()
     name_tab(title, of_run=of_run)
     with said():

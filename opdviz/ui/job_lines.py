@@ -11,8 +11,6 @@ from opdviz.words import duration, plain
 
 # The job that this session started and has not seen yet: its pages open as soon as there are any.
 OPENING = "_opening"
-# Pages that show no run, whatever their address names.
-NO_RUN = ("/comparisons", "/methods", "/lab")
 
 
 def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
@@ -27,20 +25,22 @@ def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
     return True
 
 
-def job_line() -> None:
+def job_line(*, of_run: bool) -> None:
     """The frame's lines on what runs; they poll while something does, and the page is drawn again
     when it is done.
 
     What this session saw running and did not end well stays in sight, to be retried or dismissed.
+    `of_run` says whether the page shows the run that its address names.
     """
     followed = st.session_state.setdefault("_jobs", set())
     running = {job.id for job in jobs.all_jobs(server.store()) if job.state == "running"}
     followed |= running
     if followed:
-        st.fragment(draw_job_line, run_every=comparison.POLL if running else None)(running)
+        poll = comparison.POLL if running else None
+        st.fragment(draw_job_line, run_every=poll)(running, of_run=of_run)
 
 
-def draw_job_line(was_running: set[str]) -> None:
+def draw_job_line(was_running: set[str], *, of_run: bool) -> None:
     """One line and a bar for each job of this session that runs or did not end well."""
     followed, ended = st.session_state["_jobs"], False
     for job in jobs.all_jobs(server.store()):
@@ -51,7 +51,7 @@ def draw_job_line(was_running: set[str]) -> None:
         if job.state == "done":
             if job.id in was_running:
                 st.toast(f"{name} is done.", icon=":material/check:")
-            draw_done(job, name)
+            draw_done(job, name, of_run=of_run)
             continue
         if job.state == "running":
             open_started(job)
@@ -70,15 +70,14 @@ def draw_job_line(was_running: set[str]) -> None:
         st.rerun()
 
 
-def draw_done(job: jobs.Job, name: str) -> None:
+def draw_done(job: jobs.Job, name: str, *, of_run: bool) -> None:
     """A comparison that was made while this session looked on: said until it is opened, on every
     page.
     """
     followed, key = st.session_state["_jobs"], job.status.get("key")
     word = st.query_params.get(address.PARAMETER, "")
     on_page = address.meant(word, st.session_state[address.NAMES])
-    shows_runs = not shown_page().endswith(NO_RUN)
-    if key is None or (key == on_page and shows_runs):
+    if key is None or (of_run and key == on_page):
         followed.discard(job.id)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -87,11 +86,6 @@ def draw_done(job: jobs.Job, name: str) -> None:
         if st.button("Open", key=f"line_open_{job.id}", type="tertiary"):
             open_run(key)
             st.rerun()
-
-
-def shown_page() -> str:
-    """The path of the page that is shown."""
-    return urlsplit(st.context.url or "").path
 
 
 def open_run(key: str) -> None:
@@ -107,7 +101,7 @@ def open_started(job: jobs.Job) -> None:
     if st.session_state.get(OPENING) != job.id or key not in server.store().keys():
         return
     del st.session_state[OPENING]
-    if shown_page().endswith("/comparisons"):
+    if urlsplit(st.context.url or "").path.endswith("/comparisons"):
         open_run(key)
         st.rerun()
 

@@ -64,7 +64,7 @@ def layers(reader: Reader, state: dict) -> View:
     rows, quantity, over = selected_tensors(reader, state)
     label = QUANTITIES[quantity].label
     in_layers = rows[rows["layer"].notna()]
-    across = maps.gridded(in_layers, quantity).across if len(in_layers) else "layer"
+    across = maps.across_of(in_layers)
     shows = state.get("cells") or maps.MEAN
     title = f"{label.capitalize()}{' over chance' if over else ''} by {across} and module"
     title += f"{'' if shows == maps.MEAN else f', {shows} tensor'}: {reader.name}"
@@ -226,7 +226,7 @@ def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | 
     module = top["module"].mode().iloc[0]
     same_module = top[top["module"] == module]
     where = places(sorted({int(layer) for layer in same_module["layer"]}))
-    if measured["layer"].nunique() == 1 and same_module["expert"].notna().all():
+    if maps.across_of(measured) == "expert":
         experts = sorted({int(expert) for expert in same_module["expert"]})
         where = f"{places(experts, 'expert')}, {where}"
     return f"{name} is {'smallest' if small else 'largest'} in {plain(module)} of {where}."

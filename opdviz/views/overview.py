@@ -147,13 +147,8 @@ def headline(reader: Reader, state: dict) -> View:
     rows = reader.summary("headline").replace({np.nan: None}).to_dict("records")
     tensors = by_tensor.counted(reader.summary("by_tensor"))
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    reading = overview_reading(
-        rows,
-        tuple(paper),
-        tensors,
-        by_tensor.share_unchanged(tensors, "exact"),
-        width := median_width(tensors),
-    )
+    unchanged, width = by_tensor.share_unchanged(tensors, "exact"), median_width(tensors)
+    reading = overview_reading(rows, tuple(paper), tensors, unchanged, width)
     reading += " Open marks are the paper's published pairs (models of 1 to 4 billion parameters)."
     terms = (
         "relative_norm",

@@ -72,9 +72,10 @@ def test_every_page_draws_by_its_address_in_light(server, visit, name):
 def test_every_page_draws_by_the_sidebar_in_dark(server, visit):
     page = visit(f"{server.address}/overview", scheme="dark")
     for name in PAGES:
+        page.set_viewport_size(SIZES[0])
         page.get_by_role("link", name=name.capitalize(), exact=True).click()
         page.wait_for_url(re.compile(f"/{name}([?]|$)"), timeout=15_000)
-        fits(page, name, "dark", SIZES[0])
+        fits(page, name, "dark", *SIZES)
 
 
 def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(

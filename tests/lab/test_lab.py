@@ -21,7 +21,6 @@ from opdviz.cli import main
 from opdviz.definitions import VISIBLE
 from opdviz.lab import plan, recipes, shipped
 from opdviz.lab.places import Places
-from opdviz.measures.spectrum import NULL_PRECISION
 from opdviz.runs import masks
 
 ROOT = Path(__file__).parent.parent.parent
@@ -314,9 +313,7 @@ def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path):
         both = ours.merge(kept[table], on=keys, suffixes=("", "_kept"))
         assert len(both) == len(ours) > 0, table
         for column in ours.select_dtypes("number").columns.difference([*keys, "seconds"]):
-            # The scale of the rounding null is found to NULL_PRECISION, and so is what follows.
-            close = NULL_PRECISION if column == "tail_position" else 1e-9
-            assert np.allclose(both[column], both[f"{column}_kept"], rtol=close, equal_nan=True), (
+            assert np.allclose(both[column], both[f"{column}_kept"], rtol=1e-9, equal_nan=True), (
                 table,
                 column,
             )

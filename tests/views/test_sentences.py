@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opdviz.quantities import QUANTITIES
 from opdviz.tables import published
 from opdviz.views import coordinates, directions, layers, overview, tensor
 from opdviz.words import percent
@@ -171,6 +172,7 @@ def mapped(values, layers=None, module="q_proj") -> pd.DataFrame:
         {
             "module": module,
             "layer": list(layers),
+            "expert": None,
             "relative_norm": values,
             "stable_rank": values,
             "numel": values,
@@ -214,6 +216,18 @@ def test_a_range_of_layers_has_no_holes():
     assert "layers 20 to 22." in layers.layers_reading(
         mapped(values), "relative norm", "relative_norm"
     )
+
+
+def test_movement_is_not_importance_is_said_where_it_is_defined_and_in_no_sentence():
+    assert "Movement is not importance" in QUANTITIES["relative_norm"].pitfall
+    text = layers.layers_reading(mapped([1.0, 2.0, 3.0]), "relative norm", "relative_norm")
+    assert text.startswith("Relative norm is largest in") and "importance" not in text
+
+
+def test_the_experts_of_one_layer_are_named():
+    rows = mapped(np.arange(40.0), layers=[3] * 40, module="up").assign(expert=range(40))
+    text = layers.layers_reading(rows, "relative norm", "relative_norm")
+    assert text == "Relative norm is largest in up of experts 38 and 39, layer 3."
 
 
 def test_over_chance_is_said_and_small_ranks_are_the_news():
