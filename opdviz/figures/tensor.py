@@ -234,7 +234,7 @@ def pixels(block: pd.DataFrame) -> go.Figure:
         figure.add_trace(trace, row=1, col=col)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title="row", col=1)
-    figure.update_xaxes(showgrid=False, title={"text": "column", "standoff": 4})
+    figure.update_xaxes(showgrid=False, title={"text": "column", "standoff": 12})
     return theme.dressed(
         figure,
         height=460,

@@ -106,9 +106,10 @@ def below(
             st.markdown("In the legend:  \n" + "  \n".join(legend))
         for term in terms:
             definition(term)
-    with line:
+    place = line.container(width="content")
+    with line:  # last: a fragment takes all the width that is left
         saving(key, figure, data, stem=stem)
-    return line
+    return place
 
 
 @st.fragment
