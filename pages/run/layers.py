@@ -42,7 +42,7 @@ if quantity in CHANCE_OF:
         line, "Show over chance", "over", help="The value over what a blind update would give"
     )
 if layers.several_in_a_cell(tensors):
-    links.switch(line, "A cell of several tensors shows", (maps.MEAN, maps.EXTREME), "cells")
+    links.switch(line, "Several tensors in a cell", (maps.MEAN, maps.EXTREME), "cells")
 if limits == layers.LIMITS[2]:
     low, high = maps.whole_range(filters.fitting(tensors, links.state()), quantity) or (0.0, 1.0)
     left, right, _ = st.columns([3, 3, 6])
