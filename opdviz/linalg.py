@@ -6,14 +6,16 @@ are summed over blocks of rows, so that a tall embedding is never held in float6
 singular value near sqrt(eps) = 1.5e-8 of the largest is not resolved by them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float
 from scipy import linalg
+from scipy.linalg import blas, lapack
 
-from opdviz.checkpoint.formats import round_bfloat16
+from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 
 # Of the Marchenko-Pastur quadrature: quantiles to 2e-8, of a square matrix to 4e-5 of the largest.
@@ -26,8 +28,12 @@ FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
 RESOLVED = 16 * FLOOR
 # Of the largest value: columns of A v / s are orthonormal to eps / 1e-5^2 = 2e-6 at worst above it.
 WELL_SCALED = 1e-5
-# Elements at a time: 2 MB in float64, so that a block and its copy stay in the second-level cache.
-CHUNK = 1 << 18
+# Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
+MOST_CONDITION = 1e4
+# Of all vectors, up to which taking the leading ones alone pays.
+MOST_LEADING = 0.5
+# Elements at a time of a product, each of whose blocks goes through the whole result.
+PRODUCT = 1 << 20
 
 
 def rank_of_share(share: float, r: int) -> int:
@@ -54,16 +60,62 @@ def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
 
     Singular values are square roots of eigenvalues: exact to eps * sigma_1^2 / sigma.
     """
-    r = gram.shape[0]
+    if 0 < k <= MOST_LEADING * len(gram):
+        try:
+            return Tridiagonal(gram).spectrum(k)
+        except linalg.LinAlgError:
+            pass  # near values whose vectors it cannot tell apart are no trouble to what follows
     if k == 0:
         values = linalg.eigh(gram, eigvals_only=True, check_finite=False)
-        return Spectrum(roots(values), np.empty((r, 0)))
-    # Divide and conquer: of all values and vectors it takes half the time of the default, and
-    # repeated values are no trouble to it.
+        return Spectrum(roots(values), np.empty((len(gram), 0)))
+    # Divide and conquer: of all values and vectors it takes half the time of the default.
     values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
-    # eigh gives rising values; a reversed view would make every later product stride backwards
-    # through memory.
+    return falling(values, vectors, k)
+
+
+def falling(values: np.ndarray, vectors: np.ndarray, k: int) -> Spectrum:
+    """The spectrum of rising eigenvalues and their vectors, of which the last k stay."""
+    # A reversed view would make every later product stride backwards through memory.
     return Spectrum(roots(values), np.ascontiguousarray(vectors[:, ::-1][:, :k]))
+
+
+class Tridiagonal:
+    """A Gram matrix reduced to three diagonals: all its eigenvalues, and as many leading vectors as
+    are asked for.
+
+    LAPACK's dsytrd, dsterf, dstemr and dormqr in turn (LAPACK Users' Guide, 2.4.4). scipy's own way
+    to some of the vectors is bisection and inverse iteration, which takes longer than all of them.
+
+    Raises
+        LinAlgError: a step did not converge, or near values whose vectors it cannot tell apart.
+    """
+
+    def __init__(self, gram: Float[np.ndarray, "r r"]):
+        size = int(lapack.dsytrd_lwork(len(gram), lower=1)[0])
+        done = lapack.dsytrd(gram, lower=1, lwork=size)
+        self.reduced, self.diagonal, self.beside, self.tau, _ = done
+        self.values, failed = lapack.dsterf(self.diagonal, self.beside)
+        converged(failed)
+
+    def spectrum(self, k: int) -> Spectrum:
+        """Singular values, and the k leading vectors."""
+        r = len(self.diagonal)
+        # By index, 2 of LAPACK's three ways to choose; the last place beside is its workspace.
+        choice = (self.diagonal, np.append(self.beside, 0.0), 2, 0.0, 0.0, r - k + 1, r)
+        count, _, vectors, failed = lapack.dstemr(*choice)
+        converged(failed or count != k)
+        # The reflections stand below the subdiagonal and leave the first row alone.
+        reflections = np.asfortranarray(self.reduced[1:, :-1])
+        turned = vectors[:, :k]
+        size = int(lapack.dormqr("L", "N", reflections, self.tau, turned[1:], -1)[1][0])
+        turned[1:] = lapack.dormqr("L", "N", reflections, self.tau, turned[1:], size)[0]
+        return falling(self.values, turned, k)
+
+
+def converged(failed: int) -> None:
+    """Raise where LAPACK says that a step failed."""
+    if failed:
+        raise linalg.LinAlgError("the tridiagonal form did not converge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +135,7 @@ def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
     return np.sqrt(np.maximum(values[::-1], 0.0))
 
 
-class Decomposition:
+class Decomposition(Remembering):
     """What is expensive about one pair of tensors: made once, on first use, and gone with the pair.
 
     `base` and `tuned` are float32 or float64, a matrix (m, n) for everything but `elements`.
@@ -102,9 +154,9 @@ class Decomposition:
         form: str = "float32",
         origin: Float[np.ndarray, "..."] | None = None,
     ):
+        super().__init__()
         self.base, self.tuned, self.form = base, tuned, form
         self.origin = base if origin is None else origin
-        self.memo: dict[tuple, object] = {}
         self.m, self.n = base.shape if base.ndim == 2 else (base.size, 1)
         self.r = min(self.m, self.n)
         self.long = max(self.m, self.n)
@@ -115,17 +167,19 @@ class Decomposition:
             FIXED_K if self.r > LONG_R else 0,
         )
 
-    def once(self, key: tuple, make):
-        """`make()` the first time that `key` is asked for, the same value afterwards."""
-        if key not in self.memo:
-            self.memo[key] = make()
-        return self.memo[key]
-
     @cached_property
     def nonfinite(self) -> int:
         """How many coordinates are NaN or infinite on either side."""
-        flat = zip(self.chunks(self.base), self.chunks(self.tuned), strict=True)
-        return sum(a.size - int(np.count_nonzero(np.isfinite(a) & np.isfinite(b))) for a, b in flat)
+        sides = chunks(self.base, self.base, self.tuned, finite=True, coarse=False)
+        return sum(
+            part.base.size - int(np.count_nonzero(np.isfinite(part.base) & np.isfinite(part.tuned)))
+            for part in sides
+        )
+
+    @cached_property
+    def moved(self) -> int:
+        """How many finite coordinates changed as stored."""
+        return sum(int(np.count_nonzero(chunk.moved)) for chunk in self.chunks("stored"))
 
     @cached_property
     def off_grid(self) -> int:
@@ -136,40 +190,18 @@ class Decomposition:
         """The format whose grid the update is seen through: the tuned's as stored, or bfloat16."""
         return "bfloat16" if precision == "bfloat16" else self.form
 
-    def chunks(self, x: np.ndarray):
-        """A tensor's elements in order, a few hundred thousand at a time."""
-        flat = x.reshape(-1)
-        return (flat[i : i + CHUNK] for i in range(0, flat.size, CHUNK))
+    def chunks(self, precision: str) -> Iterable[Chunk]:
+        """All finite coordinates, flat; `bfloat16` rounds both sides first."""
+        sides = (self.origin, self.base, self.tuned)
+        how = {"finite": not self.nonfinite, "coarse": precision == "bfloat16"}
+        if self.base.size > KEPT:
+            return chunks(*sides, **how)
+        return self.once(("chunks", precision), lambda: list(chunks(*sides, **how)))
 
-    def sides(self, precision: str):
-        """(base, tuned) of all finite coordinates, flat and in blocks; `bfloat16` rounds both sides
-        first.
-        """
-        for w, t in zip(self.chunks(self.base), self.chunks(self.tuned), strict=True):
-            if self.nonfinite:
-                finite = np.isfinite(w) & np.isfinite(t)
-                w, t = w[finite], t[finite]
-            if precision == "bfloat16":
-                w, t = round_bfloat16(w), round_bfloat16(t)
-            yield w, t
-
-    def origins(self):
-        """The base's own values, unrounded, where both sides are finite; in blocks as `sides`."""
-        blocks = (self.chunks(side) for side in (self.origin, self.base, self.tuned))
-        for values, w, t in zip(*blocks, strict=True):
-            yield values[np.isfinite(w) & np.isfinite(t)] if self.nonfinite else values
-
-    def elements(self, precision: str):
-        """(base, delta) of all finite coordinates, flat and in blocks."""
-        for w, t in self.sides(precision):
-            yield w, difference(w, t)
-
-    def row_blocks(self):
-        """(rows, base, delta) of the tall orientation in float64, a few hundred thousand elements
-        at a time.
-        """
+    def row_blocks(self, elements: int = CHUNK):
+        """(rows, base, delta) of the tall orientation in float64, some elements at a time."""
         base, tuned = (self.base, self.tuned) if self.m >= self.n else (self.base.T, self.tuned.T)
-        size = max(1, CHUNK // self.r)
+        size = max(1, elements // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
             # In float64 before subtracting: in float32 the difference of near-equal weights loses
@@ -184,19 +216,27 @@ class Decomposition:
         """The three products and the energy of D's long-side rows, in one pass over the rows."""
         # Three products of r columns are all that is asked of the long side: an embedding of
         # 150,000 rows is read once.
-        aa, ad, dd = (np.zeros((self.r, self.r)) for _ in range(3))
+        aa, ad, dd = (np.zeros((self.r, self.r), order="F") for _ in range(3))
         long_energy = np.empty(self.long)
-        for rows, a, d in self.row_blocks():
-            aa += a.T @ a
-            ad += a.T @ d
-            dd += d.T @ d
+        for rows, a, d in self.row_blocks(PRODUCT):
+            # Added where they stand, and of a symmetric one a half: a sum of blocks that are made
+            # first would go through memory twice more. Transposed they are in Fortran's order.
+            aa = blas.dsyrk(1.0, a.T, beta=1.0, c=aa, overwrite_c=True)
+            ad = blas.dgemm(1.0, a.T, d.T, beta=1.0, c=ad, trans_b=True, overwrite_c=True)
+            dd = blas.dsyrk(1.0, d.T, beta=1.0, c=dd, overwrite_c=True)
             long_energy[rows] = np.einsum("ij,ij->i", d, d)
-        return Products(aa, ad, dd, long_energy)
+        return Products(mirrored(aa), ad, mirrored(dd), long_energy)
 
     @cached_property
     def base_spectrum(self) -> Spectrum:
-        """The base's singular values and all its short-side vectors."""
-        return self.resolved(spectrum_of_gram(self.products.aa, self.r), lambda a, d: a)
+        """The base's singular values and its leading short-side vectors; all of them where it is
+        ill-conditioned.
+        """
+        gram = self.products.aa
+        spectrum = spectrum_of_gram(gram, self.k)
+        if well_conditioned(spectrum.s):
+            return spectrum
+        return self.resolved(spectrum_of_gram(gram, self.r), lambda a, d: a)
 
     @cached_property
     def tuned_spectrum(self) -> Spectrum:
@@ -252,27 +292,32 @@ class Decomposition:
         return resolved_count(self.base_spectrum.s)
 
     @cached_property
-    def delta_in_base_bases(self) -> Float[np.ndarray, "r r"]:
-        """U' D for all the base's long-side vectors, in the short-side basis V: (U' D V), zero
-        beyond `usable`.
+    def delta_in_long_base(self) -> Float[np.ndarray, "k r"]:
+        """U' D for the base's long-side vectors of which `base_spectrum` has the short-side ones;
+        zero beyond `usable`.
         """
         s, v = self.base_spectrum.s, self.base_spectrum.v
-        rotated = v.T @ self.products.ad @ v
         # U_i = A v_i / s_i, and so U'D = S^-1 V'(A'D): the long side is not touched again. Below
         # the floor 1/s is noise.
-        inverse = np.zeros(self.r)
-        inverse[: self.usable] = 1.0 / s[: self.usable]
-        return inverse[:, None] * rotated
+        inverse = np.zeros(v.shape[1])
+        usable = min(self.usable, v.shape[1])
+        inverse[:usable] = 1.0 / s[:usable]
+        return inverse[:, None] * (v.T @ self.products.ad)
 
     @cached_property
-    def short_energy(self) -> Float[np.ndarray, " r"]:
-        """||D v_i||^2 for each short-side vector of the base."""
+    def delta_in_base_bases(self) -> Float[np.ndarray, "k k"]:
+        """The same in the base's short-side vectors: U' D V."""
+        return self.delta_in_long_base @ self.base_spectrum.v
+
+    @cached_property
+    def short_energy(self) -> Float[np.ndarray, " k"]:
+        """||D v_i||^2 for the same short-side vectors."""
         v = self.base_spectrum.v
         return np.einsum("ij,ij->j", v, self.products.dd @ v)
 
     @cached_property
-    def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """The leading k long-side vectors of base and tuned, (L, k) each, orthonormal."""
+    def long_products(self) -> tuple[np.ndarray, np.ndarray]:
+        """Base and tuned times their leading k short-side vectors, (L, k) each."""
         base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
         # Both sides in one pass; only the leading k, as a full U of an embedding would be as large
         # as the embedding.
@@ -281,6 +326,12 @@ class Decomposition:
             base[rows] = a @ vb
             a += d
             tuned[rows] = a @ vt
+        return base, tuned
+
+    @cached_property
+    def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The leading k long-side vectors of base and tuned, (L, k) each, orthonormal."""
+        base, tuned = self.long_products
         return orthonormal(base, self.base_spectrum.s), orthonormal(tuned, self.tuned_spectrum.s)
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
@@ -321,11 +372,16 @@ def resolved_count(s: Float[np.ndarray, " r"]) -> int:
     return int(np.count_nonzero(s > RESOLVED * s[0])) if s[0] > 0 else 0
 
 
-def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """t - w in the arrays' own type; in float64 where float32 would overflow (3e38 to -3e38)."""
-    with np.errstate(over="ignore"):
-        d = t - w
-    return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
+def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
+    """Whether the leading vectors say all that is asked, and a Cholesky factor the rest."""
+    return bool(s[-1] * MOST_CONDITION > s[0])
+
+
+def mirrored(upper: Float[np.ndarray, "r r"]) -> Float[np.ndarray, "r r"]:
+    """A symmetric matrix from its upper triangle, where the lower one is zero."""
+    whole = upper + upper.T
+    np.fill_diagonal(whole, np.diag(upper))
+    return whole
 
 
 def residual_gram(
@@ -347,8 +403,7 @@ def orthonormal(
     if s[k - 1] > WELL_SCALED * s[0]:
         # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs
         # and order.
-        x /= s[:k]
-        return x
+        return x / s[:k]
     # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
     q, upper = linalg.qr(x, mode="economic", check_finite=False)
     return q * np.where(np.diag(upper) < 0, -1.0, 1.0)

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from opdviz.chunks import CHUNK
 from opdviz.definitions import TOP_COORDINATES
-from opdviz.linalg import CHUNK, Decomposition
+from opdviz.linalg import Decomposition
 from opdviz.measures import blind
 from opdviz.pairing import Pair
 
@@ -21,24 +22,25 @@ TABLES = {
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row a top share; the energy share is missing where nothing moved."""
-    size = np.concatenate([np.abs(d) for _, d in work.elements("stored")] or [np.empty(0)])
-    numel = size.size
+    size = np.concatenate([np.abs(c.delta) for c in work.chunks("stored")] or [np.empty(0)])
+    numel = work.base.size - work.nonfinite
     return {
         "concentration": [
             {"name": pair.name, "top_share": share, "energy_share": energy}
             | {"chance": blind.concentration(math.ceil(share * numel), numel) if numel else None}
-            for share, energy in zip(TOP_COORDINATES, top_energy(size), strict=True)
+            for share, energy in zip(TOP_COORDINATES, top_energy(size, numel), strict=True)
         ]
     }
 
 
-def top_energy(size: np.ndarray) -> list[float | None]:
-    """The share of sum |D|^2 in the largest ceil(share * numel) coordinates; `size` is reordered in
-    place.
+def top_energy(size: np.ndarray, numel: int) -> list[float | None]:
+    """The share of sum |D|^2 in the largest ceil(share * numel) coordinates, from the sizes of
+    those that moved; they are reordered in place.
     """
     if not size.size:
         return [None] * len(TOP_COORDINATES)
-    counts = [math.ceil(share * size.size) for share in TOP_COORDINATES]
+    # Where fewer moved than are asked for, they hold all of it.
+    counts = [min(math.ceil(share * numel), size.size) for share in TOP_COORDINATES]
     # A few order statistics, not a sort: linear in the number of coordinates.
     size.partition(sorted({size.size - k for k in counts}))
     total = energy(size)

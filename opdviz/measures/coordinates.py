@@ -8,8 +8,10 @@ import numpy as np
 
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
+from opdviz.chunks import CHUNK
 from opdviz.definitions import MOVED_THRESHOLDS, PROBES
-from opdviz.linalg import CHUNK, Decomposition
+from opdviz.linalg import Decomposition
+from opdviz.measures.magnitude import row_products
 from opdviz.measures.nulls import Census, census, gaussian_share
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import BETWEEN, NO_NULLS, ZEROS, below, codes, magnitudes, quarters
@@ -117,12 +119,16 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
     bins = quarters("float32")
     count = np.zeros(len(bins), dtype=np.int64)
     moved = {t: np.zeros(len(bins), dtype=np.int64) for t in MOVED_THRESHOLDS}
-    for _, d in work.elements(precision):
-        d = np.abs(d)
+    for chunk in work.chunks(precision):
+        d = np.abs(chunk.delta)
         code = codes(d, "float32")
-        count += np.bincount(code, minlength=len(bins))
+        sizes = np.bincount(code, minlength=len(bins))
+        count += sizes
+        count[0] += chunk.unmoved  # the class of zero
         for t in MOVED_THRESHOLDS:
-            moved[t] += np.bincount(code[d > below(t, d.dtype)], minlength=len(bins))
+            moved[t] += (
+                np.bincount(code[d > below(t, d.dtype)], minlength=len(bins)) if t else sizes
+            )
     used = np.flatnonzero(count)
     by_threshold = {}
     for t in MOVED_THRESHOLDS:
@@ -167,20 +173,22 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
 
 def profile(pair: Pair, work: Decomposition) -> list[dict]:
     """Share of moved coordinates and of energy in bands of rows and of columns."""
-    m, n = pair.shape
+    (m, n), wide = pair.shape, len(pair.precisions) > 1
     # Moved as stored, moved as bf16, and energy: one pass over the rows fills all three.
     sums = {axis: np.zeros((3, length)) for axis, length in (("row", m), ("column", n))}
     size = max(1, CHUNK // n)
+    ones = np.ones(max(size, n))
     for first in range(0, m, size):
         w, t = work.base[first : first + size], work.tuned[first : first + size]
-        d = t - w
-        squares = d.astype(np.float64) ** 2
-        coarse = d != 0 if len(pair.precisions) == 1 else round_bfloat16(w) != round_bfloat16(t)
-        for at, part in enumerate((d != 0, coarse, squares)):
-            sums["row"][at, first : first + size] = part.sum(axis=1)
-            sums["column"][at] += part.sum(axis=0)
+        d = (t - w).astype(np.float64)
+        moved = d != 0
+        coarse = round_bfloat16(w) != round_bfloat16(t) if wide else moved
+        # As products with ones: sums along an axis take numpy several times as long.
+        for at, part in enumerate((moved, coarse, d * d)):
+            part = part.astype(np.float64, copy=False)
+            sums["row"][at, first : first + size] = part @ ones[:n]
+            sums["column"][at] += ones[: len(d)] @ part
     total = float(sums["row"][2].sum())
-    wide = len(pair.precisions) > 1
     table = []
     for axis, across in (("row", n), ("column", m)):
         moved, coarse, energy = sums[axis]
@@ -213,12 +221,7 @@ def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
     """The 100 rows of an embedding or a head with the largest relative norm, with their tokens
     where known.
     """
-    # In place: an embedding of 150,000 rows is the largest tensor of a model.
-    base, tuned = work.base.astype(np.float64), work.tuned.astype(np.float64)
-    tuned -= base
-    ww, dd, wd = (
-        np.einsum("ij,ij->i", a, b) for a, b in ((base, base), (tuned, tuned), (base, tuned))
-    )
+    ww, wd, dd = row_products(work)
     # a row that was zero and moved has no relative norm: it comes first, with missing values
     relative = np.sqrt(np.divide(dd, ww, out=np.where(dd > 0, np.inf, 0.0), where=ww > 0))
     order = np.argsort(-relative, kind="stable")[:MOST_ROWS]
@@ -228,7 +231,7 @@ def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
             "name": pair.name,
             "row": int(i),
             "relative_norm": float(relative[i]) if ww[i] else None,
-            "moved": float(np.count_nonzero(tuned[i])) / pair.shape[1],
+            "moved": float(np.count_nonzero(work.base[i] != work.tuned[i])) / pair.shape[1],
             "shrink": float(wd[i] / ww[i]) if ww[i] else None,
             "cosine": float(wd[i] / math.sqrt(ww[i] * dd[i])) if ww[i] else None,
             "token": tokens.get(int(i)),

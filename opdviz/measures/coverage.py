@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 
+from opdviz.chunks import CHUNK
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
-from opdviz.linalg import CHUNK, Decomposition, rank_of_share
+from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.measures.hull import SPREAD, blind_range
-from opdviz.measures.nulls import Census, census, classed
+from opdviz.measures.nulls import Census, census, classes_of, visible_moves
 from opdviz.measures.skipping import SKIPPED, skipped
-from opdviz.measures.visibility import BETWEEN, NO_NULLS, Ramps, ramps, visible_masks
+from opdviz.measures.visibility import BETWEEN, NO_NULLS, Ramps, codes, magnitudes, ramps
 from opdviz.pairing import Pair
 
 NAME = "coverage"
@@ -71,40 +73,61 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """One precision's classes: an id a coordinate = ((group * levels) + level) * FLAGS + visible
-    flags.
+    """One precision's classes: of those in use, the number = ((group * levels) + level) * FLAGS +
+    visible flags; and for each coordinate the position of its own among them.
     """
 
     precision: str
     taken: Census
     ids: np.ndarray
+    used: np.ndarray
     counts: np.ndarray
     low: dict[float, np.ndarray]
     nulls: tuple[tuple[np.ndarray, np.ndarray], ...]
     edges: tuple[Ramps, ...]
+
+    def spread(self, counts: np.ndarray) -> np.ndarray:
+        """Counts of the classes in use, in the shape of all: (groups, levels, FLAGS)."""
+        every = np.zeros(self.counts.size)
+        every[self.used] = counts
+        return every.reshape(self.counts.shape)
 
 
 def class_counts(work: Decomposition, precision: str) -> ClassCounts:
     """Class every coordinate of the pair at one precision, and count the classes."""
     counted = census(work, precision)
     group, nulls, edges = joint_groups(counted)
-    thresholds, low = magnitude_levels(work, precision)
+    thresholds, low = magnitude_levels(work, precision, counted)
     levels = 2 * len(thresholds) + 1
     size = (int(group.max()) + 1) * levels * FLAGS
     # An id a coordinate is the largest thing here: two bytes where they are enough.
     kind = np.uint16 if size < 1 << 16 else np.uint32
+    of_class = (group * (levels * FLAGS)).astype(kind)
+    gridded = counted.scheme in SIXTEEN_BITS
+    if gridded:  # a class is a value, and says the level too
+        values = np.tile(magnitudes(counted.scheme), 2)
+        of_class += level_of(values, thresholds).astype(kind) * kind(FLAGS)
     ids = np.empty(work.base.size, dtype=kind)
     first = 0
-    for code, w, d in classed(work, precision, counted.scheme):
-        part = group[code].astype(kind)
-        part *= kind(levels * FLAGS)
-        part += level_of(np.abs(w), thresholds).astype(kind) * kind(FLAGS)
-        for bit, mask in enumerate(visible_masks(w, d)):
-            part += mask.astype(kind) << kind(bit)
+    for chunk in work.chunks(precision):
+        part = of_class[classes_of(chunk, counted.scheme)]
+        if not gridded:
+            part += level_of(np.abs(chunk.base), thresholds).astype(kind) * kind(FLAGS)
+        bits = np.zeros(chunk.delta.size, dtype=kind)
+        for bit, mask in enumerate(visible_moves(chunk)):
+            bits += mask.astype(kind) << kind(bit)
+        part[chunk.moved] += bits
         ids[first : first + part.size] = part
         first += part.size
-    counts = tally(ids, size).reshape(-1, levels, FLAGS)
-    return ClassCounts(precision, counted, ids, counts, low, nulls, edges)
+    counts = tally(ids, size)
+    used = np.flatnonzero(counts)
+    position = np.zeros(size, dtype=kind)
+    position[used] = np.arange(used.size)
+    # Clipped, as checking would need a copy of all; they are within.
+    np.take(position, ids, out=ids, mode="clip")
+    return ClassCounts(
+        precision, counted, ids, used, counts.reshape(-1, levels, FLAGS), low, nulls, edges
+    )
 
 
 def tally(ids: np.ndarray, size: int) -> np.ndarray:
@@ -136,24 +159,18 @@ def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
 
 
 def magnitude_levels(
-    work: Decomposition, precision: str
+    work: Decomposition, precision: str, counted: Census
 ) -> tuple[np.ndarray, dict[float, np.ndarray]]:
     """The distinct thresholds of the low-magnitude masks, and by share each level's weight: 1, a
     tie's part, or 0.
     """
-    sizes = np.concatenate([np.abs(w) for w, _ in work.elements(precision)])
-    counts = {share: max(1, math.ceil(share * sizes.size)) for share in ALL_SHARES}
-    # A few order statistics, not a sort: linear in the number of weights.
-    sizes.partition(sorted({k - 1 for k in counts.values()}))
-    cuts = {share: sizes[k - 1] for share, k in counts.items()}
-    thresholds = np.unique(list(cuts.values()))
+    counts = {share: max(1, math.ceil(share * counted.numel)) for share in ALL_SHARES}
+    find = cuts_on_grid if work.grid(precision) in SIXTEEN_BITS else cuts_between
+    cuts = find(work, precision, counted, list(counts.values()))
+    thresholds = np.unique([value for value, _, _ in cuts])
     low = {}
-    for share, k in counts.items():
-        at = int(np.searchsorted(thresholds, cuts[share]))
-        under, tied = (
-            int(np.count_nonzero(sizes < cuts[share])),
-            int(np.count_nonzero(sizes == cuts[share])),
-        )
+    for (share, k), (cut, under, tied) in zip(counts.items(), cuts, strict=True):
+        at = int(np.searchsorted(thresholds, cut))
         weight = np.zeros(2 * len(thresholds) + 1)
         weight[: 2 * at + 1] = 1.0
         # 16-bit weights tie by the thousand: those at the threshold share the places that are left,
@@ -161,6 +178,40 @@ def magnitude_levels(
         weight[2 * at + 1] = (k - under) / tied
         low[share] = weight
     return thresholds, low
+
+
+def cuts_on_grid(
+    work: Decomposition, precision: str, counted: Census, places: list[int]
+) -> list[tuple]:
+    """The k-th smallest |W| for some k, how many are below it and how many tie with it: of the
+    values of a 16-bit grid, by counts of each.
+    """
+    grid = work.grid(precision)
+    signed = counted.count
+    if counted.scheme != grid:  # its classes are of the base before rounding
+        signed = sum(
+            np.bincount(codes(chunk.base, grid), minlength=1 << 16)
+            for chunk in work.chunks(precision)
+        )
+    counts = signed.reshape(2, -1).sum(axis=0)
+    up_to = np.cumsum(counts)
+    return [
+        (magnitudes(grid)[at], int(up_to[at] - counts[at]), int(counts[at]))
+        for at in np.searchsorted(up_to, places)
+    ]
+
+
+def cuts_between(
+    work: Decomposition, precision: str, counted: Census, places: list[int]
+) -> list[tuple]:
+    """The same of any values."""
+    sizes = np.concatenate([np.abs(chunk.base) for chunk in work.chunks(precision)])
+    # A few order statistics, not a sort: linear in the number of weights.
+    sizes.partition(sorted({k - 1 for k in places}))
+    return [
+        (cut, int(np.count_nonzero(sizes < cut)), int(np.count_nonzero(sizes == cut)))
+        for cut in (sizes[k - 1] for k in places)
+    ]
 
 
 def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -185,28 +236,54 @@ def principal_counts(
         else rank_of_share(share, work.r)
         for share in ALL_SHARES
     }
-    counts = {}
+    # One bit a share: which of the masks hold a coordinate for certain, and apart from it the ties.
+    members = np.zeros(work.base.size, dtype=np.uint8)
+    tied = {}
     # The masks of all precisions are of the stored base: one reconstruction serves them all.
     for rank, sizes in reconstructions(work, sorted(set(ranks.values()))):
-        for share in (share for share in ALL_SHARES if ranks[share] == rank):
-            counts[share] = rank, inside(sizes, share, by_precision)
-    return counts
+        for bit, share in enumerate(ALL_SHARES):
+            if ranks[share] == rank:
+                tied[share] = mark_largest(sizes, share, members, bit)
+    inside = [members_of_classes(classes, members, tied) for classes in by_precision]
+    return {share: (ranks[share], [counts[share] for counts in inside]) for share in ALL_SHARES}
 
 
-def inside(sizes: np.ndarray, share: float, by_precision: list[ClassCounts]) -> list[np.ndarray]:
-    """For each precision, how many coordinates of each class are among a share of the largest."""
+def mark_largest(
+    sizes: np.ndarray, share: float, members: np.ndarray, bit: int
+) -> tuple[np.ndarray, float]:
+    """Set a bit of the members above the cut that a share of the largest makes; those at the cut,
+    and the part of each that belongs to the share.
+    """
     k = max(1, math.ceil(share * sizes.size))
     cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
-    above, tied = sizes > cut, np.flatnonzero(sizes == cut)
-    weight = (k - int(np.count_nonzero(above))) / tied.size
-    counts = []
-    for classes in by_precision:
-        size = classes.counts.size
-        principal = tally(classes.ids[above], size) + weight * np.bincount(
-            classes.ids[tied], minlength=size
+    above = sizes > cut
+    members |= above.view(np.uint8) << np.uint8(bit)
+    tied = np.flatnonzero(sizes == cut)
+    return tied, (k - int(np.count_nonzero(above))) / tied.size
+
+
+def members_of_classes(
+    classes: ClassCounts, members: np.ndarray, tied: dict[float, tuple[np.ndarray, float]]
+) -> dict[float, np.ndarray]:
+    """By share, how many coordinates of each class are inside its mask; counted once for all
+    shares.
+    """
+    size, combinations = classes.used.size, 1 << len(ALL_SHARES)
+    joint = np.zeros(size * combinations, dtype=np.int64)
+    for first in range(0, members.size, CHUNK):
+        ids = classes.ids[first : first + CHUNK].astype(np.intp)
+        ids *= combinations
+        ids += members[first : first + CHUNK]
+        joint += np.bincount(ids, minlength=joint.size)
+    by_members = joint.reshape(size, combinations)
+    inside = {}
+    for bit, share in enumerate(ALL_SHARES):
+        at, weight = tied[share]
+        certain = by_members[:, (np.arange(combinations) >> bit) & 1 == 1].sum(axis=1)
+        inside[share] = classes.spread(
+            certain + weight * np.bincount(classes.ids[at], minlength=size)
         )
-        counts.append(principal.reshape(classes.counts.shape))
-    return counts
+    return inside
 
 
 def reconstructions(work: Decomposition, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -224,15 +301,22 @@ def reconstructions(work: Decomposition, ranks: list[int]) -> Iterator[tuple[int
         if rank == work.r:  # all directions give the matrix back, without their rounding
             yield rank, np.abs(work.base).reshape(-1).astype(np.float32)
             continue
-        v = work.base_spectrum.v[:, before if nested else 0 : rank]
+        directions = slice(before if nested else 0, rank)
+        v = np.ascontiguousarray(work.base_spectrum.v[:, directions].T)
         # Products in float64, kept as float32: only their order is asked for.
-        for rows_, a, _ in work.row_blocks():
-            part = (a @ v) @ v.T
+        for rows_ in row_slices(work):
+            part = work.long_products[0][rows_, directions] @ v
             if nested:
                 part = np.add(total[rows_], part, out=total[rows_])
             np.abs(part, out=sizes[rows_], casting="same_kind")
         before = rank
         yield rank, (sizes if work.m >= work.n else sizes.T).reshape(-1)
+
+
+def row_slices(work: Decomposition) -> Iterator[slice]:
+    """The rows of the tall matrix, a few hundred thousand elements at a time."""
+    size = max(1, CHUNK // work.r)
+    return (slice(first, first + size) for first in range(0, work.long, size))
 
 
 def precision_rows(
@@ -242,26 +326,30 @@ def precision_rows(
 
     `by_share` has (share, rank, counts inside the principal mask) of every share.
     """
-    table, masks = [], []
+    names, counts = [], []
     for share, rank, principal in by_share:
-        for mask, counts in composite_masks(classes, share, principal).items():
+        for mask, inside in composite_masks(classes, share, principal).items():
             where = {
                 "share": share,
                 "rank": None if mask == "low_magnitude" else rank,
                 "precision": classes.precision,
             }
-            masks.append((where | {"mask": mask}, counts))
+            names.append(where | {"mask": mask})
+            # The levels have done their work.
+            counts.append(inside.sum(axis=1))
+    masks = np.stack(counts)
+    whole = classes.counts.sum(axis=1).astype(np.float64)
+    table = []
     for bit, (probe, threshold) in enumerate(PROBES):
         flags = (np.arange(FLAGS) >> bit) & 1 == 1
-        hulls = hull_of_masks(classes, [counts for _, counts in masks], bit, flags)
-        for (where, counts), hull in zip(masks, hulls, strict=True):
-            row = where | {"probe": probe, "threshold": threshold}
-            table.append(
-                row
-                | coverage(classes.counts, counts, flags)
-                | null_band(classes, counts, bit)
-                | hull
-            )
+        columns = (
+            coverages(whole, masks, flags)
+            | null_bands(classes, whole.sum(axis=-1), masks.sum(axis=-1), bit)
+            | hulls(classes, whole, masks, bit, flags)
+        )
+        where = {"probe": probe, "threshold": threshold}
+        for i, name in enumerate(names):
+            table.append(name | where | {column: values[i] for column, values in columns.items()})
     return table
 
 
@@ -282,61 +370,80 @@ def composite_masks(
     }
 
 
-def coverage(everything: np.ndarray, mask: np.ndarray, flags: np.ndarray) -> dict:
-    """Share of the visible coordinates inside a mask, its chance (the mask's density), and the
-    range it can lie in.
+def coverages(
+    whole: Float[np.ndarray, "groups flags"],
+    masks: Float[np.ndarray, "masks groups flags"],
+    flags: Bool[np.ndarray, " flags"],
+) -> dict[str, list]:
+    """By column, of each mask: share of the visible coordinates inside it, its chance (the mask's
+    density), and the range it can lie in.
     """
-    numel, visible = float(everything.sum()), float(everything[..., flags].sum())
-    chance, density = float(mask.sum()) / numel, visible / numel
-    row = {"visible": int(visible), "density": density, "chance": chance}
+    numel, visible = float(whole.sum()), float(whole[:, flags].sum())
+    chance, density = masks.sum(axis=(1, 2)) / numel, visible / numel
+    count = len(masks)
+    columns = {
+        "visible": [int(visible)] * count,
+        "density": [density] * count,
+        "chance": chance.tolist(),
+    }
     if not visible:
-        return row | dict.fromkeys(("coverage", "lowest", "highest", "enrichment"))
-    value = float(mask[..., flags].sum()) / visible
+        missing = ("coverage", "lowest", "highest", "enrichment")
+        return columns | dict.fromkeys(missing, [None] * count)
+    value = masks[:, :, flags].sum(axis=(1, 2)) / visible
     # Two sets of these densities overlap by d + a - 1 at least, by the smaller at most (Frechet).
-    lowest, highest = max(0.0, (density + chance - 1) / density), min(1.0, chance / density)
-    return row | {
-        "coverage": value,
-        "lowest": lowest,
-        "highest": highest,
-        "enrichment": value / chance if chance else None,
+    return columns | {
+        "coverage": value.tolist(),
+        "lowest": np.maximum(0.0, (density + chance - 1) / density).tolist(),
+        "highest": np.minimum(1.0, chance / density).tolist(),
+        "enrichment": [float(v / c) if c else None for v, c in zip(value, chance, strict=True)],
     }
 
 
-def null_band(classes: ClassCounts, mask: np.ndarray, bit: int) -> dict:
-    """The range that two typical blind updates span, three standard errors of such an update's
-    coverage at each end.
+def null_bands(
+    classes: ClassCounts,
+    whole: Float[np.ndarray, " groups"],
+    within: Float[np.ndarray, "masks groups"],
+    bit: int,
+) -> dict[str, list]:
+    """By column, the range that two typical blind updates span of each mask, three standard errors
+    of such an update's coverage at each end.
     """
     ends = []
-    whole, within = classes.counts.sum(axis=(1, 2)), mask.sum(axis=(1, 2))
     for p in classes.nulls[bit]:
         visible = float(whole @ p)
         if not visible:
             continue
-        value = float(within @ p) / visible
+        value = within @ p / visible
         # The coverage is a ratio of two sums of independent yes and no: its variance by the delta
         # method, in which numerator and denominator vary together.
         spread = within @ (p * (1 - p)) * (1 - 2 * value) + value**2 * float(whole @ (p * (1 - p)))
-        error = SPREAD * math.sqrt(max(float(spread), 0.0)) / visible
+        error = SPREAD * np.sqrt(np.maximum(spread, 0.0)) / visible
         ends += [value - error, value + error]
     if not ends:
-        return {"null_low": None, "null_high": None}
-    return {"null_low": max(min(ends), 0.0), "null_high": min(max(ends), 1.0)}
+        return dict.fromkeys(("null_low", "null_high"), [None] * len(within))
+    return {
+        "null_low": np.maximum(np.min(ends, axis=0), 0.0).tolist(),
+        "null_high": np.minimum(np.max(ends, axis=0), 1.0).tolist(),
+    }
 
 
-def hull_of_masks(
-    classes: ClassCounts, masks: list[np.ndarray], bit: int, flags: np.ndarray
-) -> list[dict]:
-    """What any blind update with as many visible coordinates could cover of each mask; missing
-    where nothing is visible.
+def hulls(
+    classes: ClassCounts,
+    whole: Float[np.ndarray, "groups flags"],
+    masks: Float[np.ndarray, "masks groups flags"],
+    bit: int,
+    flags: Bool[np.ndarray, " flags"],
+) -> dict[str, list]:
+    """By column, what any blind update with as many visible coordinates could cover of each mask;
+    missing where nothing is visible.
 
     Classes of formats wider than 16 bits are quarter octaves, inside which a relative probe sees
     small weights first.
     """
-    visible = int(classes.counts[..., flags].sum())
+    visible = int(whole[:, flags].sum())
     if not visible:
-        return [{"blind_low": None, "blind_high": None}] * len(masks)
-    whole = classes.counts.sum(axis=(1, 2)).astype(np.float64)
-    within = np.stack([mask.sum(axis=(1, 2)) for mask in masks])
+        return dict.fromkeys(("blind_low", "blind_high"), [None] * len(masks))
     any_order = classes.taken.scheme.removesuffix(BETWEEN) not in SIXTEEN_BITS
-    low, high = blind_range(classes.edges[bit], whole, within, visible, any_order=any_order)
-    return [{"blind_low": float(a), "blind_high": float(b)} for a, b in zip(low, high, strict=True)]
+    everything, within = whole.sum(axis=-1), masks.sum(axis=-1)
+    low, high = blind_range(classes.edges[bit], everything, within, visible, any_order=any_order)
+    return {"blind_low": low.tolist(), "blind_high": high.tolist()}

@@ -3,8 +3,10 @@ blind update would give.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
+from scipy import linalg
 
 from opdviz.definitions import FIXED_K, HEADLINE_SHARE, LONG_R, SHARES
 from opdviz.linalg import Decomposition, rank_of_share
@@ -150,9 +152,9 @@ def energy_share(work: Decomposition, side: str, k: int, shrink: float) -> float
         part = rotated[:k, :k] - shrink * np.diag(s[:k])
         return float(np.sum(part**2)) / total
     if side == work.far:
-        # All columns of the k leading rows of U'DV: the short side's basis is complete.
-        part = rotated[:k].copy()
-        part[np.arange(k), np.arange(k)] -= shrink * s[:k]
+        # Whole rows of U'D, of which W has s_i v_i'.
+        leading = work.base_spectrum.v[:, :k]
+        part = work.delta_in_long_base[:k] - shrink * s[:k, None] * leading.T
         return float(np.sum(part**2)) / total
     # ||(D - cW) v||^2 multiplied out: D V itself is not kept, only its energies and its products
     # with W V.
@@ -259,30 +261,72 @@ def basis_energies(work: Decomposition) -> list[dict]:
 def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
     """Energy of U'DV in bins of the far side (rows) and of the short side (columns); the last bin
     is `outside`.
-
-    Beyond `usable` the base has no far-side vectors, and bins that need them are NaN; but a square
-    matrix has nothing outside, so that what is left belongs to its last bin of directions,
-    whichever they are.
     """
-    count = len(edges) - 1
-    # Sums of squares of U'DV over bins; U and V are orthonormal, so energies add up.
-    squares = work.delta_in_base_bases**2
+    every_direction = work.base_spectrum.v.shape[1] == work.r
+    inside = cells_of_all(work, edges) if every_direction else cells_of_leading(work, edges)
     cells = np.zeros((len(BIN_NAMES), len(BIN_NAMES)))
-    for i in range(count):
-        for j in range(count):
-            cells[i, j] = squares[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].sum()
-    # The energy of D v_j that U does not hold lies outside the base's span: what is left, as U has
-    # no more columns.
-    rest = [
-        work.short_energy[edges[j] : edges[j + 1]].sum() - cells[:count, j].sum()
-        for j in range(count)
-    ]
+    # What is left by cancellation may fall below zero by its rounding.
+    cells[: len(inside), :-1] = np.maximum(inside, 0.0)
     # Bins all of whose directions are there.
     complete = int(np.searchsorted(edges, work.usable, side="right")) - 1
-    if work.long == work.r and complete >= count - 1:
-        cells[count - 1, :count] += np.maximum(rest, 0.0)
-    elif complete == count:
-        cells[-1, :count] = np.maximum(rest, 0.0)
-    else:
+    if complete < len(edges) - 1 and not (work.long == work.r and complete >= len(edges) - 2):
         cells[complete:] = np.nan
+    return cells
+
+
+def cells_of_leading(work: Decomposition, edges: np.ndarray) -> np.ndarray:
+    """Those energies from the leading directions alone, whose complements are what is left.
+
+    Of a base that is tall and well-conditioned, A'A = R'R: what U holds of D is ||R^-T A'D||^2,
+    without its trailing vectors.
+    """
+    lead, last = int(edges[-2]), len(edges) - 2
+    v = work.base_spectrum.v[:, :lead]
+    rows_ = work.delta_in_long_base[:lead]
+    leading = work.delta_in_base_bases[:lead, :lead]
+    # What the rows have beyond the leading columns, taken off before squaring.
+    beyond = rows_ - leading @ v.T
+    cells = np.zeros((len(edges), len(edges) - 1))
+    cells[:last, :last] = binned(leading**2, edges[:-1], edges[:-1])
+    cells[:last, last] = binned(beyond**2, edges[:-1], np.array([0, work.r]))[:, 0]
+    everything = by_column(work.short_energy[:lead], work.delta_energy, edges)
+    held = everything
+    if work.long > work.r:
+        upper = linalg.cholesky(work.products.aa, check_finite=False)
+        half = linalg.solve_triangular(upper, work.products.ad, trans="T", check_finite=False)
+        columns = half @ v
+        held = by_column(np.einsum("ij,ij->j", columns, columns), float(np.sum(half**2)), edges)
+    cells[last] = held - cells[:last].sum(axis=0)
+    cells[-1] = everything - held
+    return cells
+
+
+def by_column(leading: np.ndarray, total: float, edges: np.ndarray) -> np.ndarray:
+    """Energies of the leading columns in bins, and what the total has beyond them."""
+    sums = [leading[a:b].sum() for a, b in pairwise(edges[:-1])]
+    return np.array([*sums, total - sum(sums)])
+
+
+def binned(squares: np.ndarray, row_edges: np.ndarray, column_edges: np.ndarray) -> np.ndarray:
+    """Sums of a matrix over bins of its rows and columns; a bin may be empty."""
+    bands = [squares[a:b] for a, b in pairwise(row_edges)]
+    return np.array([[band[:, a:b].sum() for a, b in pairwise(column_edges)] for band in bands])
+
+
+def cells_of_all(work: Decomposition, edges: np.ndarray) -> np.ndarray:
+    """Those energies from every direction of the base.
+
+    Beyond `usable` the base has no far-side vectors; but a square matrix has nothing outside, so
+    that what is left belongs to its last bin of directions, whichever they are.
+    """
+    # Sums of squares of U'DV over bins; U and V are orthonormal, so energies add up.
+    cells = np.zeros((len(edges), len(edges) - 1))
+    cells[:-1] = binned(work.delta_in_base_bases**2, edges, edges)
+    # The energy of D v_j that U does not hold lies outside the base's span: what is left, as U has
+    # no more columns.
+    left = [work.short_energy[a:b].sum() for a, b in pairwise(edges)] - cells.sum(axis=0)
+    if work.long == work.r:
+        cells[-2] += np.maximum(left, 0.0)
+    else:
+        cells[-1] = left
     return cells

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.linalg import CHUNK, Decomposition, difference
+from opdviz.chunks import CHUNK
+from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair, shape_text
 
@@ -96,18 +97,17 @@ def sizes(work: Decomposition) -> dict:
     small beside W.
     """
     ww = wt = wd = tt = dd = total = largest = 0.0
-    moved = count = 0
-    for stored_base, stored_tuned in work.sides("stored"):
-        w, t = stored_base.astype(np.float64), stored_tuned.astype(np.float64)
+    count = 0
+    for chunk in work.chunks("stored"):
+        w, t = chunk.base.astype(np.float64), chunk.tuned.astype(np.float64)
         # Of the stored values: near ones have an exact difference in their own type (Sterbenz).
-        d = difference(stored_base, stored_tuned).astype(np.float64)
+        d = chunk.delta.astype(np.float64)
         size = np.abs(d)
         ww, tt, dd = ww + float(w @ w), tt + float(t @ t), dd + float(d @ d)
-        wt, wd = wt + float(w @ t), wd + float(w @ d)
+        wt, wd = wt + float(w @ t), wd + float(chunk.moved_base.astype(np.float64) @ d)
         total += float(size.sum())
         largest = max(largest, float(size.max(initial=0.0)))
-        moved += int(np.count_nonzero(d))
-        count += d.size
+        count += w.size
     return {
         "base_norm": math.sqrt(ww),
         "tuned_norm": math.sqrt(tt),
@@ -121,7 +121,7 @@ def sizes(work: Decomposition) -> dict:
         "cosine": max(-1.0, min(wt / math.sqrt(ww) / math.sqrt(tt), 1.0)) if ww and tt else None,
         "shrink": wd / ww if ww else None,
         "nonfinite": work.nonfinite,
-        "moved": moved,
+        "moved": work.moved,
         "off_grid": work.off_grid,
     }
 
@@ -133,8 +133,8 @@ def bfloat16_norms(work: Decomposition, size: dict) -> dict:
     if work.form == "bfloat16":  # both sides lie on that grid
         return {f"{norm}_bfloat16": size[norm] for norm in ("base_norm", "delta_norm")}
     ww = dd = 0.0
-    for w, d in work.elements("bfloat16"):
-        w, d = w.astype(np.float64), d.astype(np.float64)
+    for chunk in work.chunks("bfloat16"):
+        w, d = chunk.base.astype(np.float64), chunk.delta.astype(np.float64)
         ww, dd = ww + float(w @ w), dd + float(d @ d)
     return {"base_norm_bfloat16": math.sqrt(ww), "delta_norm_bfloat16": math.sqrt(dd)}
 
@@ -147,12 +147,26 @@ def vocabulary_rows(pair: Pair, work: Decomposition) -> dict:
     """
     if pair.place.block not in ("embedding", "head") or len(pair.shape) != 2 or work.nonfinite:
         return {"untouched_rows": None, "decayed_rows": None}
-    untouched = decayed = 0
-    size = max(1, CHUNK // max(1, pair.shape[1]))
-    for first in range(0, pair.shape[0], size):
-        w = work.base[first : first + size].astype(np.float64)
-        d = work.tuned[first : first + size].astype(np.float64) - w
-        ww, dd, wd = (np.einsum("ij,ij->i", a, b) for a, b in ((w, w), (d, d), (w, d)))
-        untouched += int(np.count_nonzero(dd == 0))
-        decayed += int(np.count_nonzero(wd < DECAY_COSINE * np.sqrt(ww * dd)))
-    return {"untouched_rows": untouched, "decayed_rows": decayed}
+    ww, wd, dd = row_products(work)
+    return {
+        "untouched_rows": int(np.count_nonzero(dd == 0)),
+        "decayed_rows": int(np.count_nonzero(wd < DECAY_COSINE * np.sqrt(ww * dd))),
+    }
+
+
+def row_products(work: Decomposition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """<w, w>, <w, d> and <d, d> of each row of a matrix, worked out once."""
+    return work.once(("row products",), lambda: take_row_products(work))
+
+
+def take_row_products(work: Decomposition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same, in one pass."""
+    ww, wd, dd = (np.empty(work.m) for _ in range(3))
+    size = max(1, CHUNK // work.n)
+    for first in range(0, work.m, size):
+        block = slice(first, first + size)
+        w = work.base[block].astype(np.float64)
+        d = work.tuned[block].astype(np.float64) - w
+        for sums, a, b in ((ww, w, w), (wd, w, d), (dd, d, d)):
+            sums[block] = np.einsum("ij,ij->i", a, b)
+    return ww, wd, dd

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import optimize
 from scipy.special import ndtr
 
+from opdviz.chunks import Chunk
 from opdviz.definitions import PROBES
 from opdviz.linalg import Decomposition
 from opdviz.measures.sides import on_grid
@@ -33,7 +35,7 @@ SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
 KEPT_BITS = 12
 TINY = 1e-300  # a step of zero has no logarithm
 FAR = 40.0  # standard deviations: the normal tail there is below the least float64
-BISECTIONS = 48  # of at most 1,500 e-folds: the scale is then known to 5e-12
+SCALE_PRECISION = 5e-12  # of the logarithm of a scale
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,12 @@ def take_census(work: Decomposition, precision: str) -> Census:
     size = 2 * len(magnitudes(scheme))
     count = np.zeros(size, dtype=np.int64)
     visible = [np.zeros(size, dtype=np.int64) for _ in PROBES]
-    for code, w, d in classed(work, precision, scheme):
+    for chunk in work.chunks(precision):
+        code = classes_of(chunk, scheme)
         count += np.bincount(code, minlength=size)
-        for total, mask in zip(visible, visible_masks(w, d), strict=True):
-            total += np.bincount(code[mask], minlength=size)
+        moved = code[chunk.moved]
+        for total, mask in zip(visible, visible_moves(chunk), strict=True):
+            total += np.bincount(moved[mask], minlength=size)
     # Of the stored values, whatever the precision: rounding first would leave zeros to permute.
     deltas = work.once(("deltas",), lambda: Deltas.of(work))
     nulls = []
@@ -72,12 +76,15 @@ def take_census(work: Decomposition, precision: str) -> Census:
     return Census(scheme, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
 
 
-def classed(work: Decomposition, precision: str, scheme: str):
-    """(class, base, delta) of all finite coordinates in blocks; the class is that of the base as it
-    was before any rounding.
-    """
-    for origin, (w, d) in zip(work.origins(), work.elements(precision), strict=True):
-        yield codes(origin if scheme.endswith(BETWEEN) else w, scheme), w, d
+def classes_of(chunk: Chunk, scheme: str) -> np.ndarray:
+    """The class of each coordinate: that of the base as it was before any rounding."""
+    values = chunk.origin if scheme.endswith(BETWEEN) else chunk.base
+    return chunk.once(("classes", scheme), lambda: codes(values, scheme))
+
+
+def visible_moves(chunk: Chunk) -> list[np.ndarray]:
+    """Which of those that moved are visible, for each of PROBES: what did not move never is."""
+    return chunk.once(("visible",), lambda: visible_masks(chunk.moved_base, chunk.delta))
 
 
 def lies_on_grid(work: Decomposition, precision: str) -> bool:
@@ -119,7 +126,8 @@ def summed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n_and_one"]:
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """All stored deltas by sign: one by one up to a million, counted by size beyond.
+    """The stored deltas that are not zero, by sign: one by one up to a million, counted by size
+    beyond. `size` is that of the tensor.
 
     Drawing a million of them instead was tried: a draw's error is wider than the band that the
     nulls make (docs/decisions.md).
@@ -131,14 +139,16 @@ class Deltas:
     @classmethod
     def of(cls, work: Decomposition) -> "Deltas":
         """The deltas of a pair."""
-        if work.base.size > SORTED:
-            return cls.counted(d for _, d in work.elements("stored"))
-        d = np.sort(np.concatenate([d for _, d in work.elements("stored")] or [np.empty(0)]))
-        first, last = np.searchsorted(d, 0, side="left"), np.searchsorted(d, 0, side="right")
-        return cls(d.size, (Sizes.each(d[last:]), Sizes.each(-d[:first][::-1])))
+        numel = work.base.size - work.nonfinite
+        deltas = (chunk.delta for chunk in work.chunks("stored"))
+        if work.moved > SORTED:
+            return cls.counted(deltas, numel)
+        d = np.sort(np.concatenate([np.empty(0, dtype=np.float32), *deltas]))
+        first = int(np.searchsorted(d, 0))  # none of them is zero
+        return cls(numel, (Sizes.each(d[first:]), Sizes.each(-d[:first][::-1])))
 
     @classmethod
-    def counted(cls, blocks: Iterable[np.ndarray]) -> "Deltas":
+    def counted(cls, deltas: Iterable[np.ndarray], numel: int) -> "Deltas":
         """Counts by the leading 20 bits of a float32, and apart those that are exactly the class's
         lower edge.
 
@@ -146,18 +156,17 @@ class Deltas:
         comparison with it is exact. Between edges a class stands at its mean, 2^-12 apart.
         """
         classes = 1 << (33 - KEPT_BITS)
-        counts, sums, size = np.zeros(classes, dtype=np.int64), np.zeros(classes), 0
-        for d in blocks:
+        counts, sums = np.zeros(classes, dtype=np.int64), np.zeros(classes)
+        for d in deltas:
             bits = d.astype(np.float32).view(np.uint32)
             # Twice the leading bits, and one more where any later bit is set: an edge stands apart
             # from what lies beyond it.
             code = 2 * (bits >> KEPT_BITS) + ((bits & ((1 << KEPT_BITS) - 1)) != 0)
             counts += np.bincount(code, minlength=classes)
             sums += np.bincount(code, weights=np.abs(d), minlength=classes)
-            size += d.size
         half = classes // 2  # the sign is the highest bit
         parts = ((counts[first : first + half], sums[first : first + half]) for first in (0, half))
-        return cls(size, tuple(cls.side(*part) for part in parts))
+        return cls(numel, tuple(cls.side(*part) for part in parts))
 
     @staticmethod
     def side(counts: np.ndarray, sums: np.ndarray) -> Sizes:
@@ -236,11 +245,11 @@ def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
     # Eight e-folds below the smallest step nothing shows; sixteen above the largest all does.
     low = math.log(max(float(np.min(edges.end)), TINY)) - 8
     high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
-    # Bisection: where few coordinates are left to show, the share is flat and a slope misleads.
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if float(weight @ gaussian_share(edges.start, edges.end, math.exp(middle))) < visible:
-            low = middle
-        else:
-            high = middle
-    return math.exp((low + high) / 2)
+
+    def excess(log_scale: float) -> float:
+        share = gaussian_share(edges.start, edges.end, math.exp(log_scale))
+        # As many are enough: where all show they do from some scale on, which is the one meant.
+        return float(weight @ share) - visible or 1.0
+
+    # Bracketed: where few coordinates are left to show, the share is flat and a slope misleads.
+    return math.exp(optimize.brentq(excess, low, high, xtol=SCALE_PRECISION))

@@ -9,8 +9,9 @@ tuned's format, and an update is what is left. A wide file whose values all lie 
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
+from opdviz.chunks import CHUNK
 from opdviz.definitions import SIXTEEN_BITS, WIDE
-from opdviz.linalg import CHUNK, Decomposition
+from opdviz.linalg import Decomposition
 from opdviz.pairing import Pair
 
 # Different values below which all may lie on a coarse grid by accident: zeros and ones of a norm.

@@ -5,10 +5,11 @@ often would flip.
 import numpy as np
 from scipy.special import ndtr
 
+from opdviz.definitions import SIXTEEN_BITS
 from opdviz.linalg import Decomposition
-from opdviz.measures.nulls import census
+from opdviz.measures.nulls import FAR, census
 from opdviz.measures.skipping import SKIPPED, skipped
-from opdviz.measures.visibility import NO_NULLS
+from opdviz.measures.visibility import NO_NULLS, magnitudes
 from opdviz.pairing import Pair
 
 NAME = "signs"
@@ -27,10 +28,11 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     flip.
     """
     flipped = numel = 0
-    for base, tuned in work.sides("stored"):
+    for chunk in work.chunks("stored"):
+        base, tuned = chunk.moved_base, chunk.moved_tuned
         # of the signs, not of the product: two small values would multiply to zero
         flipped += int(np.count_nonzero(((base > 0) & (tuned < 0)) | ((base < 0) & (tuned > 0))))
-        numel += base.size
+        numel += chunk.base.size
     share = flipped / numel if numel else None
     reasons = [skipped(pair, NAME, f"chance: {NO_NULLS}")] if pair.float8 else []
     chance = None if pair.float8 or not numel else blind_flips(work)
@@ -44,12 +46,21 @@ def blind_flips(work: Decomposition) -> float:
     """The share of coordinates that a blind Gaussian update takes through zero: the mean of
     Phi(-|W| / scale).
     """
-    scale, expected, numel = blind_scale(work), 0.0, 0
-    for base, _ in work.sides("stored"):
-        size = np.abs(base[base != 0]).astype(np.float64)
-        expected += float(ndtr(-size / scale).sum()) if scale else 0.0
-        numel += base.size
-    return expected / numel
+    scale, counted = blind_scale(work), census(work, "stored")
+    if not scale:
+        return 0.0
+    if counted.scheme in SIXTEEN_BITS:  # a class is a value
+        used = np.flatnonzero(counted.count)
+        size = np.tile(magnitudes(counted.scheme), 2)[used]
+        flips = np.where(size > 0, ndtr(-size / scale), 0.0)
+        return float(flips @ counted.count[used]) / counted.numel
+    expected = 0.0
+    for chunk in work.chunks("stored"):
+        size = np.abs(chunk.base)
+        # Beyond, the tail is zero in float64; a coordinate that is zero has no sign to lose.
+        near = size[(size > 0) & (size < FAR * scale)].astype(np.float64)
+        expected += float(ndtr(-near / scale).sum())
+    return expected / counted.numel
 
 
 def blind_scale(work: Decomposition) -> float:
@@ -61,5 +72,5 @@ def blind_scale(work: Decomposition) -> float:
     counted = census(work, "stored")
     if counted.visible[0].sum() < NEARLY_ALL * counted.numel:
         return counted.scale[0]
-    squares = [float(np.sum(delta.astype(np.float64) ** 2)) for _, delta in work.elements("stored")]
+    squares = [float(np.sum(c.delta.astype(np.float64) ** 2)) for c in work.chunks("stored")]
     return (sum(squares) / counted.numel) ** 0.5

@@ -62,27 +62,30 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
 def unchanged(work: Decomposition, precision: str) -> tuple[dict[tuple[str, float], int], int]:
     """Counts of unchanged coordinates by (probe, threshold), and of all finite ones."""
     probes = [("exact", 0.0), *(("absolute", t) for t in ABSOLUTE), ("relative", RELATIVE)]
-    counts = dict.fromkeys([*probes, *(("base_rms", t) for t in BASE_RMS)], 0)
+    changed = dict.fromkeys([*probes, *(("base_rms", t) for t in BASE_RMS)], 0)
     rms, numel = base_rms(work, precision)
-    for w, d in work.elements(precision):
-        # Exact is by value: -0.0 and 0.0 are equal, and NaN was left out before.
+    for chunk in work.chunks(precision):
+        w, d = chunk.moved_base, chunk.delta
         size = np.abs(d)
-        counts["exact", 0.0] += size.size - int(np.count_nonzero(size))
+        changed["exact", 0.0] += size.size
         for t in ABSOLUTE:
-            counts["absolute", t] += int(np.count_nonzero(size <= below(t, size.dtype)))
+            changed["absolute", t] += int(np.count_nonzero(size > below(t, size.dtype)))
         # By the larger of base and tuned, so that swapping the two changes nothing.
         reach = RELATIVE * np.maximum(np.abs(w), np.abs(w + d))
-        counts["relative", RELATIVE] += int(np.count_nonzero(size <= reach))
+        changed["relative", RELATIVE] += int(np.count_nonzero(size > reach))
         for t in BASE_RMS:
-            counts["base_rms", t] += int(np.count_nonzero(size < t * rms))
-    return counts, numel
+            # Nothing is small beside a base of zeros, not even what did not move.
+            changed["base_rms", t] += (
+                int(np.count_nonzero(size >= t * rms)) if t * rms else chunk.base.size
+            )
+    return {probe: numel - count for probe, count in changed.items()}, numel
 
 
 def base_rms(work: Decomposition, precision: str) -> tuple[float, int]:
     """Root mean square of the base's finite coordinates, and how many there are."""
     total, count = 0.0, 0
-    for w, _ in work.elements(precision):
-        w = w.astype(np.float64)
+    for chunk in work.chunks(precision):
+        w = chunk.base.astype(np.float64)
         total += float(w @ w)
         count += w.size
     return (total / count) ** 0.5 if count else 0.0, count
@@ -94,15 +97,13 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
     """
     within = dict.fromkeys([label for label, _ in STEPS], 0)
     total = 0
-    for w, d in work.elements(precision):
-        size, u = np.abs(d), grid_step(w, grid)
-        total += size.size
+    for chunk in work.chunks(precision):
+        size, u = np.abs(chunk.delta), grid_step(chunk.moved_base, grid)
+        total += chunk.base.size
         for label, most in STEPS:
-            within[label] += (
-                int(np.count_nonzero(size <= most * u))
-                if most
-                else size.size - int(np.count_nonzero(size))
-            )
+            within[label] += chunk.unmoved
+            if most:
+                within[label] += int(np.count_nonzero(size <= most * u))
     # Counted up to each limit; a label holds what its limit adds to the one before.
     cumulative = [*within.values(), total]
     differences = [b - a for a, b in pairwise([0, *cumulative])]

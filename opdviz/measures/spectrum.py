@@ -85,7 +85,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
             spectra["rounding_null"] = null
         if reason:
             tables["skipped"].append(skipped(pair, NAME, f"rounding null: {reason}"))
-    tables["tail"].append({"name": pair.name} | tail(spectra, moved_share(work), reason))
+    tables["tail"].append({"name": pair.name} | tail(spectra, work.moved / work.base.size, reason))
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
         tables["spectrum"] += [where | row for row in kept_values(s)]
@@ -256,11 +256,6 @@ def leading_energy(s: np.ndarray) -> float:
     """Share of the energy in the 32 leading directions, of the whole spectrum."""
     energy = s**2
     return float(energy[:LEADING].sum() / energy.sum())
-
-
-def moved_share(work: Decomposition) -> float:
-    """Share of the coordinates that changed as stored."""
-    return sum(int(np.count_nonzero(d)) for _, d in work.elements("stored")) / work.base.size
 
 
 def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:

@@ -1,0 +1,89 @@
+"""A pair's coordinates, a few hundred thousand at a time; what is asked of some of them again and
+again is worked out once.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from opdviz.checkpoint.formats import round_bfloat16
+
+# Elements at a time: 2 MB in float64, so that a chunk and its copy stay in the second-level cache.
+CHUNK = 1 << 18
+# Elements of a tensor whose chunks stay for the next who asks: of more, what they remember is much
+# memory.
+KEPT = 1 << 24
+
+
+class Remembering:
+    """Something of which much is asked more than once."""
+
+    def __init__(self):
+        self.memo: dict[tuple, object] = {}
+
+    def once(self, key: tuple, make: Callable[[], object]):
+        """`make()` the first time that `key` is asked for, the same value afterwards."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
+
+class Chunk(Remembering):
+    """Some finite coordinates of a pair at one precision, flat, and those of them that moved.
+
+    `base` and `tuned` are as they are compared, `origin` is the base before any rounding.
+    """
+
+    def __init__(self, origin: np.ndarray, base: np.ndarray, tuned: np.ndarray):
+        super().__init__()
+        self.origin, self.base, self.tuned = origin, base, tuned
+
+    @cached_property
+    def moved(self) -> np.ndarray:
+        """Which coordinates changed, by value: -0.0 and 0.0 are equal."""
+        return self.base != self.tuned
+
+    @cached_property
+    def moved_base(self) -> np.ndarray:
+        """The base's values of those that moved."""
+        return self.base[self.moved]
+
+    @cached_property
+    def moved_tuned(self) -> np.ndarray:
+        """The tuned's values of those that moved."""
+        return self.tuned[self.moved]
+
+    @cached_property
+    def delta(self) -> np.ndarray:
+        """The update of those that moved."""
+        return difference(self.moved_base, self.moved_tuned)
+
+    @property
+    def unmoved(self) -> int:
+        """How many did not change."""
+        return self.base.size - self.moved_base.size
+
+
+def chunks(
+    origin: np.ndarray, base: np.ndarray, tuned: np.ndarray, *, finite: bool, coarse: bool
+) -> Iterator[Chunk]:
+    """The chunks of a pair, in the order of its elements.
+
+    With `finite` every value is; otherwise coordinates with one that is not are left out. With
+    `coarse` both sides are rounded to bfloat16 first.
+    """
+    flat = [side.reshape(-1) for side in (origin, base, tuned)]
+    for first in range(0, base.size, CHUNK):
+        values, w, t = (side[first : first + CHUNK] for side in flat)
+        if not finite:
+            both = np.isfinite(w) & np.isfinite(t)
+            values, w, t = values[both], w[both], t[both]
+        yield Chunk(values, *((round_bfloat16(w), round_bfloat16(t)) if coarse else (w, t)))
+
+
+def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """t - w in the arrays' own type; in float64 where float32 would overflow (3e38 to -3e38)."""
+    with np.errstate(over="ignore"):
+        d = t - w
+    return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
