@@ -2,7 +2,7 @@
 again is worked out once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -87,3 +87,20 @@ def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         d = t - w
     return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
+
+
+def smallest(values: np.ndarray, places: Iterable[int]) -> dict[int, np.ndarray]:
+    """The value at each of some places of the sorted values; they are reordered in place.
+
+    One place after the other, from the last: a partition by one is several times as fast as by many
+    at once, and each leaves less to part.
+
+    >>> smallest(np.array([3.0, 1.0, 2.0]), [0, 2])
+    {2: np.float64(3.0), 0: np.float64(1.0)}
+    """
+    at, left = {}, values
+    for place in sorted(set(places), reverse=True):
+        left.partition(place)
+        at[place] = left[place]
+        left = left[:place]
+    return at

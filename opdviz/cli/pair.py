@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opdviz.cli.command import (
     JSON,
@@ -15,6 +17,10 @@ from opdviz.cli.command import (
 )
 from opdviz.errors import RequestError, one_line
 
+if TYPE_CHECKING:  # they load the engine, which the help of a command does without
+    from opdviz.compare.progress import Display
+    from opdviz.store.store import Stored
+
 MOST_LINES = 200
 PAIR = (
     argument("base", type=Path, help="a checkpoint: a folder or a file"),
@@ -26,7 +32,6 @@ def open_pair(options: argparse.Namespace):
     """Both checkpoints, opened."""
     from opdviz import checkpoint
 
-    check_workers(options.workers)
     base, tuned = checkpoint.open(options.base), checkpoint.open(options.tuned)
     base.notes += checkpoint.tokens_note(base.path)
     return base, tuned
@@ -46,6 +51,7 @@ def check(options: argparse.Namespace) -> None:
     from opdviz.compare.pace import pace
     from opdviz.words import duration
 
+    check_workers(options.workers)
     machine = pace(store_of(options).root)
     facts = preview(*open_pair(options), options.workers, pace=machine)
     if options.json:
@@ -96,44 +102,63 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
 )
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    from opdviz import pairing
-    from opdviz.compare import measuring, prepare, progress, workers
-    from opdviz.store.store import checked_name
-    from opdviz.tables import protocols, summaries
+    from opdviz.compare import workers
 
-    store = store_of(options)
-    with progress.listener(options.job, quiet=options.json) as listener:
-        if options.device != "cpu":
-            raise RequestError(
-                f"--device: found {one_line(options.device, limit=20)!r}; this version computes on"
-                " cpu only."
-            )
-        if options.name is not None:
-            checked_name(options.name)
-        measures = measuring.chosen_measures(
-            options.measures.split(",") if options.measures is not None else None
+    check_workers(options.workers)
+    # Before all else: the workers load the engine while this process does.
+    with workers.pool(options.workers) as executor:
+        from opdviz.compare import progress
+
+        with progress.listener(options.job, quiet=options.json) as listener:
+            comparison = compare_on(executor, options, listener)
+    print_headline(comparison, as_json=options.json)
+
+
+def compare_on(executor: Executor, options: argparse.Namespace, listener: "Display") -> "Stored":
+    """Compare what the options name on some workers."""
+    from opdviz import pairing
+    from opdviz.compare import measuring, prepare
+    from opdviz.store.store import checked_name
+    from opdviz.tables import summaries
+
+    if options.device != "cpu":
+        raise RequestError(
+            f"--device: found {one_line(options.device, limit=20)!r}; this version computes on"
+            " cpu only."
         )
-        base, tuned = open_pair(options)
-        # Refused before a file is read.
-        measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
-        prepared = prepare.prepare(base, tuned, store, options.name, listener)
-        listener.note_key(prepared.key)
-        with workers.pool(options.workers) as executor:
-            comparison = measuring.compare(
-                prepared,
-                store,
-                executor,
-                measures=measures,
-                pattern=options.tensors,
-                listener=listener,
-            )
-        summaries.write_all(comparison)
+    if options.name is not None:
+        checked_name(options.name)
+    measures = measuring.chosen_measures(
+        options.measures.split(",") if options.measures is not None else None
+    )
+    base, tuned = open_pair(options)
+    # Refused before a file is read.
+    measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
+    store = store_of(options)
+    prepared = prepare.prepare(base, tuned, store, options.name, listener)
+    listener.note_key(prepared.key)
+    comparison = measuring.compare(
+        prepared,
+        store,
+        executor,
+        measures=measures,
+        pattern=options.tensors,
+        listener=listener,
+    )
+    summaries.write_all(comparison)
+    return comparison
+
+
+def print_headline(comparison: "Stored", *, as_json: bool) -> None:
+    """Print what was found, beside its chance levels."""
+    from opdviz.tables import protocols
+
     rows = protocols.headline(comparison)
     values = {row["quantity"]: row["value"] for row in rows}
     manifest = comparison.manifest
     result = {"key": comparison.key, "name": comparison.name, "pairs": manifest.pairs}
     result |= {"parameters": manifest.parameters} | values
-    if options.json:
+    if as_json:
         print_json(result)
         return
     print(f"{one_line(comparison.name)}  {comparison.key}")

@@ -9,11 +9,12 @@ from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, w
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
+ENGINE = ("opdviz.compare.measuring", "scipy.optimize")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
-def pool(workers: int, *, preload: tuple[str, ...] = ("opdviz.compare.measuring",)):
+def pool(workers: int, *, preload: tuple[str, ...] = ENGINE):
     """An executor of some processes, with the modules that they need loaded before they start.
 
     Two workers of one thread beat one of two; a server process that has the engine loaded makes

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from opdviz.chunks import CHUNK
+from opdviz.chunks import CHUNK, smallest
 from opdviz.definitions import TOP_COORDINATES
 from opdviz.linalg import Decomposition
 from opdviz.measures import blind
@@ -41,8 +41,7 @@ def top_energy(size: np.ndarray, numel: int) -> list[float | None]:
         return [None] * len(TOP_COORDINATES)
     # Where fewer moved than are asked for, they hold all of it.
     counts = [min(math.ceil(share * numel), size.size) for share in TOP_COORDINATES]
-    # A few order statistics, not a sort: linear in the number of coordinates.
-    size.partition(sorted({size.size - k for k in counts}))
+    smallest(size, (size.size - k for k in counts))
     total = energy(size)
     return [energy(size[size.size - k :]) / total if total else None for k in counts]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from opdviz.chunks import CHUNK
+from opdviz.chunks import CHUNK, smallest
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.measures.hull import SPREAD, blind_range
@@ -206,11 +206,10 @@ def cuts_between(
 ) -> list[tuple]:
     """The same of any values."""
     sizes = np.concatenate([np.abs(chunk.base) for chunk in work.chunks(precision)])
-    # A few order statistics, not a sort: linear in the number of weights.
-    sizes.partition(sorted({k - 1 for k in places}))
+    at = smallest(sizes, (k - 1 for k in places))
     return [
         (cut, int(np.count_nonzero(sizes < cut)), int(np.count_nonzero(sizes == cut)))
-        for cut in (sizes[k - 1] for k in places)
+        for cut in (at[k - 1] for k in places)
     ]
 
 
@@ -244,8 +243,8 @@ def principal_counts(
         for bit, share in enumerate(ALL_SHARES):
             if ranks[share] == rank:
                 tied[share] = mark_largest(sizes, share, members, bit)
-    inside = [members_of_classes(classes, members, tied) for classes in by_precision]
-    return {share: (ranks[share], [counts[share] for counts in inside]) for share in ALL_SHARES}
+    counts = [members_of_classes(classes, members, tied) for classes in by_precision]
+    return {share: (ranks[share], [by_share[share] for by_share in counts]) for share in ALL_SHARES}
 
 
 def mark_largest(
@@ -276,14 +275,13 @@ def members_of_classes(
         ids += members[first : first + CHUNK]
         joint += np.bincount(ids, minlength=joint.size)
     by_members = joint.reshape(size, combinations)
-    inside = {}
+    by_share = {}
     for bit, share in enumerate(ALL_SHARES):
         at, weight = tied[share]
         certain = by_members[:, (np.arange(combinations) >> bit) & 1 == 1].sum(axis=1)
-        inside[share] = classes.spread(
-            certain + weight * np.bincount(classes.ids[at], minlength=size)
-        )
-    return inside
+        at_the_cut = np.bincount(classes.ids[at], minlength=size)
+        by_share[share] = classes.spread(certain + weight * at_the_cut)
+    return by_share
 
 
 def reconstructions(work: Decomposition, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -328,7 +326,7 @@ def precision_rows(
     """
     names, counts = [], []
     for share, rank, principal in by_share:
-        for mask, inside in composite_masks(classes, share, principal).items():
+        for mask, mask_counts in composite_masks(classes, share, principal).items():
             where = {
                 "share": share,
                 "rank": None if mask == "low_magnitude" else rank,
@@ -336,7 +334,7 @@ def precision_rows(
             }
             names.append(where | {"mask": mask})
             # The levels have done their work.
-            counts.append(inside.sum(axis=1))
+            counts.append(mask_counts.sum(axis=1))
     masks = np.stack(counts)
     whole = classes.counts.sum(axis=1).astype(np.float64)
     table = []

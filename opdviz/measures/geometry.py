@@ -263,10 +263,10 @@ def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
     is `outside`.
     """
     every_direction = work.base_spectrum.v.shape[1] == work.r
-    inside = cells_of_all(work, edges) if every_direction else cells_of_leading(work, edges)
+    energies = cells_of_all(work, edges) if every_direction else cells_of_leading(work, edges)
     cells = np.zeros((len(BIN_NAMES), len(BIN_NAMES)))
     # What is left by cancellation may fall below zero by its rounding.
-    cells[: len(inside), :-1] = np.maximum(inside, 0.0)
+    cells[:, :-1] = np.maximum(energies, 0.0)
     # Bins all of whose directions are there.
     complete = int(np.searchsorted(edges, work.usable, side="right")) - 1
     if complete < len(edges) - 1 and not (work.long == work.r and complete >= len(edges) - 2):

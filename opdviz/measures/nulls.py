@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import optimize
 from scipy.special import ndtr
 
 from opdviz.chunks import Chunk
@@ -241,15 +240,21 @@ def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
     """
     if not visible:
         return 0.0
-    # Bisected in the logarithm, as scales lie between subnormal steps and the largest weights.
+    # In the logarithm, as scales lie between subnormal steps and the largest weights.
     # Eight e-folds below the smallest step nothing shows; sixteen above the largest all does.
     low = math.log(max(float(np.min(edges.end)), TINY)) - 8
     high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
 
+    from scipy.optimize import brentq  # a tenth of a second that only workers need
+
     def excess(log_scale: float) -> float:
         share = gaussian_share(edges.start, edges.end, math.exp(log_scale))
-        # As many are enough: where all show they do from some scale on, which is the one meant.
-        return float(weight @ share) - visible or 1.0
+        return float(weight @ share) - visible
 
+    # Some show under any noise, and all may have shown: then an end is as near as any.
+    if excess(low) >= 0:
+        return math.exp(low)
+    if excess(high) <= 0:
+        return math.exp(high)
     # Bracketed: where few coordinates are left to show, the share is flat and a slope misleads.
-    return math.exp(optimize.brentq(excess, low, high, xtol=SCALE_PRECISION))
+    return math.exp(brentq(excess, low, high, xtol=SCALE_PRECISION))

@@ -18,7 +18,8 @@ from opdviz.definitions import (
     TOP_K,
     TOP_SHARES,
 )
-from opdviz.linalg import FLOOR, Decomposition, gaussian_spectrum, rank_of_share, spectrum_of_gram
+from opdviz.linalg import Decomposition, gaussian_spectrum, rank_of_share
+from opdviz.linalg.gram import FLOOR, spectrum_of_gram
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 

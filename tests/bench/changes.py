@@ -84,13 +84,16 @@ def main(old: Path, new: Path) -> None:
             if table not in before[name]:
                 found[table, "(a new table)"].append((float("nan"), 0, 0))
             elif set(keys) <= set(rows):
+                lost = len(before[name][table]) - len(rows)
+                if lost:
+                    found[table, "(rows)"].append((float("nan"), max(lost, 0), max(-lost, 0)))
                 for column, change in changes(before[name][table], rows, keys).items():
                     found[table, column].append(change)
     print(f"{len(before.keys() & after.keys())} comparisons")
     for (table, column), seen in sorted(found.items()):
         most, gone, came = max(c[0] for c in seen), sum(c[1] for c in seen), sum(c[2] for c in seen)
         what = (
-            "new"
+            f"new, missing now {gone}, there now {came}"
             if most != most
             else f"largest relative change {most:.3g}, missing now {gone}, there now {came}"
         )

@@ -121,7 +121,7 @@ def test_counting_deltas_by_size_is_exact_for_sixteen_bit_formats(dtype):
     )
     ordered = np.sort(d)
     sides = (Sizes.each(ordered[ordered > 0]), Sizes.each(-ordered[ordered < 0][::-1]))
-    one_by_one, counted = Deltas(d.size, sides), Deltas.counted(np.array_split(d, 7))
+    one_by_one, counted = Deltas(d.size, sides), Deltas.counted(np.array_split(d, 7), d.size)
     assert len(counted.sides[0].values) < len(sides[0].values) / 10
     for probe in PROBES:
         edges = ramps(dtype, *probe)
@@ -135,7 +135,7 @@ def test_counting_deltas_by_size_is_close_for_wide_formats():
     d = (1e-4 * rng.standard_normal(300_000)).astype(np.float32)
     ordered = np.sort(d)
     sides = (Sizes.each(ordered[ordered > 0]), Sizes.each(-ordered[ordered < 0][::-1]))
-    one_by_one, counted = Deltas(d.size, sides), Deltas.counted([d])
+    one_by_one, counted = Deltas(d.size, sides), Deltas.counted([d], d.size)
     for probe in PROBES:
         edges = ramps("bfloat16 between", *probe)
         np.testing.assert_allclose(

@@ -13,25 +13,18 @@ from functools import cached_property, lru_cache
 import numpy as np
 from jaxtyping import Float
 from scipy import linalg
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas
 
 from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
+from opdviz.linalg.gram import Spectrum, mirrored, resolved_count, roots, spectrum_of_gram
 
 # Of the Marchenko-Pastur quadrature: quantiles to 2e-8, of a square matrix to 4e-5 of the largest.
 POINTS = 20_001
-# A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of
-# its entries.
-FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
-# Of the largest singular value: what stands above it is no rounding of a Gram matrix, whose error
-# grows with the root of its size: 16 leaves room up to r = 8,192 (`spectrum.summary`).
-RESOLVED = 16 * FLOOR
 # Of the largest value: columns of A v / s are orthonormal to eps / 1e-5^2 = 2e-6 at worst above it.
 WELL_SCALED = 1e-5
 # Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
 MOST_CONDITION = 1e4
-# Of all vectors, up to which taking the leading ones alone pays.
-MOST_LEADING = 0.5
 # Elements at a time of a product, each of whose blocks goes through the whole result.
 PRODUCT = 1 << 20
 
@@ -46,79 +39,6 @@ def rank_of_share(share: float, r: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Spectrum:
-    """Singular values s (r, falling) and the leading short-side singular vectors as columns of v
-    (r, k).
-    """
-
-    s: Float[np.ndarray, " r"]
-    v: Float[np.ndarray, "r k"]
-
-
-def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
-    """The spectrum of a tall matrix from its Gram matrix; `k` leading vectors (0 for none).
-
-    Singular values are square roots of eigenvalues: exact to eps * sigma_1^2 / sigma.
-    """
-    if 0 < k <= MOST_LEADING * len(gram):
-        try:
-            return Tridiagonal(gram).spectrum(k)
-        except linalg.LinAlgError:
-            pass  # near values whose vectors it cannot tell apart are no trouble to what follows
-    if k == 0:
-        values = linalg.eigh(gram, eigvals_only=True, check_finite=False)
-        return Spectrum(roots(values), np.empty((len(gram), 0)))
-    # Divide and conquer: of all values and vectors it takes half the time of the default.
-    values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
-    return falling(values, vectors, k)
-
-
-def falling(values: np.ndarray, vectors: np.ndarray, k: int) -> Spectrum:
-    """The spectrum of rising eigenvalues and their vectors, of which the last k stay."""
-    # A reversed view would make every later product stride backwards through memory.
-    return Spectrum(roots(values), np.ascontiguousarray(vectors[:, ::-1][:, :k]))
-
-
-class Tridiagonal:
-    """A Gram matrix reduced to three diagonals: all its eigenvalues, and as many leading vectors as
-    are asked for.
-
-    LAPACK's dsytrd, dsterf, dstemr and dormqr in turn (LAPACK Users' Guide, 2.4.4). scipy's own way
-    to some of the vectors is bisection and inverse iteration, which takes longer than all of them.
-
-    Raises
-        LinAlgError: a step did not converge, or near values whose vectors it cannot tell apart.
-    """
-
-    def __init__(self, gram: Float[np.ndarray, "r r"]):
-        size = int(lapack.dsytrd_lwork(len(gram), lower=1)[0])
-        done = lapack.dsytrd(gram, lower=1, lwork=size)
-        self.reduced, self.diagonal, self.beside, self.tau, _ = done
-        self.values, failed = lapack.dsterf(self.diagonal, self.beside)
-        converged(failed)
-
-    def spectrum(self, k: int) -> Spectrum:
-        """Singular values, and the k leading vectors."""
-        r = len(self.diagonal)
-        # By index, 2 of LAPACK's three ways to choose; the last place beside is its workspace.
-        choice = (self.diagonal, np.append(self.beside, 0.0), 2, 0.0, 0.0, r - k + 1, r)
-        count, _, vectors, failed = lapack.dstemr(*choice)
-        converged(failed or count != k)
-        # The reflections stand below the subdiagonal and leave the first row alone.
-        reflections = np.asfortranarray(self.reduced[1:, :-1])
-        turned = vectors[:, :k]
-        size = int(lapack.dormqr("L", "N", reflections, self.tau, turned[1:], -1)[1][0])
-        turned[1:] = lapack.dormqr("L", "N", reflections, self.tau, turned[1:], size)[0]
-        return falling(self.values, turned, k)
-
-
-def converged(failed: int) -> None:
-    """Raise where LAPACK says that a step failed."""
-    if failed:
-        raise linalg.LinAlgError("the tridiagonal form did not converge")
-
-
-@dataclass(frozen=True, slots=True)
 class Products:
     """A'A, A'D and D'D of the tall base A and delta D, each (r, r), and the energy of each of D's
     long-side rows.
@@ -128,11 +48,6 @@ class Products:
     ad: Float[np.ndarray, "r r"]
     dd: Float[np.ndarray, "r r"]
     long_energy: Float[np.ndarray, " long"]
-
-
-def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
-    """Falling square roots of rising eigenvalues; what rounding made negative is zero."""
-    return np.sqrt(np.maximum(values[::-1], 0.0))
 
 
 class Decomposition(Remembering):
@@ -367,21 +282,9 @@ class Decomposition(Remembering):
         return {self.short: residual_gram(*near), self.far: residual_gram(*self.long_vectors)}
 
 
-def resolved_count(s: Float[np.ndarray, " r"]) -> int:
-    """How many singular values from a Gram matrix stand above its rounding."""
-    return int(np.count_nonzero(s > RESOLVED * s[0])) if s[0] > 0 else 0
-
-
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
     """Whether the leading vectors say all that is asked, and a Cholesky factor the rest."""
     return bool(s[-1] * MOST_CONDITION > s[0])
-
-
-def mirrored(upper: Float[np.ndarray, "r r"]) -> Float[np.ndarray, "r r"]:
-    """A symmetric matrix from its upper triangle, where the lower one is zero."""
-    whole = upper + upper.T
-    np.fill_diagonal(whole, np.diag(upper))
-    return whole
 
 
 def residual_gram(
