@@ -1,0 +1,89 @@
+"""What is taken from leading vectors and from moved coordinates alone is what all of them give."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import linalg
+
+from opdviz import chunks
+from opdviz.linalg import Decomposition
+from opdviz.linalg import gram as grams
+from opdviz.linalg.gram import Spectrum, Tridiagonal, spectrum_of_gram
+from opdviz.measures import geometry
+from tests.conftest import GOLDEN, measured
+
+SHAPES = [(300, 120), (120, 300), (160, 160)]
+
+
+def pair_of(m: int, n: int, condition: float) -> Decomposition:
+    """A base of a condition and an update of 1 %, in float64."""
+    rng = np.random.default_rng(m + n)
+    left, right = (
+        linalg.qr(rng.standard_normal((size, min(m, n))), mode="economic")[0] for size in (m, n)
+    )
+    base = left * np.geomspace(1.0, 1 / condition, min(m, n)) @ right.T
+    delta = rng.standard_normal((m, n))
+    return Decomposition(base, base + 0.01 * delta / np.linalg.norm(delta), form="float64")
+
+
+@pytest.mark.parametrize("r, k", [(200, 40), (200, 1), (64, 32), (3, 1)])
+def test_leading_vectors_are_those_of_the_whole_decomposition(r, k):
+    x = np.random.default_rng(r).standard_normal((2 * r, r))
+    spectrum = Tridiagonal(x.T @ x).spectrum(k)
+    _, s, rows = np.linalg.svd(x, full_matrices=False)
+    np.testing.assert_allclose(spectrum.s, s, rtol=1e-12)
+    np.testing.assert_allclose(np.abs(np.sum(spectrum.v * rows[:k].T, axis=0)), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(spectrum.v.T @ spectrum.v, np.eye(k), atol=1e-12)
+
+
+def test_repeated_values_have_orthonormal_vectors():
+    values = np.repeat([4.0, 4.0, 1.0, 0.0], 25)
+    turn = linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))[0]
+    for gram in (np.eye(100), np.zeros((100, 100)), turn * values @ turn.T):
+        spectrum = spectrum_of_gram(gram, 30)
+        np.testing.assert_allclose(spectrum.v.T @ spectrum.v, np.eye(30), atol=1e-12)
+        rayleigh = np.einsum("ij,ij->j", spectrum.v, gram @ spectrum.v)
+        np.testing.assert_allclose(rayleigh, spectrum.s[:30] ** 2, atol=1e-12)
+
+
+def test_a_form_that_does_not_converge_falls_back(monkeypatch):
+    def diverge(*_):
+        raise linalg.LinAlgError
+
+    x = np.random.default_rng(0).standard_normal((90, 60))
+    expected = spectrum_of_gram(x.T @ x, 10)
+    monkeypatch.setattr(grams, "Tridiagonal", diverge)
+    np.testing.assert_allclose(spectrum_of_gram(x.T @ x, 10).s, expected.s, rtol=1e-12)
+
+
+@pytest.mark.parametrize("m, n", SHAPES)
+def test_energies_of_bins_from_leading_directions_are_those_from_all(m, n):
+    tables = []
+    for every in (False, True):
+        work = pair_of(m, n, 100.0)
+        if every:
+            gram = work.products.aa
+            values, vectors = linalg.eigh(gram)
+            work.base_spectrum = Spectrum(np.sqrt(values[::-1]), vectors[:, ::-1].copy())
+        assert (work.base_spectrum.v.shape[1] == work.r) == every
+        energies = pd.DataFrame(geometry.basis_energies(work))
+        shares = pd.DataFrame(geometry.projections(work))
+        tables.append((energies, shares))
+    for leading, everything in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(leading, everything, rtol=1e-9, atol=1e-13)
+    assert tables[0][0].energy.sum() == pytest.approx(1.0, rel=1e-12)
+
+
+def test_an_ill_conditioned_base_has_all_its_directions():
+    assert pair_of(300, 120, 1e3).base_spectrum.v.shape[1] < 120
+    assert pair_of(300, 120, 1e5).base_spectrum.v.shape[1] == 120
+
+
+def test_chunks_that_are_not_kept_give_the_same_tables(monkeypatch):
+    kept = measured(GOLDEN / "base", GOLDEN / "tuned_b")
+    monkeypatch.setattr("opdviz.linalg.KEPT", 0)
+    monkeypatch.setattr(chunks, "CHUNK", 1000)
+    anew = measured(GOLDEN / "base", GOLDEN / "tuned_b")
+    assert kept.keys() == anew.keys()
+    for table, rows in kept.items():
+        pd.testing.assert_frame_equal(rows, anew[table], rtol=1e-9)
