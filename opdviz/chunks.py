@@ -40,9 +40,15 @@ class Chunk(Remembering):
         self.origin, self.base, self.tuned = origin, base, tuned
 
     @cached_property
-    def moved(self) -> np.ndarray:
-        """Which coordinates changed, by value: -0.0 and 0.0 are equal."""
-        return self.base != self.tuned
+    def moved(self) -> np.ndarray | slice:
+        """The positions of those that changed by value, of which -0.0 and 0.0 are one; a slice
+        where all did.
+        """
+        changed = self.base != self.tuned
+        if changed.all():
+            return slice(None)
+        # Positions, as a mask would be searched by everybody who asks.
+        return np.flatnonzero(changed).astype(np.int32)
 
     @cached_property
     def moved_base(self) -> np.ndarray:
@@ -62,7 +68,7 @@ class Chunk(Remembering):
     @property
     def unmoved(self) -> int:
         """How many did not change."""
-        return self.base.size - self.moved_base.size
+        return 0 if isinstance(self.moved, slice) else self.base.size - self.moved.size
 
 
 def chunks(
@@ -89,18 +95,19 @@ def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
 
 
-def smallest(values: np.ndarray, places: Iterable[int]) -> dict[int, np.ndarray]:
+def order_statistics(values: np.ndarray, places: Iterable[int]) -> dict[int, np.ndarray]:
     """The value at each of some places of the sorted values; they are reordered in place.
 
-    One place after the other, from the last: a partition by one is several times as fast as by many
-    at once, and each leaves less to part.
+    One place after the other, each in what the one before left: a partition by one is several times
+    as fast as by many at once. From the end that leaves less.
 
-    >>> smallest(np.array([3.0, 1.0, 2.0]), [0, 2])
+    >>> order_statistics(np.array([3.0, 1.0, 2.0]), [0, 2])
     {2: np.float64(3.0), 0: np.float64(1.0)}
     """
-    at, left = {}, values
-    for place in sorted(set(places), reverse=True):
-        left.partition(place)
-        at[place] = left[place]
-        left = left[:place]
+    rising = min(places := sorted(set(places))) > values.size // 2
+    at, first, last = {}, 0, values.size
+    for place in places if rising else reversed(places):
+        values[first:last].partition(place - first)
+        at[place] = values[place]
+        first, last = (place, last) if rising else (first, place)
     return at

@@ -94,7 +94,7 @@ class Decomposition(Remembering):
     @cached_property
     def moved(self) -> int:
         """How many finite coordinates changed as stored."""
-        return sum(int(np.count_nonzero(chunk.moved)) for chunk in self.chunks("stored"))
+        return sum(chunk.base.size - chunk.unmoved for chunk in self.chunks("stored"))
 
     @cached_property
     def off_grid(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opdviz.chunks import CHUNK, smallest
+from opdviz.chunks import CHUNK, order_statistics
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.measures.nulls import Census, census, classes_of, visible_moves
@@ -154,7 +154,7 @@ def cuts_between(
 ) -> list[tuple]:
     """The same of any values."""
     sizes = np.concatenate([np.abs(chunk.base) for chunk in work.chunks(precision)])
-    at = smallest(sizes, (k - 1 for k in places))
+    at = order_statistics(sizes, (k - 1 for k in places))
     return [
         (cut, int(np.count_nonzero(sizes < cut)), int(np.count_nonzero(sizes == cut)))
         for cut in (at[k - 1] for k in places)
