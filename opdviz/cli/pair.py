@@ -63,7 +63,11 @@ def check(options: argparse.Namespace) -> None:
     print(
         f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over."
     )
-    print(f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers.")
+    first = duration(facts["first_pass_seconds"])
+    print(
+        f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers;"
+        f" the first pass (no spectra) {first}."
+    )
     print(
         "Stored as "
         + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items())
@@ -96,6 +100,11 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
     argument("--name", help="a name to find it by"),
     argument("--device", default="cpu", help="where the decompositions run (this version: cpu)"),
     argument("--measures", help="comma-separated; all by default, magnitude always"),
+    argument(
+        "--first-pass",
+        action="store_true",
+        help="stop before spectra: what no decomposition needs, at the speed of reading",
+    ),
     argument("--tensors", metavar="GLOB", help="only tensors whose name fits"),
     argument("--job", type=Path, help=argparse.SUPPRESS),
     example="opdviz compare models/base runs/opd/checkpoint-200 --name opd",
@@ -128,8 +137,14 @@ def compare_on(executor: Executor, options: argparse.Namespace, listener: "Displ
         )
     if options.name is not None:
         checked_name(options.name)
-    measures = measuring.chosen_measures(
-        options.measures.split(",") if options.measures is not None else None
+    if options.first_pass and options.measures is not None:
+        raise RequestError("--first-pass and --measures: both choose the measures; give one.")
+    measures = (
+        measuring.FIRST_PASS
+        if options.first_pass
+        else measuring.chosen_measures(
+            options.measures.split(",") if options.measures is not None else None
+        )
     )
     base, tuned = open_pair(options)
     # Refused before a file is read.

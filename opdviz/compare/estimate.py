@@ -13,15 +13,18 @@ STARTING = 1.5  # interpreters and imports
 
 
 def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
-    """Seconds of one thread that a pair takes under some measures: fitted on matrices of 0.1 to 12
-    million elements.
+    """Seconds of one thread that a pair takes under some measures.
+
+    Fitted on matrices of 0.1 to 12 million elements in bf16 and in float32, which is counted twice.
     """
     seconds, modules = 0.0, tuple(modules)
+    twice = len(pair.precisions) - 1
     if any(m in FIRST_PASS for m in modules):
-        seconds += 0.011 + 9.5e-8 * pair.numel
+        seconds += 0.005 + 0.003 * twice + (1.8e-8 + 5.4e-8 * twice) * pair.numel
     if pair.is_matrix and any(m in SECOND_PASS for m in modules):
         r, long = min(pair.shape), max(pair.shape)
-        seconds += 0.03 + 1.1e-7 * pair.numel + 1.4e-10 * long * r * r + 5.8e-10 * r**3
+        seconds += 0.022 + 0.021 * twice + (9.5e-8 + 1.6e-8 * twice) * pair.numel
+        seconds += 7.6e-11 * long * r * r + 4.2e-10 * r**3
     return seconds
 
 
@@ -47,16 +50,23 @@ def preview(base: Checkpoint, tuned: Checkpoint, workers: int, *, pace: float = 
             else f"{pair.base_dtype} -> {pair.tuned_dtype}"
         )
         dtypes[label] = dtypes.get(label, 0) + 1
-    alike = Counter(p.shape for p in matching.pairs)  # the shape alone makes the cost
-    costs = {p.shape: cost(p, MEASURES) for p in {p.shape: p for p in matching.pairs}.values()}
-    total = sum(count * costs[shape] for shape, count in alike.items())
+    # Shape and precisions alone make the cost.
+    alike = Counter((p.shape, p.precisions) for p in matching.pairs)
+    examples = {(p.shape, p.precisions): p for p in matching.pairs}
+
+    def seconds(modules: tuple[ModuleType, ...]) -> float:
+        costs = {kind: cost(pair, modules) for kind, pair in examples.items()}
+        total = sum(count * costs[kind] for kind, count in alike.items())
+        return STARTING + pace * max(total / workers, *costs.values(), 0.0)
+
     return {
         "pairs": len(matching.pairs),
         "parameters": matching.parameters,
         "unmatched": matching.unmatched,
         "rewrites": matching.rewrites,
         "dtypes": dtypes,
-        "seconds": STARTING + pace * max(total / workers, *costs.values(), 0.0),
+        "seconds": seconds(MEASURES),
+        "first_pass_seconds": seconds(FIRST_PASS),
         "bytes": memory(matching.pairs, workers),
         "notes": base.notes + tuned.notes,
         "same": base.path.resolve() == tuned.path.resolve(),
