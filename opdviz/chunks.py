@@ -13,7 +13,7 @@ from opdviz.checkpoint.formats import round_bfloat16
 CHUNK = 1 << 18
 # Elements of a tensor whose chunks stay for the next who asks: of more, what they remember is much
 # memory.
-KEPT = 1 << 24
+KEPT = 1 << 22
 
 
 class Remembering:

@@ -50,6 +50,18 @@ class Products:
     long_energy: Float[np.ndarray, " long"]
 
 
+@dataclass(frozen=True, slots=True)
+class LongSide:
+    """A V_k and the vectors U_k of the base, (L, k) each; of the tuned's U'_k the Gram matrix of
+    what lies outside span(U_k), and U_k' U'_k.
+    """
+
+    products: Float[np.ndarray, "long k"]
+    vectors: Float[np.ndarray, "long k"]
+    residual: Float[np.ndarray, "k k"]
+    cosines: Float[np.ndarray, "k k"]
+
+
 class Decomposition(Remembering):
     """What is expensive about one pair of tensors: made once, on first use, and gone with the pair.
 
@@ -231,29 +243,25 @@ class Decomposition(Remembering):
         return np.einsum("ij,ij->j", v, self.products.dd @ v)
 
     @cached_property
-    def long_products(self) -> tuple[np.ndarray, np.ndarray]:
-        """Base and tuned times their leading k short-side vectors, (L, k) each."""
+    def long_side(self) -> LongSide:
+        """What the leading k long-side vectors are asked for, in one pass; only the leading k, as a
+        full U of an embedding would be as large as the embedding.
+        """
         base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
-        # Both sides in one pass; only the leading k, as a full U of an embedding would be as large
-        # as the embedding.
         vb, vt = self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v
         for rows, a, d in self.row_blocks():
             base[rows] = a @ vb
             a += d
             tuned[rows] = a @ vt
-        return base, tuned
-
-    @cached_property
-    def long_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """The leading k long-side vectors of base and tuned, (L, k) each, orthonormal."""
-        base, tuned = self.long_products
-        return orthonormal(base, self.base_spectrum.s), orthonormal(tuned, self.tuned_spectrum.s)
+        vectors = orthonormal(base.copy(), self.base_spectrum.s)
+        turned = orthonormal(tuned, self.tuned_spectrum.s)
+        return LongSide(base, vectors, *residual_gram(vectors, turned))
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
         """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or
         input (right) carries.
         """
-        leading = self.base_spectrum.v if side == self.short else self.long_vectors[0]
+        leading = self.base_spectrum.v if side == self.short else self.long_side.vectors
         return np.einsum("ij,ij->i", leading[:, :k], leading[:, :k])
 
     def energy_profile(self, side: str) -> Float[np.ndarray, " rows"]:
@@ -279,7 +287,8 @@ class Decomposition(Remembering):
     def residual_grams(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """By side: the Gram matrix of the part of U' outside span(U), and U_k' U'_k."""
         near = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
-        return {self.short: residual_gram(*near), self.far: residual_gram(*self.long_vectors)}
+        far = (self.long_side.residual, self.long_side.cosines)
+        return {self.short: residual_gram(*near), self.far: far}
 
 
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
@@ -299,14 +308,15 @@ def residual_gram(
 def orthonormal(
     x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]
 ) -> Float[np.ndarray, "rows k"]:
-    """A v scaled to unit columns; by QR where the values fall so far that A v / s is no longer
-    orthonormal.
+    """A v scaled to unit columns, in place; by QR where the values fall so far that A v / s is no
+    longer orthonormal.
     """
     k = x.shape[1]
     if s[k - 1] > WELL_SCALED * s[0]:
         # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs
         # and order.
-        return x / s[:k]
+        x /= s[:k]
+        return x
     # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
     q, upper = linalg.qr(x, mode="economic", check_finite=False)
     return q * np.where(np.diag(upper) < 0, -1.0, 1.0)

@@ -3,19 +3,19 @@ leading directions, its smallest weights, and what is made of both.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from opdviz.chunks import CHUNK, order_statistics
+from opdviz.chunks import CHUNK, KEPT
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.measures.nulls import Census, census, classes_of, visible_moves
 from opdviz.measures.visibility import Ramps, codes, magnitudes, ramps
 
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
-LARGEST_NESTED = 8_000_000  # elements of a matrix whose reconstruction is kept in float64
+LEADING_BITS = 1 << 15  # of a float32 without its sign: how many upper halves there are
 FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
 
 
@@ -69,13 +69,13 @@ def class_counts(work: Decomposition, precision: str) -> ClassCounts:
         first += part.size
     counts = tally(ids, size)
     used = np.flatnonzero(counts)
-    position = np.zeros(size, dtype=kind)
+    position = np.zeros(size, dtype=np.uint16 if used.size < 1 << 16 else np.uint32)
     position[used] = np.arange(used.size)
-    # Clipped, as checking would need a copy of all; they are within.
-    np.take(position, ids, out=ids, mode="clip")
-    return ClassCounts(
-        precision, counted, ids, used, counts.reshape(-1, levels, FLAGS), low, nulls, edges
-    )
+    positions = np.empty(ids.size, dtype=position.dtype)
+    for first in range(0, ids.size, CHUNK):
+        positions[first : first + CHUNK] = position[ids[first : first + CHUNK]]
+    counts = counts.reshape(-1, levels, FLAGS)
+    return ClassCounts(precision, counted, positions, used, counts, low, nulls, edges)
 
 
 def tally(ids: np.ndarray, size: int) -> np.ndarray:
@@ -112,7 +112,7 @@ def magnitude_levels(
     """The distinct thresholds of the low-magnitude masks, and by share each level's weight: 1, a
     tie's part, or 0.
     """
-    counts = {share: max(1, math.ceil(share * counted.numel)) for share in ALL_SHARES}
+    counts = {share: places_of(share, counted.numel) for share in ALL_SHARES}
     find = cuts_on_grid if work.grid(precision) in SIXTEEN_BITS else cuts_between
     cuts = find(work, precision, counted, list(counts.values()))
     thresholds = np.unique([value for value, _, _ in cuts])
@@ -152,13 +152,29 @@ def cuts_on_grid(
 def cuts_between(
     work: Decomposition, precision: str, counted: Census, places: list[int]
 ) -> list[tuple]:
-    """The same of any values."""
-    sizes = np.concatenate([np.abs(chunk.base) for chunk in work.chunks(precision)])
-    at = order_statistics(sizes, (k - 1 for k in places))
-    return [
-        (cut, int(np.count_nonzero(sizes < cut)), int(np.count_nonzero(sizes == cut)))
-        for cut in (at[k - 1] for k in places)
-    ]
+    """The same of any values, in two passes: counts by leading bits say in which bits a place lies,
+    and only what shares them is sorted.
+    """
+
+    def sizes_of_chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for chunk in work.chunks(precision):
+            sizes = np.abs(chunk.base)
+            yield sizes, leading_bits(sizes.astype(np.float32, copy=False))
+
+    counts = sum(np.bincount(bits, minlength=LEADING_BITS) for _, bits in sizes_of_chunks())
+    up_to = np.cumsum(counts)
+    bits_of_places = np.searchsorted(up_to, places)
+    wanted = np.zeros(LEADING_BITS, dtype=bool)
+    wanted[bits_of_places] = True
+    near = np.sort(np.concatenate([sizes[wanted[bits]] for sizes, bits in sizes_of_chunks()]))
+    # Of the sorted ones, how many coordinates are below the first of each bits: those not kept.
+    left_out = np.cumsum(np.where(wanted, 0, counts))[bits_of_places]
+    cuts = []
+    for place, missing in zip(places, left_out, strict=True):
+        cut = near[place - missing - 1]
+        first, last = (int(np.searchsorted(near, cut, side)) for side in ("left", "right"))
+        cuts.append((cut, first + int(missing), last - first))
+    return cuts
 
 
 def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -185,32 +201,91 @@ def principal_counts(
     }
     # One bit a share: which of the masks hold a coordinate for certain, and apart from it the ties.
     members = np.zeros(work.base.size, dtype=np.uint8)
-    tied = {}
     # The masks of all precisions are of the stored base: one reconstruction serves them all.
-    for rank, sizes in reconstructions(work, sorted(set(ranks.values()))):
-        for bit, share in enumerate(ALL_SHARES):
-            if ranks[share] == rank:
-                tied[share] = mark_largest(sizes, share, members, bit)
+    mark = mark_whole if work.base.size <= KEPT else mark_by_blocks
+    tied = mark(work, ranks, members)
     counts = [members_of_classes(classes, members, tied) for classes in by_precision]
     return {share: (ranks[share], [by_share[share] for by_share in counts]) for share in ALL_SHARES}
 
 
-def mark_largest(
-    sizes: np.ndarray, share: float, members: np.ndarray, bit: int
-) -> tuple[np.ndarray, float]:
-    """Set a bit of the members above the cut that a share of the largest makes; those at the cut,
-    and the part of each that belongs to the share.
+Ties = tuple[np.ndarray, float]  # the coordinates at a cut, and the part of each that belongs to it
+
+
+def mark_whole(
+    work: Decomposition, ranks: dict[float, int], members: np.ndarray
+) -> dict[float, Ties]:
+    """Set the bit of each share where the largest |U_k S_k V_k'| of its rank are, and give its
+    ties.
     """
-    k = max(1, math.ceil(share * sizes.size))
-    cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
-    above = sizes > cut
-    members |= above.view(np.uint8) << np.uint8(bit)
-    tied = np.flatnonzero(sizes == cut)
-    return tied, (k - int(np.count_nonzero(above))) / tied.size
+    by_rank = {
+        rank: np.empty((work.long, work.r), dtype=np.float32) for rank in set(ranks.values())
+    }
+    for rows_, blocks in reconstructions(work, by_rank):
+        for rank, block in blocks.items():
+            by_rank[rank][rows_] = block
+    tied = {}
+    for bit, (share, rank) in enumerate(ranks.items()):
+        sizes = (by_rank[rank] if work.m >= work.n else by_rank[rank].T).reshape(-1)
+        k = places_of(share, sizes.size)
+        cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
+        above = sizes > cut
+        members |= above.view(np.uint8) << np.uint8(bit)
+        at_the_cut = np.flatnonzero(sizes == cut)
+        tied[share] = at_the_cut, (k - int(np.count_nonzero(above))) / at_the_cut.size
+    return tied
+
+
+def mark_by_blocks(
+    work: Decomposition, ranks: dict[float, int], members: np.ndarray
+) -> dict[float, Ties]:
+    """The same of a matrix of which full-size arrays are much memory, in two passes over its rows.
+
+    The first counts the sizes by their leading bits, which says in which bits each cut lies; the
+    second marks what is above them, and keeps the few that share them.
+    """
+    counts = {rank: np.zeros(LEADING_BITS, dtype=np.int64) for rank in set(ranks.values())}
+    for _, blocks in reconstructions(work, counts):
+        for rank, block in blocks.items():
+            counts[rank] += np.bincount(leading_bits(block).reshape(-1), minlength=LEADING_BITS)
+    cuts = {}
+    for share, rank in ranks.items():
+        beyond = work.base.size - np.cumsum(counts[rank])
+        k = places_of(share, work.base.size)
+        bits = int(np.argmax(beyond < k))
+        cuts[share] = bits, k - int(beyond[bits])  # how many places are left for those of the bits
+    near: dict[float, list[tuple]] = {share: [] for share in ranks}
+    tall = members.reshape(work.m, work.n)
+    tall = tall if work.m >= work.n else tall.T
+    for rows_, blocks in reconstructions(work, counts):
+        for bit, (share, rank) in enumerate(ranks.items()):
+            bits = leading_bits(blocks[rank])
+            tall[rows_] |= (bits > cuts[share][0]).view(np.uint8) << np.uint8(bit)
+            long, short = np.nonzero(bits == cuts[share][0])
+            near[share].append((rows_.start + long, short, blocks[rank][long, short]))
+    tied = {}
+    for bit, (share, pieces) in enumerate(near.items()):
+        long, short, sizes = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        at = long * work.r + short if work.m >= work.n else short * work.long + long
+        left = cuts[share][1]
+        cut = np.partition(sizes, sizes.size - left)[sizes.size - left]
+        above, at_the_cut = at[sizes > cut], at[sizes == cut]
+        members[above] |= np.uint8(1 << bit)
+        tied[share] = at_the_cut, (left - above.size) / at_the_cut.size
+    return tied
+
+
+def places_of(share: float, numel: int) -> int:
+    """How many coordinates a share is: at least one."""
+    return max(1, math.ceil(share * numel))
+
+
+def leading_bits(sizes: np.ndarray) -> np.ndarray:
+    """The upper half of each float32 from zero on, which rises with it."""
+    return (sizes.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def members_of_classes(
-    classes: ClassCounts, members: np.ndarray, tied: dict[float, tuple[np.ndarray, float]]
+    classes: ClassCounts, members: np.ndarray, tied: dict[float, Ties]
 ) -> dict[float, np.ndarray]:
     """By share, how many coordinates of each class are inside its mask; counted once for all
     shares.
@@ -232,37 +307,31 @@ def members_of_classes(
     return by_share
 
 
-def reconstructions(work: Decomposition, ranks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """|U_k S_k V_k'| of each of some rising ranks k as float32, in the order of the matrix's
-    elements.
+def reconstructions(
+    work: Decomposition, ranks: Iterable[int]
+) -> Iterator[tuple[slice, dict[int, np.ndarray]]]:
+    """(rows, by rank |U_k S_k V_k'| as float32) of the tall matrix, a few hundred thousand elements
+    at a time.
 
-    Each adds its own columns to the one before: together they cost what the largest costs. A matrix
-    of which a float64 copy is much memory is begun anew with each.
+    Each rank adds its own columns to the one before: together they cost what the largest costs.
     """
-    nested = work.base.size <= LARGEST_NESTED
-    total = np.zeros((work.long, work.r)) if nested else None
-    sizes = np.empty((work.long, work.r), dtype=np.float32)
-    before = 0
-    for rank in ranks:
-        if rank == work.r:  # all directions give the matrix back, without their rounding
-            yield rank, np.abs(work.base).reshape(-1).astype(np.float32)
-            continue
-        directions = slice(before if nested else 0, rank)
-        v = np.ascontiguousarray(work.base_spectrum.v[:, directions].T)
-        # Products in float64, kept as float32: only their order is asked for.
-        for rows_ in row_slices(work):
-            part = work.long_products[0][rows_, directions] @ v
-            if nested:
-                part = np.add(total[rows_], part, out=total[rows_])
-            np.abs(part, out=sizes[rows_], casting="same_kind")
-        before = rank
-        yield rank, (sizes if work.m >= work.n else sizes.T).reshape(-1)
-
-
-def row_slices(work: Decomposition) -> Iterator[slice]:
-    """The rows of the tall matrix, a few hundred thousand elements at a time."""
+    v = np.ascontiguousarray(work.base_spectrum.v.T)
     size = max(1, CHUNK // work.r)
-    return (slice(first, first + size) for first in range(0, work.long, size))
+    for first in range(0, work.long, size):
+        rows_ = slice(first, first + size)
+        products = work.long_side.products[rows_]
+        total, before = np.zeros((len(products), work.r)), 0
+        blocks = {}
+        for rank in sorted(ranks):
+            if rank == work.r:  # all directions give the matrix back, without their rounding
+                base = work.base if work.m >= work.n else work.base.T
+                blocks[rank] = np.abs(base[rows_]).astype(np.float32, order="C")
+                continue
+            total += products[:, before:rank] @ v[before:rank]
+            # Products in float64, kept as float32: only their order is asked for.
+            blocks[rank] = np.abs(total).astype(np.float32)
+            before = rank
+        yield rows_, blocks
 
 
 def composite_masks(

@@ -81,7 +81,8 @@ def test_an_ill_conditioned_base_has_all_its_directions():
 
 def test_chunks_that_are_not_kept_give_the_same_tables(monkeypatch):
     kept = measured(GOLDEN / "base", GOLDEN / "tuned_b")
-    monkeypatch.setattr("opdviz.linalg.KEPT", 0)
+    for module in ("linalg", "measures.masks"):
+        monkeypatch.setattr(f"opdviz.{module}.KEPT", 0)
     monkeypatch.setattr(chunks, "CHUNK", 1000)
     anew = measured(GOLDEN / "base", GOLDEN / "tuned_b")
     assert kept.keys() == anew.keys()
