@@ -33,6 +33,7 @@ BORDERS = {
     "transformers": LAB_TRAINS,
     "trl": {"opdviz/lab/train.py"},
     "datasets": {"opdviz/lab/train.py"},
+    "distributed": {"opdviz/compare/cluster.py"},
     "streamlit": {*UI, "opdviz/serve.py", "app.py"},
     "plotly": UI,
 }

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,21 +107,37 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
         help="stop before spectra: what no decomposition needs, at the speed of reading",
     ),
     argument("--tensors", metavar="GLOB", help="only tensors whose name fits"),
+    argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="compute on the workers of a Dask scheduler (tcp://host:8786; docs/cluster.md)",
+    ),
     argument("--job", type=Path, help=argparse.SUPPRESS),
     example="opdviz compare models/base runs/opd/checkpoint-200 --name opd",
 )
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    from opdviz.compare import workers
-
-    check_workers(options.workers)
-    # Before all else: the workers load the engine while this process does.
-    with workers.pool(options.workers) as executor:
+    with executor_of(options) as executor:
         from opdviz.compare import progress
 
         with progress.listener(options.job, quiet=options.json) as listener:
             comparison = compare_on(executor, options, listener)
     print_headline(comparison, as_json=options.json)
+
+
+def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]:
+    """Processes of this machine, or the workers of a cluster."""
+    check_workers(options.workers)
+    if options.cluster is None:
+        from opdviz.compare import workers
+
+        # Before all else: they load the engine while this process does.
+        return workers.pool(options.workers)
+    from opdviz.compare import cluster
+
+    # Workers have folders of their own to start from.
+    options.base, options.tuned = options.base.absolute(), options.tuned.absolute()
+    return cluster.executor(options.cluster, (options.base, options.tuned))
 
 
 def compare_on(executor: Executor, options: argparse.Namespace, listener: "Display") -> "Stored":

@@ -8,7 +8,7 @@ import fnmatch
 import math
 import os
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -76,8 +76,9 @@ def compare(
         files.sweep(folder)
         writer = bundles.Writer(start(prepared, store))
         work = measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
-        with suppress(MachineError):  # the next estimate is no reason to lose this run
-            learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
+        if isinstance(executor, ProcessPoolExecutor):  # the pace is that of this machine
+            with suppress(MachineError):  # the next estimate is no reason to lose this run
+                learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
         return writer.compact(p.name for p in prepared.matching.pairs)
 
@@ -142,6 +143,10 @@ def measure_pairs(
             progress.pairs_done += 1
             progress.parts_done += len(measured)
             progress.current = pair.name
+    except workers.Lost as error:
+        raise MachineError(
+            f"compare: {error}; finished parts are kept. Run it again when the cluster is there."
+        ) from None
     except BrokenExecutor:
         raise MachineError(
             "compare: a worker process was lost (out of memory?); finished parts are kept. "

@@ -5,12 +5,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
 ENGINE = ("opdviz.compare.measuring", "scipy.optimize")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Lost(BrokenExecutor):
+    """An executor lost what it was doing, and says how."""
 
 
 @contextmanager
