@@ -2,7 +2,7 @@
 again is worked out once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -93,21 +93,3 @@ def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         d = t - w
     return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
-
-
-def order_statistics(values: np.ndarray, places: Iterable[int]) -> dict[int, np.ndarray]:
-    """The value at each of some places of the sorted values; they are reordered in place.
-
-    One place after the other, each in what the one before left: a partition by one is several times
-    as fast as by many at once. From the end that leaves less.
-
-    >>> order_statistics(np.array([3.0, 1.0, 2.0]), [0, 2])
-    {2: np.float64(3.0), 0: np.float64(1.0)}
-    """
-    rising = min(places := sorted(set(places))) > values.size // 2
-    at, first, last = {}, 0, values.size
-    for place in places if rising else reversed(places):
-        values[first:last].partition(place - first)
-        at[place] = values[place]
-        first, last = (place, last) if rising else (first, place)
-    return at

@@ -91,7 +91,7 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
     """Values rounded to a float format, in the array's own wide type (float32 or float64)."""
     with np.errstate(over="ignore"):  # what a format does not reach is its infinity
         if dtype == "bfloat16":
-            return round_bfloat16(x.astype(np.float32)).astype(x.dtype)
+            return round_bfloat16(x).astype(x.dtype, copy=False)
         if dtype == "float16":
             return x.astype(np.float16).astype(x.dtype)
         return x.astype(np.float32).astype(x.dtype) if dtype == "float32" else x

@@ -57,7 +57,7 @@ def hand_over(ended: Future, outcome: Future) -> None:
     except (KilledWorker, CommClosedError) as error:
         words = one_line(error, limit=120)
         outcome.set_exception(Lost(f"the cluster lost the workers of a task ({words})"))
-    except BaseException as error:  # as it was raised on the worker
+    except Exception as error:  # as it was raised on the worker
         outcome.set_exception(error)
 
 
@@ -90,10 +90,8 @@ def executor(address: str, checkpoints: tuple[Path, ...]) -> Iterator[Executor]:
         running = Cluster(client)
         try:
             yield running
-        except BaseException:
-            running.shutdown(cancel_futures=True)
-            raise
-        running.shutdown()
+        finally:
+            running.shutdown(cancel_futures=True)  # nothing runs any more, unless it was cut short
     finally:
         client.close(timeout=CONNECT)
 

@@ -254,8 +254,8 @@ class Decomposition(Remembering):
             a += d
             tuned[rows] = a @ vt
         vectors = orthonormal(base.copy(), self.base_spectrum.s)
-        turned = orthonormal(tuned, self.tuned_spectrum.s)
-        return LongSide(base, vectors, *residual_gram(vectors, turned))
+        tuned_vectors = orthonormal(tuned, self.tuned_spectrum.s)
+        return LongSide(base, vectors, *residual_gram(vectors, tuned_vectors))
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
         """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from opdviz.chunks import CHUNK, order_statistics
+from opdviz.chunks import CHUNK
 from opdviz.definitions import TOP_COORDINATES
 from opdviz.linalg import Decomposition
 from opdviz.measures import blind
@@ -41,7 +41,12 @@ def top_energy(size: np.ndarray, numel: int) -> list[float | None]:
         return [None] * len(TOP_COORDINATES)
     # Where fewer moved than are asked for, they hold all of it.
     counts = [min(math.ceil(share * numel), size.size) for share in TOP_COORDINATES]
-    order_statistics(size, (size.size - k for k in counts))
+    # One place after the other, each in what the one before left: numpy parts by one place several
+    # times as fast as by many at once.
+    largest = size
+    for k in sorted(counts, reverse=True):
+        largest.partition(largest.size - k)
+        largest = largest[largest.size - k :]
     total = energy(size)
     return [energy(size[size.size - k :]) / total if total else None for k in counts]
 

@@ -164,11 +164,13 @@ def cuts_between(
     counts = sum(np.bincount(bits, minlength=LEADING_BITS) for _, bits in sizes_of_chunks())
     up_to = np.cumsum(counts)
     bits_of_places = np.searchsorted(up_to, places)
-    wanted = np.zeros(LEADING_BITS, dtype=bool)
-    wanted[bits_of_places] = True
-    near = np.sort(np.concatenate([sizes[wanted[bits]] for sizes, bits in sizes_of_chunks()]))
+    holds_a_place = np.zeros(LEADING_BITS, dtype=bool)
+    holds_a_place[bits_of_places] = True
+    near = np.sort(
+        np.concatenate([sizes[holds_a_place[bits]] for sizes, bits in sizes_of_chunks()])
+    )
     # Of the sorted ones, how many coordinates are below the first of each bits: those not kept.
-    left_out = np.cumsum(np.where(wanted, 0, counts))[bits_of_places]
+    left_out = np.cumsum(np.where(holds_a_place, 0, counts))[bits_of_places]
     cuts = []
     for place, missing in zip(places, left_out, strict=True):
         cut = near[place - missing - 1]

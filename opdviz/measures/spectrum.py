@@ -3,9 +3,10 @@ a Gaussian's.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.linalg import blas
 
 from opdviz.checkpoint.formats import FORMATS, rounded
 from opdviz.definitions import (
@@ -19,7 +20,7 @@ from opdviz.definitions import (
     TOP_SHARES,
 )
 from opdviz.linalg import Decomposition, gaussian_spectrum, rank_of_share
-from opdviz.linalg.gram import FLOOR, spectrum_of_gram
+from opdviz.linalg.gram import FLOOR, mirrored, spectrum_of_gram
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
@@ -286,55 +287,60 @@ class StoredUpdate:
     """What storing leaves of the rank-16 part of D, times a scale: the change of the stored values.
 
     In float32, which holds the values of every format that this is drawn for; a sum that it rounds
-    onto a tie of such a format is rare, and either neighbour is right. A block at a time, as large
-    as a cache.
+    onto a tie of such a format is rare, and either neighbour is right. Never whole: a block at a
+    time, as large as a cache.
     """
 
     def __init__(self, work: Decomposition):
-        self.form = work.form
-        self.base = tall(work, work.base)
+        # D V V' is the best approximation of its rank (Eckart and Young 1936), without the long
+        # side's vectors.
+        v = work.delta_spectrum.v
+        along = np.empty((work.long, v.shape[1]), dtype=np.float32)
+        for rows_, _, d in work.row_blocks():
+            along[rows_] = d @ v
+        across = v.astype(np.float32)
+        self.is_tall = work.m >= work.n
+        self.left, self.right = (along, across) if self.is_tall else (across, along)
         # Added to the base as it was before any rounding, as training would have done.
-        self.origin = self.base if work.origin is work.base else tall(work, work.origin)
-        self.low_rank = leading_part(work)
-        self.change = np.empty_like(self.low_rank)
+        self.base, self.origin, self.form = work.base, work.origin, work.form
+        self.scale = 1.0
+
+    def change(self, rows_: slice, columns: slice) -> np.ndarray:
+        """The change in some rows and columns, at the scale."""
+        part = self.left[rows_] * np.float32(self.scale) @ self.right[columns].T
+        part += self.origin[rows_, columns]
+        part = rounded(part, self.form)
+        part -= self.base[rows_, columns]
+        return part
 
     def norm_at(self, scale: float) -> float:
-        """The norm of the change at a scale; `change` is left at it."""
-        energy = 0.0
-        for first in range(0, self.change.size, BLOCK):
-            block = slice(first, first + BLOCK)
-            part = self.low_rank.reshape(-1)[block] * np.float32(scale)
-            part += self.origin.reshape(-1)[block]
-            part = rounded(part, self.form)
-            part -= self.base.reshape(-1)[block]
-            self.change.reshape(-1)[block] = part
-            energy += float(part @ part)
+        """The norm of the change at a scale, which is kept."""
+        self.scale, energy = scale, 0.0
+        (m, n), everywhere = self.base.shape, slice(None)
+        for rows_ in slices(m, BLOCK // n):
+            flat = self.change(rows_, everywhere).reshape(-1)
+            energy += float(flat @ flat)
         return math.sqrt(energy)
 
     def gram(self) -> np.ndarray:
-        """The Gram matrix of the change, in float64: in float32 the smallest values are noise."""
-        r = self.change.shape[1]
-        total = np.zeros((r, r))
-        for first in range(0, len(self.change), GRAM_ROWS):
-            rows_ = self.change[first : first + GRAM_ROWS].astype(np.float64)
-            total += rows_.T @ rows_
-        return total
+        """The Gram matrix of the tall change, in float64: in float32 the smallest values are
+        noise.
+        """
+        (m, n), everywhere = self.base.shape, slice(None)
+        total = np.zeros((min(m, n), min(m, n)), order="F")
+        for part in slices(max(m, n), GRAM_ROWS):
+            where = (part, everywhere) if self.is_tall else (everywhere, part)
+            block = self.change(*where).astype(np.float64)
+            total = blas.dsyrk(
+                1.0, block.T if self.is_tall else block, beta=1.0, c=total, overwrite_c=True
+            )
+        return mirrored(total)
 
 
-def tall(work: Decomposition, side: np.ndarray) -> np.ndarray:
-    """One side in float32 with its long axis first."""
-    return np.ascontiguousarray(side if work.m >= work.n else side.T, dtype=np.float32)
-
-
-def leading_part(work: Decomposition) -> np.ndarray:
-    """The rank-16 part of the tall delta: D V V'."""
-    # D V V' is the best approximation of its rank (Eckart and Young 1936), without the long side's
-    # vectors.
-    v = work.delta_spectrum.v
-    part = np.empty((work.long, work.r), dtype=np.float32)
-    for rows_, _, d in work.row_blocks():
-        part[rows_] = (d @ v) @ v.T
-    return part
+def slices(length: int, size: int) -> Iterator[slice]:
+    """An axis in pieces of at least one."""
+    size = max(1, size)
+    return (slice(first, first + size) for first in range(0, length, size))
 
 
 def matching_scale(norm_at: Callable[[float], float], wanted: float) -> float | None:

@@ -4,6 +4,7 @@ python -m tests.bench.engine                      the pair of the demonstration,
                                                   parameters in bf16, shaped like Qwen3-0.6B
 python -m tests.bench.engine --against COMMIT     beside another commit of this repository
 python -m tests.bench.engine --embedding          an embedding of 151,936 x 1,024 too: its memory
+python -m tests.bench.engine --cluster            two workers of a Dask scheduler too
 
 Beside ours stand what no method can do without (reading both files; the products and the
 eigenvalues by LAPACK alone) and the tests' oracle: the same definitions by dense SVDs and
@@ -236,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--embedding", action="store_true")
+    parser.add_argument("--cluster", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, other = Path(name), None
@@ -255,6 +257,8 @@ def main() -> None:
             if other:
                 command = ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(other)]
                 subprocess.run(command, check=True)
+        if options.cluster:
+            figures["cluster / two workers, 40 M"] = cluster_ratio(forty)
         if options.embedding:
             large = embedding(folder)
             figures["embedding, one worker"] = {
@@ -262,6 +266,22 @@ def main() -> None:
                 "peak megabytes": peak(large, "--workers", "1"),
             }
     print(json.dumps(figures, indent=1))
+
+
+def cluster_ratio(sides: Sides) -> float:
+    """Two Dask workers over two processes, in turns; the cluster stands already."""
+    from distributed import LocalCluster
+
+    where = {"host": "127.0.0.1", "dashboard_address": None}
+    with LocalCluster(n_workers=2, threads_per_worker=1, **where) as local:
+        address = local.scheduler_address
+        taken = in_turns(
+            {
+                "cluster": lambda: compare(sides, "--cluster", address),
+                "pool": lambda: compare(sides, "--workers", "2"),
+            }
+        )
+    return round(taken["cluster"] / taken["pool"], 2)
 
 
 def matrix(sides: Sides, module: str) -> Pair:

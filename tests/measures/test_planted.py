@@ -317,5 +317,7 @@ def test_a_long_flat_base_has_orthonormal_long_vectors():
     base = random_base((500, 40))
     base[:, 20:] *= 1e-7
     work = Decomposition(base, base + 1e-9 * random_base((500, 40), 1))
-    for vectors in work.long_vectors:
-        assert np.allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-8)
+    side, one = work.long_side, np.eye(work.k)
+    assert np.allclose(side.vectors.T @ side.vectors, one, atol=1e-8)
+    # What the tuned's have inside the base's span and outside of it is together U'_k' U'_k.
+    assert np.allclose(side.residual + side.cosines.T @ side.cosines, one, atol=1e-8)
