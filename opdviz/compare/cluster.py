@@ -7,7 +7,7 @@ workers read the checkpoints themselves, from a file system that they share with
 import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,15 +50,16 @@ def hand_over(ended: Future, outcome: Future) -> None:
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
-    try:
-        outcome.set_result(ended.result())
-    except CancelledError:
+    error = None if ended.cancelled() else ended.exception()
+    if ended.cancelled():
         outcome.set_exception(Lost("the cluster's scheduler was lost, or cancelled the job"))
-    except (KilledWorker, CommClosedError) as error:
+    elif isinstance(error, (KilledWorker, CommClosedError)):
         words = one_line(error, limit=120)
         outcome.set_exception(Lost(f"the cluster lost the workers of a task ({words})"))
-    except Exception as error:  # as it was raised on the worker
+    elif error:  # as it was raised on the worker
         outcome.set_exception(error)
+    else:
+        outcome.set_result(ended.result())
 
 
 @contextmanager
