@@ -8,7 +8,7 @@ import fnmatch
 import math
 import os
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import ModuleType
 
 from opdviz import files
 from opdviz.compare import workers
+from opdviz.compare.cluster import Cluster
 from opdviz.compare.estimate import cost
 from opdviz.compare.pace import learn
 from opdviz.compare.prepare import Prepared, start
@@ -76,7 +77,7 @@ def compare(
         files.sweep(folder)
         writer = bundles.Writer(start(prepared, store))
         work = measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
-        if isinstance(executor, ProcessPoolExecutor):  # the pace is that of this machine
+        if not isinstance(executor, Cluster):  # the pace is that of this machine
             with suppress(MachineError):  # the next estimate is no reason to lose this run
                 learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
