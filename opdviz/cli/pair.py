@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,14 @@ from opdviz.cli.command import (
     print_json,
     store_of,
 )
-from opdviz.errors import RequestError, one_line
+from opdviz.errors import MachineError, RequestError, one_line
 
 if TYPE_CHECKING:  # they load the engine, which the help of a command does without
     from opdviz.compare.progress import Display
     from opdviz.store.store import Stored
 
 MOST_LINES = 200
+WORTH_A_PROBE = 20.0  # estimated seconds from which two more are well spent on a better estimate
 PAIR = (
     argument("base", type=Path, help="a checkpoint: a folder or a file"),
     argument("tuned", type=Path, help="what training made of it"),
@@ -49,12 +50,17 @@ def open_pair(options: argparse.Namespace):
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
     from opdviz.compare.estimate import preview
-    from opdviz.compare.pace import pace
+    from opdviz.compare.pace import pace, remembered
+    from opdviz.compare.probe import probe
     from opdviz.words import duration
 
     check_workers(options.workers)
-    machine = pace(store_of(options).root)
-    facts = preview(*open_pair(options), options.workers, pace=machine)
+    pair, root = open_pair(options), store_of(options).root
+    facts = preview(*pair, options.workers, pace=pace(root))
+    if facts["seconds"] > WORTH_A_PROBE and not remembered(root):
+        with suppress(MachineError):  # where nothing can be written, the estimate is a rougher one
+            probe(root, options.workers)
+        facts = preview(*pair, options.workers, pace=pace(root))
     if options.json:
         many = len(facts["unmatched"]) + len(facts["rewrites"]) > MOST_LINES
         # A million rows in lines of their own take half a minute.

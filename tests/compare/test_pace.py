@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from opdviz import checkpoint, roots
-from opdviz.compare import estimate, measuring, pace, prepare
+from opdviz.cli import main
+from opdviz.compare import estimate, measuring, pace, prepare, probe
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
@@ -51,3 +52,15 @@ def test_a_run_teaches_and_the_next_check_says_so(tmp_path, monkeypatch):
         monkeypatch.setenv("OPDVIZ_CACHE", str(cache))
         seconds[cache.name] = roots.check(*map(str, sides))["seconds"] - estimate.STARTING
     assert seconds[tmp_path.name] == pytest.approx(7 * seconds["new"])
+
+
+def test_a_probe_measures_this_machine_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("opdviz.cli.pair.WORTH_A_PROBE", 0.0)
+    command = ["check", str(GOLDEN / "base"), str(GOLDEN / "tuned_a"), "--cache", str(tmp_path)]
+    assert main([*command, "--json"]) == 0
+    (measured,) = pace.remembered(tmp_path)
+    assert 1 / 20 < measured < 20
+    first = json.loads(capsys.readouterr().out)["seconds"]
+    monkeypatch.setattr(probe, "probe", None)
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] == first
