@@ -52,14 +52,21 @@ class Products:
 
 @dataclass(frozen=True, slots=True)
 class LongSide:
-    """A V_k and the vectors U_k of the base, (L, k) each; of the tuned's U'_k the Gram matrix of
-    what lies outside span(U_k), and U_k' U'_k.
+    """The base's leading long-side vectors U_k (L, k) with A V_k = U_k R; of the tuned's U'_k the
+    Gram matrix of what lies outside span(U_k), and U_k' U'_k.
+
+    R is upper triangular, or the singular values alone where it is diagonal.
     """
 
-    products: Float[np.ndarray, "long k"]
     vectors: Float[np.ndarray, "long k"]
+    factor: Float[np.ndarray, " k"] | Float[np.ndarray, "k k"]
     residual: Float[np.ndarray, "k k"]
     cosines: Float[np.ndarray, "k k"]
+
+    def products(self, rows: slice) -> Float[np.ndarray, "rows k"]:
+        """Some rows of A V_k."""
+        u, r = self.vectors[rows], self.factor
+        return u * r if r.ndim == 1 else u @ r
 
 
 class Decomposition(Remembering):
@@ -253,9 +260,9 @@ class Decomposition(Remembering):
             base[rows] = a @ vb
             a += d
             tuned[rows] = a @ vt
-        vectors = orthonormal(base.copy(), self.base_spectrum.s)
-        tuned_vectors = orthonormal(tuned, self.tuned_spectrum.s)
-        return LongSide(base, vectors, *residual_gram(vectors, tuned_vectors))
+        vectors, factor = orthonormal(base, self.base_spectrum.s)
+        tuned_vectors, _ = orthonormal(tuned, self.tuned_spectrum.s)
+        return LongSide(vectors, factor, *residual_gram(vectors, tuned_vectors))
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
         """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or
@@ -307,19 +314,20 @@ def residual_gram(
 
 def orthonormal(
     x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]
-) -> Float[np.ndarray, "rows k"]:
-    """A v scaled to unit columns, in place; by QR where the values fall so far that A v / s is no
-    longer orthonormal.
+) -> tuple[np.ndarray, np.ndarray]:
+    """A v scaled to unit columns, in place, and the scales; by QR, and its R, where the values fall
+    so far that A v / s is no longer orthonormal.
     """
     k = x.shape[1]
     if s[k - 1] > WELL_SCALED * s[0]:
         # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs
         # and order.
         x /= s[:k]
-        return x
+        return x, s[:k]
     # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
     q, upper = linalg.qr(x, mode="economic", check_finite=False)
-    return q * np.where(np.diag(upper) < 0, -1.0, 1.0)
+    signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
+    return q * signs, signs[:, None] * upper
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from opdviz.measures.visibility import Ramps, codes, magnitudes, ramps
 
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
 LEADING_BITS = 1 << 15  # of a float32 without its sign: how many upper halves there are
+NOT_YET = np.iinfo(np.uint32).max  # in place of a position
 FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
 
 
@@ -47,35 +48,56 @@ def class_counts(work: Decomposition, precision: str) -> ClassCounts:
     group, nulls, edges = joint_groups(counted)
     thresholds, low = magnitude_levels(work, precision, counted)
     levels = 2 * len(thresholds) + 1
-    size = (int(group.max()) + 1) * levels * FLAGS
-    # An id a coordinate is the largest thing here: two bytes where they are enough.
-    kind = np.uint16 if size < 1 << 16 else np.uint32
-    of_class = (group * (levels * FLAGS)).astype(kind)
+    numbers = class_numbers(work, precision, counted, group * (levels * FLAGS), thresholds)
+    ids, used = in_use(numbers, work.base.size, (int(group.max()) + 1) * levels * FLAGS)
+    every = np.zeros((int(group.max()) + 1, levels, FLAGS), dtype=np.int64)
+    every.reshape(-1)[used] = tally(ids, used.size)
+    return ClassCounts(precision, counted, ids, used, every, low, nulls, edges)
+
+
+def class_numbers(
+    work: Decomposition,
+    precision: str,
+    counted: Census,
+    of_class: np.ndarray,
+    thresholds: np.ndarray,
+) -> Iterator[np.ndarray]:
+    """The number of each coordinate's class, in chunks; `of_class` has that of its first level."""
+    kind = np.uint32
+    of_class = of_class.astype(kind)
     gridded = counted.scheme in SIXTEEN_BITS
-    if gridded:  # a class is a value, and says the level too
+    if gridded:  # a class of the scheme is a value, and says the level too
         values = np.tile(magnitudes(counted.scheme), 2)
         of_class += level_of(values, thresholds).astype(kind) * kind(FLAGS)
-    ids = np.empty(work.base.size, dtype=kind)
-    first = 0
     for chunk in work.chunks(precision):
-        part = of_class[classes_of(chunk, counted.scheme)]
+        numbers = of_class[classes_of(chunk, counted.scheme)]
         if not gridded:
-            part += level_of(np.abs(chunk.base), thresholds).astype(kind) * kind(FLAGS)
+            numbers += level_of(np.abs(chunk.base), thresholds).astype(kind) * kind(FLAGS)
         bits = np.zeros(chunk.delta.size, dtype=kind)
         for bit, mask in enumerate(visible_moves(chunk)):
             bits += mask.astype(kind) << kind(bit)
-        part[chunk.moved] += bits
-        ids[first : first + part.size] = part
-        first += part.size
-    counts = tally(ids, size)
-    used = np.flatnonzero(counts)
-    position = np.zeros(size, dtype=np.uint16 if used.size < 1 << 16 else np.uint32)
-    position[used] = np.arange(used.size)
-    positions = np.empty(ids.size, dtype=position.dtype)
-    for first in range(0, ids.size, CHUNK):
-        positions[first : first + CHUNK] = position[ids[first : first + CHUNK]]
-    counts = counts.reshape(-1, levels, FLAGS)
-    return ClassCounts(precision, counted, positions, used, counts, low, nulls, edges)
+        numbers[chunk.moved] += bits
+        yield numbers
+
+
+def in_use(numbers: Iterable[np.ndarray], numel: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Chunks of numbers below a size as positions among those in use, and these, as they come.
+
+    A position a coordinate is the largest thing here: two bytes, while they are enough.
+    """
+    ids = np.empty(numel, dtype=np.uint16)
+    position, used = np.full(size, NOT_YET, dtype=np.uint32), np.empty(0, dtype=np.uint32)
+    first = 0
+    for chunk in numbers:
+        new = np.unique(chunk[position[chunk] == NOT_YET])
+        if new.size:
+            position[new] = np.arange(used.size, used.size + new.size)
+            used = np.concatenate([used, new])
+            if used.size > 1 << 16 and ids.dtype == np.uint16:
+                ids = ids.astype(np.uint32)
+        ids[first : first + chunk.size] = position[chunk]
+        first += chunk.size
+    return ids, used
 
 
 def tally(ids: np.ndarray, size: int) -> np.ndarray:
@@ -321,7 +343,7 @@ def reconstructions(
     size = max(1, CHUNK // work.r)
     for first in range(0, work.long, size):
         rows_ = slice(first, first + size)
-        products = work.long_side.products[rows_]
+        products = work.long_side.products(rows_)
         total, before = np.zeros((len(products), work.r)), 0
         blocks = {}
         for rank in sorted(ranks):

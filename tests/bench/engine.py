@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -37,7 +39,8 @@ from scipy.linalg import blas  # noqa: E402
 from opdviz import checkpoint, demo, pairing  # noqa: E402
 from opdviz.compare.measuring import work_on  # noqa: E402
 from opdviz.linalg import rank_of_share  # noqa: E402
-from opdviz.measures import FIRST_PASS, MEASURES  # noqa: E402
+from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure  # noqa: E402
+from opdviz.measures.sides import work_of  # noqa: E402
 from opdviz.pairing import Pair  # noqa: E402
 from tests import oracle  # noqa: E402
 
@@ -45,6 +48,8 @@ ROOT = Path(__file__).parent.parent.parent
 ROUNDS = 3
 MASKS = [(0.01, None), (0.05, None), (0.1, None), (0.2, None), (0.3, 64), (0.5, 64)]
 PROBES = (("absolute", 0.0), ("absolute", 1e-5), ("relative", 1e-3))
+# What the measures of the second pass share, in the order in which one needs another.
+SHARED = ("products", "base_spectrum", "tuned_spectrum", "delta_spectrum", "long_side")
 HIDDEN, LAYERS, TOKENS = 1024, 2, 8000
 SHAPES = {
     "self_attn.q_proj": (2048, HIDDEN),
@@ -218,6 +223,20 @@ def bench(sides: Sides, other: Path | None) -> dict:
     return {"seconds": taken, "ratios": ratios, "peak megabytes": memory}
 
 
+def by_step(pairs: list[Pair]) -> dict[str, float]:
+    """Seconds of all pairs in this process, by what is worked out once and by measure."""
+    spent: dict[str, float] = defaultdict(float)
+    for pair in pairs:
+        work = work_of(pair)
+        steps = {module.NAME: partial(measure, pair, work, module) for module in FIRST_PASS}
+        if pair.is_matrix:
+            steps |= {name: partial(getattr, work, name) for name in SHARED}
+        steps |= {module.NAME: partial(measure, pair, work, module) for module in SECOND_PASS}
+        for name, step in steps.items():
+            spent[name] += seconds(step)
+    return {name: round(value, 2) for name, value in spent.items()}
+
+
 def by_pair(pair: Pair) -> dict:
     """One pair of matrices in this process: the oracle beside ours, and a coordinate's share."""
     names = [module.NAME for module in FIRST_PASS]
@@ -250,6 +269,7 @@ def main() -> None:
             figures = {
                 "demo": bench(demo.pair(), other),
                 "40 M, bf16": bench(forty, other),
+                "40 M, seconds by step": by_step(pairs_of(forty)),
                 "one matrix, bf16": by_pair(matrix(forty, "mlp.up_proj")),
                 "one matrix, float32": by_pair(matrix(demo.pair(), "intermediate.dense")),
             }
