@@ -79,9 +79,11 @@ def chunks(
     With `finite` every value is; otherwise coordinates with one that is not are left out. With
     `coarse` both sides are rounded to bfloat16 first.
     """
-    flat = [side.reshape(-1) for side in (origin, base, tuned)]
+    before, flat_base, flat_tuned = (side.reshape(-1) for side in (origin, base, tuned))
     for first in range(0, base.size, CHUNK):
-        values, w, t = (side[first : first + CHUNK] for side in flat)
+        part = slice(first, first + CHUNK)
+        w, t = flat_base[part], flat_tuned[part]
+        values = w if origin is base else before[part]
         if not finite:
             both = np.isfinite(w) & np.isfinite(t)
             values, w, t = values[both], w[both], t[both]

@@ -13,7 +13,7 @@ import numpy as np
 
 from opdviz import checkpoint, ties
 from opdviz.checkpoint import Checkpoint
-from opdviz.checkpoint.formats import FORMATS
+from opdviz.checkpoint.formats import FORMATS, Promoted
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
@@ -103,10 +103,22 @@ class Pair(NamedTuple):
         """The name in the file, without the slice number."""
         return name if self.expert is None else name[: name.rindex("[")]
 
+    @property
+    def sixteen_bits(self) -> tuple[Promoted, Promoted]:
+        """Both sides of a pair in 16-bit formats, promoted only where they are asked for."""
+        sides = ((self.base_path, self.name), (self.tuned_path, self.tuned_name))
+        raw = (opened(p).read_raw(self.stored_name(name), *self.rows_read) for p, name in sides)
+        base, tuned = (Promoted(bits, info.dtype).reshape(self.shape) for bits, info in raw)
+        return base, tuned
+
+    @property
+    def rows_read(self) -> tuple[int, int | None]:
+        """Which rows of the stored tensors it is: the first one and the one after the last."""
+        return (0, None) if self.expert is None else (self.expert, self.expert + 1)
+
     def side(self, path: Path, name: str) -> np.ndarray:
         """One side's values, read from its checkpoint."""
-        first, last = (0, None) if self.expert is None else (self.expert, self.expert + 1)
-        return opened(path).read(name, first, last).reshape(self.shape)
+        return opened(path).read(name, *self.rows_read).reshape(self.shape)
 
 
 @dataclass

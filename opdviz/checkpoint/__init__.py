@@ -58,16 +58,28 @@ class Checkpoint:
         Raises
             RequestError: no tensor of that name, or float8 codes without a scale.
         """
+        raw, info = self.read_raw(name, first, last)
+        values = promote(raw, info.dtype)
+        if FORMATS[info.dtype].kind == "float8":
+            # A scale may be too large, infinite or NaN.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return values * self.scale(name, first, first + len(raw))
+        return values
+
+    def read_raw(
+        self, name: str, first: int = 0, last: int | None = None
+    ) -> tuple[np.ndarray, TensorInfo]:
+        """The same rows as they are stored (bits, where numpy has no such number), and what is
+        known of the tensor.
+
+        Raises
+            RequestError: no tensor of that name.
+        """
         if name not in self.tensors:
             raise RequestError(f"read({one_line(name, limit=80)}): no such tensor in {self.path}")
         info = self.tensors[name]
         last = (info.shape[0] if info.shape else 1) if last is None else last
-        values = promote(reader_of(info.path).read(info, first, last), info.dtype)
-        if FORMATS[info.dtype].kind == "float8":
-            # A scale may be too large, infinite or NaN.
-            with np.errstate(over="ignore", invalid="ignore"):
-                return values * self.scale(name, first, last)
-        return values
+        return reader_of(info.path).read(info, first, last), info
 
     def scale_name(self, name: str) -> str | None:
         """The name of the scale tensor that belongs to a float8 tensor, if it is there."""

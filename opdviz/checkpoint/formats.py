@@ -59,6 +59,33 @@ def promote(raw: np.ndarray, dtype: str) -> np.ndarray:
     return raw
 
 
+class Promoted:
+    """A tensor of 16-bit numbers that become float32 where they are asked for: half the memory of
+    the array that it stands for.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, raw: np.ndarray, form: str):
+        self.raw, self.form = raw, form
+        self.shape, self.size, self.ndim = raw.shape, raw.size, raw.ndim
+
+    def __getitem__(self, key) -> np.ndarray:
+        return promote(np.ascontiguousarray(self.raw[key]), self.form)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(promote(self.raw, self.form), dtype=dtype)
+
+    def reshape(self, *shape) -> "Promoted":
+        """The same numbers in another shape."""
+        return Promoted(self.raw.reshape(*shape), self.form)
+
+    @property
+    def T(self) -> "Promoted":
+        """Transposed."""
+        return Promoted(self.raw.T, self.form)
+
+
 def float8_values(dtype: str) -> np.ndarray:
     """The 256 values of a float8 format (e4m3fn has no infinity and one NaN a sign; e5m2 follows
     IEEE).

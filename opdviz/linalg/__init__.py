@@ -15,6 +15,7 @@ from jaxtyping import Float
 from scipy import linalg
 from scipy.linalg import blas
 
+from opdviz.checkpoint.formats import Promoted
 from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 from opdviz.linalg.gram import Spectrum, mirrored, resolved_count, roots, spectrum_of_gram
@@ -82,8 +83,8 @@ class Decomposition(Remembering):
 
     def __init__(
         self,
-        base: Float[np.ndarray, "..."],
-        tuned: Float[np.ndarray, "..."],
+        base: Float[np.ndarray, "..."] | Promoted,
+        tuned: Float[np.ndarray, "..."] | Promoted,
         *,
         form: str = "float32",
         origin: Float[np.ndarray, "..."] | None = None,

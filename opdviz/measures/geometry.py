@@ -68,7 +68,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     if not work.base_spectrum.s[0]:
         zero = (
             "the base is zero"
-            if not work.base.any()
+            if not np.any(work.base)
             else "the base's squares are below what float64 holds"
         )
         tables["skipped"].append(skipped(pair, NAME, f"{zero}: it has no directions"))

@@ -9,7 +9,7 @@ tuned's format, and an update is what is left. A wide file whose values all lie 
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
-from opdviz.chunks import CHUNK
+from opdviz.chunks import CHUNK, KEPT
 from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.linalg import Decomposition
 from opdviz.pairing import Pair
@@ -22,6 +22,9 @@ def work_of(pair: Pair) -> Decomposition:
     """The pair's two sides, read, with the base rounded to the tuned's format where it was stored
     finer.
     """
+    same = pair.base_dtype == pair.tuned_dtype
+    if pair.numel > KEPT and same and pair.tuned_dtype in SIXTEEN_BITS:
+        return Decomposition(*pair.sixteen_bits, form=pair.tuned_dtype)
     base, tuned = pair.base, pair.tuned
     if (
         pair.float8

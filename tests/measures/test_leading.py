@@ -6,6 +6,7 @@ import pytest
 from scipy import linalg
 
 from opdviz import chunks
+from opdviz.checkpoint.formats import Promoted, promote
 from opdviz.linalg import Decomposition
 from opdviz.linalg import gram as grams
 from opdviz.linalg.gram import Spectrum, Tridiagonal, spectrum_of_gram
@@ -81,10 +82,27 @@ def test_an_ill_conditioned_base_has_all_its_directions():
 
 def test_chunks_that_are_not_kept_give_the_same_tables(monkeypatch):
     kept = measured(GOLDEN / "base", GOLDEN / "tuned_b")
-    for module in ("linalg", "measures.masks"):
+    for module in ("linalg", "measures.masks", "measures.sides"):
         monkeypatch.setattr(f"opdviz.{module}.KEPT", 0)
     monkeypatch.setattr(chunks, "CHUNK", 1000)
     anew = measured(GOLDEN / "base", GOLDEN / "tuned_b")
     assert kept.keys() == anew.keys()
     for table, rows in kept.items():
         pd.testing.assert_frame_equal(rows, anew[table], rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["bfloat16", "float16"])
+def test_sixteen_bits_are_promoted_where_they_are_asked_for(form):
+    bits = np.random.default_rng(0).integers(0, 0x7C00, (6, 4), dtype=np.uint16)
+    raw = bits if form == "bfloat16" else bits.view(np.float16)
+    whole, tensor = promote(raw, form), Promoted(raw, form)
+    assert tensor.shape == whole.shape and tensor.size == 24 and tensor.ndim == 2
+    for part, expected in (
+        (tensor[1:3], whole[1:3]),
+        (tensor.T[2:], whole.T[2:]),
+        (tensor.reshape(-1)[5:9], whole.reshape(-1)[5:9]),
+        (tensor[:, 1], whole[:, 1]),
+        (np.asarray(tensor), whole),
+    ):
+        np.testing.assert_array_equal(part, expected)
+        assert part.dtype == np.float32
