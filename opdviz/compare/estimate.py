@@ -10,6 +10,7 @@ from opdviz.chunks import KEPT
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS
 from opdviz.pairing import Pair
 
+CACHED = 2048  # directions whose Gram matrix, of 32 MB, a large processor's last cache holds
 STARTING = 1.5  # interpreters and imports
 INTERPRETER = 150_000_000  # bytes of a process with the engine loaded
 
@@ -17,7 +18,7 @@ INTERPRETER = 150_000_000  # bytes of a process with the engine loaded
 def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
     """Seconds of one thread that a pair takes under some measures.
 
-    Fitted on matrices of 0.1 to 12 million elements in bf16 and in float32, which is counted twice.
+    Fitted on matrices of 0.1 to 17 million elements in bf16 and in float32, which is counted twice.
     """
     seconds, modules = 0.0, tuple(modules)
     twice = len(pair.precisions) - 1
@@ -26,7 +27,9 @@ def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
     if pair.is_matrix and any(m in SECOND_PASS for m in modules):
         r, long = min(pair.shape), max(pair.shape)
         seconds += 0.022 + 0.021 * twice + (9.5e-8 + 1.6e-8 * twice) * pair.numel
-        seconds += 7.6e-11 * long * r * r + 4.2e-10 * r**3
+        # A Gram matrix beyond a processor's last cache is reduced at the speed of memory.
+        cube = 4.2e-10 if r <= CACHED else 7.1e-10
+        seconds += 7.6e-11 * long * r * r + cube * r**3
     return seconds
 
 

@@ -64,6 +64,7 @@ def page(name):
                                   layout={"title": {"text": f"Figure of {name}"}}))
     return st.Page(draw, title=name, url_path=name.lower())
 
+st.set_page_config(initial_sidebar_state="expanded")
 st.navigation([page("One"), page("Two")]).run()
 """
 NOTHING = "export default () => null"
