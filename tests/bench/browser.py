@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -53,20 +51,6 @@ CELL = """([i, j]) => { const d = document.querySelector('.js-plotly-plot'), l =
     return [b.left + l._size.l + l.xaxis.d2p(i), b.top + l._size.t + l.yaxis.d2p(j)]; }"""
 TURNS = 3
 SESSIONS, CLICKS = 10, 5
-PLAIN = """
-import plotly.graph_objects as go
-import streamlit as st
-
-def page(name):
-    def draw():
-        st.title(name)
-        st.plotly_chart(go.Figure(go.Heatmap(z=[[1, 2], [3, 4]]),
-                                  layout={"title": {"text": f"Figure of {name}"}}))
-    return st.Page(draw, title=name, url_path=name.lower())
-
-st.set_page_config(initial_sidebar_state="expanded")
-st.navigation([page("One"), page("Two")]).run()
-"""
 NOTHING = "export default () => null"
 
 
@@ -128,44 +112,6 @@ def one_session(browser, cache: Path) -> dict:
     found |= {"page change": statistics.median(changes), "page change, slowest": max(changes)}
     found |= {"cell to tensor": statistics.median(clicks)}
     return found | ({"cell to its experts": statistics.median(drills)} if drills else {})
-
-
-def empty_pages(browser) -> dict:
-    """The same of two pages of Streamlit alone, with a title and a figure each: what cannot be
-    avoided.
-    """
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        script = Path(folder) / "plain.py"
-        script.write_text(PLAIN)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        options = ["--server.port", str(port), "--server.address", "127.0.0.1"]
-        options += ["--server.headless", "true", "--browser.gatherUsageStats", "false"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", str(script), *options],
-            stdout=subprocess.DEVNULL,
-        )
-        address, page = f"http://127.0.0.1:{port}", browser.new_page()
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/_stcore/health").close()
-                break
-            time.sleep(0.1)
-        first = timed(page, lambda: page.goto(f"{address}/one"), "Figure of One")
-        settle(page)
-        changes, before = [], cpu_of(process.pid)
-        for _ in range(TURNS):
-            for name in ("Two", "One"):
-                link = page.get_by_role("link", name=name, exact=True)
-                changes.append(timed(page, link.click, f"Figure of {name}"))
-                settle(page)
-        spent = cpu_of(process.pid) - before
-        page.close()
-        process.terminate()
-        process.wait()
-    change = statistics.median(changes)
-    return {"first view": first, "page change": change, "server's work": spent / len(changes)}
 
 
 def aim(page: Page, i: int, j: int) -> tuple[float, float]:
@@ -235,9 +181,9 @@ def stand_back(process: psutil.Process) -> None:
         Path(f"/proc/{process.pid}/autogroup").write_text("19")
 
 
-def cpu_of(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    used = psutil.Process(pid).cpu_times()
+def cpu_of(server: Server) -> float:
+    """Seconds of processor time that a server has used."""
+    used = psutil.Process(server.process.pid).cpu_times()
     return used.user + used.system
 
 
@@ -259,14 +205,14 @@ async def ten_sessions(cache: Path, drawing: int) -> dict:
         watcher = spawn.Process(target=watch_health, args=(server.address, ended, tell))
         watcher.start()
         assert told.recv() == "ready"
-        before = cpu_of(server.process.pid)
+        before = cpu_of(server)
         # All click in the same moment, and again when the last of them has its page.
         for turn in range(1, CLICKS + 1):
             names = [list(MAIN)[(n + turn) % len(MAIN)] for n in range(SESSIONS)]
             await asyncio.gather(
                 *(click(page, names[n], n < drawing, waits, wrong) for n, page in enumerate(pages))
             )
-        spent = cpu_of(server.process.pid) - before
+        spent = cpu_of(server) - before
         ended.set()
         took = told.recv()
         await browser.close()
@@ -285,9 +231,7 @@ def main() -> None:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
                 found = one_session(browser, Path(folder))
-                found["Streamlit alone"] = plain = empty_pages(browser)
                 browser.close()
-            found["page change / Streamlit alone"] = found["page change"] / plain["page change"]
             found["ten sessions, one draws"] = asyncio.run(ten_sessions(Path(folder), 1))
             found["ten sessions, all draw"] = asyncio.run(ten_sessions(Path(folder), SESSIONS))
         told = {
