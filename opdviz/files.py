@@ -63,9 +63,10 @@ def contents(path: Path, *, most: int = MOST_BYTES) -> bytes:
         OSError: it is not there, no plain file, or larger.
     """
     with os.fdopen(opened(path), "rb") as file:
-        if os.fstat(file.fileno()).st_size > most:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
             raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
-        return file.read(most)
+        return file.read(size)  # a read of `most` would set that much memory aside
 
 
 def json_value(path: Path) -> object:

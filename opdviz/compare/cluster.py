@@ -17,8 +17,8 @@ from opdviz.measures import MEASURES, measure_id
 
 CONNECT = 10  # seconds for the scheduler to answer
 WAIT = 60  # seconds for a first worker to appear
-# Times that a task starts again which took its worker with it; a worker that is only lost counts
-# on Dask's own account (distributed.scheduler.allowed-failures).
+# Times that a task starts again which raised, as one does that found no memory. How often one may
+# take its worker with it is Dask's own setting (distributed.scheduler.allowed-failures).
 RETRIES = 2
 
 

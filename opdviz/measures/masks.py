@@ -63,7 +63,7 @@ def class_numbers(
     thresholds: np.ndarray,
 ) -> Iterator[np.ndarray]:
     """The number of each coordinate's class, in chunks; `of_class` has that of its first level."""
-    kind = np.uint32
+    kind = np.uint32  # of which numpy makes no eight bytes on the way
     of_class = of_class.astype(kind)
     gridded = counted.scheme in SIXTEEN_BITS
     if gridded:  # a class of the scheme is a value, and says the level too

@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-from distributed import LocalCluster
+from distributed import KilledWorker, LocalCluster
 
 from opdviz import checkpoint
 from opdviz.compare import cluster, measuring, prepare
+from opdviz.compare.workers import Lost
 from opdviz.errors import MachineError, RequestError
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN
@@ -64,7 +67,7 @@ def test_a_killed_worker_costs_nothing(golden_store, two_workers, tmp_path):
     killed = []
 
     def kill_one(progress):
-        if progress.pairs_done == 5 and not killed:
+        if progress.pairs_done >= 5 and not killed:
             killed.append(pids(two_workers)[0])
             os.kill(killed[0], signal.SIGKILL)
 
@@ -75,9 +78,11 @@ def test_a_killed_worker_costs_nothing(golden_store, two_workers, tmp_path):
 
 
 def test_a_lost_scheduler_is_one_line_and_the_next_run_goes_on(two_workers, tmp_path):
+    closed = []
+
     def stop(progress):
-        if progress.pairs_done == 5:
-            two_workers.close()
+        if progress.pairs_done >= 5 and not closed:
+            closed.append(two_workers.close())
 
     store = Store(tmp_path)
     with pytest.raises(MachineError, match="scheduler was lost.*finished parts are kept"):
@@ -108,3 +113,30 @@ def test_what_is_no_cluster_and_what_workers_do_not_see_is_one_line(two_workers,
         cluster.executor(address, (Path("/nowhere"),)),
     ):
         pass
+
+
+def test_a_cluster_without_workers_is_one_line(monkeypatch):
+    monkeypatch.setattr(cluster, "WAIT", 1)
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as empty,
+        pytest.raises(RequestError, match="no worker appeared within 1 s"),
+        cluster.executor(empty.scheduler_address, PAIR),
+    ):
+        pass
+
+
+def test_what_a_task_came_to_is_handed_over_and_what_is_lost_breaks_the_executor():
+    def after(end) -> Future:
+        ended, outcome = Future(), Future()
+        end(ended)
+        cluster.hand_over(ended, outcome)
+        return outcome
+
+    assert after(lambda ended: ended.set_result(7)).result() == 7
+    assert isinstance(after(lambda ended: ended.cancel()).exception(), Lost)
+    killed = KilledWorker(
+        "a task", last_worker=SimpleNamespace(address="tcp://w"), allowed_failures=3
+    )
+    assert isinstance(after(lambda ended: ended.set_exception(killed)).exception(), Lost)
+    raised = MemoryError()
+    assert after(lambda ended: ended.set_exception(raised)).exception() is raised

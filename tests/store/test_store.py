@@ -162,3 +162,11 @@ def test_what_an_earlier_version_stored_is_said_in_one_line(store):
         "partial",
         0.0,
     )
+
+
+def test_a_small_file_takes_little_memory_whatever_may_be_read_at_most(tmp_path):
+    file = tmp_path / "small"
+    file.write_bytes(b"seven b")
+    assert files.contents(file, most=1 << 50) == b"seven b"
+    with pytest.raises(OSError, match="larger than 6 bytes"):
+        files.contents(file, most=6)
