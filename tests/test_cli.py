@@ -2,6 +2,7 @@
 nothing lost.
 """
 
+import argparse
 import contextlib
 import io
 import json
@@ -589,3 +590,31 @@ def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run
     names = {p.name for p in compared[0].rglob("summaries/*.parquet")}
     assert {p.name for p in tmp_path.rglob("summaries/*.parquet")} == names
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("x.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_no_room_for_an_array_a_library_or_a_thread_is_one_line(error, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(cli, "parsed", lambda *_: argparse.Namespace(run=fail))
+    monkeypatch.setattr(cli, "leave", lambda code: code)
+    assert cli.run(["list"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("opdviz: out of memory; what was finished is kept.")
+
+
+def test_an_error_that_nobody_foresaw_is_not_called_short_memory(monkeypatch):
+    def fail(_):
+        raise RuntimeError("another")
+
+    monkeypatch.setattr(cli, "parsed", lambda *_: argparse.Namespace(run=fail))
+    with pytest.raises(RuntimeError, match="another"):
+        cli.run(["list"])

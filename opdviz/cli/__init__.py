@@ -52,18 +52,30 @@ def run(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:
         print("opdviz: interrupted; what was finished is kept.", file=sys.stderr)
         return leave(INTERRUPTED)
-    except MemoryError:
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         print(
             "opdviz: out of memory; what was finished is kept. Run it again with --workers 1.",
             file=sys.stderr,
         )
-        return 3
+        return leave(3)
     except BrokenPipeError:  # the reader of a pipe left: `opdviz show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         print(f"opdviz: {one_line(error)}", file=sys.stderr)
         return 3
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether there was no room: for an array, for a library, or for a thread."""
+    words = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or "failed to map segment" in words
+        or "can't start new thread" in words
+    )
 
 
 def parsed(top: Parser, arguments: list[str] | None) -> argparse.Namespace:
