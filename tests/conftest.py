@@ -3,9 +3,8 @@ store.
 """
 
 import signal
-import subprocess
-import sys
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from opdviz import checkpoint, pairing
+from opdviz.compare import measuring, prepare
 from opdviz.compare.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
@@ -73,6 +73,15 @@ def measured_arrays(
     return measured(*sides, measures), w, t
 
 
+def compared_here(cache: Path, base: Path, tuned: Path, name: str | None = None) -> Stored:
+    """A pair compared in this process and kept in a cache."""
+    store = Store(cache)
+    sides = (checkpoint.open(side) for side in (base, tuned))
+    prepared = prepare.prepare(*sides, store, name, lambda progress: None)
+    with ThreadPoolExecutor(1) as executor:
+        return measuring.compare(prepared, store, executor, listener=lambda progress: None)
+
+
 @pytest.fixture(scope="session", params=["a", "b"])
 def golden(request) -> tuple[str, dict[str, pd.DataFrame]]:
     """The golden family's update a or b, measured."""
@@ -81,19 +90,9 @@ def golden(request) -> tuple[str, dict[str, pd.DataFrame]]:
 
 @pytest.fixture(scope="session")
 def golden_store(tmp_path_factory) -> Store:
-    """A cache with the golden update b, compared as a user would; nobody writes into it."""
+    """A cache with the golden update b; nobody writes into it."""
     cache = tmp_path_factory.mktemp("golden")
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "compare",
-        str(GOLDEN / "base"),
-        str(GOLDEN / "tuned_b"),
-        "--name",
-        "golden",
-    ]
-    subprocess.run([*command, "--cache", str(cache)], check=True, capture_output=True)
+    compared_here(cache, GOLDEN / "base", GOLDEN / "tuned_b", "golden")
     return Store(cache)
 
 

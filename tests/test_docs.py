@@ -1,5 +1,6 @@
 """The docs are held to the code: commands, tables, columns, links, and what they must not contain."""
 
+import doctest
 import importlib
 import re
 import subprocess
@@ -16,7 +17,20 @@ from opdviz.tables import TABLES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+# Only these are loaded: a module without an example, as that of the trainers, costs seconds.
+EXAMPLES = [p for p in sorted((ROOT / "opdviz").rglob("*.py")) if ">>> " in p.read_text()]
 DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("cache/*.md")]
+
+
+def name_of(path: Path) -> str:
+    """A file's name as a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_the_examples_in_docstrings_give_what_they_say(path):
+    ran = doctest.testmod(importlib.import_module(name_of(path)))
+    assert ran.attempted and not ran.failed
 
 
 def test_every_command_stands_in_the_readme():
@@ -28,9 +42,7 @@ def test_every_command_that_is_written_can_be_called():
     written = {
         value.name
         for path in (ROOT / "opdviz" / "cli").glob("*.py")
-        for value in vars(
-            importlib.import_module(f"opdviz.cli.{path.stem}".removesuffix(".__init__"))
-        ).values()
+        for value in vars(importlib.import_module(name_of(path))).values()
         if isinstance(value, Command)
     }
     assert written == {command.name for command in COMMANDS}

@@ -16,7 +16,11 @@ RECIPES = "names or groups (main, ablation, sweep, all); `lab list` shows them"
     argument("action", choices=("list", "run", "grade", "evaluate", "ship")),
     argument("recipe", nargs="*", default=[], help=RECIPES),
     argument("--seed", type=int, default=0),
-    argument("--steps", type=int, help="another length than the recipe's; kept apart"),
+    argument(
+        "--steps",
+        type=int,
+        help="a trial of another length than the recipe's: kept apart, graded on 200 problems",
+    ),
     WORKERS,
     argument("--master", action="store_true", help="also keep the float32 weights"),
     JSON,

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM,
 
 from opdviz import checkpoint
 from opdviz.errors import RequestError, one_line
-from opdviz.lab.recipes import TEST, VALIDATION
+from opdviz.lab.recipes import VALIDATION
 from opdviz.lab.tasks import (
     ALPHABET,
     END,
@@ -135,13 +135,13 @@ def accuracy(
     return sum(right) / len(right)
 
 
-def graded(model: Qwen3ForCausalLM) -> dict:
-    """A run's `accuracy` by task and split, and which test problems it answered (`answers`: bits,
-    as hexadecimal text).
+def graded(model: Qwen3ForCausalLM, count: int) -> dict:
+    """A run's `accuracy` by task and split, and which of `count` test problems it answered
+    (`answers`: bits, as hexadecimal text).
 
     Two runs are graded on the same problems: what tells them apart is on how many they differ.
     """
-    target = distinct(TARGET, "test", "graded", TEST)
+    target = distinct(TARGET, "test", "graded", count)
     right = correct(model, target)
     accuracies = grade(model, target, sum(right) / len(right))
     return {"accuracy": accuracies, "answers": {"test": np.packbits(right).tobytes().hex()}}
@@ -152,9 +152,10 @@ def grade(model: Qwen3ForCausalLM, target: list[Problem], test: float) -> dict[s
     the answer given.
     """
     accuracies = {"test": test}
-    accuracies["validation"] = accuracy(model, distinct(TARGET, "validation", "graded", VALIDATION))
+    validation = distinct(TARGET, "validation", "graded", min(VALIDATION, len(target)))
+    accuracies["validation"] = accuracy(model, validation)
     for task in TASKS:
         if task != TARGET:
-            accuracies[task] = accuracy(model, distinct(task, "test", "graded", TEST))
+            accuracies[task] = accuracy(model, distinct(task, "test", "graded", len(target)))
     accuracies["with_answer"] = accuracy(model, target, with_answer=True)
     return accuracies

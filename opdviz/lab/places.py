@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opdviz import fingerprint
-from opdviz.lab.recipes import RECIPES, Recipe
+from opdviz.lab.recipes import RECIPES, TEST, TRIAL, Recipe
 
 RUN, WEIGHTS, MASK, MASTER = "run.json", "model.safetensors", "mask.safetensors", "master"
 RESULTS = "results"
@@ -43,11 +43,17 @@ class Places:
         """The folder of this seed's runs."""
         return self.root / (f"seed{self.seed}" + (f".steps{self.steps}" if self.steps else ""))
 
+    def is_trial(self, recipe: Recipe) -> bool:
+        """Whether a recipe is run here with other steps than it says; one for all seeds is not."""
+        return self.steps is not None and recipe.seed is None
+
+    def graded_on(self, recipe: Recipe) -> int:
+        """How many test problems a run of a recipe is graded on."""
+        return TRIAL if self.is_trial(recipe) else TEST
+
     def shortened(self, recipe: Recipe) -> Recipe:
-        """The recipe as it is run here: with other steps, if asked for, unless it is one for all
-        seeds.
-        """
-        if self.steps is None or recipe.seed is not None:
+        """The recipe as it is run here."""
+        if not self.is_trial(recipe):
             return recipe
         return replace(
             recipe, steps=self.steps, saves=tuple(s for s in recipe.saves if s <= self.steps)

@@ -16,6 +16,8 @@ TRAJECTORY = tuple(range(25, STEPS + 1, 25))
 # Looks at the validation problems along a run.
 CURVE_POINTS = 8
 VALIDATION, TEST = 500, 2000
+# Test problems that a trial is graded on: a run of other steps than its recipe says.
+TRIAL = 200
 # Steps: of the rate's fall to zero once a base is good enough, and between two looks at that.
 ANNEAL, LOOK_EVERY = 50, 10
 # Density of an OPD mask in arXiv 2606.13657, where it is the chance level of an overlap.

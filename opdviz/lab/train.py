@@ -83,7 +83,7 @@ def grade_again(recipe: Recipe, places: Places) -> dict:
     """
     facts, folder = places.facts(recipe), places.folder(recipe)
     with quiet():
-        facts |= models.graded(models.load(folder))
+        facts |= models.graded(models.load(folder), places.graded_on(recipe))
     files.write(folder / RUN, json.dumps(facts, indent=1).encode())
     return facts
 
@@ -152,7 +152,7 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
         "recipe": recipe.data,
         "needs": places.needs(recipe),
         "seed": seed,
-        **models.graded(model),
+        **models.graded(model, places.graded_on(recipe)),
         "curve": curve.rows,
         "diagnostics": diagnostics.rows,
         "seconds": time.monotonic() - started,

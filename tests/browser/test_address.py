@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from opdviz.store.store import Store
-from tests.browser.conftest import GOLDEN, Server, compared, opened, press, settled
+from tests.browser.conftest import GOLDEN, Server, compared, follow, opened, press, settled
 
 pytestmark = pytest.mark.browser
 TENSOR = "model.layers.0.self_attn.q_proj.weight"
@@ -115,12 +115,12 @@ def test_every_step_is_one_entry_and_back_and_forward_return_to_each_view(served
 
 
 def test_reload_and_a_copied_address_in_another_browser_show_the_same(served, visit, browser):
-    page = visit(f"{served.address}/overview?comparison=run+a")
+    page = visit(f"{served.address}/comparisons")
     with browser.new_context(color_scheme="dark") as other:
         elsewhere = other.new_page()
         for name, query in PAGES.items():
-            page.goto(f"{served.address}/{name}?comparison=run+a{query}")
-            page.wait_for_selector("h1", timeout=30_000)
+            follow(page, f"{served.address}/{name}?comparison=run+a{query}")
+            expect(page).to_have_title(re.compile(f"^{name} · ", re.I))
             first = shown(page)
             _, tab, caption = first.split("\n")[:3]
             assert run_of(page) == "a" and "run a" in tab and "run a" in caption, first

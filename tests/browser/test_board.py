@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from opdviz.store import board
 from opdviz.store.store import Store
-from tests.browser.conftest import accessible, compared, figure, opened, press, settled
+from tests.browser.conftest import Server, accessible, compared, figure, opened, press, settled
 
 pytestmark = pytest.mark.browser
 NASTY = (
@@ -16,13 +16,24 @@ NASTY = (
 )
 
 
+@pytest.fixture(scope="module")
+def served(pair, tmp_path_factory):
+    """A server with one comparison, and its store and key."""
+    cache = tmp_path_factory.mktemp("board")
+    key = compared(pair, cache)
+    server = Server(cache, pair[0].parent)
+    server.store, server.key = Store(cache), key
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def own(pair, tmp_path, start_server):
-    """A server of the test's own, with one comparison, and its store and key."""
-    key = compared(pair, tmp_path / "cache")
-    server = start_server(tmp_path / "cache", pair[0].parent)
-    server.store, server.key = Store(tmp_path / "cache"), key
-    return server
+def own(served):
+    """The same with nothing on its board and the name that it was made with."""
+    folder = served.store.folder(served.key)
+    (folder / "board.json").unlink(missing_ok=True)
+    served.store.open(served.key).changed(name="golden")
+    return served
 
 
 def pin(page, title: str, caption: str) -> None:

@@ -1,14 +1,13 @@
 """Text from files is shown as text: nothing in a name is executed, fetched or taken for markup."""
 
-import subprocess
-import sys
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import opened, settled
-from tests.conftest import write_checkpoint
+from tests.browser.conftest import Server, opened, settled
+from tests.conftest import GOLDEN, compared_here, write_checkpoint
 
 pytestmark = pytest.mark.browser
 NASTY = (
@@ -20,6 +19,9 @@ NASTY = (
     "\u202egnp.exe",
 )
 
+NAMES = [f"model.layers.{i}.mlp.{text}.weight" for i, text in enumerate(NASTY)] + [
+    "model.norm.weight"
+]
 # without dots: a name is cut at its dots, and a module is the last piece
 UNDOTTED = (
     (
@@ -31,36 +33,48 @@ UNDOTTED = (
 SENTENCES = {"layers": "is largest in", "directions": "From both sides it is"}
 
 
-def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
+def query(name: str) -> str:
+    """A comparison as an address names it."""
+    return f"?comparison={quote(name)}"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server of three comparisons: one whose tensors and name are hostile, and two in which the
+    module that moved most is.
+    """
+    folder = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(0)
-    names = [f"model.layers.{i}.mlp.{text}.weight" for i, text in enumerate(NASTY)] + [
-        "model.norm.weight"
-    ]
-    for side in ("base", "tuned"):
-        write_checkpoint(tmp_path / side, {n: rng.standard_normal((40, 36)) for n in names})
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "compare",
-        str(tmp_path / "base"),
-        str(tmp_path / "tuned"),
-    ]
-    subprocess.run(
-        [*command, "--name", NASTY[1], "--cache", str(tmp_path / "cache")],
-        check=True,
-        capture_output=True,
-    )
-    server = start_server(tmp_path / "cache")
-    page = visit(server.address)
+
+    def keep(name: str, base: dict[str, np.ndarray], tuned: dict[str, np.ndarray]) -> None:
+        place = folder / str(len(list(folder.iterdir())))
+        sides = [
+            write_checkpoint(place / side, x) for side, x in (("base", base), ("tuned", tuned))
+        ]
+        compared_here(folder / "cache", *sides, name)
+
+    keep(NASTY[1], *({name: rng.standard_normal((40, 36)) for name in NAMES} for _ in range(2)))
+    u, v = rng.standard_normal((40, 1)), rng.standard_normal((1, 36))
+    for text in UNDOTTED:
+        name, calm = f"model.layers.0.mlp.{text}.weight", "model.layers.0.mlp.up_proj.weight"
+        base = {name: rng.standard_normal((40, 36)), calm: rng.standard_normal((40, 36))}
+        keep(f"moved {len(text)}", base, {name: base[name] + u @ v, calm: base[calm] + 1e-3})
+    server = Server(folder / "cache", GOLDEN)
+    yield server
+    server.stop()
+
+
+def test_hostile_names_are_shown_and_do_nothing(served, visit):
+    page = visit(f"{served.address}/comparisons")
     settled(page)
     assert page.evaluate("window.owned") is None
+    page = visit(f"{served.address}/overview{query(NASTY[1])}")
     for page_name in ("Overview", "Layers", "Directions", "Coordinates"):
         opened(page, page_name)
         assert page.evaluate("window.owned") is None
         assert page.locator("img[src='x']").count() == 0
     opened(page, "Tensor")
-    for name in names[:4]:
+    for name in NAMES[:4]:
         box = page.get_by_role("combobox", name="Tensor")
         box.click()
         box.fill(name[:40])
@@ -73,28 +87,12 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, start_server, visit):
 
 
 @pytest.mark.parametrize("text", UNDOTTED)
-def test_a_hostile_name_is_text_in_the_sentences_too(tmp_path, start_server, visit, text):
+def test_a_hostile_name_is_text_in_the_sentences_too(served, visit, text):
     """The module that moved most stands in the reading sentences; here it is the hostile one."""
-    rng = np.random.default_rng(0)
-    name, calm = f"model.layers.0.mlp.{text}.weight", "model.layers.0.mlp.up_proj.weight"
-    base = {name: rng.standard_normal((40, 36)), calm: rng.standard_normal((40, 36))}
-    u, v = rng.standard_normal((40, 1)), rng.standard_normal((1, 36))
-    write_checkpoint(tmp_path / "base", base)
-    write_checkpoint(tmp_path / "tuned", {name: base[name] + u @ v, calm: base[calm] + 1e-3})
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "compare",
-        str(tmp_path / "base"),
-        str(tmp_path / "tuned"),
-    ]
-    subprocess.run([*command, "--cache", str(tmp_path / "cache")], check=True, capture_output=True)
-    server = start_server(tmp_path / "cache")
-    for page_name in SENTENCES:
-        page = visit(f"{server.address}/{page_name}")
+    for page_name, words in SENTENCES.items():
+        page = visit(f"{served.address}/{page_name}{query(f'moved {len(text)}')}")
         main = page.get_by_test_id("stMain")
-        expect(main.locator("p", has_text=SENTENCES[page_name])).to_have_count(1, timeout=15_000)
+        expect(main.locator("p", has_text=words)).to_have_count(1, timeout=15_000)
         settled(page)
         assert main.locator("p img, p a, p code, p .katex, p [style*='color']").count() == 0
         assert page.evaluate("window.owned") is None

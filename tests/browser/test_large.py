@@ -8,22 +8,23 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.bench.stores import build
-from tests.browser.conftest import figure, press, settled
+from tests.browser.conftest import GOLDEN, Server, figure, press, settled
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A cache with a comparison of three layers of 128 experts."""
-    folder = tmp_path_factory.mktemp("large")
-    build(folder, 1_200)
-    return folder
+def served(tmp_path_factory):
+    """A server of a comparison of three layers of 128 experts."""
+    cache = tmp_path_factory.mktemp("large")
+    build(cache, 1_200)
+    server = Server(cache, GOLDEN)
+    yield server
+    server.stop()
 
 
-def test_from_the_map_to_the_experts_of_a_cell_to_one_of_them(cache, start_server, visit):
-    own = start_server(cache)
-    page = visit(f"{own.address}/layers")
+def test_from_the_map_to_the_experts_of_a_cell_to_one_of_them(served, visit):
+    page = visit(f"{served.address}/layers")
     made = figure(page, "by layer and module")
     modules = made.evaluate("d => d._fullLayout.yaxis.ticktext")
     press(page, "by layer and module", 2, modules.index("experts.up_proj"))
@@ -66,11 +67,8 @@ def test_from_the_map_to_the_experts_of_a_cell_to_one_of_them(cache, start_serve
     ).to_be_visible(timeout=15_000)
 
 
-def test_a_table_of_a_thousand_tensors_comes_in_pages_sorted_before_they_are_cut(
-    cache, start_server, visit
-):
-    own = start_server(cache)
-    page = visit(f"{own.address}/layers?sort=stable+rank&rows=2", height=3000)
+def test_a_table_of_a_thousand_tensors_comes_in_pages_sorted_before_they_are_cut(served, visit):
+    page = visit(f"{served.address}/layers?sort=stable+rank&rows=2", height=3000)
     expect(page.get_by_text(re.compile(r"100 of 1,\d\d\d tensors"))).to_be_visible(timeout=20_000)
     page.get_by_role("textbox", name="Tensors").fill("*.experts.5.*")
     page.keyboard.press("Enter")

@@ -22,8 +22,8 @@ from opdviz.errors import MachineError
 from opdviz.measures import MEASURES
 from opdviz.store import board, checking, parts, reading, status
 from opdviz.store import manifest as manifests
-from opdviz.store.store import Store, Stored
-from tests.conftest import GOLDEN, write_checkpoint
+from opdviz.store.store import Store
+from tests.conftest import GOLDEN, compared_here, write_checkpoint
 
 KILLS = 20
 
@@ -256,16 +256,6 @@ def test_a_failure_is_noted_until_the_next_run(tmp_path, monkeypatch):
     assert status.state(store.open(comparison.key)) == "done"
 
 
-def compared_as(root: Path, base: Path, tuned: Path, name: str | None = None) -> Stored:
-    """Compare in this process."""
-    store = Store(root)
-    comparison = prepare.prepare(
-        checkpoint.open(base), checkpoint.open(tuned), store, name, lambda p: None
-    )
-    with ThreadPoolExecutor(1) as executor:
-        return measuring.compare(comparison, store, executor, listener=lambda p: None)
-
-
 def small_pair(folder: Path, **config) -> tuple[Path, Path]:
     """Two small checkpoints with a configuration."""
     rng = np.random.default_rng(0)
@@ -290,30 +280,30 @@ def test_a_configuration_that_changes_the_numbers_makes_another_comparison(tmp_p
         {"tie_word_embeddings": True},
         {"hidden_size": 16, "num_attention_heads": 4},
     ):
-        comparison = compared_as(tmp_path / "cache", *small_pair(tmp_path, **config))
+        comparison = compared_here(tmp_path / "cache", *small_pair(tmp_path, **config))
         names = set(tables.table(comparison, "tensors")["name"])
         assert (
             len(names) == comparison.manifest.pairs == (2 if "tie_word_embeddings" in config else 3)
         )
         keys.add(comparison.key)
     assert len(keys) == 3
-    again = compared_as(tmp_path / "cache", *small_pair(tmp_path))
+    again = compared_here(tmp_path / "cache", *small_pair(tmp_path))
     assert again.key in keys
 
 
 def test_a_name_that_was_given_stays_when_the_pair_is_compared_again(tmp_path):
     pair = small_pair(tmp_path)
-    assert compared_as(tmp_path / "cache", *pair).name.endswith("base..tuned")
-    assert compared_as(tmp_path / "cache", *pair, "mine").name == "mine"
-    assert compared_as(tmp_path / "cache", *pair).name == "mine"
+    assert compared_here(tmp_path / "cache", *pair).name.endswith("base..tuned")
+    assert compared_here(tmp_path / "cache", *pair, "mine").name == "mine"
+    assert compared_here(tmp_path / "cache", *pair).name == "mine"
     key = Store(tmp_path / "cache").resolve("mine")
     assert main(["rename", "mine", "yours", "--cache", str(tmp_path / "cache")]) == 0
-    assert compared_as(tmp_path / "cache", *pair).name == "yours"
+    assert compared_here(tmp_path / "cache", *pair).name == "yours"
     assert Store(tmp_path / "cache").resolve("yours") == key
 
 
 def test_a_rename_waits_for_nobody_and_undoes_no_run(tmp_path, capsys):
-    key = compared_as(tmp_path, *small_pair(tmp_path / "pair"), "mine").key
+    key = compared_here(tmp_path, *small_pair(tmp_path / "pair"), "mine").key
     with files.lock(Store(tmp_path).folder(key)):
         assert main(["rename", "mine", "yours", "--cache", str(tmp_path)]) == 2
     assert "being written by another process" in capsys.readouterr().err
@@ -322,12 +312,12 @@ def test_a_rename_waits_for_nobody_and_undoes_no_run(tmp_path, capsys):
 
 def test_an_earlier_version_s_comparison_is_taken_over_with_its_name_and_board(tmp_path):
     pair, store = small_pair(tmp_path), Store(tmp_path / "cache")
-    mine = compared_as(store.root, *pair, "mine")
+    mine = compared_here(store.root, *pair, "mine")
     old = "0123456789abcdef"
     mine.folder.rename(store.folder(old))
     board.pin(store.folder(old), "layers", {}, "kept")
     manifests.write(store.folder(old), replace(mine.manifest, format=manifests.FORMAT - 1))
-    again = compared_as(store.root, *pair)
+    again = compared_here(store.root, *pair)
     assert (again.key, again.name, store.keys()) == (mine.key, "mine", [mine.key])
     assert [pin["caption"] for pin in board.read(store.folder(again.key))["pins"]] == ["kept"]
     assert checking.check(store.folder(again.key)) == []
