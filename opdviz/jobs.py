@@ -24,7 +24,7 @@ from opdviz.store.store import Store
 KEPT_LOG = 8_000
 PARTS = ("request.json", "status.json", "log.txt", "pid", "cancel")
 STATES = ("running", "done", "failed", "cancelled")
-TEXTS = ("base", "tuned", "name", "state", "phase", "current", "message", "key")
+TEXTS = ("base", "tuned", "name", "device", "state", "phase", "current", "message", "key")
 NUMBERS = ("time", "started", "share", "left", "pairs", "pairs_done", "pid")
 
 
@@ -72,7 +72,9 @@ def job_id(base: str, tuned: str) -> str:
     return fingerprint.of_bytes(os.path.realpath(base), os.path.realpath(tuned))[:12]
 
 
-def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Job:
+def start(
+    store: Store, base: str, tuned: str, *, name: str | None = None, device: str | None = None
+) -> Job:
     """Start comparing two checkpoints in a process of its own, or find the job that already does.
 
     Raises
@@ -82,22 +84,21 @@ def start(store: Store, base: str, tuned: str, *, name: str | None = None) -> Jo
     for part in (*PARTS, "lock"):
         files.clear_for_file(folder / part)
     request = {"base": str(base), "tuned": str(tuned), "name": name, "time": time.time()}
+    request["device"] = device
     files.write(folder / "request.json", json.dumps(request).encode())
     try:
         with files.held(folder / "lock") as lock:
             (folder / "cancel").unlink(missing_ok=True)
             starting = {"state": "running", "share": 0.0, "phase": "starting"}
             files.write(folder / "status.json", json.dumps(starting).encode())
-            process = spawn(store, folder, [str(base), str(tuned)], name, lock)
+            process = spawn(store, folder, request, lock)
             files.write(folder / "pid", str(process.pid).encode())
     except BlockingIOError:
         pass  # it runs already
     return load(folder)
 
 
-def spawn(
-    store: Store, folder: Path, pair: list[str], name: str | None, lock: int
-) -> subprocess.Popen:
+def spawn(store: Store, folder: Path, request: dict, lock: int) -> subprocess.Popen:
     """The process of a job; it holds the lock for as long as it lives, and ends without anybody's
     looking.
     """
@@ -111,10 +112,11 @@ def spawn(
         "--cache",
         str(store.root),
     ]
-    command += ["--name", name] if name else []
+    for option in ("name", "device"):
+        command += [f"--{option}", request[option]] if request[option] else []
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
-            [*command, "--", *pair],
+            [*command, "--", request["base"], request["tuned"]],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

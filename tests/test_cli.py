@@ -236,7 +236,11 @@ def test_wrong_requests_are_one_line_and_write_nothing(tmp_path):
             "there are: magnitude",
         ),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--tensors", "zzz*"), "fits none of 30"),
-        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--device", "cuda"), "cpu only"),
+        (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--device", "tpu"), "expected cpu, cuda"),
+        (
+            ("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--device", "cuda:99"),
+            "--device cuda:99: ",
+        ),
         (("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "0"), "expected 1 to 256"),
         (
             ("compare", GOLDEN / "base", GOLDEN / "tuned_a", "--workers", "99999999"),

@@ -29,7 +29,7 @@ STEP_OF = {name: step for step, names in enumerate(STEPS) for name in names}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
 UI = {str(path.relative_to(ROOT)) for path in (ROOT / "opdviz" / "ui").glob("*.py")}
 BORDERS = {
-    "torch": {"opdviz/checkpoint/torch_file.py", *LAB_TRAINS},
+    "torch": {"opdviz/checkpoint/torch_file.py", "opdviz/linalg/accelerator.py", *LAB_TRAINS},
     "transformers": LAB_TRAINS,
     "trl": {"opdviz/lab/train.py"},
     "datasets": {"opdviz/lab/train.py"},

@@ -1,6 +1,7 @@
 """Commands on two checkpoints: what they have in common, and what training did between them."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, suppress
@@ -80,6 +81,9 @@ def check(options: argparse.Namespace) -> None:
         + ", ".join(f"{dtype} ({count})" for dtype, count in facts["dtypes"].items())
         + "."
     )
+    if facts["gpus"]:
+        names = ", ".join(facts["gpus"])
+        print(f"A GPU is at hand ({names}): `compare` uses it with --device cuda, or auto.")
     if facts["same"]:
         print("Both are the same folder: nothing will have moved.")
     for note in facts["notes"]:
@@ -105,7 +109,11 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
     WORKERS,
     JSON,
     argument("--name", help="a name to find it by"),
-    argument("--device", default="cpu", help="where the decompositions run (this version: cpu)"),
+    argument(
+        "--device",
+        default="cpu",
+        help="where decompositions run: cpu, cuda, cuda:0, or auto (a GPU where there is one)",
+    ),
     argument("--measures", help="comma-separated; all by default, magnitude always"),
     argument(
         "--first-pass",
@@ -143,7 +151,9 @@ def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]
 
     # Workers have folders of their own to start from.
     options.base, options.tuned = options.base.absolute(), options.tuned.absolute()
-    return cluster.executor(options.cluster, (options.base, options.tuned))
+    return cluster.executor(
+        options.cluster, (options.base, options.tuned), gpus=options.device != "cpu"
+    )
 
 
 def compare_on(executor: Executor, options: argparse.Namespace, listener: "Display") -> "Stored":
@@ -153,11 +163,7 @@ def compare_on(executor: Executor, options: argparse.Namespace, listener: "Displ
     from opdviz.store.store import checked_name
     from opdviz.tables import summaries
 
-    if options.device != "cpu":
-        raise RequestError(
-            f"--device: found {one_line(options.device, limit=20)!r}; this version computes on"
-            " cpu only."
-        )
+    device = device_of(options)
     if options.name is not None:
         checked_name(options.name)
     if options.first_pass and options.measures is not None:
@@ -181,10 +187,32 @@ def compare_on(executor: Executor, options: argparse.Namespace, listener: "Displ
         executor,
         measures=measures,
         pattern=options.tensors,
+        device=device,
         listener=listener,
     )
     summaries.write_all(comparison)
     return comparison
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """Where the heavy steps are to run; one that was left to the machine is said.
+
+    Raises
+        RequestError: there is no such device, or it is left to a machine that is not this one.
+    """
+    from opdviz.compare import devices
+
+    if options.cluster is not None:
+        if options.device not in (devices.CPU, devices.GPU):
+            raise RequestError(
+                f"--device {one_line(options.device, limit=20)}: found with --cluster; expected cpu"
+                " or cuda, as the workers of a cluster have it."
+            )
+        return options.device
+    device, why = devices.chosen(options.device)
+    if why:
+        print(f"Computing on {why}", file=sys.stderr)
+    return device
 
 
 def print_headline(comparison: "Stored", *, as_json: bool) -> None:

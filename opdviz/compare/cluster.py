@@ -15,6 +15,7 @@ from opdviz.compare.workers import Lost
 from opdviz.errors import RequestError, one_line
 from opdviz.measures import MEASURES, measure_id
 
+GPU = "GPU"  # the resource that a worker offers: dask worker --resources "GPU=1"
 CONNECT = 10  # seconds for the scheduler to answer
 WAIT = 60  # seconds for a first worker to appear
 # Times that a task starts again which raised, as one does that found no memory. How often one may
@@ -27,10 +28,12 @@ class Cluster(Executor):
     for good is a broken executor.
     """
 
-    def __init__(self, client):
-        self.inner = client.get_executor(pure=False, retries=RETRIES)
+    def __init__(self, client, *, gpus: bool = False):
+        # A task that needs a GPU goes to workers that offer one, as many at a time as they do.
+        needs = {"resources": {GPU: 1}} if gpus else {}
+        self.inner = client.get_executor(pure=False, retries=RETRIES, **needs)
         # What is asked of any executor: how many tasks it takes at a time.
-        self._max_workers = sum(client.nthreads().values())
+        self._max_workers = gpus_of(client) if gpus else sum(client.nthreads().values())
 
     def submit(self, function: Callable, /, *arguments) -> Future:
         """Run a call on some worker."""
@@ -43,6 +46,12 @@ class Cluster(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for what runs, or cancel it."""
         self.inner.shutdown(wait=wait and not cancel_futures)
+
+
+def gpus_of(client) -> int:
+    """How many GPUs the workers offer."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return int(sum(worker["resources"].get(GPU, 0) for worker in workers))
 
 
 def hand_over(ended: Future, outcome: Future) -> None:
@@ -63,12 +72,15 @@ def hand_over(ended: Future, outcome: Future) -> None:
 
 
 @contextmanager
-def executor(address: str, checkpoints: tuple[Path, ...]) -> Iterator[Executor]:
-    """An executor on the cluster of a scheduler's address, whose workers see some checkpoints.
+def executor(
+    address: str, checkpoints: tuple[Path, ...], *, gpus: bool = False
+) -> Iterator[Executor]:
+    """An executor on the cluster of a scheduler's address, whose workers see some checkpoints;
+    with `gpus` on those that offer one.
 
     Raises
-        RequestError: no such cluster, no worker, another version on one, or files that one does not
-            see.
+        RequestError: no such cluster, no worker, another version on one, files that one does not
+            see, or no GPU.
     """
     try:
         from distributed import Client
@@ -88,7 +100,12 @@ def executor(address: str, checkpoints: tuple[Path, ...]) -> Iterator[Executor]:
         ) from None
     try:
         refuse_unfit(client, checkpoints)
-        running = Cluster(client)
+        if gpus and not gpus_of(client):
+            raise RequestError(
+                "--device cuda: no worker of the cluster offers a GPU; start those that have one"
+                ' with `dask worker --resources "GPU=1"`.'
+            )
+        running = Cluster(client, gpus=gpus)
         try:
             yield running
         finally:

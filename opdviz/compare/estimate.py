@@ -7,6 +7,7 @@ from types import ModuleType
 from opdviz import pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.chunks import KEPT
+from opdviz.compare.devices import gpus
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS
 from opdviz.pairing import Pair
 
@@ -84,6 +85,7 @@ def preview(base: Checkpoint, tuned: Checkpoint, workers: int, *, pace: float = 
         "seconds": seconds(MEASURES),
         "first_pass_seconds": seconds(FIRST_PASS),
         "bytes": memory(matching.pairs, workers),
+        "gpus": gpus(),
         "notes": base.notes + tuned.notes,
         "same": base.path.resolve() == tuned.path.resolve(),
     }

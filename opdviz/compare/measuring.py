@@ -68,16 +68,21 @@ def compare(
     *,
     measures=MEASURES,
     pattern=None,
+    device: str = "cpu",
     listener: Listener,
 ) -> Stored:
-    """Run what is missing of a comparison, keep it, and compact what is complete."""
+    """Run what is missing of a comparison, keep it, and compact what is complete; `device` is where
+    the workers run what is heavy.
+    """
     folder = store.folder(prepared.key)
     pairs = chosen_pairs(prepared.matching.pairs, pattern)
     with files.lock(folder), failure_noted(folder):
         files.sweep(folder)
         writer = bundles.Writer(start(prepared, store))
-        work = measure_pairs(pairs, measures, executor, writer=writer, listener=listener)
-        if not isinstance(executor, Cluster):  # the pace is that of this machine
+        work = measure_pairs(
+            pairs, measures, executor, device=device, writer=writer, listener=listener
+        )
+        if not isinstance(executor, Cluster) and device == "cpu":  # the pace is this machine's
             with suppress(MachineError):  # the next estimate is no reason to lose this run
                 learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
@@ -99,7 +104,7 @@ def failure_noted(folder: Path) -> Iterator[None]:
 
 
 def measure_pairs(
-    pairs, measures, executor: Executor, *, writer: bundles.Writer, listener: Listener
+    pairs, measures, executor: Executor, *, device: str, writer: bundles.Writer, listener: Listener
 ) -> Progress:
     """Measure pairs on an executor and write each part as it comes: first pass for all, then the
     second. How far it came, and how long that took.
@@ -130,7 +135,7 @@ def measure_pairs(
         if not tasks or len(running) >= room:
             return None
         pair, modules = tasks.pop(looked_at(tasks, writer.folder))
-        return (pair, modules), work_on, pair, [m.NAME for m in modules]
+        return (pair, modules), work_on, pair, [m.NAME for m in modules], device
 
     try:
         for ended in workers.results(executor, start_next, every=1.0):
@@ -172,9 +177,9 @@ def looked_at(pending: list, folder: Path) -> int:
     return next((i for i, (pair, _) in enumerate(pending) if pair.name == name), 0)
 
 
-def work_on(pair: Pair, names: list[str]) -> list[bytes]:
+def work_on(pair: Pair, names: list[str], device: str = "cpu") -> list[bytes]:
     """In a worker: measure one pair, return the part of each measure named."""
-    work, by_name = work_of(pair), {m.NAME: m for m in MEASURES}
+    work, by_name = work_of(pair, device), {m.NAME: m for m in MEASURES}
     return [encode_part(pair.name, finite(measure(pair, work, by_name[name]))) for name in names]
 
 

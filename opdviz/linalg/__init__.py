@@ -6,9 +6,10 @@ are summed over blocks of rows, so that a tall embedding is never held in float6
 singular value near sqrt(eps) = 1.5e-8 of the largest is not resolved by them.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -18,10 +19,10 @@ from scipy.linalg import blas
 from opdviz.checkpoint.formats import Promoted
 from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
-from opdviz.linalg.gram import Spectrum, mirrored, resolved_count, roots, spectrum_of_gram
+from opdviz.linalg.gram import Spectrum, mirrored, resolved_count, spectrum_of_gram
+from opdviz.linalg.reconstruction import Reconstructions, Ties
+from opdviz.linalg.stored import StoredUpdate
 
-# Of the Marchenko-Pastur quadrature: quantiles to 2e-8, of a square matrix to 4e-5 of the largest.
-POINTS = 20_001
 # Of the largest value: columns of A v / s are orthonormal to eps / 1e-5^2 = 2e-6 at worst above it.
 WELL_SCALED = 1e-5
 # Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
@@ -79,7 +80,11 @@ class Decomposition(Remembering):
     `form` is the format whose grid the tuned's values lie on. Where the base was stored finer,
     `base` holds its values rounded to that grid and `origin` those of the file: what storing alone
     moves is no update.
+
+    Methods that say "step" are what is heavy: another device has its own (`accelerator`).
     """
+
+    method = "exact"
 
     def __init__(
         self,
@@ -149,6 +154,10 @@ class Decomposition(Remembering):
     @cached_property
     def products(self) -> Products:
         """The three products and the energy of D's long-side rows, in one pass over the rows."""
+        return self.summed_products()
+
+    def summed_products(self) -> Products:
+        """Step: those products."""
         # Three products of r columns are all that is asked of the long side: an embedding of
         # 150,000 rows is read once.
         aa, ad, dd = (np.zeros((self.r, self.r), order="F") for _ in range(3))
@@ -168,10 +177,10 @@ class Decomposition(Remembering):
         ill-conditioned.
         """
         gram = self.products.aa
-        spectrum = spectrum_of_gram(gram, self.k)
+        spectrum = self.spectrum_of(gram, self.k)
         if well_conditioned(spectrum.s):
             return spectrum
-        return self.resolved(spectrum_of_gram(gram, self.r), lambda a, d: a)
+        return self.resolved(self.spectrum_of(gram, self.r), tuned=False)
 
     @cached_property
     def tuned_spectrum(self) -> Spectrum:
@@ -180,39 +189,46 @@ class Decomposition(Remembering):
         # (A + D)'(A + D): the tuned is not read again. Its small values cancel here, which
         # `resolved` mends.
         gram = p.aa + p.ad + p.ad.T + p.dd
-        spectrum = spectrum_of_gram(gram, self.k)
+        spectrum = self.spectrum_of(gram, self.k)
         # The small values need the vectors that belong to them.
         if 0 < resolved_count(spectrum.s) < self.r:
-            spectrum = self.resolved(spectrum_of_gram(gram, self.r), lambda a, d: a + d)
+            spectrum = self.resolved(self.spectrum_of(gram, self.r), tuned=True)
         return Spectrum(spectrum.s, spectrum.v[:, : self.k])
 
-    def resolved(self, spectrum: Spectrum, side) -> Spectrum:
-        """A spectrum whose small values are those of X V_rest itself: below the floor a Gram matrix
-        holds rounding alone.
+    def spectrum_of(self, gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
+        """Step: the spectrum of a tall matrix from its Gram matrix, with `k` leading vectors."""
+        return spectrum_of_gram(gram, k)
 
-        `side` gives the rows of X from those of base and delta. Values then stand down to eps *
-        sigma_1.
+    def resolved(self, spectrum: Spectrum, *, tuned: bool) -> Spectrum:
+        """A spectrum whose small values are those of X V_rest itself, X the base or the tuned:
+        below the floor a Gram matrix holds rounding alone.
+
+        Values then stand down to eps * sigma_1.
         """
         clear = resolved_count(spectrum.s)
         if clear in (0, self.r):  # a zero matrix has nothing to resolve
             return spectrum
         # The vectors of the small values span the right subspace even where the values themselves
         # are rounding.
-        rest = spectrum.v[:, clear:]
-        gram = np.zeros((self.r - clear, self.r - clear))
-        for _, a, d in self.row_blocks():
-            rotated = side(a, d) @ rest
-            gram += rotated.T @ rotated
+        gram = self.gram_along(spectrum.v[:, clear:], tuned)
         return Spectrum(
-            np.concatenate([spectrum.s[:clear], spectrum_of_gram(gram, 0).s]), spectrum.v
+            np.concatenate([spectrum.s[:clear], self.spectrum_of(gram, 0).s]), spectrum.v
         )
+
+    def gram_along(self, v: Float[np.ndarray, "r k"], tuned: bool) -> Float[np.ndarray, "k k"]:
+        """Step: the Gram matrix of X v, X the base or the tuned."""
+        gram = np.zeros((v.shape[1], v.shape[1]))
+        for _, a, d in self.row_blocks():
+            rotated = (a + d if tuned else a) @ v
+            gram += rotated.T @ rotated
+        return gram
 
     @cached_property
     def delta_spectrum(self) -> Spectrum:
         """The delta's singular values and its leading short-side vectors (those of the rounding
         null).
         """
-        return spectrum_of_gram(
+        return self.spectrum_of(
             self.products.dd, min(NULL_RANK, self.r) if self.r > 2 * NULL_RANK else 0
         )
 
@@ -237,24 +253,42 @@ class Decomposition(Remembering):
         inverse = np.zeros(v.shape[1])
         usable = min(self.usable, v.shape[1])
         inverse[:usable] = 1.0 / s[:usable]
-        return inverse[:, None] * (v.T @ self.products.ad)
+        return inverse[:, None] * self.product(v.T, self.products.ad)
+
+    def product(self, x: Float[np.ndarray, "a b"], y: Float[np.ndarray, "b c"]) -> np.ndarray:
+        """Step: a product of two matrices of r rows or columns."""
+        return x @ y
 
     @cached_property
     def delta_in_base_bases(self) -> Float[np.ndarray, "k k"]:
         """The same in the base's short-side vectors: U' D V."""
-        return self.delta_in_long_base @ self.base_spectrum.v
+        return self.product(self.delta_in_long_base, self.base_spectrum.v)
 
     @cached_property
     def short_energy(self) -> Float[np.ndarray, " k"]:
         """||D v_i||^2 for the same short-side vectors."""
         v = self.base_spectrum.v
-        return np.einsum("ij,ij->j", v, self.products.dd @ v)
+        return np.einsum("ij,ij->j", v, self.product(self.products.dd, v))
+
+    def energy_inside(self, v: Float[np.ndarray, "r k"]) -> tuple[Float[np.ndarray, " k"], float]:
+        """Step: what the span of the base's long side holds of the energy of D v, and of D's, of a
+        base that is tall and well-conditioned.
+        """
+        # A'A = R'R: it is ||R^-T A'D v||^2, without U's trailing vectors.
+        upper = linalg.cholesky(self.products.aa, check_finite=False)
+        half = linalg.solve_triangular(upper, self.products.ad, trans="T", check_finite=False)
+        columns = half @ v
+        return np.einsum("ij,ij->j", columns, columns), float(np.sum(half**2))
 
     @cached_property
     def long_side(self) -> LongSide:
         """What the leading k long-side vectors are asked for, in one pass; only the leading k, as a
         full U of an embedding would be as large as the embedding.
         """
+        return self.leading_long_side()
+
+    def leading_long_side(self) -> LongSide:
+        """Step: those vectors and products."""
         base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
         vb, vt = self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v
         for rows, a, d in self.row_blocks():
@@ -289,7 +323,7 @@ class Decomposition(Remembering):
         # squares, nothing cancels.
         gram = residual[:k, :k] + cosines[k:, :k].T @ cosines[k:, :k]
         # Rounding can carry a sine of 1 above it, and arcsin would make NaN of that.
-        return np.minimum(roots(linalg.eigvalsh(gram, check_finite=False)), 1.0)
+        return np.minimum(self.spectrum_of(gram, 0).s, 1.0)
 
     @cached_property
     def residual_grams(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -297,6 +331,31 @@ class Decomposition(Remembering):
         near = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
         far = (self.long_side.residual, self.long_side.cosines)
         return {self.short: residual_gram(*near), self.far: far}
+
+    def largest_of_base(self, ranks: dict[float, int]) -> tuple[np.ndarray, dict[float, Ties]]:
+        """Step: where the base, rebuilt from its leading directions, is largest
+        (`Reconstructions.largest`).
+        """
+        v, products = self.base_spectrum.v, self.long_side.products
+        return Reconstructions(self.base, v, products).largest(ranks)
+
+    def gram_of_stored(self) -> Float[np.ndarray, "r r"] | None:
+        """Step: the Gram matrix of what storing leaves of the leading part of D, scaled so that its
+        norm is ||D||; `None` where no scale gives that.
+        """
+        return self.stored_update().gram_at_norm(math.sqrt(self.delta_energy))
+
+    def stored_update(self) -> StoredUpdate:
+        """What storing leaves of D V V', for the leading short-side vectors of D.
+
+        That is the best approximation of its rank (Eckart and Young 1936), without the long side's
+        vectors.
+        """
+        v = self.delta_spectrum.v
+        along = np.empty((self.long, v.shape[1]), dtype=np.float32)
+        for rows, _, d in self.row_blocks():
+            along[rows] = d @ v
+        return StoredUpdate(self.base, self.origin, along, v.astype(np.float32), self.form)
 
 
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
@@ -329,24 +388,3 @@ def orthonormal(
     q, upper = linalg.qr(x, mode="economic", check_finite=False)
     signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
     return q * signs, signs[:, None] * upper
-
-
-@lru_cache(maxsize=256)
-def gaussian_spectrum(m: int, n: int) -> Float[np.ndarray, " r"]:
-    """Singular values of a blind update of norm 1: Marchenko-Pastur quantiles at (i - 1/2) / r,
-    falling.
-
-    With x = centre + half * cos(t) the density is smooth in t, which the trapezoid rule likes.
-    """
-    r, long = min(m, n), max(m, n)
-    ratio = r / long
-    low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
-    t = np.linspace(np.pi, 0.0, POINTS)
-    x = (low + high) / 2 + (high - low) / 2 * np.cos(t)
-    # The Marchenko-Pastur density in t; its square-root edges, on which a rule in x would converge
-    # slowly, are gone.
-    density = np.sin(t) ** 2 / np.maximum(x, 1e-12)
-    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    values = np.interp((np.arange(r, 0, -1) - 0.5) / r, mass / mass[-1], x)
-    s = np.sqrt(values)
-    return s / np.linalg.norm(s)

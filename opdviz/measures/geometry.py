@@ -6,7 +6,6 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from scipy import linalg
 
 from opdviz.definitions import FIXED_K, HEADLINE_SHARE, LONG_R, SHARES
 from opdviz.linalg import Decomposition, rank_of_share
@@ -275,27 +274,20 @@ def basis_cells(work: Decomposition, edges: np.ndarray) -> np.ndarray:
 
 
 def cells_of_leading(work: Decomposition, edges: np.ndarray) -> np.ndarray:
-    """Those energies from the leading directions alone, whose complements are what is left.
-
-    Of a base that is tall and well-conditioned, A'A = R'R: what U holds of D is ||R^-T A'D||^2,
-    without its trailing vectors.
-    """
+    """Those energies from the leading directions alone, whose complements are what is left."""
     lead, last = int(edges[-2]), len(edges) - 2
     v = work.base_spectrum.v[:, :lead]
     rows_ = work.delta_in_long_base[:lead]
     leading = work.delta_in_base_bases[:lead, :lead]
     # What the rows have beyond the leading columns, taken off before squaring.
-    beyond = rows_ - leading @ v.T
+    beyond = rows_ - work.product(leading, v.T)
     cells = np.zeros((len(edges), len(edges) - 1))
     cells[:last, :last] = binned(leading**2, edges[:-1], edges[:-1])
     cells[:last, last] = binned(beyond**2, edges[:-1], np.array([0, work.r]))[:, 0]
     everything = by_column(work.short_energy[:lead], work.delta_energy, edges)
     held = everything
     if work.long > work.r:
-        upper = linalg.cholesky(work.products.aa, check_finite=False)
-        half = linalg.solve_triangular(upper, work.products.ad, trans="T", check_finite=False)
-        columns = half @ v
-        held = by_column(np.einsum("ij,ij->j", columns, columns), float(np.sum(half**2)), edges)
+        held = by_column(*work.energy_inside(v), edges)
     cells[last] = held - cells[:last].sum(axis=0)
     cells[-1] = everything - held
     return cells

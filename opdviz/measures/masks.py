@@ -2,20 +2,19 @@
 leading directions, its smallest weights, and what is made of both.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from opdviz.chunks import CHUNK, KEPT
+from opdviz.chunks import CHUNK
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
+from opdviz.linalg.reconstruction import LEADING_BITS, Ties, leading_bits, places_of
 from opdviz.measures.nulls import Census, census, classes_of, visible_moves
 from opdviz.measures.visibility import Ramps, codes, magnitudes, ramps
 
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
-LEADING_BITS = 1 << 15  # of a float32 without its sign: how many upper halves there are
 NOT_YET = np.iinfo(np.uint32).max  # in place of a position
 FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
 
@@ -223,89 +222,10 @@ def principal_counts(
         else rank_of_share(share, work.r)
         for share in ALL_SHARES
     }
-    # One bit a share: which of the masks hold a coordinate for certain, and apart from it the ties.
-    members = np.zeros(work.base.size, dtype=np.uint8)
     # The masks of all precisions are of the stored base: one reconstruction serves them all.
-    mark = mark_whole if work.base.size <= KEPT else mark_by_blocks
-    tied = mark(work, ranks, members)
+    members, tied = work.largest_of_base(ranks)
     counts = [members_of_classes(classes, members, tied) for classes in by_precision]
     return {share: (ranks[share], [by_share[share] for by_share in counts]) for share in ALL_SHARES}
-
-
-Ties = tuple[np.ndarray, float]  # the coordinates at a cut, and the part of each that belongs to it
-
-
-def mark_whole(
-    work: Decomposition, ranks: dict[float, int], members: np.ndarray
-) -> dict[float, Ties]:
-    """Set the bit of each share where the largest |U_k S_k V_k'| of its rank are, and give its
-    ties.
-    """
-    by_rank = {
-        rank: np.empty((work.long, work.r), dtype=np.float32) for rank in set(ranks.values())
-    }
-    for rows_, blocks in reconstructions(work, by_rank):
-        for rank, block in blocks.items():
-            by_rank[rank][rows_] = block
-    tied = {}
-    for bit, (share, rank) in enumerate(ranks.items()):
-        sizes = (by_rank[rank] if work.m >= work.n else by_rank[rank].T).reshape(-1)
-        k = places_of(share, sizes.size)
-        cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
-        above = sizes > cut
-        members |= above.view(np.uint8) << np.uint8(bit)
-        at_the_cut = np.flatnonzero(sizes == cut)
-        tied[share] = at_the_cut, (k - int(np.count_nonzero(above))) / at_the_cut.size
-    return tied
-
-
-def mark_by_blocks(
-    work: Decomposition, ranks: dict[float, int], members: np.ndarray
-) -> dict[float, Ties]:
-    """The same of a matrix of which full-size arrays are much memory, in two passes over its rows.
-
-    The first counts the sizes by their leading bits, which says in which bits each cut lies; the
-    second marks what is above them, and keeps the few that share them.
-    """
-    counts = {rank: np.zeros(LEADING_BITS, dtype=np.int64) for rank in set(ranks.values())}
-    for _, blocks in reconstructions(work, counts):
-        for rank, block in blocks.items():
-            counts[rank] += np.bincount(leading_bits(block).reshape(-1), minlength=LEADING_BITS)
-    cuts = {}
-    for share, rank in ranks.items():
-        beyond = work.base.size - np.cumsum(counts[rank])
-        k = places_of(share, work.base.size)
-        bits = int(np.argmax(beyond < k))
-        cuts[share] = bits, k - int(beyond[bits])  # how many places are left for those of the bits
-    near: dict[float, list[tuple]] = {share: [] for share in ranks}
-    tall = members.reshape(work.m, work.n)
-    tall = tall if work.m >= work.n else tall.T
-    for rows_, blocks in reconstructions(work, counts):
-        for bit, (share, rank) in enumerate(ranks.items()):
-            bits = leading_bits(blocks[rank])
-            tall[rows_] |= (bits > cuts[share][0]).view(np.uint8) << np.uint8(bit)
-            long, short = np.nonzero(bits == cuts[share][0])
-            near[share].append((rows_.start + long, short, blocks[rank][long, short]))
-    tied = {}
-    for bit, (share, pieces) in enumerate(near.items()):
-        long, short, sizes = (np.concatenate(part) for part in zip(*pieces, strict=True))
-        at = long * work.r + short if work.m >= work.n else short * work.long + long
-        left = cuts[share][1]
-        cut = np.partition(sizes, sizes.size - left)[sizes.size - left]
-        above, at_the_cut = at[sizes > cut], at[sizes == cut]
-        members[above] |= np.uint8(1 << bit)
-        tied[share] = at_the_cut, (left - above.size) / at_the_cut.size
-    return tied
-
-
-def places_of(share: float, numel: int) -> int:
-    """How many coordinates a share is: at least one."""
-    return max(1, math.ceil(share * numel))
-
-
-def leading_bits(sizes: np.ndarray) -> np.ndarray:
-    """The upper half of each float32 from zero on, which rises with it."""
-    return (sizes.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def members_of_classes(
@@ -329,33 +249,6 @@ def members_of_classes(
         at_the_cut = np.bincount(classes.ids[at], minlength=size)
         by_share[share] = classes.spread(certain + weight * at_the_cut)
     return by_share
-
-
-def reconstructions(
-    work: Decomposition, ranks: Iterable[int]
-) -> Iterator[tuple[slice, dict[int, np.ndarray]]]:
-    """(rows, by rank |U_k S_k V_k'| as float32) of the tall matrix, a few hundred thousand elements
-    at a time.
-
-    Each rank adds its own columns to the one before: together they cost what the largest costs.
-    """
-    v = np.ascontiguousarray(work.base_spectrum.v.T)
-    size = max(1, CHUNK // work.r)
-    for first in range(0, work.long, size):
-        rows_ = slice(first, first + size)
-        products = work.long_side.products(rows_)
-        total, before = np.zeros((len(products), work.r)), 0
-        blocks = {}
-        for rank in sorted(ranks):
-            if rank == work.r:  # all directions give the matrix back, without their rounding
-                base = work.base if work.m >= work.n else work.base.T
-                blocks[rank] = np.abs(base[rows_]).astype(np.float32, order="C")
-                continue
-            total += products[:, before:rank] @ v[before:rank]
-            # Products in float64, kept as float32: only their order is asked for.
-            blocks[rank] = np.abs(total).astype(np.float32)
-            before = rank
-        yield rows_, blocks
 
 
 def composite_masks(

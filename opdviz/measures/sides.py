@@ -6,6 +6,9 @@ tuned's format, and an update is what is left. A wide file whose values all lie 
 16-bit format (an upcast) counts as that format.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
@@ -18,24 +21,38 @@ from opdviz.pairing import Pair
 TELLING = 16
 
 
-def work_of(pair: Pair) -> Decomposition:
+def work_of(pair: Pair, device: str = "cpu") -> Decomposition:
     """The pair's two sides, read, with the base rounded to the tuned's format where it was stored
-    finer.
+    finer; `device` is where their heavy steps run.
     """
+    decomposition = decomposition_on(device)
     same = pair.base_dtype == pair.tuned_dtype
     if pair.numel > KEPT and same and pair.tuned_dtype in SIXTEEN_BITS:
-        return Decomposition(*pair.sixteen_bits, form=pair.tuned_dtype)
+        return decomposition(*pair.sixteen_bits, form=pair.tuned_dtype)
     base, tuned = pair.base, pair.tuned
     if (
         pair.float8
         or FORMATS[pair.base_dtype].kind == "integer"
         or FORMATS[pair.tuned_dtype].kind == "integer"
     ):
-        return Decomposition(base, tuned, form=pair.tuned_dtype)
+        return decomposition(base, tuned, form=pair.tuned_dtype)
     form = stored_format(tuned, pair.tuned_dtype)
     if form == pair.base_dtype or on_grid(base, form):
-        return Decomposition(base, tuned, form=form)
-    return Decomposition(rounded(base, form), tuned, form=form, origin=base)
+        return decomposition(base, tuned, form=form)
+    return decomposition(rounded(base, form), tuned, form=form, origin=base)
+
+
+def decomposition_on(device: str) -> Callable[..., Decomposition]:
+    """What makes a decomposition on a device.
+
+    Raises
+        RequestError: there is no such device.
+    """
+    if device == "cpu":
+        return Decomposition
+    from opdviz.linalg import accelerator  # torch, which the CPU does without
+
+    return partial(accelerator.Accelerated, device=accelerator.device(device))
 
 
 def stored_format(values: np.ndarray, dtype: str) -> str:

@@ -3,12 +3,10 @@ a Gaussian's.
 """
 
 import math
-from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.linalg import blas
 
-from opdviz.checkpoint.formats import FORMATS, rounded
+from opdviz.checkpoint.formats import FORMATS
 from opdviz.definitions import (
     ENOUGH_MOVED,
     LEADING,
@@ -19,8 +17,9 @@ from opdviz.definitions import (
     TOP_K,
     TOP_SHARES,
 )
-from opdviz.linalg import Decomposition, gaussian_spectrum, rank_of_share
-from opdviz.linalg.gram import FLOOR, mirrored, spectrum_of_gram
+from opdviz.linalg import Decomposition, rank_of_share
+from opdviz.linalg.gaussian import gaussian_spectrum
+from opdviz.linalg.gram import FLOOR
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
@@ -58,13 +57,6 @@ TABLES = {
 MOST_POINTS = 300  # singular values stored of one matrix
 ALWAYS = 64  # of them the leading ones, whatever the size
 CANDIDATES = 1_000  # log-spaced indices from which the rest is taken
-NULL_TRIES = 24
-NULL_PRECISION = 1e-3  # of the norm: far below what the verdict on a tail can tell
-LEAST_POWER = 0.05  # of the scale, in the norm: below, the norm stands on a step
-MOST_GROWTH = 8.0  # of the scale from one try to the next
-BLOCK = 1 << 15  # elements that stay in a core's cache from one operation to the next
-GRAM_ROWS = 1024  # rows that are in float64 at a time
-LARGEST_SCALE = 1e6  # of the rank-16 part: one that must grow further cannot reach the norm
 LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
 
@@ -91,7 +83,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
         tables["spectrum"] += [where | row for row in kept_values(s)]
-        tables["spectrum_summary"].append(where | summary(s, matrix))
+        tables["spectrum_summary"].append(where | summary(s, matrix, work.method))
         tolerances = sorted({*RANK_TOLERANCES, machine_tolerance(work.m, work.n)})
         tables["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
         tables["top_energy"] += [where | row for row in top_energies(s, work)]
@@ -136,8 +128,8 @@ def kept_values(s: np.ndarray) -> list[dict]:
     ]
 
 
-def summary(s: np.ndarray, matrix: str) -> dict:
-    """The scalars of one spectrum. Missing where it is zero."""
+def summary(s: np.ndarray, matrix: str, method: str = "exact") -> dict:
+    """The scalars of one spectrum, and by which method. Missing where it is zero."""
     energy = s**2
     total, top = float(energy.sum()), float(s[0])
     # the Gram matrix's rounding grows with the root of its size: 1.6 times the floor at r = 500
@@ -147,7 +139,7 @@ def summary(s: np.ndarray, matrix: str) -> dict:
         else None
     )
     method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(
-        matrix, "exact"
+        matrix, method
     )
     row = {"spectral_norm": top, "norm": math.sqrt(total), "method": method, "error_bound": bound}
     if not total:
@@ -274,94 +266,9 @@ def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
         or FORMATS[work.form].mantissa > FORMATS["float16"].mantissa
     ):
         return None, f"stored as {work.form}: drawn for formats up to bf16 and fp16"
-    update = StoredUpdate(work)
-    scale = matching_scale(update.norm_at, math.sqrt(work.delta_energy))
-    if scale is None:
+    gram = work.gram_of_stored()
+    if gram is None:
         return None, "no scale of the rank-16 part gives the stored norm"
     # Values alone, from the Gram matrix: what a tail of rounding has in each direction is of the
     # order of its whole, far above what the Gram matrix resolves.
-    return spectrum_of_gram(update.gram(), 0).s, None
-
-
-class StoredUpdate:
-    """What storing leaves of the rank-16 part of D, times a scale: the change of the stored values.
-
-    In float32, which holds the values of every format that this is drawn for; a sum that it rounds
-    onto a tie of such a format is rare, and either neighbour is right. Never whole: a block at a
-    time, as large as a cache.
-    """
-
-    def __init__(self, work: Decomposition):
-        # D V V' is the best approximation of its rank (Eckart and Young 1936), without the long
-        # side's vectors.
-        v = work.delta_spectrum.v
-        along = np.empty((work.long, v.shape[1]), dtype=np.float32)
-        for rows_, _, d in work.row_blocks():
-            along[rows_] = d @ v
-        across = v.astype(np.float32)
-        self.is_tall = work.m >= work.n
-        self.left, self.right = (along, across) if self.is_tall else (across, along)
-        # Added to the base as it was before any rounding, as training would have done.
-        self.base, self.origin, self.form = work.base, work.origin, work.form
-        self.scale = 1.0
-
-    def change(self, rows_: slice, columns: slice) -> np.ndarray:
-        """The change in some rows and columns, at the scale."""
-        part = self.left[rows_] * np.float32(self.scale) @ self.right[columns].T
-        part += self.origin[rows_, columns]
-        part = rounded(part, self.form)
-        part -= self.base[rows_, columns]
-        return part
-
-    def norm_at(self, scale: float) -> float:
-        """The norm of the change at a scale, which is kept."""
-        self.scale, energy = scale, 0.0
-        (m, n), everywhere = self.base.shape, slice(None)
-        for rows_ in slices(m, BLOCK // n):
-            flat = self.change(rows_, everywhere).reshape(-1)
-            energy += float(flat @ flat)
-        return math.sqrt(energy)
-
-    def gram(self) -> np.ndarray:
-        """The Gram matrix of the tall change, in float64: in float32 the smallest values are
-        noise.
-        """
-        (m, n), everywhere = self.base.shape, slice(None)
-        total = np.zeros((min(m, n), min(m, n)), order="F")
-        for part in slices(max(m, n), GRAM_ROWS):
-            where = (part, everywhere) if self.is_tall else (everywhere, part)
-            block = self.change(*where).astype(np.float64)
-            total = blas.dsyrk(
-                1.0, block.T if self.is_tall else block, beta=1.0, c=total, overwrite_c=True
-            )
-        return mirrored(total)
-
-
-def slices(length: int, size: int) -> Iterator[slice]:
-    """An axis in pieces of at least one."""
-    size = max(1, size)
-    return (slice(first, first + size) for first in range(0, length, size))
-
-
-def matching_scale(norm_at: Callable[[float], float], wanted: float) -> float | None:
-    """The scale c with norm_at(c) = wanted to a part in a thousand; `None` where there is none.
-
-    The stored norm does not fall as the scale rises, but by steps, and over a step its slope is
-    zero: the secant of the last two tries, in logarithms, counts only inside the bracket.
-    """
-    low, high = 0.0, math.inf
-    scale, power, before = 1.0, 1.0, None
-    for _ in range(NULL_TRIES):
-        norm = norm_at(scale)
-        if abs(norm / wanted - 1) < NULL_PRECISION:
-            return scale
-        low, high = (scale, high) if norm < wanted else (low, scale)
-        if before and 0 < before[1] != norm > 0:
-            power = math.log(norm / before[1]) / math.log(scale / before[0])
-        before = scale, norm
-        secant = scale * (wanted / norm) ** (1 / power) if norm > 0 and power > LEAST_POWER else 0.0
-        middle = (low + high) / 2 if high < math.inf else 2 * low
-        scale = secant if low < secant < min(high, MOST_GROWTH * scale) else middle
-        if scale > LARGEST_SCALE:
-            return None
-    return None
+    return work.spectrum_of(gram, 0).s, None

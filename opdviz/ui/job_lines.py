@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from opdviz import jobs
+from opdviz.compare import devices
 from opdviz.errors import OpdvizError
 from opdviz.ui import address, comparison, links, server, turns
 from opdviz.words import duration, plain
@@ -13,16 +14,26 @@ from opdviz.words import duration, plain
 OPENING = "_opening"
 
 
-def start_job(base: str, tuned: str, *, name: str | None = None) -> bool:
+def start_job(base: str, tuned: str, *, name: str | None = None, device: str | None = None) -> bool:
     """Start a comparison and give True, or say why not."""
     try:
         with turns.stepped_out():
-            job = jobs.start(server.store(), base, tuned, name=name or None)
+            job = jobs.start(server.store(), base, tuned, name=name or None, device=device)
         st.session_state[OPENING] = job.id
     except OpdvizError as error:
         st.error(plain(error))
         return False
     return True
+
+
+def chosen_device(gpus: list[str]) -> str | None:
+    """Where a new comparison is to be computed, asked only where there is a choice."""
+    if not gpus:
+        return None
+    options = {devices.CPU: "CPU", devices.GPU: f"GPU ({plain(', '.join(gpus))})"}
+    return st.radio(
+        "Compute on", list(options), format_func=options.get, key="device", horizontal=True
+    )
 
 
 def job_line(*, of_run: bool) -> None:
@@ -133,8 +144,10 @@ def job_actions(job: jobs.Job, where: str) -> None:
         and job.state in ("failed", "cancelled")
         and st.button("Retry", key=f"{where}_retry_{job.id}")
     )
-    if again and start_job(job.request["base"], job.request["tuned"], name=job.request.get("name")):
-        st.rerun()
+    if again:
+        pair = (job.request["base"], job.request["tuned"])
+        if start_job(*pair, **{key: job.request.get(key) for key in ("name", "device")}):
+            st.rerun()
 
 
 def draw_job(job: jobs.Job) -> None:

@@ -33,7 +33,6 @@ if ready:
     ):
         st.rerun()
 
-
 comparison.say_damaged()
 if rows:
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -92,9 +91,10 @@ if before := listing.compared_before(*pair):
     st.info(f"Already compared, as **{plain(before.name, limit=60)}**.")
     if st.button("Open", type="primary", key="open_before"):
         links.follow("pages/run/overview.py", {"comparison": before.key})
-name = st.text_input(
-    "Name", key="name", placeholder="what to call it; by default after both folders", max_chars=200
-)
+by_default = "what to call it; by default after both folders"
+name = st.text_input("Name", key="name", placeholder=by_default, max_chars=200)
+device = job_lines.chosen_device(facts["gpus"])
 words, look = ("Compare again", "secondary") if before else ("Compare", "primary")
-if st.button(words, type=look, key="start") and job_lines.start_job(*pair, name=name):
+pressed = st.button(words, type=look, key="start")
+if pressed and job_lines.start_job(*pair, name=name, device=device):
     st.rerun()

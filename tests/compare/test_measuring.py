@@ -151,9 +151,9 @@ def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp
     seen: list[str] = []
     real = measuring.work_on
 
-    def counting(pair, names):
+    def counting(pair, names, device):
         seen.extend(names)
-        return real(pair, names)
+        return real(pair, names, device)
 
     monkeypatch.setattr(measuring, "work_on", counting)
     with ThreadPoolExecutor(1) as executor:

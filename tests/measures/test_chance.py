@@ -12,7 +12,7 @@ import pytest
 
 from opdviz.checkpoint.formats import rounded
 from opdviz.definitions import FEWEST_MOVES, PROBES
-from opdviz.linalg import gaussian_spectrum
+from opdviz.linalg.gaussian import gaussian_spectrum
 from opdviz.measures import blind, coverage, geometry, spectrum
 from opdviz.measures.hull import hull_at
 from opdviz.measures.nulls import Deltas, Sizes

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from opdviz.definitions import PROBES
-from opdviz.linalg import Decomposition, gaussian_spectrum, rank_of_share
+from opdviz.linalg import Decomposition, rank_of_share
+from opdviz.linalg.gaussian import gaussian_spectrum
 from opdviz.measures import geometry
 from tests import oracle
 from tests.conftest import measured_arrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from opdviz.checkpoint.formats import rounded
-from opdviz.linalg import Decomposition
+from opdviz.linalg import Decomposition, stored
 from opdviz.measures import spectrum
 
 
@@ -23,7 +23,7 @@ def moved(m: int, n: int, form: str) -> Decomposition:
 @pytest.mark.parametrize("shape", [(300, 120), (120, 300)])
 def test_what_storing_leaves_is_that_of_the_plain_formula(form, shape):
     work = moved(*shape, form)
-    update = spectrum.StoredUpdate(work)
+    update = work.stored_update()
     base, delta = work.base.astype(np.float64), work.tuned.astype(np.float64) - work.base
     left, s, right = np.linalg.svd(delta, full_matrices=False)
     low_rank = left[:, :16] * s[:16] @ right[:16]
@@ -43,7 +43,7 @@ def test_the_null_has_the_norm_of_the_update():
     values, reason = spectrum.rounding_null(work)
     assert reason is None and len(values) == 200
     norm = math.sqrt(work.delta_energy)
-    assert np.linalg.norm(values) == pytest.approx(norm, rel=spectrum.NULL_PRECISION)
+    assert np.linalg.norm(values) == pytest.approx(norm, rel=stored.PRECISION)
 
 
 @pytest.mark.parametrize("power", [0.1, 0.5, 1.0, 3.0, 8.0])
@@ -56,19 +56,19 @@ def test_a_scale_is_found_in_few_tries_wherever_it_lies(power, wanted):
         return scale**power
 
     exact = wanted ** (1 / power)
-    scale = spectrum.matching_scale(norm_at, wanted)
-    if exact > spectrum.LARGEST_SCALE:
+    scale = stored.matching_scale(norm_at, wanted)
+    if exact > stored.LARGEST_SCALE:
         assert scale is None
     else:
-        assert scale**power == pytest.approx(wanted, rel=spectrum.NULL_PRECISION)
-    assert len(tries) <= spectrum.NULL_TRIES
+        assert scale**power == pytest.approx(wanted, rel=stored.PRECISION)
+    assert len(tries) <= stored.TRIES
 
 
 def test_a_norm_that_goes_by_steps_has_a_scale_where_a_step_fits_and_none_where_none_does():
     def steps(scale: float) -> float:
         return math.floor(50 * scale) / 50
 
-    assert steps(spectrum.matching_scale(steps, 1.3)) == pytest.approx(1.3)
-    assert spectrum.matching_scale(steps, 1.31) is None
-    assert spectrum.matching_scale(lambda scale: min(scale, 2.0), 3.0) is None
-    assert spectrum.matching_scale(lambda scale: 0.0, 1.0) is None
+    assert steps(stored.matching_scale(steps, 1.3)) == pytest.approx(1.3)
+    assert stored.matching_scale(steps, 1.31) is None
+    assert stored.matching_scale(lambda scale: min(scale, 2.0), 3.0) is None
+    assert stored.matching_scale(lambda scale: 0.0, 1.0) is None
