@@ -107,3 +107,16 @@ def test_a_job_is_known_by_the_pair_that_it_compares_before_it_holds_the_compari
     )
     assert is_for(job, manifest)
     assert not is_for(job, replace(manifest, tuned=manifest.base))
+
+
+@pytest.mark.parametrize("gpus", [[], ["NVIDIA H100"]])
+def test_a_device_is_asked_for_only_where_there_is_a_choice(gpus):
+    from streamlit.testing.v1 import AppTest
+
+    script = "from opdviz.ui import job_lines\nimport streamlit as st\n"
+    app = AppTest.from_string(script + f"st.text(job_lines.chosen_device({gpus}))").run()
+    assert not app.exception
+    assert [radio.options for radio in app.radio] == (
+        [["CPU", "GPU (NVIDIA H100)"]] if gpus else []
+    )
+    assert app.text[0].value == ("cpu" if gpus else "None")

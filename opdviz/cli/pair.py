@@ -147,8 +147,13 @@ def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]
 
         # Before all else: they load the engine while this process does.
         return workers.pool(options.workers)
-    from opdviz.compare import cluster
+    from opdviz.compare import cluster, devices
 
+    if options.device not in (devices.CPU, devices.GPU):
+        raise RequestError(
+            f"--device {one_line(options.device, limit=20)}: found with --cluster; expected cpu or"
+            " cuda, as its workers have it."
+        )
     # Workers have folders of their own to start from.
     options.base, options.tuned = options.base.absolute(), options.tuned.absolute()
     return cluster.executor(
@@ -198,16 +203,11 @@ def device_of(options: argparse.Namespace) -> str:
     """Where the heavy steps are to run; one that was left to the machine is said.
 
     Raises
-        RequestError: there is no such device, or it is left to a machine that is not this one.
+        RequestError: there is no such device.
     """
     from opdviz.compare import devices
 
     if options.cluster is not None:
-        if options.device not in (devices.CPU, devices.GPU):
-            raise RequestError(
-                f"--device {one_line(options.device, limit=20)}: found with --cluster; expected cpu"
-                " or cuda, as the workers of a cluster have it."
-            )
         return options.device
     device, why = devices.chosen(options.device)
     if why:
