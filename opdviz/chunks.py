@@ -2,7 +2,7 @@
 again is worked out once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -20,9 +20,13 @@ class Remembering:
     """Something of which much is asked more than once."""
 
     def __init__(self):
-        self.memo: dict[tuple, object] = {}
+        self.memo: dict[Hashable, object] = {}
 
-    def once(self, key: tuple, make: Callable[[], object]):
+    def known(self, key: Hashable):
+        """What was worked out under a key; `None` where nothing was."""
+        return self.memo.get(key)
+
+    def once(self, key: Hashable, make: Callable[[], object]):
         """`make()` the first time that `key` is asked for, the same value afterwards."""
         if key not in self.memo:
             self.memo[key] = make()

@@ -17,33 +17,33 @@ from opdviz.cli.command import (
     print_json,
     store_of,
 )
-from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
 if TYPE_CHECKING:  # they load the engine, which the help of a command does without
+    from opdviz.checkpoint import Checkpoint
+    from opdviz.compare.prepare import Prepared
     from opdviz.compare.progress import Display
     from opdviz.store.store import Stored
 
 MOST_LINES = 200
 WORTH_A_PROBE = 20.0  # estimated seconds from which two more are well spent on a better estimate
-PAIR = (
-    argument("base", type=Path, help="a checkpoint: a folder or a file"),
-    argument("tuned", type=Path, help="what training made of it"),
-)
+BASE = argument("base", type=Path, help="a checkpoint: a folder or a file")
 
 
-def open_pair(options: argparse.Namespace):
-    """Both checkpoints, opened."""
+def opened(base: Path, *tuned: Path) -> list["Checkpoint"]:
+    """A base and what training made of it, opened."""
     from opdviz import checkpoint
 
-    base, tuned = checkpoint.open(options.base), checkpoint.open(options.tuned)
-    base.notes += checkpoint.tokens_note(base.path)
-    return base, tuned
+    first, *others = map(checkpoint.open, (base, *tuned))
+    first.notes += checkpoint.tokens_note(first.path)
+    return [first, *others]
 
 
 @command(
     "check",
     "what two checkpoints have in common, from their headers alone",
-    *PAIR,
+    BASE,
+    argument("tuned", type=Path, help="what training made of it"),
     WORKERS,
     JSON,
     example="opdviz check models/base runs/opd/checkpoint-200",
@@ -56,7 +56,7 @@ def check(options: argparse.Namespace) -> None:
     from opdviz.words import duration
 
     check_workers(options.workers)
-    pair, root = open_pair(options), store_of(options).root
+    pair, root = opened(options.base, options.tuned), store_of(options).root
     facts = preview(*pair, options.workers, pace=pace(root))
     if facts["seconds"] > WORTH_A_PROBE and not remembered(root):
         with suppress(MachineError):  # where nothing can be written, the estimate is a rougher one
@@ -104,11 +104,12 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
 
 @command(
     "compare",
-    "measure the update between two checkpoints and keep it",
-    *PAIR,
+    "measure what training did to a checkpoint, in one run or in several, and keep it",
+    BASE,
+    argument("tuned", type=Path, nargs="+", help="what training made of it, each run by itself"),
     WORKERS,
     JSON,
-    argument("--name", help="a name to find it by"),
+    argument("--name", help="a name to find it by, of a single run"),
     argument(
         "--device",
         default="cpu",
@@ -135,8 +136,17 @@ def compare(options: argparse.Namespace) -> None:
         from opdviz.compare import progress
 
         with progress.listener(options.job, quiet=options.json) as listener:
-            comparison = compare_on(executor, options, listener)
-    print_headline(comparison, as_json=options.json)
+            outcomes = compare_on(executor, options, listener)
+            finished = [run for run in outcomes if not isinstance(run, OpdvizError)]
+            if options.json:
+                facts = [headline_of(run) for run in finished]
+                print_json(facts if len(outcomes) > 1 else facts[0])
+            else:
+                for run in finished:
+                    print_headline(run)
+            for failure in outcomes:
+                if isinstance(failure, OpdvizError):  # the last word, when the others are kept
+                    raise failure
 
 
 def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]:
@@ -155,22 +165,29 @@ def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]
             " cuda, as its workers have it."
         )
     # Workers have folders of their own to start from.
-    options.base, options.tuned = options.base.absolute(), options.tuned.absolute()
-    return cluster.executor(
-        options.cluster, (options.base, options.tuned), gpus=options.device != "cpu"
-    )
+    options.base = options.base.absolute()
+    options.tuned = [path.absolute() for path in options.tuned]
+    checkpoints = (options.base, *options.tuned)
+    return cluster.executor(options.cluster, checkpoints, gpus=options.device != devices.CPU)
 
 
-def compare_on(executor: Executor, options: argparse.Namespace, listener: "Display") -> "Stored":
-    """Compare what the options name on some workers."""
+def compare_on(
+    executor: Executor, options: argparse.Namespace, listener: "Display"
+) -> list["Stored | OpdvizError"]:
+    """Compare what the options name on some workers; of each run what stands, or what ended it."""
     from opdviz import pairing
     from opdviz.compare import measuring, prepare
-    from opdviz.store.store import checked_name
+    from opdviz.store.store import Stored, checked_name
     from opdviz.tables import summaries
 
     device = device_of(options)
     if options.name is not None:
         checked_name(options.name)
+        if len(options.tuned) > 1:
+            raise RequestError(
+                f"--name: found with {len(options.tuned)} runs, which cannot share one; leave it"
+                " out and use `opdviz rename`."
+            )
     if options.first_pass and options.measures is not None:
         raise RequestError("--first-pass and --measures: both choose the measures; give one.")
     measures = (
@@ -180,13 +197,15 @@ def compare_on(executor: Executor, options: argparse.Namespace, listener: "Displ
             options.measures.split(",") if options.measures is not None else None
         )
     )
-    base, tuned = open_pair(options)
+    base, *runs = opened(options.base, *options.tuned)
     # Refused before a file is read.
-    measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
+    for tuned in runs:
+        measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
     store = store_of(options)
-    prepared = prepare.prepare(base, tuned, store, options.name, listener)
-    listener.note_key(prepared.key)
-    comparison = measuring.compare(
+    prepared = [prepare.prepare(base, tuned, store, options.name, listener) for tuned in runs]
+    refuse_the_same(prepared)
+    listener.note_key(prepared[0].key)
+    outcomes = measuring.compare_all(
         prepared,
         store,
         executor,
@@ -195,8 +214,24 @@ def compare_on(executor: Executor, options: argparse.Namespace, listener: "Displ
         device=device,
         listener=listener,
     )
-    summaries.write_all(comparison)
-    return comparison
+    for comparison in outcomes:
+        if isinstance(comparison, Stored):
+            summaries.write_all(comparison)
+    return outcomes
+
+
+def refuse_the_same(prepared: list["Prepared"]) -> None:
+    """Refuse runs that are one.
+
+    Raises
+        RequestError: two have the same weights.
+    """
+    by_key: dict[str, Prepared] = {}
+    for one in prepared:
+        other = by_key.setdefault(one.key, one)
+        if other is not one:
+            paths = (one_line(run.matching.tuned.path) for run in (other, one))
+            raise RequestError(f"compare: {' and '.join(paths)} are the same run; name one.")
 
 
 def device_of(options: argparse.Namespace) -> str:
@@ -215,21 +250,24 @@ def device_of(options: argparse.Namespace) -> str:
     return device
 
 
-def print_headline(comparison: "Stored", *, as_json: bool) -> None:
+def headline_of(comparison: "Stored") -> dict:
+    """What was found, as one JSON object."""
+    from opdviz.tables import protocols
+
+    manifest = comparison.manifest
+    facts = {"key": comparison.key, "name": comparison.name, "pairs": manifest.pairs}
+    values = {row["quantity"]: row["value"] for row in protocols.headline(comparison)}
+    return facts | {"parameters": manifest.parameters} | values
+
+
+def print_headline(comparison: "Stored") -> None:
     """Print what was found, beside its chance levels."""
     from opdviz.tables import protocols
 
-    rows = protocols.headline(comparison)
-    values = {row["quantity"]: row["value"] for row in rows}
     manifest = comparison.manifest
-    result = {"key": comparison.key, "name": comparison.name, "pairs": manifest.pairs}
-    result |= {"parameters": manifest.parameters} | values
-    if as_json:
-        print_json(result)
-        return
     print(f"{one_line(comparison.name)}  {comparison.key}")
     print(f"{manifest.pairs:,} pairs, {manifest.parameters:,} parameters.")
-    for row in rows:
+    for row in protocols.headline(comparison):
         print("  " + headline_line(row))
 
 

@@ -7,10 +7,11 @@ Whatever stops the run, the parts on disk are whole and the next run takes them 
 import fnmatch
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,12 +24,15 @@ from opdviz.compare.prepare import Prepared, start
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
-from opdviz.measures.sides import work_of
+from opdviz.measures.sides import Base, work_of
 from opdviz.pairing import Pair
 from opdviz.store import bundles
 from opdviz.store import manifest as manifests
 from opdviz.store.parts import encode_part
 from opdviz.store.store import Store, Stored
+
+# Of the seconds of a pair, what one takes whose base others have worked on.
+ON_A_KNOWN_BASE = 0.65
 
 
 def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
@@ -61,8 +65,36 @@ def chosen_pairs(pairs: list[Pair], pattern: str | None) -> list[Pair]:
     return matching
 
 
-def compare(
-    prepared: Prepared,
+@dataclass
+class Run:
+    """One of the comparisons of a job: what is measured of it, where that goes, and what ended it
+    before its end.
+    """
+
+    prepared: Prepared
+    writer: bundles.Writer
+    pairs: list[Pair]
+    failure: OpdvizError | None = None
+
+
+# A pair of a run, and the measures of it that are missing.
+Share = tuple[Run, Pair, list[ModuleType]]
+
+
+def compare(prepared: Prepared, store: Store, executor: Executor, **how) -> Stored:
+    """Run what is missing of one comparison (`compare_all`).
+
+    Raises
+        OpdvizError: it ended before its end.
+    """
+    (outcome,) = compare_all([prepared], store, executor, **how)
+    if isinstance(outcome, OpdvizError):
+        raise outcome
+    return outcome
+
+
+def compare_all(
+    prepared: list[Prepared],
     store: Store,
     executor: Executor,
     *,
@@ -70,61 +102,84 @@ def compare(
     pattern=None,
     device: str = "cpu",
     listener: Listener,
-) -> Stored:
-    """Run what is missing of a comparison, keep it, and compact what is complete; `device` is where
-    the workers run what is heavy.
+) -> list[Stored | OpdvizError]:
+    """Run what is missing of some comparisons as one job, keep it, and compact what is complete;
+    for each what stands, or what ended it.
+
+    Those on one base share what is worked out of it. `device` is where workers run what is heavy.
+
+    Raises
+        MachineError: a worker was lost, or a part could not be written.
     """
-    folder = store.folder(prepared.key)
-    pairs = chosen_pairs(prepared.matching.pairs, pattern)
-    with files.lock(folder), failure_noted(folder):
-        files.sweep(folder)
-        writer = bundles.Writer(start(prepared, store))
-        work = measure_pairs(
-            pairs, measures, executor, device=device, writer=writer, listener=listener
-        )
+    with ExitStack() as held:
+        for one in prepared:
+            folder = store.folder(one.key)
+            held.enter_context(files.lock(folder))
+            held.enter_context(failure_noted(folder))
+            files.sweep(folder)
+        runs = [
+            Run(
+                one,
+                bundles.Writer(start(one, store)),
+                chosen_pairs(one.matching.pairs, pattern),
+            )
+            for one in prepared
+        ]
+        work = measure_runs(runs, measures, executor, device=device, listener=listener)
         if not isinstance(executor, Cluster) and device == "cpu":  # the pace is this machine's
             with suppress(MachineError):  # the next estimate is no reason to lose this run
                 learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
-        return writer.compact(p.name for p in prepared.matching.pairs)
+        return [outcome_of(run) for run in runs]
+
+
+def outcome_of(run: Run) -> Stored | OpdvizError:
+    """The comparison of a run, compacted as far as it is complete; or what ended it, noted."""
+    if run.failure:
+        note_failure(run.writer.folder, run.failure)
+        return run.failure
+    return run.writer.compact(p.name for p in run.prepared.matching.pairs)
 
 
 @contextmanager
 def failure_noted(folder: Path) -> Iterator[None]:
-    """Leave the reason of a failure in the manifest, where there is room for it; the next run
-    starts without it.
-    """
+    """Leave the reason of a failure in the manifest; the next run starts without it."""
     try:
         yield
     except OpdvizError as error:
-        with suppress(MachineError):
-            if manifest := manifests.read(folder):
-                manifests.write(folder, replace(manifest, failure=one_line(error)))
+        note_failure(folder, error)
         raise
 
 
-def measure_pairs(
-    pairs, measures, executor: Executor, *, device: str, writer: bundles.Writer, listener: Listener
+def note_failure(folder: Path, error: OpdvizError) -> None:
+    """Leave the reason of a failure in a manifest, where there is room for it."""
+    with suppress(MachineError):
+        if manifest := manifests.read(folder):
+            manifests.write(folder, replace(manifest, failure=one_line(error)))
+
+
+def measure_runs(
+    runs: list[Run], measures, executor: Executor, *, device: str, listener: Listener
 ) -> Progress:
-    """Measure pairs on an executor and write each part as it comes: first pass for all, then the
-    second. How far it came, and how long that took.
+    """Measure the pairs of runs on an executor and write each part as it comes: first pass for all,
+    then the second. How far it came, and how long that took.
 
     Raises
         MachineError: a worker was lost, or a part could not be written.
     """
     tasks = [
-        (pair, missing)
+        shares
         for group in (FIRST_PASS, SECOND_PASS)
-        for pair in sorted(pairs, key=lambda p: (-cost(p, group), p.name))
-        if (missing := writer.missing(pair.name, [m for m in group if m in measures]))
+        for shares in by_base(runs, [m for m in group if m in measures])
     ]
-    parts = len(pairs) * len(measures)
+    parts = len(measures) * sum(len(run.pairs) for run in runs)
+    missing = sum(len(modules) for shares in tasks for _, _, modules in shares)
     progress = Progress(
         "measuring",
-        sum(cost(p, m) for p, m in tasks),
+        sum(map(cost_of, tasks)),
         pairs=len(tasks),
         parts=parts,
-        parts_done=parts - sum(len(missing) for _, missing in tasks),
+        parts_done=parts - missing,
     )
     listener(progress)
     # Twice as many as there are workers wait in the executor: none is idle, and a tensor that
@@ -134,21 +189,27 @@ def measure_pairs(
     def start_next(running: list) -> tuple | None:
         if not tasks or len(running) >= room:
             return None
-        pair, modules = tasks.pop(looked_at(tasks, writer.folder))
-        return (pair, modules), work_on, pair, [m.NAME for m in modules], device
+        shares = tasks.pop(looked_at(tasks, runs))
+        pairs = [(pair, [m.NAME for m in modules]) for _, pair, modules in shares]
+        return shares, work_on_base, pairs, device
 
     try:
         for ended in workers.results(executor, start_next, every=1.0):
             if ended is None:
                 listener(progress)
                 continue
-            (pair, modules), measured = ended
-            for m, data in zip(modules, measured, strict=True):
-                writer.write_part(pair.name, m, data)
-            progress.advance(cost(pair, modules))
+            shares, measured = ended
+            for (run, pair, modules), outcome in zip(shares, measured, strict=True):
+                if isinstance(outcome, OpdvizError):
+                    run.failure = run.failure or outcome
+                    tasks = without(tasks, run)
+                    continue
+                for m, data in zip(modules, outcome, strict=True):
+                    run.writer.write_part(pair.name, m, data)
+                progress.parts_done += len(outcome)
+                progress.current = pair.name
+            progress.advance(cost_of(shares))
             progress.pairs_done += 1
-            progress.parts_done += len(measured)
-            progress.current = pair.name
     except workers.Lost as error:
         raise MachineError(
             f"compare: {error}; finished parts are kept. Run it again when the cluster is there."
@@ -161,25 +222,74 @@ def measure_pairs(
     return progress
 
 
+def by_base(runs: list[Run], modules: list[ModuleType]) -> list[list[Share]]:
+    """What is missing of some measures, the runs' pairs of one base tensor together; the largest
+    first.
+    """
+    tasks: dict[tuple, list[Share]] = defaultdict(list)
+    for run in runs:
+        for pair in run.pairs:
+            if missing := run.writer.missing(pair.name, modules):
+                # Cut and shaped alike, too: a stack of experts may be one tensor in another run.
+                base = (pair.base_path, pair.name, pair.expert, pair.shape)
+                tasks[base].append((run, pair, missing))
+    return sorted(tasks.values(), key=lambda shares: (-cost_of(shares), shares[0][1].name))
+
+
+def cost_of(shares: list[Share]) -> float:
+    """Seconds of one thread that a task takes."""
+    first, *others = (cost(pair, modules) for _, pair, modules in shares)
+    return first + ON_A_KNOWN_BASE * sum(others)
+
+
+def without(tasks: list[list[Share]], failed: Run) -> list[list[Share]]:
+    """The tasks of the other runs."""
+    left = ([share for share in shares if share[0] is not failed] for shares in tasks)
+    return [shares for shares in left if shares]
+
+
 def workers_of(executor: Executor) -> int:
     """How many processes an executor has."""
     return getattr(executor, "_max_workers", None) or os.cpu_count() or 1
 
 
-def looked_at(pending: list, folder: Path) -> int:
-    """The position of the pair that someone is looking at, named in the file `focus`; the first
-    otherwise.
+def looked_at(tasks: list[list[Share]], runs: list[Run]) -> int:
+    """The position of the first task with a tensor that someone looks at in one of the runs; the
+    first without.
     """
+    names = {focused(run.writer.folder) for run in runs}
+    looked = (at for at, shares in enumerate(tasks) if any(p.name in names for _, p, _ in shares))
+    return next(looked, 0)
+
+
+def focused(folder: Path) -> str | None:
+    """The tensor that someone is looking at in a comparison, named in its file `focus`."""
     try:
-        name = files.contents(folder / "focus").decode(errors="replace")
+        return files.contents(folder / "focus").decode(errors="replace")
     except OSError:
-        return 0
-    return next((i for i, (pair, _) in enumerate(pending) if pair.name == name), 0)
+        return None
 
 
-def work_on(pair: Pair, names: list[str], device: str = "cpu") -> list[bytes]:
-    """In a worker: measure one pair, return the part of each measure named."""
-    work, by_name = work_of(pair, device), {m.NAME: m for m in MEASURES}
+def work_on_base(
+    pairs: list[tuple[Pair, list[str]]], device: str
+) -> list[list[bytes] | OpdvizError]:
+    """In a worker: measure the pairs of one base tensor; of each the parts of the measures named,
+    or why it cannot be read.
+    """
+    base, outcomes = Base(), []
+    for pair, names in pairs:
+        try:
+            outcomes.append(work_on(pair, names, device, base))
+        except OpdvizError as error:  # of this pair's own files
+            outcomes.append(error)
+    return outcomes
+
+
+def work_on(
+    pair: Pair, names: list[str], device: str = "cpu", base: Base | None = None
+) -> list[bytes]:
+    """Measure one pair, return the part of each measure named."""
+    work, by_name = work_of(pair, device, base), {m.NAME: m for m in MEASURES}
     return [encode_part(pair.name, finite(measure(pair, work, by_name[name]))) for name in names]
 
 

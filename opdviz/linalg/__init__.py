@@ -22,9 +22,8 @@ from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 from opdviz.linalg.gram import Spectrum, mirrored, resolved_count, spectrum_of_gram
 from opdviz.linalg.reconstruction import Reconstructions, Ties
 from opdviz.linalg.stored import StoredUpdate
+from opdviz.linalg.subspaces import LongSide, orthonormal, residual_gram
 
-# Of the largest value: columns of A v / s are orthonormal to eps / 1e-5^2 = 2e-6 at worst above it.
-WELL_SCALED = 1e-5
 # Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
 MOST_CONDITION = 1e4
 # Elements at a time of a product, each of whose blocks goes through the whole result.
@@ -52,25 +51,6 @@ class Products:
     long_energy: Float[np.ndarray, " long"]
 
 
-@dataclass(frozen=True, slots=True)
-class LongSide:
-    """The base's leading long-side vectors U_k (L, k) with A V_k = U_k R; of the tuned's U'_k the
-    Gram matrix of what lies outside span(U_k), and U_k' U'_k.
-
-    R is upper triangular, or the singular values alone where it is diagonal.
-    """
-
-    vectors: Float[np.ndarray, "long k"]
-    factor: Float[np.ndarray, " k"] | Float[np.ndarray, "k k"]
-    residual: Float[np.ndarray, "k k"]
-    cosines: Float[np.ndarray, "k k"]
-
-    def products(self, rows: slice) -> Float[np.ndarray, "rows k"]:
-        """Some rows of A V_k."""
-        u, r = self.vectors[rows], self.factor
-        return u * r if r.ndim == 1 else u @ r
-
-
 class Decomposition(Remembering):
     """What is expensive about one pair of tensors: made once, on first use, and gone with the pair.
 
@@ -93,8 +73,11 @@ class Decomposition(Remembering):
         *,
         form: str = "float32",
         origin: Float[np.ndarray, "..."] | None = None,
+        of_base: Remembering | None = None,
     ):
         super().__init__()
+        # What is of the base alone: worked out once for all runs that are compared with it.
+        self.of_base = of_base or Remembering()
         self.base, self.tuned, self.form = base, tuned, form
         self.origin = base if origin is None else origin
         self.m, self.n = base.shape if base.ndim == 2 else (base.size, 1)
@@ -160,22 +143,30 @@ class Decomposition(Remembering):
         """Step: those products."""
         # Three products of r columns are all that is asked of the long side: an embedding of
         # 150,000 rows is read once.
+        known = self.of_base.known("aa")
         aa, ad, dd = (np.zeros((self.r, self.r), order="F") for _ in range(3))
         long_energy = np.empty(self.long)
         for rows, a, d in self.row_blocks(PRODUCT):
             # Added where they stand, and of a symmetric one a half: a sum of blocks that are made
             # first would go through memory twice more. Transposed they are in Fortran's order.
-            aa = blas.dsyrk(1.0, a.T, beta=1.0, c=aa, overwrite_c=True)
+            if known is None:
+                aa = blas.dsyrk(1.0, a.T, beta=1.0, c=aa, overwrite_c=True)
             ad = blas.dgemm(1.0, a.T, d.T, beta=1.0, c=ad, trans_b=True, overwrite_c=True)
             dd = blas.dsyrk(1.0, d.T, beta=1.0, c=dd, overwrite_c=True)
             long_energy[rows] = np.einsum("ij,ij->i", d, d)
-        return Products(mirrored(aa), ad, mirrored(dd), long_energy)
+        return Products(
+            self.of_base.once("aa", lambda: mirrored(aa)), ad, mirrored(dd), long_energy
+        )
 
     @cached_property
     def base_spectrum(self) -> Spectrum:
         """The base's singular values and its leading short-side vectors; all of them where it is
         ill-conditioned.
         """
+        return self.of_base.once("spectrum", self.resolved_base)
+
+    def resolved_base(self) -> Spectrum:
+        """The same, worked out."""
         gram = self.products.aa
         spectrum = self.spectrum_of(gram, self.k)
         if well_conditioned(spectrum.s):
@@ -275,7 +266,9 @@ class Decomposition(Remembering):
         base that is tall and well-conditioned.
         """
         # A'A = R'R: it is ||R^-T A'D v||^2, without U's trailing vectors.
-        upper = linalg.cholesky(self.products.aa, check_finite=False)
+        upper = self.of_base.once(
+            "cholesky", lambda: linalg.cholesky(self.products.aa, check_finite=False)
+        )
         half = linalg.solve_triangular(upper, self.products.ad, trans="T", check_finite=False)
         columns = half @ v
         return np.einsum("ij,ij->j", columns, columns), float(np.sum(half**2))
@@ -289,15 +282,24 @@ class Decomposition(Remembering):
 
     def leading_long_side(self) -> LongSide:
         """Step: those vectors and products."""
-        base, tuned = np.empty((self.long, self.k)), np.empty((self.long, self.k))
-        vb, vt = self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v
-        for rows, a, d in self.row_blocks():
-            base[rows] = a @ vb
-            a += d
-            tuned[rows] = a @ vt
-        vectors, factor = orthonormal(base, self.base_spectrum.s)
-        tuned_vectors, _ = orthonormal(tuned, self.tuned_spectrum.s)
+
+        def of_base() -> tuple[np.ndarray, np.ndarray]:
+            v = self.base_spectrum.v[:, : self.k]
+            return orthonormal(self.along(self.base, v), self.base_spectrum.s)
+
+        vectors, factor = self.of_base.once("long side", of_base)
+        along = self.along(self.tuned, self.tuned_spectrum.v)
+        tuned_vectors, _ = orthonormal(along, self.tuned_spectrum.s)
         return LongSide(vectors, factor, *residual_gram(vectors, tuned_vectors))
+
+    def along(self, side, v: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "long k"]:
+        """X v of one side X, tall."""
+        tall, products = side if self.m >= self.n else side.T, np.empty((self.long, v.shape[1]))
+        size = max(1, CHUNK // self.r)
+        for first in range(0, self.long, size):
+            rows = slice(first, first + size)
+            products[rows] = np.array(tall[rows], dtype=np.float64, order="C") @ v
+        return products
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
         """||U_k[i]||^2 of each row i: how much of the leading k directions each output (left) or
@@ -333,9 +335,13 @@ class Decomposition(Remembering):
         return {self.short: residual_gram(*near), self.far: far}
 
     def largest_of_base(self, ranks: dict[float, int]) -> tuple[np.ndarray, dict[float, Ties]]:
-        """Step: where the base, rebuilt from its leading directions, is largest
+        """Where the base, rebuilt from its leading directions, is largest
         (`Reconstructions.largest`).
         """
+        return self.of_base.once(("largest", *ranks.items()), lambda: self.marked_base(ranks))
+
+    def marked_base(self, ranks: dict[float, int]) -> tuple[np.ndarray, dict[float, Ties]]:
+        """Step: those coordinates."""
         v, products = self.base_spectrum.v, self.long_side.products
         return Reconstructions(self.base, v, products).largest(ranks)
 
@@ -361,30 +367,3 @@ class Decomposition(Remembering):
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
     """Whether the leading vectors say all that is asked, and a Cholesky factor the rest."""
     return bool(s[-1] * MOST_CONDITION > s[0])
-
-
-def residual_gram(
-    u: Float[np.ndarray, "rows k"], w: Float[np.ndarray, "rows k"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The Gram matrix of w - u (u'w), and u'w."""
-    cosines = u.T @ w
-    residual = w - u @ cosines
-    return residual.T @ residual, cosines
-
-
-def orthonormal(
-    x: Float[np.ndarray, "rows k"], s: Float[np.ndarray, " r"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """A v scaled to unit columns, in place, and the scales; by QR, and its R, where the values fall
-    so far that A v / s is no longer orthonormal.
-    """
-    k = x.shape[1]
-    if s[k - 1] > WELL_SCALED * s[0]:
-        # A v_i has length s_i. Where s_i is not far below s_1 dividing is enough, and keeps signs
-        # and order.
-        x /= s[:k]
-        return x, s[:k]
-    # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
-    q, upper = linalg.qr(x, mode="economic", check_finite=False)
-    signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
-    return q * signs, signs[:, None] * upper

@@ -16,7 +16,7 @@ import torch
 
 from opdviz.checkpoint.formats import Promoted
 from opdviz.errors import RequestError, one_line
-from opdviz.linalg import WELL_SCALED, Decomposition, LongSide, Products
+from opdviz.linalg import Decomposition, Products
 from opdviz.linalg.gram import Spectrum, falling, roots
 from opdviz.linalg.reconstruction import (
     LEADING_BITS,
@@ -26,6 +26,7 @@ from opdviz.linalg.reconstruction import (
     split_at_the_cut,
 )
 from opdviz.linalg.stored import Stored
+from opdviz.linalg.subspaces import WELL_SCALED, LongSide
 
 # Elements that are in float64 at a time, at first: half a gigabyte.
 BLOCK = 1 << 26
@@ -162,14 +163,17 @@ class Accelerated(Decomposition):
     @step
     def summed_products(self) -> Products:
         """Step: the three products and the energy of D's long-side rows."""
+        known = self.of_base.known("aa")
         aa, ad, dd = (self.device.zeros(self.r, self.r) for _ in range(3))
         long_energy = self.device.zeros(self.long)
         for rows, a, d in self.blocks():
-            aa.addmm_(a.T, a)
+            if known is None:
+                aa.addmm_(a.T, a)
             ad.addmm_(a.T, d)
             dd.addmm_(d.T, d)
             long_energy[rows] = d.square().sum(dim=1)
-        return Products(*map(here, (aa, ad, dd, long_energy)))
+        aa = self.of_base.once("aa", lambda: here(aa))
+        return Products(aa, *map(here, (ad, dd, long_energy)))
 
     @step
     def spectrum_of(self, gram: np.ndarray, k: int) -> Spectrum:
@@ -207,14 +211,24 @@ class Accelerated(Decomposition):
     @step
     def leading_long_side(self) -> LongSide:
         """Step: the leading long-side vectors of base and tuned, and what lies between them."""
-        both = [self.device.zeros(self.long, self.k) for _ in range(2)]
-        short = (self.base_spectrum.v[:, : self.k], self.tuned_spectrum.v)
-        for x, side, v in zip(both, self.there, map(self.device.put, short), strict=True):
-            for rows in self.rows_at_a_time():
-                x[rows] = side[rows].to(torch.float64) @ v
-        vectors, factor = orthonormal(both[0], self.base_spectrum.s)
-        tuned, _ = orthonormal(both[1], self.tuned_spectrum.s)
-        return LongSide(here(vectors), factor, *map(here, residual_gram(vectors, tuned)))
+
+        def of_base() -> tuple[np.ndarray, np.ndarray]:
+            along = self.along(self.there[0], self.base_spectrum.v[:, : self.k])
+            vectors, factor = orthonormal(along, self.base_spectrum.s)
+            return here(vectors), factor
+
+        vectors, factor = self.of_base.once("long side", of_base)
+        along = self.along(self.there[1], self.tuned_spectrum.v)
+        tuned, _ = orthonormal(along, self.tuned_spectrum.s)
+        both = residual_gram(self.device.put(vectors), tuned)
+        return LongSide(vectors, factor, *map(here, both))
+
+    def along(self, side: torch.Tensor, v: np.ndarray) -> torch.Tensor:
+        """X v of a side."""
+        right, products = self.device.put(v), self.device.zeros(self.long, v.shape[1])
+        for rows in self.rows_at_a_time():
+            products[rows] = side[rows].to(torch.float64) @ right
+        return products
 
     def sizes(self, rank: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """(rows, |U_k S_k V_k'| as float32) of the tall matrix."""
@@ -229,7 +243,7 @@ class Accelerated(Decomposition):
             yield rows, block.abs().to(torch.float32)
 
     @step
-    def largest_of_base(self, ranks: dict[float, int]) -> tuple[np.ndarray, dict[float, Ties]]:
+    def marked_base(self, ranks: dict[float, int]) -> tuple[np.ndarray, dict[float, Ties]]:
         """Step: where the base, rebuilt from its leading directions, is largest; in two passes, as
         `Reconstructions.mark_by_blocks`.
         """
@@ -319,7 +333,7 @@ def here(tensor: torch.Tensor) -> np.ndarray:
 
 
 def residual_gram(u: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `linalg.residual_gram`."""
+    """As `subspaces.residual_gram`."""
     cosines = u.T @ w
     residual = w - u @ cosines
     return residual.T @ residual, cosines
@@ -327,7 +341,7 @@ def residual_gram(u: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch
 
 def orthonormal(x: torch.Tensor, s: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
     """A v scaled to unit columns, and the scales; by QR, and its R, where the values fall far: as
-    `linalg.orthonormal`.
+    `subspaces.orthonormal`.
     """
     k = x.shape[1]
     if s[k - 1] > WELL_SCALED * s[0]:

@@ -13,6 +13,8 @@ FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
 # Of the largest singular value: what stands above it is no rounding of a Gram matrix, whose error
 # grows with the root of its size: 16 leaves room up to r = 8,192 (`spectrum.summary`).
 RESOLVED = 16 * FLOOR
+# Rows and columns of a square that stays in a core's cache.
+SQUARE = 128
 # Of all vectors, up to which taking the leading ones alone pays.
 MOST_LEADING = 0.5
 
@@ -101,7 +103,13 @@ def roots(values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
 
 
 def mirrored(upper: Float[np.ndarray, "r r"]) -> Float[np.ndarray, "r r"]:
-    """A symmetric matrix from its upper triangle, where the lower one is zero."""
-    whole = upper + upper.T
-    np.fill_diagonal(whole, np.diag(upper))
-    return whole
+    """A symmetric matrix from its upper triangle, in place."""
+    # In squares: across the whole matrix a transposed copy reads a line of memory a number.
+    for first in range(0, len(upper), SQUARE):
+        rows = slice(first, first + SQUARE)
+        corner = upper[rows, rows]
+        corner += np.triu(corner, 1).T - np.tril(corner, -1)
+        for beyond in range(first + SQUARE, len(upper), SQUARE):
+            columns = slice(beyond, beyond + SQUARE)
+            upper[columns, rows] = upper[rows, columns].T
+    return upper

@@ -6,13 +6,14 @@ tuned's format, and an update is what is left. A wide file whose values all lie 
 16-bit format (an upcast) counts as that format.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
-from opdviz.chunks import CHUNK, KEPT
+from opdviz.chunks import CHUNK, KEPT, Remembering
 from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.linalg import Decomposition
 from opdviz.pairing import Pair
@@ -21,25 +22,43 @@ from opdviz.pairing import Pair
 TELLING = 16
 
 
-def work_of(pair: Pair, device: str = "cpu") -> Decomposition:
+class Base:
+    """A base tensor of several pairs: its values, and what is worked out of them alone."""
+
+    def __init__(self):
+        self.values: np.ndarray | None = None
+        # By the format that they are rounded to before they are compared.
+        self.worked_out: dict[str | None, Remembering] = defaultdict(Remembering)
+
+    def of(self, pair: Pair) -> np.ndarray:
+        """The values, read by the first who asks."""
+        if self.values is None:
+            self.values = pair.base
+        return self.values
+
+
+def work_of(pair: Pair, device: str = "cpu", base: Base | None = None) -> Decomposition:
     """The pair's two sides, read, with the base rounded to the tuned's format where it was stored
-    finer; `device` is where their heavy steps run.
+    finer; `device` is where their heavy steps run, `base` what other pairs left of the same base.
     """
-    decomposition = decomposition_on(device)
+    kept, decomposition = base or Base(), decomposition_on(device)
     same = pair.base_dtype == pair.tuned_dtype
     if pair.numel > KEPT and same and pair.tuned_dtype in SIXTEEN_BITS:
-        return decomposition(*pair.sixteen_bits, form=pair.tuned_dtype)
-    base, tuned = pair.base, pair.tuned
+        sides = pair.sixteen_bits
+        return decomposition(*sides, form=pair.tuned_dtype, of_base=kept.worked_out[None])
+    values, tuned = kept.of(pair), pair.tuned
+    as_stored = partial(decomposition, values, tuned, of_base=kept.worked_out[None])
     if (
         pair.float8
         or FORMATS[pair.base_dtype].kind == "integer"
         or FORMATS[pair.tuned_dtype].kind == "integer"
     ):
-        return decomposition(base, tuned, form=pair.tuned_dtype)
+        return as_stored(form=pair.tuned_dtype)
     form = stored_format(tuned, pair.tuned_dtype)
-    if form == pair.base_dtype or on_grid(base, form):
-        return decomposition(base, tuned, form=form)
-    return decomposition(rounded(base, form), tuned, form=form, origin=base)
+    if form == pair.base_dtype or on_grid(values, form):
+        return as_stored(form=form)
+    how = {"form": form, "origin": values, "of_base": kept.worked_out[form]}
+    return decomposition(rounded(values, form), tuned, **how)
 
 
 def decomposition_on(device: str) -> Callable[..., Decomposition]:

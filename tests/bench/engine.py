@@ -5,6 +5,7 @@ python -m tests.bench.engine                      the pair of the demonstration,
 python -m tests.bench.engine --against COMMIT     beside another commit of this repository
 python -m tests.bench.engine --embedding          an embedding of 151,936 x 1,024 too: its memory
 python -m tests.bench.engine --cluster            two workers of a Dask scheduler too
+python -m tests.bench.engine --family             four runs on one base: as one job, and apart
 
 Beside ours stand what no method can do without (reading both files; the products and the
 eigenvalues by LAPACK alone) and the tests' oracle: the same definitions by dense SVDs and
@@ -32,7 +33,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import torch  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from scipy import linalg  # noqa: E402
 from scipy.linalg import blas  # noqa: E402
 
@@ -60,7 +61,7 @@ SHAPES = {
     "mlp.up_proj": (3072, HIDDEN),
     "mlp.down_proj": (HIDDEN, 3072),
 }
-Sides = tuple[str, str]
+Sides = tuple[str, ...]  # the base, and what training made of it
 
 
 def forty_million(folder: Path) -> Sides:
@@ -257,6 +258,7 @@ def main() -> None:
     parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--embedding", action="store_true")
     parser.add_argument("--cluster", action="store_true")
+    parser.add_argument("--family", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, other = Path(name), None
@@ -279,6 +281,8 @@ def main() -> None:
                 subprocess.run(command, check=True)
         if options.cluster:
             figures["cluster / two workers, 40 M"] = cluster_ratio(forty)
+        if options.family:
+            figures["four runs on one base, 40 M"] = family_ratios(forty, folder)
         if options.embedding:
             large = embedding(folder)
             figures["embedding, one worker"] = {
@@ -302,6 +306,40 @@ def cluster_ratio(sides: Sides) -> float:
             }
         )
     return round(taken["cluster"] / taken["pool"], 2)
+
+
+def family_ratios(sides: Sides, folder: Path) -> dict:
+    """Four runs on one base by one command, over one run and over four commands, in turns."""
+    base, *runs = four_runs(sides, folder)
+    taken = in_turns(
+        {
+            "one run": lambda: compare((base, runs[0])),
+            "four runs": lambda: compare((base, *runs)),
+            "four commands": lambda: sum(compare((base, run)) for run in runs),
+        }
+    )
+    return {
+        "seconds": taken,
+        "four runs / one run": round(taken["four runs"] / taken["one run"], 2),
+        "four commands / four runs": round(taken["four commands"] / taken["four runs"], 2),
+        "peak megabytes, four runs": peak((base, *runs)),
+    }
+
+
+def four_runs(sides: Sides, folder: Path) -> Sides:
+    """A base and four runs on it: the one that is there, and its update moved along by rows."""
+    base, tuned = (load_file(f"{side}/model.safetensors") for side in sides)
+    runs = [sides[1]]
+    for number in range(1, 4):
+        moved = {
+            name: (w.float() + (tuned[name].float() - w.float()).roll(number, 0)).bfloat16()
+            for name, w in base.items()
+        }
+        run = folder / f"run {number}"
+        run.mkdir()
+        save_file(moved, run / "model.safetensors")
+        runs.append(str(run))
+    return sides[0], *runs
 
 
 def matrix(sides: Sides, module: str) -> Pair:

@@ -11,6 +11,7 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,9 +152,9 @@ def test_any_executor_will_do_and_a_new_version_recomputes_its_measure_alone(tmp
     seen: list[str] = []
     real = measuring.work_on
 
-    def counting(pair, names, device):
+    def counting(pair, names, *where):
         seen.extend(names)
-        return real(pair, names, device)
+        return real(pair, names, *where)
 
     monkeypatch.setattr(measuring, "work_on", counting)
     with ThreadPoolExecutor(1) as executor:
@@ -175,12 +176,14 @@ def test_the_tensor_that_someone_looks_at_goes_first(tmp_path):
     pairs = pairing.match(
         checkpoint.open(GOLDEN / "base"), checkpoint.open(GOLDEN / "tuned_a")
     ).pairs
-    pending = [(p, []) for p in pairs]
-    assert measuring.looked_at(pending, tmp_path) == 0
-    (tmp_path / "focus").write_text(pairs[7].name)
-    assert measuring.looked_at(pending, tmp_path) == 7
-    (tmp_path / "focus").write_text("no such tensor")
-    assert measuring.looked_at(pending, tmp_path) == 0
+    runs = [SimpleNamespace(writer=SimpleNamespace(folder=tmp_path / name)) for name in "ab"]
+    tasks = [[(run, pair, []) for run in runs] for pair in pairs]
+    assert measuring.looked_at(tasks, runs) == 0
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "focus").write_text(pairs[7].name)
+    assert measuring.looked_at(tasks, runs) == 7
+    (tmp_path / "b" / "focus").write_text("no such tensor")
+    assert measuring.looked_at(tasks, runs) == 0
 
 
 def test_the_key_is_of_contents_not_of_paths(tmp_path):

@@ -34,9 +34,9 @@ def measured(tmp_path_factory) -> tuple[dict, dict]:
     returned, root = {}, tmp_path_factory.mktemp("undisturbed")
     real = measuring.work_on
 
-    def remembering(pair, names, device):
+    def remembering(pair, names, *where):
         returned[pair.name] = returned.get(pair.name, {}) | dict(
-            zip(names, result := real(pair, names, device))
+            zip(names, result := real(pair, names, *where))
         )
         return result
 
@@ -52,7 +52,7 @@ def worked(measured, monkeypatch) -> list[str]:
     """Bundles of seven, and workers that only remember; the pairs that they were asked for."""
     asked: list[str] = []
 
-    def remembered(pair, names, device):
+    def remembered(pair, names, *where):
         asked.append(pair.name)
         return [measured[0][pair.name][name] for name in names]
 

@@ -39,9 +39,9 @@ def quick(returned: dict, *made: str):
     leaving it.
     """
 
-    def remembered(pair, names, device):
+    def remembered(pair, names, *where):
         if not set(names) <= returned.setdefault(pair.name, {}).keys():
-            returned[pair.name] |= dict(zip(names, real(pair, names, device)))
+            returned[pair.name] |= dict(zip(names, real(pair, names, *where)))
         return [returned[pair.name][name] for name in names]
 
     @contextmanager
