@@ -13,6 +13,10 @@ BASE_RMS = (1e-4, 1e-3, 1e-2)  # of the tensor's root mean square: A's script
 # Those that are asked where the moves fall.
 PROBES = (("absolute", 0.0), ("absolute", VISIBLE), ("relative", RELATIVE))
 
+# How spectra are computed: exactly, or of large matrices only the leading values, at random
+# (definitions, 4).
+EXACT, FAST = "float64", "fast"
+
 # The formats that coordinates are counted in (definitions, ground rules)
 SIXTEEN_BITS = ("bfloat16", "float16")
 # Stored so, coordinates are also counted after rounding both sides to bf16.

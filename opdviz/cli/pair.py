@@ -17,6 +17,7 @@ from opdviz.cli.command import (
     print_json,
     store_of,
 )
+from opdviz.definitions import EXACT, FAST
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
 if TYPE_CHECKING:  # they load the engine, which the help of a command does without
@@ -115,6 +116,12 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
         default="cpu",
         help="where decompositions run: cpu, cuda, cuda:0, or auto (a GPU where there is one)",
     ),
+    argument(
+        "--precision",
+        choices=(EXACT, FAST),
+        default=EXACT,
+        help="fast: of matrices from 2,048 directions on leading singular values alone, at random",
+    ),
     argument("--measures", help="comma-separated; all by default, magnitude always"),
     argument(
         "--first-pass",
@@ -176,11 +183,14 @@ def compare_on(
 ) -> list["Stored | OpdvizError"]:
     """Compare what the options name on some workers; of each run what stands, or what ended it."""
     from opdviz import pairing
-    from opdviz.compare import measuring, prepare
+    from opdviz.compare import devices, measuring, prepare
+    from opdviz.measures.sides import How
     from opdviz.store.store import Stored, checked_name
     from opdviz.tables import summaries
 
-    device = device_of(options)
+    how = How(device_of(options), options.precision)
+    if how.precision == FAST and how.device != devices.CPU:
+        raise RequestError("--precision fast and --device: a sketch is made on the CPU; give one.")
     if options.name is not None:
         checked_name(options.name)
         if len(options.tuned) > 1:
@@ -202,7 +212,10 @@ def compare_on(
     for tuned in runs:
         measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
     store = store_of(options)
-    prepared = [prepare.prepare(base, tuned, store, options.name, listener) for tuned in runs]
+    prepared = [
+        prepare.prepare(base, tuned, store, options.name, listener, precision=how.precision)
+        for tuned in runs
+    ]
     refuse_the_same(prepared)
     listener.note_key(prepared[0].key)
     outcomes = measuring.compare_all(
@@ -211,7 +224,7 @@ def compare_on(
         executor,
         measures=measures,
         pattern=options.tensors,
-        device=device,
+        how=how,
         listener=listener,
     )
     for comparison in outcomes:

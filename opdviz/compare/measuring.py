@@ -24,7 +24,7 @@ from opdviz.compare.prepare import Prepared, start
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
-from opdviz.measures.sides import Base, work_of
+from opdviz.measures.sides import EXACTLY, Base, How, work_of
 from opdviz.pairing import Pair
 from opdviz.store import bundles
 from opdviz.store import manifest as manifests
@@ -100,13 +100,13 @@ def compare_all(
     *,
     measures=MEASURES,
     pattern=None,
-    device: str = "cpu",
+    how: How = EXACTLY,
     listener: Listener,
 ) -> list[Stored | OpdvizError]:
     """Run what is missing of some comparisons as one job, keep it, and compact what is complete;
     for each what stands, or what ended it.
 
-    Those on one base share what is worked out of it. `device` is where workers run what is heavy.
+    Those on one base share what is worked out of it.
 
     Raises
         MachineError: a worker was lost, or a part could not be written.
@@ -125,8 +125,8 @@ def compare_all(
             )
             for one in prepared
         ]
-        work = measure_runs(runs, measures, executor, device=device, listener=listener)
-        if not isinstance(executor, Cluster) and device == "cpu":  # the pace is this machine's
+        work = measure_runs(runs, measures, executor, how=how, listener=listener)
+        if not isinstance(executor, Cluster) and how == EXACTLY:  # the pace is this machine's
             with suppress(MachineError):  # the next estimate is no reason to lose this run
                 learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
@@ -159,7 +159,7 @@ def note_failure(folder: Path, error: OpdvizError) -> None:
 
 
 def measure_runs(
-    runs: list[Run], measures, executor: Executor, *, device: str, listener: Listener
+    runs: list[Run], measures, executor: Executor, *, how: How, listener: Listener
 ) -> Progress:
     """Measure the pairs of runs on an executor and write each part as it comes: first pass for all,
     then the second. How far it came, and how long that took.
@@ -191,7 +191,7 @@ def measure_runs(
             return None
         shares = tasks.pop(looked_at(tasks, runs))
         pairs = [(pair, [m.NAME for m in modules]) for _, pair, modules in shares]
-        return shares, work_on_base, pairs, device
+        return shares, work_on_base, pairs, how
 
     try:
         for ended in workers.results(executor, start_next, every=1.0):
@@ -270,26 +270,24 @@ def focused(folder: Path) -> str | None:
         return None
 
 
-def work_on_base(
-    pairs: list[tuple[Pair, list[str]]], device: str
-) -> list[list[bytes] | OpdvizError]:
+def work_on_base(pairs: list[tuple[Pair, list[str]]], how: How) -> list[list[bytes] | OpdvizError]:
     """In a worker: measure the pairs of one base tensor; of each the parts of the measures named,
     or why it cannot be read.
     """
     base, outcomes = Base(), []
     for pair, names in pairs:
         try:
-            outcomes.append(work_on(pair, names, device, base))
+            outcomes.append(work_on(pair, names, how, base))
         except OpdvizError as error:  # of this pair's own files
             outcomes.append(error)
     return outcomes
 
 
 def work_on(
-    pair: Pair, names: list[str], device: str = "cpu", base: Base | None = None
+    pair: Pair, names: list[str], how: How = EXACTLY, base: Base | None = None
 ) -> list[bytes]:
     """Measure one pair, return the part of each measure named."""
-    work, by_name = work_of(pair, device, base), {m.NAME: m for m in MEASURES}
+    work, by_name = work_of(pair, how, base), {m.NAME: m for m in MEASURES}
     return [encode_part(pair.name, finite(measure(pair, work, by_name[name]))) for name in names]
 
 

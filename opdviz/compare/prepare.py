@@ -9,6 +9,7 @@ from pathlib import Path
 from opdviz import checkpoint, files, fingerprint, naming, pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.compare.progress import Listener, Progress
+from opdviz.definitions import EXACT
 from opdviz.errors import one_line
 from opdviz.measures import MEASURES
 from opdviz.pairing import Matching
@@ -18,7 +19,7 @@ from opdviz.store.columns import NAMES, PAIRING, PAIRING_TABLES, PAIRS, typed
 from opdviz.store.manifest import Manifest, Side
 from opdviz.store.store import Store, Stored
 
-SETTINGS = {"seed": 0, "precision": "float64"}
+SEED = 0
 PLAIN = {
     "model",
     "models",
@@ -41,10 +42,22 @@ class Prepared:
     name: str | None  # as somebody asked for it
     matching: Matching
     prints: dict[str, tuple[str, ...]]
+    precision: str = EXACT
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides the numbers besides the checkpoints."""
+        return {"seed": SEED, "precision": self.precision}
 
 
 def prepare(
-    base: Checkpoint, tuned: Checkpoint, store: Store, name: str | None, listener: Listener
+    base: Checkpoint,
+    tuned: Checkpoint,
+    store: Store,
+    name: str | None,
+    listener: Listener,
+    *,
+    precision: str = EXACT,
 ) -> Prepared:
     """Match the checkpoints and read their files once for the fingerprints that make the key."""
     matching = pairing.match(base, tuned, look=True)
@@ -61,12 +74,12 @@ def prepare(
         for side, opened in (("base", base), ("tuned", tuned))
     }
     memory.save()
-    settings = [f"{k}={v}" for k, v in sorted(SETTINGS.items())]
+    settings = [f"precision={precision}", f"seed={SEED}"]
     key = fingerprint.of_bytes(
         *prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching)
     )[:16]
-    adopt(store, key, prints)
-    return Prepared(key, name, matching, prints)
+    adopt(store, key, prints, precision)
+    return Prepared(key, name, matching, prints, precision)
 
 
 def pairing_digest(matching: Matching) -> str:
@@ -85,7 +98,7 @@ def pairing_digest(matching: Matching) -> str:
     )
 
 
-def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]]) -> None:
+def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]], precision: str) -> None:
     """Take over what an earlier version kept of these files: its name, board and notes; its tables
     are measured again.
     """
@@ -96,7 +109,8 @@ def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]]) -> None:
             "base": old.manifest.base.fingerprints,
             "tuned": old.manifest.tuned.fingerprints,
         }
-        if fingerprints == prints and old.manifest.outdated and not old.running:
+        alike = fingerprints == prints and old.manifest.precision == precision
+        if alike and old.manifest.outdated and not old.running:
             files.move(old.folder, store.folder(key))
             return
 
@@ -127,12 +141,13 @@ def start(prepared: Prepared, store: Store) -> Stored:
     names = [p.name for p in matching.pairs]
     earlier = manifests.read(folder)  # its name was given by somebody, here or by `rename`
     label = f"{label_of(matching.base.path)}..{label_of(matching.tuned.path)}"
+    label += "" if prepared.precision == EXACT else f" ({prepared.precision})"
     manifest = Manifest(
         key=prepared.key,
         name=prepared.name or (earlier.name if earlier else label),
         base=side_facts(matching.base, prepared.prints["base"]),
         tuned=side_facts(matching.tuned, prepared.prints["tuned"]),
-        settings=SETTINGS,
+        settings=prepared.settings,
         measures=len(MEASURES),
         pairs=len(matching.pairs),
         parameters=matching.parameters,

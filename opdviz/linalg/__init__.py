@@ -19,7 +19,7 @@ from scipy.linalg import blas
 from opdviz.checkpoint.formats import Promoted
 from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
-from opdviz.linalg.gram import Spectrum, mirrored, resolved_count, spectrum_of_gram
+from opdviz.linalg.gram import FLOOR, Spectrum, mirrored, resolved_count, spectrum_of_gram
 from opdviz.linalg.reconstruction import Reconstructions, Ties
 from opdviz.linalg.stored import StoredUpdate
 from opdviz.linalg.subspaces import LongSide, orthonormal, residual_gram
@@ -65,6 +65,8 @@ class Decomposition(Remembering):
     """
 
     method = "exact"
+    # Whether only leading directions are known (`sketch`).
+    sketched = False
 
     def __init__(
         self,
@@ -143,13 +145,13 @@ class Decomposition(Remembering):
         """Step: those products."""
         # Three products of r columns are all that is asked of the long side: an embedding of
         # 150,000 rows is read once.
-        known = self.of_base.known("aa")
+        base_gram = self.of_base.known("aa")
         aa, ad, dd = (np.zeros((self.r, self.r), order="F") for _ in range(3))
         long_energy = np.empty(self.long)
         for rows, a, d in self.row_blocks(PRODUCT):
             # Added where they stand, and of a symmetric one a half: a sum of blocks that are made
             # first would go through memory twice more. Transposed they are in Fortran's order.
-            if known is None:
+            if base_gram is None:
                 aa = blas.dsyrk(1.0, a.T, beta=1.0, c=aa, overwrite_c=True)
             ad = blas.dgemm(1.0, a.T, d.T, beta=1.0, c=ad, trans_b=True, overwrite_c=True)
             dd = blas.dsyrk(1.0, d.T, beta=1.0, c=dd, overwrite_c=True)
@@ -227,6 +229,27 @@ class Decomposition(Remembering):
     def delta_energy(self) -> float:
         """||D||_F^2."""
         return float(np.trace(self.products.dd))
+
+    @property
+    def spectra(self) -> dict[str, np.ndarray]:
+        """Singular values of base, tuned and delta."""
+        return {
+            "base": self.base_spectrum.s,
+            "tuned": self.tuned_spectrum.s,
+            "delta": self.delta_spectrum.s,
+        }
+
+    @property
+    def energies(self) -> dict[str, float]:
+        """||X||_F^2 of those matrices whose singular values are not all known."""
+        return {}
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """How far singular values of base, tuned and delta are from their own, at most."""
+        # A Gram matrix's rounding grows with the root of its size: 1.6 times the floor at r = 500.
+        growth = FLOOR * math.sqrt(max(2.0, self.r / 32))
+        return {matrix: growth * float(s[0]) for matrix, s in self.spectra.items()}
 
     @cached_property
     def usable(self) -> int:

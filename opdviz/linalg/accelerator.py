@@ -163,11 +163,11 @@ class Accelerated(Decomposition):
     @step
     def summed_products(self) -> Products:
         """Step: the three products and the energy of D's long-side rows."""
-        known = self.of_base.known("aa")
+        base_gram = self.of_base.known("aa")
         aa, ad, dd = (self.device.zeros(self.r, self.r) for _ in range(3))
         long_energy = self.device.zeros(self.long)
         for rows, a, d in self.blocks():
-            if known is None:
+            if base_gram is None:
                 aa.addmm_(a.T, a)
             ad.addmm_(a.T, d)
             dd.addmm_(d.T, d)

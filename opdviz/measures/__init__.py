@@ -71,6 +71,8 @@ def refusal(pair: Pair, work: Decomposition, module: ModuleType) -> str | None:
     if not pair.numel:
         return "no elements"
     if module.NEEDS == "finite matrix":
+        if work.sketched and module is not spectrum:
+            return f"precision fast: of {work.r:,} directions only leading singular values"
         if not pair.is_matrix:
             return "not a matrix"
         if work.nonfinite:

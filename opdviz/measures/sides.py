@@ -8,14 +8,15 @@ tuned's format, and an update is what is left. A wide file whose values all lie 
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
 from opdviz.chunks import CHUNK, KEPT, Remembering
-from opdviz.definitions import SIXTEEN_BITS, WIDE
-from opdviz.linalg import Decomposition
+from opdviz.definitions import EXACT, FAST, SIXTEEN_BITS, WIDE
+from opdviz.linalg import Decomposition, sketch
 from opdviz.pairing import Pair
 
 # Different values below which all may lie on a coarse grid by accident: zeros and ones of a norm.
@@ -37,17 +38,42 @@ class Base:
         return self.values
 
 
-def work_of(pair: Pair, device: str = "cpu", base: Base | None = None) -> Decomposition:
+@dataclass(frozen=True)
+class How:
+    """Where the heavy steps run, and whether large matrices are decomposed or sketched."""
+
+    device: str = "cpu"
+    precision: str = EXACT
+
+    def decomposition_of(self, pair: Pair) -> Callable[..., Decomposition]:
+        """What makes the pair's decomposition.
+
+        Raises
+            RequestError: there is no such device.
+        """
+        if self.precision == FAST and pair.is_matrix and min(pair.shape) >= sketch.LEAST:
+            return sketch.Sketched
+        if self.device == "cpu":
+            return Decomposition
+        from opdviz.linalg import accelerator  # torch, which the CPU does without
+
+        return partial(accelerator.Accelerated, device=accelerator.device(self.device))
+
+
+EXACTLY = How()
+
+
+def work_of(pair: Pair, how: How = EXACTLY, base: Base | None = None) -> Decomposition:
     """The pair's two sides, read, with the base rounded to the tuned's format where it was stored
-    finer; `device` is where their heavy steps run, `base` what other pairs left of the same base.
+    finer; `base` is what other pairs left of the same base.
     """
-    kept, decomposition = base or Base(), decomposition_on(device)
+    base, decomposition = base or Base(), how.decomposition_of(pair)
     same = pair.base_dtype == pair.tuned_dtype
     if pair.numel > KEPT and same and pair.tuned_dtype in SIXTEEN_BITS:
         sides = pair.sixteen_bits
-        return decomposition(*sides, form=pair.tuned_dtype, of_base=kept.worked_out[None])
-    values, tuned = kept.of(pair), pair.tuned
-    as_stored = partial(decomposition, values, tuned, of_base=kept.worked_out[None])
+        return decomposition(*sides, form=pair.tuned_dtype, of_base=base.worked_out[None])
+    values, tuned = base.of(pair), pair.tuned
+    as_stored = partial(decomposition, values, tuned, of_base=base.worked_out[None])
     if (
         pair.float8
         or FORMATS[pair.base_dtype].kind == "integer"
@@ -57,21 +83,8 @@ def work_of(pair: Pair, device: str = "cpu", base: Base | None = None) -> Decomp
     form = stored_format(tuned, pair.tuned_dtype)
     if form == pair.base_dtype or on_grid(values, form):
         return as_stored(form=form)
-    how = {"form": form, "origin": values, "of_base": kept.worked_out[form]}
-    return decomposition(rounded(values, form), tuned, **how)
-
-
-def decomposition_on(device: str) -> Callable[..., Decomposition]:
-    """What makes a decomposition on a device.
-
-    Raises
-        RequestError: there is no such device.
-    """
-    if device == "cpu":
-        return Decomposition
-    from opdviz.linalg import accelerator  # torch, which the CPU does without
-
-    return partial(accelerator.Accelerated, device=accelerator.device(device))
+    rest = {"form": form, "origin": values, "of_base": base.worked_out[form]}
+    return decomposition(rounded(values, form), tuned, **rest)
 
 
 def stored_format(values: np.ndarray, dtype: str) -> str:

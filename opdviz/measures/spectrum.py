@@ -19,7 +19,6 @@ from opdviz.definitions import (
 )
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.linalg.gaussian import gaussian_spectrum
-from opdviz.linalg.gram import FLOOR
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
@@ -54,6 +53,7 @@ TABLES = {
     "tail": {"name": str, "position": float, "moved_share": float, "verdict": str, "reason": str},
     "skipped": SKIPPED,
 }
+METHODS = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}
 MOST_POINTS = 300  # singular values stored of one matrix
 ALWAYS = 64  # of them the leading ones, whatever the size
 CANDIDATES = 1_000  # log-spaced indices from which the rest is taken
@@ -62,11 +62,7 @@ LIKE, OPEN, SPREAD = "like rounding", "open", "spread"
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """Rows of the spectral tables; a matrix that did not move has rank 0 and missing values."""
-    spectra = {
-        "base": work.base_spectrum.s,
-        "tuned": work.tuned_spectrum.s,
-        "delta": work.delta_spectrum.s,
-    }
+    spectra = dict(work.spectra)
     size = math.sqrt(work.delta_energy)
     tables: dict[str, list[dict]] = {table: [] for table in TABLES}
     reason = "nothing moved"
@@ -80,13 +76,17 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         if reason:
             tables["skipped"].append(skipped(pair, NAME, f"rounding null: {reason}"))
     tables["tail"].append({"name": pair.name} | tail(spectra, work.moved / work.base.size, reason))
+    methods = METHODS | dict.fromkeys(work.spectra, work.method)
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
-        tables["spectrum"] += [where | row for row in kept_values(s)]
-        tables["spectrum_summary"].append(where | summary(s, matrix, work.method))
-        tolerances = sorted({*RANK_TOLERANCES, machine_tolerance(work.m, work.n)})
-        tables["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
-        tables["top_energy"] += [where | row for row in top_energies(s, work)]
+        total = work.energies.get(matrix)
+        tables["spectrum"] += [where | row for row in kept_values(s, total)]
+        how = {"method": methods[matrix], "error_bound": work.bounds.get(matrix)}
+        tables["spectrum_summary"].append(where | summary(s, total) | how)
+        tables["top_energy"] += [where | row for row in top_energies(s, work, total)]
+        if len(s) == work.r:  # a rank is counted over all of them
+            tolerances = sorted({*RANK_TOLERANCES, machine_tolerance(work.m, work.n)})
+            tables["rank"] += [where | {"tolerance": t} | rank_at(s, t) for t in tolerances]
     return tables
 
 
@@ -113,11 +113,13 @@ def kept_indices(r: int) -> np.ndarray:
     return np.array(sorted(needed | set(extra.tolist())))
 
 
-def kept_values(s: np.ndarray) -> list[dict]:
+def kept_values(s: np.ndarray, total: float | None = None) -> list[dict]:
     """Singular values at the kept indices, and the energy of the leading ones up to each; missing
     for a zero matrix.
+
+    `total` is the energy of all, where `s` are the leading ones alone.
     """
-    held, total = np.cumsum(s**2), float(np.sum(s**2))
+    held, total = np.cumsum(s**2), energy_of(s, total)
     return [
         {
             "index": int(i),
@@ -128,20 +130,18 @@ def kept_values(s: np.ndarray) -> list[dict]:
     ]
 
 
-def summary(s: np.ndarray, matrix: str, method: str = "exact") -> dict:
-    """The scalars of one spectrum, and by which method. Missing where it is zero."""
-    energy = s**2
-    total, top = float(energy.sum()), float(s[0])
-    # the Gram matrix's rounding grows with the root of its size: 1.6 times the floor at r = 500
-    bound = (
-        FLOOR * top * math.sqrt(max(2.0, len(s) / 32))
-        if matrix in ("base", "tuned", "delta")
-        else None
-    )
-    method = {"gaussian": "Marchenko-Pastur quantiles", "rounding_null": "exact (seedless)"}.get(
-        matrix, method
-    )
-    row = {"spectral_norm": top, "norm": math.sqrt(total), "method": method, "error_bound": bound}
+def energy_of(s: np.ndarray, total: float | None) -> float:
+    """The energy of all singular values, of which `s` are all where no total is given."""
+    return float(np.sum(s**2)) if total is None else total
+
+
+def summary(s: np.ndarray, total: float | None = None) -> dict:
+    """The scalars of one spectrum; what needs all values is missing where `s` are the leading ones
+    alone, of a matrix with a `total` energy, and nearly all where it is zero.
+    """
+    energy, complete = s**2, total is None
+    total, top = energy_of(s, total), float(s[0])
+    row = {"spectral_norm": top, "norm": math.sqrt(total)}
     if not total:
         names = (
             "stable_rank",
@@ -155,14 +155,14 @@ def summary(s: np.ndarray, matrix: str, method: str = "exact") -> dict:
     held = np.cumsum(energy) / total
     # 1e-12: a cumulated share that should be exactly 0.9 may come out just below, and give one rank
     # more.
-    ranks = {f"rank_{p}": int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
+    ranks = {p: int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
     return (
         row
-        | ranks
+        | {f"rank_{p}": rank if rank <= len(s) else None for p, rank in ranks.items()}
         | {
             "stable_rank": total / top**2,
-            "entropy_rank": entropy_rank(s / s.sum()),
-            "energy_entropy_rank": entropy_rank(energy / total),
+            "entropy_rank": entropy_rank(s / s.sum()) if complete else None,
+            "energy_entropy_rank": entropy_rank(energy / total) if complete else None,
         }
     )
 
@@ -191,9 +191,11 @@ def rank_at(s: np.ndarray, tolerance: float) -> dict:
     return {"rank": rank, "share": rank / len(s)}
 
 
-def top_energies(s: np.ndarray, work: Decomposition) -> list[dict]:
-    """Energy of the leading k directions beside that of a Gaussian matrix of the shape."""
-    r, total = work.r, float(np.sum(s**2))
+def top_energies(s: np.ndarray, work: Decomposition, total: float | None = None) -> list[dict]:
+    """Energy of the leading k directions beside that of a Gaussian matrix of the shape, for every k
+    of which `s` has all.
+    """
+    r, total = work.r, energy_of(s, total)
     # The null has the norm 1: its energies are shares already.
     chance = np.cumsum(gaussian_spectrum(work.m, work.n) ** 2)
     held = np.cumsum(s**2)
@@ -206,6 +208,7 @@ def top_energies(s: np.ndarray, work: Decomposition) -> list[dict]:
             "chance": float(chance[k - 1]),
         }
         for k in ks
+        if k <= len(s)
     ]
 
 
@@ -259,6 +262,8 @@ def rounding_null(work: Decomposition) -> tuple[np.ndarray | None, str | None]:
     The rank-16 part of D is scaled so that, added to W and rounded to the stored format, its stored
     norm is ||D||.
     """
+    if work.sketched:
+        return None, "precision fast: leading directions alone"
     if work.r <= LEADING:
         return None, f"r = {work.r} is at most {LEADING}"
     if (

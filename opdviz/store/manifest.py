@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opdviz import files
+from opdviz.definitions import EXACT
 
 FILE = "manifest.json"
 FORMAT = 2  # of what is stored: tables of an earlier one are computed again, names and boards stay
@@ -62,6 +63,11 @@ class Manifest:
         return self.format != FORMAT
 
     @property
+    def precision(self) -> str:
+        """How spectra were computed."""
+        return str(self.settings.get("precision", EXACT))
+
+    @property
     def complete(self) -> bool:
         """Whether every measure is whole."""
         return not self.outdated and len(self.compacted) >= self.measures
@@ -113,9 +119,9 @@ def parse(value: object, key: str) -> Manifest | None:
     }
     facts |= {name: parsed_side(value[name]) for name in ("base", "tuned")}
     facts["format"] = value.get("format")
-    manifest = Manifest(
-        key=key, same=bool(value.get("same")), settings=value.get("settings") or {}, **facts
-    )
+    settings = value.get("settings")
+    facts["settings"] = settings if isinstance(settings, dict) else {}
+    manifest = Manifest(key=key, same=bool(value.get("same")), **facts)
     return manifest if manifest.outdated or value.get("key", key) == key else None
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from opdviz import demo, jobs, roots
+from opdviz.definitions import EXACT
 from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.store import board, status, values
@@ -312,8 +313,8 @@ def heading(
         f"{plain(manifest.base.label)} → {plain(manifest.tuned.label)}",
         f"{manifest.pairs:,} tensors",
         f"{manifest.parameters / 1e6:,.1f} M parameters",
-        "exact, float64",
     ]
+    parts.append(words_of_precision(manifest))
     if chosen.state != "done":
         parts = [*parts, f"**{status.done_share(chosen.comparison):.0%} computed so far**"]
     first = ""
@@ -330,6 +331,13 @@ def heading(
                 " under Open, Comparisons.  \n"
             )
     st.caption(first + " · ".join(parts))
+
+
+def words_of_precision(manifest: Manifest) -> str:
+    """How the numbers were computed: on every page of a run."""
+    if manifest.precision == EXACT:
+        return "exact, float64"
+    return "**fast**: spectra of large matrices by their leading values alone, at random"
 
 
 def warnings(chosen: Chosen, tensors: pd.DataFrame) -> None:

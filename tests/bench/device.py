@@ -61,14 +61,14 @@ def differences(ours: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) 
 def beside_the_cpu(pair: Pair, there: Device) -> dict:
     """One matrix on both."""
     by_cpu, expected = timed(pair)
-    on_cpu = sides.decomposition_on
-    sides.decomposition_on = lambda _: partial(Accelerated, device=there)
+    on_cpu = sides.How.decomposition_of
+    sides.How.decomposition_of = lambda how, pair: partial(Accelerated, device=there)
     try:
         if there.torch.type == "cuda":
             torch.cuda.reset_peak_memory_stats(there.torch)
         by_device, found = timed(pair)
     finally:
-        sides.decomposition_on = on_cpu
+        sides.How.decomposition_of = on_cpu
     is_cuda = there.torch.type == "cuda"
     return {
         "shape": list(pair.shape),

@@ -12,6 +12,7 @@ from opdviz.compare import cluster, devices, measuring, prepare
 from opdviz.errors import RequestError
 from opdviz.linalg import accelerator
 from opdviz.measures import SECOND_PASS
+from opdviz.measures.sides import How
 from opdviz.store import reading
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN
@@ -73,7 +74,7 @@ def test_a_comparison_on_a_device_says_so_beside_its_spectra(tmp_path, monkeypat
             executor,
             measures=SECOND_PASS,
             pattern="*layers.0.mlp*",
-            device="cuda",
+            how=How("cuda"),
             listener=lambda _: None,
         )
     rows = reading.read(comparison, "spectrum_summary").to_pylist()

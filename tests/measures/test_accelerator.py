@@ -26,9 +26,8 @@ def there(monkeypatch):
     def start(block: int = FEW) -> Device:
         device = Device("cpu")
         device.block = block
-        monkeypatch.setattr(
-            sides, "decomposition_on", lambda _: partial(Accelerated, device=device)
-        )
+        there = partial(Accelerated, device=device)
+        monkeypatch.setattr(sides.How, "decomposition_of", lambda how, pair: there)
         return device
 
     return start
