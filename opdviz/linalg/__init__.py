@@ -21,7 +21,7 @@ from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
 from opdviz.linalg.gram import FLOOR, Spectrum, mirrored, resolved_count, spectrum_of_gram
 from opdviz.linalg.reconstruction import Reconstructions, Ties
-from opdviz.linalg.stored import StoredUpdate
+from opdviz.linalg.rounding import StoredHere
 from opdviz.linalg.subspaces import LongSide, orthonormal, residual_gram
 
 # Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
@@ -374,7 +374,7 @@ class Decomposition(Remembering):
         """
         return self.stored_update().gram_at_norm(math.sqrt(self.delta_energy))
 
-    def stored_update(self) -> StoredUpdate:
+    def stored_update(self) -> StoredHere:
         """What storing leaves of D V V', for the leading short-side vectors of D.
 
         That is the best approximation of its rank (Eckart and Young 1936), without the long side's
@@ -384,7 +384,7 @@ class Decomposition(Remembering):
         along = np.empty((self.long, v.shape[1]), dtype=np.float32)
         for rows, _, d in self.row_blocks():
             along[rows] = d @ v
-        return StoredUpdate(self.base, self.origin, along, v.astype(np.float32), self.form)
+        return StoredHere(self.base, self.origin, along, v.astype(np.float32), self.form)
 
 
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:

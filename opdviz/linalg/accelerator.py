@@ -25,7 +25,7 @@ from opdviz.linalg.reconstruction import (
     places_of,
     split_at_the_cut,
 )
-from opdviz.linalg.stored import Stored
+from opdviz.linalg.rounding import StoredUpdate
 from opdviz.linalg.subspaces import WELL_SCALED, LongSide
 
 # Elements that are in float64 at a time, at first: half a gigabyte.
@@ -283,8 +283,8 @@ class Accelerated(Decomposition):
         return StoredThere(self).gram_at_norm(math.sqrt(self.delta_energy))
 
 
-class StoredThere(Stored):
-    """`StoredUpdate` on a device: float32, and rounding to the format by torch's own conversion."""
+class StoredThere(StoredUpdate):
+    """`StoredHere` on a device: float32, and rounding to the format by torch's own conversion."""
 
     def __init__(self, work: Accelerated):
         self.work, self.scale = work, 1.0

@@ -9,7 +9,7 @@ from opdviz import chunks
 from opdviz.checkpoint.formats import Promoted, promote
 from opdviz.linalg import Decomposition
 from opdviz.linalg import gram as grams
-from opdviz.linalg.gram import Spectrum, Tridiagonal, spectrum_of_gram
+from opdviz.linalg.gram import SQUARE, Spectrum, Tridiagonal, mirrored, spectrum_of_gram
 from opdviz.measures import geometry
 from tests.conftest import GOLDEN, measured
 
@@ -73,6 +73,13 @@ def test_energies_of_bins_from_leading_directions_are_those_from_all(m, n):
     for leading, everything in zip(*tables, strict=True):
         pd.testing.assert_frame_equal(leading, everything, rtol=1e-9, atol=1e-13)
     assert tables[0][0].energy.sum() == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, SQUARE, SQUARE + 1, 2 * SQUARE + 17])
+def test_an_upper_triangle_is_mirrored_to_the_bit(size):
+    upper = np.asfortranarray(np.triu(np.random.default_rng(0).standard_normal((size, size))))
+    expected = upper + upper.T - np.diag(np.diag(upper))
+    assert (mirrored(upper) == expected).all()
 
 
 def test_an_ill_conditioned_base_has_all_its_directions():

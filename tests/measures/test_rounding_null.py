@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from opdviz.checkpoint.formats import rounded
-from opdviz.linalg import Decomposition, stored
+from opdviz.linalg import Decomposition, rounding
 from opdviz.measures import spectrum
 
 
@@ -43,7 +43,7 @@ def test_the_null_has_the_norm_of_the_update():
     values, reason = spectrum.rounding_null(work)
     assert reason is None and len(values) == 200
     norm = math.sqrt(work.delta_energy)
-    assert np.linalg.norm(values) == pytest.approx(norm, rel=stored.PRECISION)
+    assert np.linalg.norm(values) == pytest.approx(norm, rel=rounding.PRECISION)
 
 
 @pytest.mark.parametrize("power", [0.1, 0.5, 1.0, 3.0, 8.0])
@@ -56,19 +56,19 @@ def test_a_scale_is_found_in_few_tries_wherever_it_lies(power, wanted):
         return scale**power
 
     exact = wanted ** (1 / power)
-    scale = stored.matching_scale(norm_at, wanted)
-    if exact > stored.LARGEST_SCALE:
+    scale = rounding.matching_scale(norm_at, wanted)
+    if exact > rounding.LARGEST_SCALE:
         assert scale is None
     else:
-        assert scale**power == pytest.approx(wanted, rel=stored.PRECISION)
-    assert len(tries) <= stored.TRIES
+        assert scale**power == pytest.approx(wanted, rel=rounding.PRECISION)
+    assert len(tries) <= rounding.TRIES
 
 
 def test_a_norm_that_goes_by_steps_has_a_scale_where_a_step_fits_and_none_where_none_does():
     def steps(scale: float) -> float:
         return math.floor(50 * scale) / 50
 
-    assert steps(stored.matching_scale(steps, 1.3)) == pytest.approx(1.3)
-    assert stored.matching_scale(steps, 1.31) is None
-    assert stored.matching_scale(lambda scale: min(scale, 2.0), 3.0) is None
-    assert stored.matching_scale(lambda scale: 0.0, 1.0) is None
+    assert steps(rounding.matching_scale(steps, 1.3)) == pytest.approx(1.3)
+    assert rounding.matching_scale(steps, 1.31) is None
+    assert rounding.matching_scale(lambda scale: min(scale, 2.0), 3.0) is None
+    assert rounding.matching_scale(lambda scale: 0.0, 1.0) is None

@@ -20,7 +20,7 @@ BLOCK = 1 << 15  # elements that stay in a core's cache from one operation to th
 GRAM_ROWS = 1024  # rows that are in float64 at a time
 
 
-class Stored(ABC):
+class StoredUpdate(ABC):
     """The change of the stored values at a scale of what was added to them."""
 
     @abstractmethod
@@ -36,7 +36,7 @@ class Stored(ABC):
         return None if matching_scale(self.norm_at, norm) is None else self.gram()
 
 
-class StoredUpdate(Stored):
+class StoredHere(StoredUpdate):
     """What storing leaves of an update of low rank, times a scale.
 
     In float32, which holds the values of every format that this is drawn for; a sum that it rounds
