@@ -3,7 +3,8 @@
 
 A view counts as there when its heading stands and its main figure is drawn. Times are medians of a
 few turns; the last part has ten sessions click in the same moment, five times, while the server's
-health is asked for every 50 ms.
+health is asked for every 50 ms. Beside ours stand two pages of Streamlit's with one Plotly figure
+each and nothing else, and the ratios to what they take.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import contextlib
 import json
 import multiprocessing
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +27,7 @@ from playwright.async_api import TimeoutError, async_playwright
 from playwright.sync_api import Page, sync_playwright
 
 from tests.bench.stores import build
-from tests.browser.conftest import CHROMIUM, FLAGS, Server
+from tests.browser.conftest import CHROMIUM, FLAGS, GO, Server, free_port, until_healthy
 from tests.conftest import GOLDEN
 
 MAIN = {
@@ -49,6 +51,19 @@ DRAWN = """(title) => [...document.querySelectorAll('.js-plotly-plot')].some(
     && !document.querySelector('[data-testid=stException]')"""
 CELL = """([i, j]) => { const d = document.querySelector('.js-plotly-plot'), l = d._fullLayout, b = d.getBoundingClientRect();
     return [b.left + l._size.l + l.xaxis.d2p(i), b.top + l._size.t + l.yaxis.d2p(j)]; }"""
+# What no page of Streamlit's can do without.
+ALONE = """
+import plotly.graph_objects as go
+import streamlit as st
+
+def page(title):
+    def draw():
+        st.title(title)
+        st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[1, 3, 2]), {"title": {"text": title}}))
+    return st.Page(draw, title=title, url_path=title.lower())
+
+st.navigation([page("One"), page("Two")]).run()
+"""
 TURNS = 3
 SESSIONS, CLICKS = 10, 5
 NOTHING = "export default () => null"
@@ -112,6 +127,29 @@ def one_session(browser, cache: Path) -> dict:
     found |= {"page change": statistics.median(changes), "page change, slowest": max(changes)}
     found |= {"cell to tensor": statistics.median(clicks)}
     return found | ({"cell to its experts": statistics.median(drills)} if drills else {})
+
+
+def streamlit_alone(browser, folder: Path) -> dict:
+    """First view and page changes of two pages with a figure each, in the same browser."""
+    script, port = folder / "alone.py", free_port()
+    script.write_text(ALONE)
+    options = ["--server.port", str(port), "--server.headless", "true", "--server.address"]
+    command = [sys.executable, "-m", "streamlit", "run", str(script), *options, "127.0.0.1"]
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder) as server:
+        try:
+            until_healthy(address)
+            page = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
+            first = timed(page, lambda: page.goto(f"{address}/one"), "One")
+            settle(page)
+            changes = []
+            for title in ("Two", "One") * TURNS:
+                where = f"{address}/{title.lower()}"
+                changes.append(timed(page, lambda where=where: page.evaluate(GO, where), title))
+                settle(page)
+        finally:
+            server.terminate()
+    return {"first view": first, "page change": statistics.median(changes)}
 
 
 def aim(page: Page, i: int, j: int) -> tuple[float, float]:
@@ -230,8 +268,11 @@ def main() -> None:
             build(Path(folder), tensors)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+                alone = streamlit_alone(browser, Path(folder))
                 found = one_session(browser, Path(folder))
                 browser.close()
+            found["Streamlit alone"] = alone
+            found["ours / Streamlit alone"] = {name: found[name] / alone[name] for name in alone}
             found["ten sessions, one draws"] = asyncio.run(ten_sessions(Path(folder), 1))
             found["ten sessions, all draw"] = asyncio.run(ten_sessions(Path(folder), SESSIONS))
         told = {

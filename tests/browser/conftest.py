@@ -51,6 +51,8 @@ CONFIG = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4,
 PROBED = ("/_stcore/health", "/_stcore/host-config")
 
 
+# To an address within a tab, as Back does.
+GO = "a => { history.pushState({}, '', a); dispatchEvent(new PopStateEvent('popstate')); }"
 # Of this process, which takes them again: the browser knows Streamlit's bundles by their address.
 PORTS: list[int] = []
 TAKEN: set[int] = set()
@@ -68,6 +70,20 @@ def free_port() -> int:
                 TAKEN.add(port)
                 return port
     raise OSError("no port is free")
+
+
+def until_healthy(address: str) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + 40
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{address}/_stcore/health") as answer,
+        ):
+            if answer.read() == b"ok":
+                return
+        assert time.monotonic() < deadline, "the server did not become healthy"
+        time.sleep(0.1)
 
 
 class Server:
@@ -119,16 +135,7 @@ class Server:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
             env=os.environ | {"OPDVIZ_CACHE": ""},
         )  # fmt: skip
-        deadline = time.monotonic() + 40
-        while True:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{self.address}/_stcore/health") as answer,
-            ):
-                if answer.read() == b"ok":
-                    return
-            assert time.monotonic() < deadline, "the server did not become healthy"
-            time.sleep(0.1)
+        until_healthy(self.address)
 
     def stop(self) -> None:
         """End it; jobs of its own go on."""
@@ -323,10 +330,7 @@ def opened(page: Page, name: str) -> None:
 
 def follow(page: Page, address: str) -> None:
     """Go to an address within the tab as Back does, for a third of the time of a load."""
-    page.evaluate(
-        "a => { history.pushState({}, '', a); dispatchEvent(new PopStateEvent('popstate')); }",
-        address,
-    )
+    page.evaluate(GO, address)
     settled(page)
 
 

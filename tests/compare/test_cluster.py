@@ -20,6 +20,15 @@ from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
 PAIR = (GOLDEN / "base", GOLDEN / "tuned_b")
+# A cluster of one worker, in this process.
+HERE = {
+    "n_workers": 1,
+    "threads_per_worker": 1,
+    "processes": False,
+    "protocol": "tcp://",
+    "host": "127.0.0.1",
+    "dashboard_address": None,
+}
 
 
 @pytest.fixture
@@ -140,3 +149,21 @@ def test_what_a_task_came_to_is_handed_over_and_what_is_lost_breaks_the_executor
     assert isinstance(after(lambda ended: ended.set_exception(killed)).exception(), Lost)
     raised = MemoryError()
     assert after(lambda ended: ended.set_exception(raised)).exception() is raised
+
+
+def test_on_a_cluster_tasks_go_to_workers_that_offer_a_gpu():
+    with (
+        LocalCluster(**HERE, resources={"GPU": 2}) as local,
+        cluster.executor(local.scheduler_address, PAIR, gpus=True) as executor,
+    ):
+        assert executor._max_workers == 2
+        assert executor.submit(sum, [1, 2]).result(timeout=30) == 3
+
+
+def test_a_cluster_without_a_gpu_is_refused():
+    with (
+        LocalCluster(**HERE) as local,
+        pytest.raises(RequestError, match="no worker of the cluster offers a GPU"),
+        cluster.executor(local.scheduler_address, PAIR, gpus=True),
+    ):
+        raise AssertionError("it was taken")

@@ -4,11 +4,10 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from distributed import LocalCluster
 
 from opdviz import checkpoint, jobs
 from opdviz.cli import main
-from opdviz.compare import cluster, devices, measuring, prepare
+from opdviz.compare import devices, measuring, prepare
 from opdviz.errors import RequestError
 from opdviz.linalg import accelerator
 from opdviz.measures import SECOND_PASS
@@ -18,15 +17,6 @@ from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 
 PAIR = (GOLDEN / "base", GOLDEN / "tuned_b")
-# A cluster of one worker, in this process.
-HERE = {
-    "n_workers": 1,
-    "threads_per_worker": 1,
-    "processes": False,
-    "protocol": "tcp://",
-    "host": "127.0.0.1",
-    "dashboard_address": None,
-}
 SIDES = [str(side) for side in PAIR]
 
 
@@ -97,24 +87,6 @@ def test_a_job_is_started_on_the_device_that_was_chosen(tmp_path, monkeypatch):
     assert command[command.index("--device") + 1] == "cuda"
     (job,) = jobs.all_jobs(Store(tmp_path))
     assert job.request["device"] == "cuda"
-
-
-def test_on_a_cluster_tasks_go_to_workers_that_offer_a_gpu():
-    with (
-        LocalCluster(**HERE, resources={"GPU": 2}) as local,
-        cluster.executor(local.scheduler_address, PAIR, gpus=True) as executor,
-    ):
-        assert executor._max_workers == 2
-        assert executor.submit(sum, [1, 2]).result(timeout=30) == 3
-
-
-def test_a_cluster_without_a_gpu_is_refused():
-    with (
-        LocalCluster(**HERE) as local,
-        pytest.raises(RequestError, match="no worker of the cluster offers a GPU"),
-        cluster.executor(local.scheduler_address, PAIR, gpus=True),
-    ):
-        raise AssertionError("it was taken")
 
 
 def test_a_device_left_to_the_machine_is_not_left_to_a_cluster(tmp_path, capsys):

@@ -5,7 +5,9 @@ a run that fails costs its own rows alone.
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,18 +18,32 @@ from opdviz.errors import RequestError
 from opdviz.linalg import Decomposition
 from opdviz.store import status
 from opdviz.store.store import Store
-from tests.conftest import GOLDEN, compared_here
+from tests.conftest import compared_here, write_checkpoint
 
-BASE, RUNS = GOLDEN / "base", (GOLDEN / "tuned_a", GOLDEN / "tuned_b")
+MATRICES = ("model.layers.0.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.weight")
 
 
-def family(store: Store) -> list:
-    """Both golden runs as one job in this process."""
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> tuple[Path, list[Path]]:
+    """A base in float32 and three runs on it: two stored as it is, one in bf16."""
+    folder, rng = tmp_path_factory.mktemp("family"), np.random.default_rng(0)
+    base = {name: rng.standard_normal((90, 70)) for name in MATRICES}
+    base["model.norm.weight"] = rng.standard_normal(70)
+    runs = []
+    for name, dtype in (("a", "float32"), ("b", "float32"), ("c", "bfloat16")):
+        tuned = {key: w + 1e-2 * rng.standard_normal(w.shape) for key, w in base.items()}
+        runs.append(write_checkpoint(folder / name, tuned, dtype))
+    return write_checkpoint(folder / "base", base), runs
+
+
+def together(checkpoints, store: Store) -> list:
+    """All runs as one job in this process."""
+    base, runs = checkpoints
     prepared = [
         prepare.prepare(
-            checkpoint.open(BASE), checkpoint.open(run), store, run.name, lambda _: None
+            checkpoint.open(base), checkpoint.open(run), store, run.name, lambda _: None
         )
-        for run in RUNS
+        for run in runs
     ]
     with ThreadPoolExecutor(1) as executor:
         return measuring.compare_all(prepared, store, executor, listener=lambda _: None)
@@ -38,7 +54,9 @@ def tables_of(folder) -> dict:
     return {path.name: pq.read_table(path) for path in folder.glob("tables/*.parquet")}
 
 
-def test_a_family_has_the_tables_of_each_run_by_itself_and_its_base_once(tmp_path, monkeypatch):
+def test_a_family_has_the_tables_of_each_run_by_itself_and_its_base_once(
+    checkpoints, tmp_path, monkeypatch
+):
     calls = Counter()
 
     def count(step: str) -> None:
@@ -52,48 +70,47 @@ def test_a_family_has_the_tables_of_each_run_by_itself_and_its_base_once(tmp_pat
 
     for step in ("resolved_base", "marked_base", "summed_products"):
         count(step)
-    together = family(Store(tmp_path / "family"))
-    once = Counter(calls)
-    for run, outcome in zip(RUNS, together, strict=True):
-        alone = compared_here(tmp_path / "alone", BASE, run)
-        expected = tables_of(alone.folder)
-        assert alone.key == outcome.key and len(expected) > 20
+    outcomes = together(checkpoints, Store(tmp_path / "family"))
+    # Once as it is stored, once rounded to bf16 as the third run is.
+    once = 2 * len(MATRICES)
+    assert calls["resolved_base"] == calls["marked_base"] == once
+    assert calls["summed_products"] == 3 * len(MATRICES), "each update has its own"
+    for run, outcome in zip(checkpoints[1], outcomes, strict=True):
+        alone = compared_here(tmp_path / "alone", checkpoints[0], run)
+        expected, ours = tables_of(alone.folder), tables_of(outcome.folder)
         names = {name for name in expected if not name.startswith("summary")}
-        ours = tables_of(outcome.folder)
+        assert alone.key == outcome.key and len(names) > 20
         assert {name: ours.get(name) for name in names} == {name: expected[name] for name in names}
-    apart = calls - once
-    assert apart["resolved_base"] == 2 * once["resolved_base"] > 0
-    assert apart["marked_base"] == 2 * once["marked_base"] > 0
-    assert apart["summed_products"] == once["summed_products"], "each update has its own"
 
 
-def test_a_run_that_fails_costs_its_own_rows_alone(tmp_path, monkeypatch):
+def test_a_run_that_fails_costs_its_own_rows_alone(checkpoints, tmp_path, monkeypatch):
     real = measuring.work_on
 
     def failing(pair, *where):
-        if "tuned_b" in str(pair.tuned_path) and "mlp" in pair.name:
-            raise RequestError("tuned_b: its file is gone.")
+        if pair.tuned_path.name == "b" and "mlp" in pair.name:
+            raise RequestError("b: its file is gone.")
         return real(pair, *where)
 
     monkeypatch.setattr(measuring, "work_on", failing)
     store = Store(tmp_path)
-    whole, failure = family(store)
-    assert status.state(whole) == "done"
-    assert str(failure) == "tuned_b: its file is gone."
-    (other,) = (run for run in store.all() if run.key != whole.key)
-    assert status.state(other) == "failed" and other.manifest.failure == str(failure)
+    first, failure, third = together(checkpoints, store)
+    assert status.state(first) == status.state(third) == "done"
+    assert str(failure) == "b: its file is gone."
+    (failed,) = (run for run in store.all() if run.key not in (first.key, third.key))
+    assert status.state(failed) == "failed" and failed.manifest.failure == str(failure)
     monkeypatch.setattr(measuring, "work_on", real)
-    assert {status.state(run) for run in family(store)} == {"done"}
+    assert {status.state(run) for run in together(checkpoints, store)} == {"done"}
 
 
 def test_the_command_takes_many_and_a_later_run_measures_no_other_again(
-    tmp_path, capsys, monkeypatch
+    checkpoints, tmp_path, capsys
 ):
+    base, (run, other, _) = checkpoints
     where = ["--cache", str(tmp_path), "--json", "--measures", "sparsity"]
-    assert main(["compare", str(BASE), str(RUNS[0]), *where]) == 0
+    assert main(["compare", str(base), str(run), *where]) == 0
     alone = json.loads(capsys.readouterr().out)
     before = tables_of(Store(tmp_path).folder(alone["key"]))
-    assert main(["compare", str(BASE), *map(str, RUNS), *where]) == 0
+    assert main(["compare", str(base), str(run), str(other), *where]) == 0
     both = json.loads(capsys.readouterr().out)
     assert both[0] == alone and both[1]["key"] != alone["key"]
     assert tables_of(Store(tmp_path).folder(alone["key"])) == before
@@ -103,14 +120,15 @@ def test_the_command_takes_many_and_a_later_run_measures_no_other_again(
 @pytest.mark.parametrize(
     ("runs", "options", "words"),
     [
-        ((RUNS[0], RUNS[0]), (), "are the same run"),
-        (RUNS, ("--name", "x"), "found with 2 runs"),
-        ((RUNS[0], GOLDEN / "nothing"), (), "nothing"),
+        (("a", "a"), (), "are the same run"),
+        (("a", "b"), ("--name", "x"), "found with 2 runs"),
+        (("a", "nothing"), (), "nothing"),
     ],
 )
-def test_what_is_no_family_is_one_line(tmp_path, capsys, runs, options, words):
-    command = ["compare", str(BASE), *map(str, runs), "--cache", str(tmp_path / "c"), *options]
-    assert main(command) == 2
+def test_what_is_no_family_is_one_line(checkpoints, tmp_path, capsys, runs, options, words):
+    base, _ = checkpoints
+    paths = [str(base.parent / run) for run in runs]
+    assert main(["compare", str(base), *paths, "--cache", str(tmp_path / "c"), *options]) == 2
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("opdviz: ")]
     assert words in line
     assert not Store(tmp_path / "c").keys()

@@ -297,7 +297,7 @@ def test_the_spectrum_of_noise_is_its_curve(shape):
         s = np.linalg.svd(BLIND[name](rng, shape), compute_uv=False)
         energy, chance = s**2 / np.sum(s**2), gaussian_spectrum(*shape) ** 2
         assert np.allclose(np.cumsum(energy), np.cumsum(chance), atol=0.015)
-        assert spectrum.summary(s, "delta")["stable_rank"] == pytest.approx(1 / chance[0], rel=0.06)
+        assert spectrum.summary(s)["stable_rank"] == pytest.approx(1 / chance[0], rel=0.06)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -35,8 +35,8 @@ def test_what_the_gram_matrix_does_not_resolve_stays_below_the_error_bound(shape
         RNG.standard_normal(shape), RNG.standard_normal(shape) * 0
     ).delta_spectrum.s  # a full one, for comparison
     assert s[-1] > 0
-    s = Decomposition(np.zeros(shape), delta).delta_spectrum.s
-    assert 0 < s[8:].max() < spectrum.summary(s, "delta")["error_bound"]
+    work = Decomposition(np.zeros(shape), delta)
+    assert 0 < work.delta_spectrum.s[8:].max() < work.bounds["delta"]
 
 
 @pytest.mark.parametrize("size", [1e-3, 1e-6])
