@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opdviz.cli.command import JSON, KEY, argument, command, print_json, store_of, target_of
 from opdviz.cli.pair import headline_line
+from opdviz.definitions import EXACT
 from opdviz.errors import CheckFailed, RequestError, one_line
 
 FORMATS = ("csv", "json", "parquet")
@@ -33,7 +34,10 @@ def list_(options: argparse.Namespace) -> None:
             f"{row['bytes'] / 1e6:.1f} MB",
             f"{row['done_share']:4.0%} {row['pairs']:6,} pairs",
         )
-        print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {one_line(row['name'])}")
+        name = one_line(row["name"]) + (
+            "" if row["precision"] == EXACT else f" [{row['precision']}]"
+        )
+        print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {name}")
 
 
 @command(

@@ -52,6 +52,7 @@ def listing(store: Store) -> list[dict]:
             "base": comparison.manifest.base.label,
             "tuned": comparison.manifest.tuned.label,
             "state": state(comparison),
+            "precision": comparison.manifest.precision,
             "pairs": comparison.manifest.pairs,
             "parameters": comparison.manifest.parameters,
             "done_share": done_share(comparison),

@@ -7,6 +7,7 @@ import os
 import pandas as pd
 import streamlit as st
 
+from opdviz.definitions import EXACT
 from opdviz.errors import OpdvizError
 from opdviz.store import status
 from opdviz.store.store import LONGEST_NAME, Stored
@@ -48,10 +49,7 @@ def table(rows: list[dict]) -> None:
     results = [results_of(row["key"]) if row["state"] == "done" else {} for row in rows]
     frame = pd.DataFrame([row | result for row, result in zip(rows, results, strict=True)])
     frame = frame.reindex(columns=["key", *COLUMNS, "done_share"])
-    frame["state"] = [
-        row["state"] if row["state"] == "done" else f"{row['state']}, {row['done_share']:.0%}"
-        for row in rows
-    ]
+    frame["state"] = [state_of(row) for row in rows]
 
     def open_comparison() -> None:
         if (at := tables.picked("comparisons")) is not None:
@@ -131,13 +129,21 @@ def delete_dialog(key: str, name: str) -> None:
             st.rerun()
 
 
+def state_of(row: dict) -> str:
+    """A comparison's state, how far it is, and its precision where that is not the exact one."""
+    share = [] if row["state"] == "done" else [f"{row['done_share']:.0%}"]
+    precision = [] if row["precision"] == EXACT else [row["precision"]]
+    return ", ".join([row["state"], *share, *precision])
+
+
 def compared_before(base: str, tuned: str) -> Stored | None:
-    """The finished comparison of two paths, the newest; whether the files changed since is told
-    when it is computed again.
+    """The finished exact comparison of two paths, the newest; whether the files changed since is
+    told when it is computed again.
     """
     pair = os.path.realpath(base), os.path.realpath(tuned)
     for stored in server.store().all():
         sides = stored.manifest.base.path, stored.manifest.tuned.path
-        if pair == sides and status.state(stored) == "done":
+        exact = stored.manifest.precision == EXACT
+        if pair == sides and exact and status.state(stored) == "done":
             return stored
     return None

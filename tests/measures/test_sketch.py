@@ -14,8 +14,9 @@ from opdviz.cli import main
 from opdviz.linalg import Decomposition, sketch
 from opdviz.linalg.sketch import Sketched
 from opdviz.measures import spectrum
-from opdviz.store import reading
+from opdviz.store import reading, status
 from opdviz.store.store import Store
+from opdviz.ui import listing
 from tests.conftest import write_checkpoint
 from tests.measures.blind_updates import pair_of
 
@@ -124,6 +125,13 @@ def test_fast_is_another_comparison_and_small_matrices_in_it_are_exact(
     assert len(set(keys)) == 2
     run = Store(tmp_path / "cache").open(keys[1])
     assert run.name.endswith("(fast)") and run.manifest.precision == "fast"
+    assert main(["list", "--cache", str(tmp_path / "cache")]) == 0
+    assert [line.endswith("[fast]") for line in capsys.readouterr().out.splitlines()] == [
+        True,
+        False,
+    ]
+    states = [listing.state_of(row) for row in status.listing(Store(tmp_path / "cache"))]
+    assert states == ["done, fast", "done"]
     methods = {
         row["name"]: row["method"]
         for row in reading.read(run, "spectrum_summary").to_pylist()
