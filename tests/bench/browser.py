@@ -44,7 +44,7 @@ HEADINGS = {
     "Coordinates": "Which coordinates moved",
     "Tensor": ".weight",
 }
-HEADED = """(words) => [...document.querySelectorAll('h2')].some(h => h.textContent.includes(words))
+HEADED = """(words) => [...document.querySelectorAll('h1')].some(h => h.textContent.includes(words))
     && !document.querySelector('[data-testid=stException]')"""
 DRAWN = """(title) => [...document.querySelectorAll('.js-plotly-plot')].some(
     d => d._fullLayout && d._fullLayout.title.text.includes(title) && d.querySelector('.main-svg'))
@@ -136,7 +136,8 @@ def streamlit_alone(browser, folder: Path) -> dict:
     options = ["--server.port", str(port), "--server.headless", "true", "--server.address"]
     command = [sys.executable, "-m", "streamlit", "run", str(script), *options, "127.0.0.1"]
     address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder) as server:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet, cwd=folder) as server:
         try:
             until_healthy(address)
             page = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
