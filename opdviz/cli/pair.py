@@ -142,18 +142,15 @@ def compare(options: argparse.Namespace) -> None:
     with executor_of(options) as executor:
         from opdviz.compare import progress
 
-        with progress.listener(options.job, quiet=options.json) as listener:
-            outcomes = compare_on(executor, options, listener)
-            finished = [run for run in outcomes if not isinstance(run, OpdvizError)]
-            if options.json:
-                facts = [headline_of(run) for run in finished]
-                print_json(facts if len(outcomes) > 1 else facts[0])
-            else:
-                for run in finished:
-                    print_headline(run)
-            for failure in outcomes:
-                if isinstance(failure, OpdvizError):  # the last word, when the others are kept
-                    raise failure
+        outcomes: list[Stored | OpdvizError] = []
+        try:
+            with progress.listener(options.job, quiet=options.json) as listener:
+                outcomes += compare_on(executor, options, listener)
+                for failure in outcomes:
+                    if isinstance(failure, OpdvizError):
+                        raise failure
+        finally:  # runs that are finished are said, and then what ended another
+            print_finished(outcomes, as_json=options.json)
 
 
 def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]:
@@ -261,6 +258,19 @@ def device_of(options: argparse.Namespace) -> str:
     if why:
         print(f"Computing on {why}", file=sys.stderr)
     return device
+
+
+def print_finished(outcomes: list["Stored | OpdvizError"], *, as_json: bool) -> None:
+    """Print what was found in the runs that came to their end."""
+    finished = [run for run in outcomes if not isinstance(run, OpdvizError)]
+    if not as_json:
+        for run in finished:
+            print_headline(run)
+    elif len(outcomes) > 1:
+        print_json([headline_of(run) for run in finished])
+    else:
+        for run in finished:
+            print_json(headline_of(run))
 
 
 def headline_of(comparison: "Stored") -> dict:

@@ -65,8 +65,8 @@ class Device:
         """Whether less at a time, from here on, is worth a try."""
         if self.torch.type == "cuda":
             torch.cuda.empty_cache()
-        self.block //= 4
-        return self.block >= LEAST_BLOCK
+        before, self.block = self.block, max(LEAST_BLOCK, self.block // 4)
+        return self.block < before
 
 
 @lru_cache

@@ -132,3 +132,20 @@ def test_what_is_no_family_is_one_line(checkpoints, tmp_path, capsys, runs, opti
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("opdviz: ")]
     assert words in line
     assert not Store(tmp_path / "c").keys()
+
+
+def test_finished_runs_are_said_before_what_ended_another(
+    checkpoints, tmp_path, capsys, monkeypatch
+):
+    base, runs = checkpoints
+
+    def ended(executor, options, listener):
+        return [compared_here(tmp_path / "c", base, runs[0]), RequestError("b: its file is gone.")]
+
+    monkeypatch.setattr("opdviz.cli.pair.compare_on", ended)
+    command = ["compare", str(base), *map(str, runs[:2]), "--cache", str(tmp_path / "c"), "--json"]
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    (finished,) = json.loads(out)
+    assert finished["key"] in Store(tmp_path / "c").keys()
+    assert err == "opdviz: b: its file is gone.\n"
