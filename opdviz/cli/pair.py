@@ -288,7 +288,7 @@ def print_headline(comparison: "Stored") -> None:
     from opdviz.tables import protocols
 
     manifest = comparison.manifest
-    print(f"{one_line(comparison.name)}  {comparison.key}")
+    print(f"{one_line(manifest.title)}  {comparison.key}")
     print(f"{manifest.pairs:,} pairs, {manifest.parameters:,} parameters.")
     for row in protocols.headline(comparison):
         print("  " + headline_line(row))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from opdviz.cli.command import JSON, KEY, argument, command, print_json, store_of, target_of
 from opdviz.cli.pair import headline_line
-from opdviz.definitions import EXACT
 from opdviz.errors import CheckFailed, RequestError, one_line
 
 FORMATS = ("csv", "json", "parquet")
@@ -17,6 +16,7 @@ FORMATS = ("csv", "json", "parquet")
 def list_(options: argparse.Namespace) -> None:
     """`opdviz list`."""
     from opdviz.store import status
+    from opdviz.store.manifest import titled
 
     rows = status.listing(store_of(options))
     if options.json:
@@ -34,9 +34,7 @@ def list_(options: argparse.Namespace) -> None:
             f"{row['bytes'] / 1e6:.1f} MB",
             f"{row['done_share']:4.0%} {row['pairs']:6,} pairs",
         )
-        name = one_line(row["name"]) + (
-            "" if row["precision"] == EXACT else f" [{row['precision']}]"
-        )
+        name = one_line(titled(row["name"], row["precision"]))
         print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {name}")
 
 

@@ -68,6 +68,11 @@ class Manifest:
         return str(self.settings.get("precision", EXACT))
 
     @property
+    def title(self) -> str:
+        """The name, as figures and lists have it."""
+        return titled(self.name, self.precision)
+
+    @property
     def complete(self) -> bool:
         """Whether every measure is whole."""
         return not self.outdated and len(self.compacted) >= self.measures
@@ -83,6 +88,15 @@ class Manifest:
         facts = {name: getattr(self, name) for name in self.__slots__} | sides
         facts = {name: value for name, value in facts.items() if value is not None}
         return json.dumps(facts, indent=1, sort_keys=True).encode()
+
+
+def titled(name: str, precision: str) -> str:
+    """A comparison's name with its precision, where that is not the exact one and nobody said so.
+
+    >>> titled("opd", "float64"), titled("opd", "fast"), titled("opd (fast)", "fast")
+    ('opd', 'opd [fast]', 'opd (fast)')
+    """
+    return name if precision == EXACT or precision in name else f"{name} [{precision}]"
 
 
 def _facts(side: Side) -> dict:

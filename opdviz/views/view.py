@@ -31,8 +31,8 @@ class Reader:
 
     @property
     def name(self) -> str:
-        """The comparison's name."""
-        return self.manifest.name
+        """The comparison's name, as figures have it."""
+        return self.manifest.title
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def test_fast_is_another_comparison_and_small_matrices_in_it_are_exact(
     run = Store(tmp_path / "cache").open(keys[1])
     assert run.name.endswith("(fast)") and run.manifest.precision == "fast"
     assert main(["list", "--cache", str(tmp_path / "cache")]) == 0
-    assert [line.endswith("[fast]") for line in capsys.readouterr().out.splitlines()] == [
+    assert [line.endswith("(fast)") for line in capsys.readouterr().out.splitlines()] == [
         True,
         False,
     ]

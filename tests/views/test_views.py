@@ -205,3 +205,11 @@ def test_a_tensor_that_did_not_move_says_so_where_angles_would_stand(run):
     assert view.figure is None and "did not move" in view.reading
     unfinished = replace(still, complete=False)
     assert "Not computed yet" in views.draw("angles", unfinished, {"tensor": TENSOR}).reading
+
+
+def test_a_figure_of_a_sketch_is_called_one(run):
+    manifest = replace(run.manifest, settings={"precision": "fast"})
+    title = views.draw("stable_rank", replace(run, manifest=manifest), {}).title
+    assert title.endswith(f"{run.name} [fast]")
+    named = replace(run, manifest=replace(manifest, name="base..tuned (fast)"))
+    assert named.name == "base..tuned (fast)"
