@@ -289,9 +289,7 @@ class Decomposition(Remembering):
         base that is tall and well-conditioned.
         """
         # A'A = R'R: it is ||R^-T A'D v||^2, without U's trailing vectors.
-        upper = self.of_base.once(
-            "cholesky", lambda: linalg.cholesky(self.products.aa, check_finite=False)
-        )
+        upper = linalg.cholesky(self.products.aa, check_finite=False)
         half = linalg.solve_triangular(upper, self.products.ad, trans="T", check_finite=False)
         columns = half @ v
         return np.einsum("ij,ij->j", columns, columns), float(np.sum(half**2))
