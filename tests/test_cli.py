@@ -2,12 +2,10 @@
 nothing lost.
 """
 
-import argparse
 import contextlib
 import io
 import json
 import os
-import pty
 import resource
 import shutil
 import signal
@@ -364,32 +362,6 @@ def test_pytorch_files_give_the_same_tables_as_safetensors(compared, tmp_path, o
     assert {p.name: p.read_bytes() for p in (tmp_path / "c").rglob("tables/*.parquet")} == whole
 
 
-def test_a_terminal_gets_a_bar_and_a_pipe_gets_plain_lines(tmp_path):
-    pair = [str(GOLDEN / "base"), str(GOLDEN / "tuned_a")]
-    piped = in_a_process("compare", *pair, cache=tmp_path / "a")
-    assert "measuring: 0% 0 of" in piped.stderr
-    assert "\x1b" not in piped.stderr
-    leader, follower = pty.openpty()
-    environment = os.environ | {
-        "OPDVIZ_CACHE": str(tmp_path / "b"),
-        "TERM": "xterm",
-        "COLUMNS": "100",
-    }
-    process = subprocess.Popen(
-        [*RUN, "compare", *pair], stdout=subprocess.DEVNULL, stderr=follower, env=environment
-    )
-    os.close(follower)
-    shown = b""
-    with contextlib.suppress(OSError):  # the terminal ends with its last process
-        while chunk := os.read(leader, 4096):
-            shown += chunk
-    os.close(leader)
-    assert process.wait() == 0
-    assert "━".encode() in shown
-    assert b"measuring" in shown
-    assert b"tasks" in shown
-
-
 def test_an_update_too_large_for_float32_is_measured_and_one_beyond_float64_is_in_no_total(
     tmp_path,
 ):
@@ -594,31 +566,3 @@ def test_ctrl_c_while_the_last_tables_are_written_ends_with_130_and_the_next_run
     names = {p.name for p in compared[0].rglob("summaries/*.parquet")}
     assert {p.name for p in tmp_path.rglob("summaries/*.parquet")} == names
     assert not list(tmp_path.rglob("*.tmp"))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        ImportError("x.so: failed to map segment from shared object"),
-        RuntimeError("can't start new thread"),
-    ],
-)
-def test_no_room_for_an_array_a_library_or_a_thread_is_one_line(error, monkeypatch, capsys):
-    def fail(_):
-        raise error
-
-    monkeypatch.setattr(cli, "parsed", lambda *_: argparse.Namespace(run=fail))
-    monkeypatch.setattr(cli, "leave", lambda code: code)
-    assert cli.run(["list"]) == 3
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("opdviz: out of memory; what was finished is kept.")
-
-
-def test_an_error_that_nobody_foresaw_is_not_called_short_memory(monkeypatch):
-    def fail(_):
-        raise RuntimeError("another")
-
-    monkeypatch.setattr(cli, "parsed", lambda *_: argparse.Namespace(run=fail))
-    with pytest.raises(RuntimeError, match="another"):
-        cli.run(["list"])

@@ -296,8 +296,8 @@ class Decomposition(Remembering):
 
     @cached_property
     def long_side(self) -> LongSide:
-        """What the leading k long-side vectors are asked for, in one pass; only the leading k, as a
-        full U of an embedding would be as large as the embedding.
+        """What the leading k long-side vectors are asked for; only the leading k, as a full U of an
+        embedding would be as large as the embedding.
         """
         return self.leading_long_side()
 
