@@ -141,7 +141,7 @@ def start(prepared: Prepared, store: Store) -> Stored:
     names = [p.name for p in matching.pairs]
     earlier = manifests.read(folder)  # its name was given by somebody, here or by `rename`
     label = f"{label_of(matching.base.path)}..{label_of(matching.tuned.path)}"
-    label += "" if prepared.precision == EXACT else f" ({prepared.precision})"
+    label = manifests.titled(label, prepared.precision)
     manifest = Manifest(
         key=prepared.key,
         name=prepared.name or (earlier.name if earlier else label),

@@ -93,10 +93,11 @@ class Manifest:
 def titled(name: str, precision: str) -> str:
     """A comparison's name with its precision, where that is not the exact one and nobody said so.
 
-    >>> titled("opd", "float64"), titled("opd", "fast"), titled("opd (fast)", "fast")
-    ('opd', 'opd [fast]', 'opd (fast)')
+    >>> titled("opd", "float64"), titled("fast lr", "fast"), titled("opd (fast)", "fast")
+    ('opd', 'fast lr (fast)', 'opd (fast)')
     """
-    return name if precision == EXACT or precision in name else f"{name} [{precision}]"
+    words = f"({precision})"
+    return name if precision == EXACT or name.endswith(words) else f"{name} {words}"
 
 
 def _facts(side: Side) -> dict:

@@ -210,6 +210,6 @@ def test_a_tensor_that_did_not_move_says_so_where_angles_would_stand(run):
 def test_a_figure_of_a_sketch_is_called_one(run):
     manifest = replace(run.manifest, settings={"precision": "fast"})
     title = views.draw("stable_rank", replace(run, manifest=manifest), {}).title
-    assert title.endswith(f"{run.name} [fast]")
+    assert title.endswith(f"{run.name} (fast)")
     named = replace(run, manifest=replace(manifest, name="base..tuned (fast)"))
     assert named.name == "base..tuned (fast)"
