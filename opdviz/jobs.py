@@ -13,19 +13,87 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from opdviz import files, fingerprint
 from opdviz.errors import RequestError
+from opdviz.store.manifest import LABELS
 from opdviz.store.store import Store
 
 # Bytes of a log's end that a page shows.
 KEPT_LOG = 8_000
+# Of each run, as the command line has them: as many as there are runs, or none.
+OF_EACH = ("name", *LABELS)
 PARTS = ("request.json", "status.json", "log.txt", "pid", "cancel")
 STATES = ("running", "done", "failed", "cancelled")
-TEXTS = ("base", "tuned", "name", "device", "state", "phase", "current", "message", "key")
-NUMBERS = ("time", "started", "share", "left", "pairs", "pairs_done", "pid")
+TEXTS = ("state", "phase", "current", "message", "key")
+NUMBERS = ("started", "share", "left", "pairs", "pairs_done", "pid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a job was asked for: a base and runs on it, what each is to be called, and its labels.
+
+    `of_each` has by option (`name`, `recipe`, `optimizer`) a text for each run, empty for none.
+    """
+
+    base: str = ""
+    tuned: tuple[str, ...] = ()
+    of_each: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    device: str | None = None
+    time: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether it can be asked for again: its file may be damaged."""
+        return bool(self.base and self.tuned)
+
+    @property
+    def title(self) -> str:
+        """What it makes: the name that was given, or its folders."""
+        names = [name for name in self.of_each.get("name", ()) if name]
+        if len(self.tuned) == 1 and names:
+            return names[0]
+        runs = ", ".join(names if len(names) == len(self.tuned) else map(last_piece, self.tuned))
+        return f"{last_piece(self.base)} → {runs}"
+
+    def covers(self, base: str, tuned: str) -> bool:
+        """Whether it compares these two paths."""
+        paths = map(os.path.realpath, (self.base, *self.tuned))
+        return self.sound and os.path.realpath(base) == next(paths) and tuned in paths
+
+    def encoded(self) -> bytes:
+        """The request as the JSON that `parsed` takes."""
+        facts = {"base": self.base, "tuned": self.tuned, "device": self.device, "time": self.time}
+        return json.dumps(facts | dict(self.of_each)).encode()
+
+
+def parsed(value: object) -> Request:
+    """A request from JSON, as far as it is of the right type. One of an earlier version has one run
+    and its name as plain texts.
+    """
+    facts = value if isinstance(value, dict) else {}
+    base, device, when = (facts.get(name) for name in ("base", "device", "time"))
+    return Request(
+        base=base if isinstance(base, str) else "",
+        tuned=texts(facts.get("tuned")),
+        of_each={option: texts(facts.get(option)) for option in OF_EACH},
+        device=device if isinstance(device, str) else None,
+        time=float(when) if type(when) in (int, float) else 0.0,
+    )
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Some texts from JSON, or one; none where it is anything else."""
+    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(values) if all(isinstance(text, str) for text in values) else ()
+
+
+def last_piece(path: str) -> str:
+    """The last piece of a path."""
+    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +102,7 @@ class Job:
 
     id: str
     folder: Path
-    request: dict
+    request: Request
     status: dict
     state: str
 
@@ -48,7 +116,7 @@ class Job:
         """Why it failed, in one line."""
         damaged = (
             ""
-            if self.request
+            if self.request.sound
             else "request.json is missing or damaged; start it again from the two checkpoints"
         )
         return (
@@ -67,25 +135,41 @@ class Job:
             return ""
 
 
-def job_id(base: str, tuned: str) -> str:
-    """The id of the job that compares two paths: one pair, one job."""
-    return fingerprint.of_bytes(os.path.realpath(base), os.path.realpath(tuned))[:12]
+def job_id(base: str, *tuned: str) -> str:
+    """The id of the job that compares some paths: the same runs, one job."""
+    return fingerprint.of_bytes(*map(os.path.realpath, (base, *tuned)))[:12]
 
 
 def start(
-    store: Store, base: str, tuned: str, *, name: str | None = None, device: str | None = None
+    store: Store,
+    base: str,
+    *tuned: str,
+    device: str | None = None,
+    **of_each: Sequence[str],
 ) -> Job:
-    """Start comparing two checkpoints in a process of its own, or find the job that already does.
+    """Start comparing a base with runs on it in a process of its own, or find the job that already
+    does; `of_each` are `name`, `recipe` and `optimizer`, a text for each run.
 
     Raises
         MachineError: the job's folder cannot be written.
     """
-    folder = store.root / "jobs" / job_id(base, tuned)
+    texts_of_each = {option: tuple(values) for option, values in of_each.items() if any(values)}
+    request = Request(
+        base=base, tuned=tuned, of_each=texts_of_each, device=device, time=time.time()
+    )
+    return start_request(store, request)
+
+
+def start_request(store: Store, request: Request) -> Job:
+    """Start what was asked for, or find the job that already does it.
+
+    Raises
+        MachineError: the job's folder cannot be written.
+    """
+    folder = store.root / "jobs" / job_id(request.base, *request.tuned)
     for part in (*PARTS, "lock"):
         files.clear_for_file(folder / part)
-    request = {"base": str(base), "tuned": str(tuned), "name": name, "time": time.time()}
-    request["device"] = device
-    files.write(folder / "request.json", json.dumps(request).encode())
+    files.write(folder / "request.json", request.encoded())
     try:
         with files.held(folder / "lock") as lock:
             (folder / "cancel").unlink(missing_ok=True)
@@ -98,7 +182,7 @@ def start(
     return load(folder)
 
 
-def spawn(store: Store, folder: Path, request: dict, lock: int) -> subprocess.Popen:
+def spawn(store: Store, folder: Path, request: Request, lock: int) -> subprocess.Popen:
     """The process of a job; it holds the lock for as long as it lives, and ends without anybody's
     looking.
     """
@@ -112,11 +196,12 @@ def spawn(store: Store, folder: Path, request: dict, lock: int) -> subprocess.Po
         "--cache",
         str(store.root),
     ]
-    for option in ("name", "device"):
-        command += [f"--{option}", request[option]] if request[option] else []
+    for option, values in request.of_each.items():
+        command += [f"--{option}={value}" for value in values]
+    command += [f"--device={request.device}"] if request.device else []
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
-            [*command, "--", request["base"], request["tuned"]],
+            [*command, "--", request.base, *request.tuned],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -139,7 +224,8 @@ def reap(process: subprocess.Popen) -> None:
 
 def load(folder: Path) -> Job:
     """A job as its folder tells; a job whose process is gone without a last word has failed."""
-    request, status = read_facts(folder / "request.json"), read_facts(folder / "status.json")
+    request = parsed(files.json_value(folder / "request.json"))
+    status = read_facts(folder / "status.json")
     state = status.get("state", "failed")
     alive = files.running(folder)
     if state == "running" and not alive:
@@ -150,7 +236,9 @@ def load(folder: Path) -> Job:
 
 
 def read_facts(path: Path) -> dict:
-    """What a job's file says, as far as it is of the right type; empty where it cannot be read."""
+    """What a job says of itself, as far as it is of the right type; empty where that cannot be
+    read.
+    """
     value = files.json_value(path)
     facts = value if isinstance(value, dict) else {}
     texts = {k: v for k, v in facts.items() if k in TEXTS and isinstance(v, str)}
@@ -162,7 +250,7 @@ def read_facts(path: Path) -> dict:
 def all_jobs(store: Store) -> list[Job]:
     """Every job of the cache, newest first."""
     jobs = [load(path.parent) for path in sorted((store.root / "jobs").glob("*/request.json"))]
-    return sorted(jobs, key=lambda job: -float(job.request.get("time", 0.0)))
+    return sorted(jobs, key=lambda job: -job.request.time)
 
 
 def cancel(job: Job) -> None:

@@ -34,7 +34,7 @@ def ended(folder, seconds: float = 40) -> jobs.Job:
 
 def test_a_job_runs_to_its_end_and_is_started_once(tmp_path):
     store = Store(tmp_path)
-    first = jobs.start(store, *PAIR, name="golden")
+    first = jobs.start(store, *PAIR, name=["golden"])
     process = (first.folder / "pid").read_text()
     second = jobs.start(store, *PAIR)
     assert first.id == second.id
@@ -102,9 +102,8 @@ def test_a_job_is_known_by_the_pair_that_it_compares_before_it_holds_the_compari
     base, tuned = tmp_path / "base", tmp_path / "tuned"
     facts = dict(key="k", name="n", pairs=0, parameters=0, measures=0, dtypes=())
     manifest = Manifest(base=Side(str(base), "base"), tuned=Side(str(tuned), "tuned"), **facts)
-    job = jobs.Job(
-        jobs.job_id(str(tmp_path / "x" / ".." / "base"), str(tuned)), tmp_path, {}, {}, "running"
-    )
+    request = jobs.Request(base=str(tmp_path / "x" / ".." / "base"), tuned=("other", str(tuned)))
+    job = jobs.Job("id", tmp_path, request, {}, "running")
     assert is_for(job, manifest)
     assert not is_for(job, replace(manifest, tuned=manifest.base))
 

@@ -61,4 +61,4 @@ def start_demo(options: argparse.Namespace) -> None:
             " requirements-demo.txt"
         )
     if not any(comparison.name == demo.NAME for comparison in store.all()):
-        jobs.start(store, *pair, name=demo.NAME)
+        jobs.start(store, *pair, name=[demo.NAME])

@@ -53,6 +53,18 @@ JSON = argument("--json", action="store_true", help="print one JSON value")
 WORKERS = argument(
     "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
 )
+# Runs of one recipe are seeds of it.
+LABEL_OPTIONS = tuple(
+    argument(
+        f"--{field}",
+        action="append",
+        help=f"{text}; of several runs one for all, or one for each",
+    )
+    for field, text in (
+        ("recipe", "how it was trained, which groups runs: those of one recipe are its seeds"),
+        ("optimizer", "what trained it, as adamw"),
+    )
+)
 
 
 def store_of(options: argparse.Namespace):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from opdviz.cli.command import (
     JSON,
+    LABEL_OPTIONS,
     WORKERS,
     argument,
     check_workers,
@@ -110,7 +111,8 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
     argument("tuned", type=Path, nargs="+", help="what training made of it, each run by itself"),
     WORKERS,
     JSON,
-    argument("--name", help="a name to find it by, of a single run"),
+    argument("--name", action="append", help="a name to find it by; of several runs one for each"),
+    *LABEL_OPTIONS,
     argument(
         "--device",
         default="cpu",
@@ -182,19 +184,13 @@ def compare_on(
     from opdviz import pairing
     from opdviz.compare import devices, measuring, prepare
     from opdviz.measures.sides import How
-    from opdviz.store.store import Stored, checked_name
+    from opdviz.store.store import Stored
     from opdviz.tables import summaries
 
+    names_and_labels = said_of_each(options)
     how = How(device_of(options), options.precision)
     if how.precision == FAST and how.device != devices.CPU:
         raise RequestError("--precision fast and --device: a sketch is made on the CPU; give one.")
-    if options.name is not None:
-        checked_name(options.name)
-        if len(options.tuned) > 1:
-            raise RequestError(
-                f"--name: found with {len(options.tuned)} runs, which cannot share one; leave it"
-                " out and use `opdviz rename`."
-            )
     if options.first_pass and options.measures is not None:
         raise RequestError("--first-pass and --measures: both choose the measures; give one.")
     measures = (
@@ -210,8 +206,8 @@ def compare_on(
         measuring.chosen_pairs(pairing.match(base, tuned).pairs, options.tensors)
     store = store_of(options)
     prepared = [
-        prepare.prepare(base, tuned, store, options.name, listener, precision=how.precision)
-        for tuned in runs
+        prepare.prepare(base, tuned, store, name, listener, precision=how.precision, labels=labels)
+        for tuned, (name, labels) in zip(runs, names_and_labels, strict=True)
     ]
     refuse_the_same(prepared)
     listener.note_key(prepared[0].key)
@@ -228,6 +224,35 @@ def compare_on(
         if isinstance(comparison, Stored):
             summaries.write_all(comparison)
     return outcomes
+
+
+def said_of_each(options: argparse.Namespace) -> list[tuple[str | None, dict[str, str]]]:
+    """The name and the labels of each run, as the options have them.
+
+    Raises
+        RequestError: there is not one for each, or it cannot be one.
+    """
+    from opdviz.store.manifest import LABELS
+    from opdviz.store.store import checked_labels, checked_name
+
+    runs = len(options.tuned)
+    texts = {}
+    for option in ("name", *LABELS):
+        values = getattr(options, option)
+        if values is not None and option in LABELS and len(values) == 1:
+            values *= runs
+        if values is not None and len(values) != runs:
+            raise RequestError(
+                f"--{option}: found {len(values)} with {runs} runs; expected one for each, in their"
+                " order."
+            )
+        texts[option] = values or [""] * runs
+    names = [checked_name(name) if options.name else None for name in texts["name"]]
+    labels = [
+        dict(checked_labels({field: texts[field][at] for field in LABELS if texts[field][at]}))
+        for at in range(runs)
+    ]
+    return list(zip(names, labels, strict=True))
 
 
 def refuse_the_same(prepared: list["Prepared"]) -> None:

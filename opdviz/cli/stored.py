@@ -16,7 +16,7 @@ FORMATS = ("csv", "json", "parquet")
 def list_(options: argparse.Namespace) -> None:
     """`opdviz list`."""
     from opdviz.store import status
-    from opdviz.store.manifest import titled
+    from opdviz.store.manifest import LABELS, titled
 
     rows = status.listing(store_of(options))
     if options.json:
@@ -34,7 +34,8 @@ def list_(options: argparse.Namespace) -> None:
             f"{row['bytes'] / 1e6:.1f} MB",
             f"{row['done_share']:4.0%} {row['pairs']:6,} pairs",
         )
-        name = one_line(titled(row["name"], row["precision"]))
+        labels = ", ".join(one_line(row[field]) for field in LABELS if row[field])
+        name = one_line(titled(row["name"], row["precision"])) + (f"  ({labels})" if labels else "")
         print(f"{row['key']}  {row['state']:8s} {share} {size:>9s}  {name}")
 
 
@@ -150,6 +151,29 @@ def rename(options: argparse.Namespace) -> None:
     """`opdviz rename`."""
     store = store_of(options)
     store.rename(store.find(options.key).key, options.name)
+
+
+@command(
+    "label",
+    "say how runs were trained: a recipe and an optimizer, which group and colour them",
+    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
+    argument("--recipe", help="runs of one recipe are its seeds; empty takes it off"),
+    argument("--optimizer", help="as adamw; empty takes it off"),
+    example="opdviz label opd-seed0 opd-seed1 --recipe opd --optimizer adamw",
+)
+def label(options: argparse.Namespace) -> None:
+    """`opdviz label`."""
+    from opdviz.store.manifest import LABELS
+    from opdviz.store.store import checked_labels
+
+    labels = {field: getattr(options, field) for field in LABELS}
+    labels = {field: text for field, text in labels.items() if text is not None}
+    if not labels:
+        raise RequestError("label: found no label; expected --recipe or --optimizer.")
+    checked_labels(labels)
+    store = store_of(options)
+    for key in [store.find(word).key for word in options.key]:
+        store.label(key, labels)
 
 
 @command(

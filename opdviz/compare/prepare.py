@@ -3,7 +3,8 @@ a key and a name.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from opdviz import checkpoint, files, fingerprint, naming, pairing
@@ -43,6 +44,7 @@ class Prepared:
     matching: Matching
     prints: dict[str, tuple[str, ...]]
     precision: str = EXACT
+    labels: Mapping[str, str] = field(default_factory=dict)  # as somebody asked for them
 
     @property
     def settings(self) -> dict[str, object]:
@@ -58,6 +60,7 @@ def prepare(
     listener: Listener,
     *,
     precision: str = EXACT,
+    labels: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Match the checkpoints and read their files once for the fingerprints that make the key."""
     matching = pairing.match(base, tuned, look=True)
@@ -79,7 +82,7 @@ def prepare(
         *prints["base"], "to", *prints["tuned"], *settings, pairing_digest(matching)
     )[:16]
     adopt(store, key, prints, precision)
-    return Prepared(key, name, matching, prints, precision)
+    return Prepared(key, name, matching, prints, precision, labels or {})
 
 
 def pairing_digest(matching: Matching) -> str:
@@ -145,6 +148,7 @@ def start(prepared: Prepared, store: Store) -> Stored:
     manifest = Manifest(
         key=prepared.key,
         name=prepared.name or (earlier.name if earlier else label),
+        labels={**(earlier.labels if earlier else {}), **prepared.labels},
         base=side_facts(matching.base, prepared.prints["base"]),
         tuned=side_facts(matching.tuned, prepared.prints["tuned"]),
         settings=prepared.settings,

@@ -124,7 +124,7 @@ class Display:
         self.phase, self.last = progress.phase, now
 
     def note_key(self, key: str) -> None:
-        """Note the key of the comparison as soon as it is known."""
+        """Note the key of the comparison, of several the first, as soon as it is known."""
         self.status["key"] = key
         self.write_status()
 

@@ -12,6 +12,8 @@ from opdviz import files
 from opdviz.definitions import EXACT
 
 FILE = "manifest.json"
+# What somebody may say of a run besides its name; runs of one recipe are seeds of it.
+LABELS = ("recipe", "optimizer")
 FORMAT = 2  # of what is stored: tables of an earlier one are computed again, names and boards stay
 HALF = re.compile("[\ud800-\udfff]")
 ID = re.compile(r"[a-z0-9_]+@[0-9]+")
@@ -51,6 +53,7 @@ class Manifest:
     bundled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     same: bool = False
@@ -196,6 +199,11 @@ def head_counts(value: object) -> bool:
     return isinstance(value, dict) and all(count(n) for n in value.values())
 
 
+def run_labels(value: object) -> bool:
+    """Whether these are labels of a run."""
+    return isinstance(value, dict) and set(value) <= set(LABELS) and all(map(text, value.values()))
+
+
 FIELDS: dict[str, Callable[[object], bool]] = {
     "name": text,
     "pairs": count,
@@ -210,6 +218,7 @@ FIELDS: dict[str, Callable[[object], bool]] = {
 OPTIONAL: dict[str, Callable[[object], bool]] = {
     "bundled": bundles,
     "heads": head_counts,
+    "labels": run_labels,
     "notes": texts,
     "failure": text,
     "format": count,

@@ -1,6 +1,7 @@
 """How far comparisons are: their state, the share that is done, the list of them."""
 
 from opdviz import files
+from opdviz.store.manifest import LABELS
 from opdviz.store.store import Store, Stored
 
 # Of a comparison, when every part is there; the rest is writing them as tables.
@@ -53,6 +54,7 @@ def listing(store: Store) -> list[dict]:
             "tuned": comparison.manifest.tuned.label,
             "state": state(comparison),
             "precision": comparison.manifest.precision,
+            **{field: comparison.manifest.labels.get(field) for field in LABELS},
             "pairs": comparison.manifest.pairs,
             "parameters": comparison.manifest.parameters,
             "done_share": done_share(comparison),

@@ -18,6 +18,7 @@ Everything is written under a temporary name and renamed, so a file is whole or 
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from opdviz.store import manifest as manifests
 from opdviz.store import parquet
 from opdviz.store.manifest import Manifest
 
-LONGEST_NAME = 200
+LONGEST_NAME, LONGEST_LABEL = 200, 60
 KEY = re.compile(r"^[0-9a-f]{16}$")
 
 
@@ -187,6 +188,19 @@ class Store:
         with files.lock(self.folder(key)):
             return self.open(key).changed(name=name)
 
+    def label(self, key: str, labels: Mapping[str, str]) -> Stored:
+        """Say a comparison's recipe or optimizer; an empty text takes one off. Refused while it
+        runs, as another name is.
+
+        Raises
+            RequestError: a label cannot be one, or the comparison runs.
+        """
+        checked_labels(labels)
+        with files.lock(self.folder(key)):
+            comparison = self.open(key)
+            labels = comparison.manifest.labels | labels
+            return comparison.changed(labels={k: text for k, text in labels.items() if text})
+
     def forget(self, key: str) -> None:
         """Delete a comparison; refused while it runs."""
         with files.lock(self.folder(key)):
@@ -205,3 +219,18 @@ def checked_name(name: str) -> str:
             f"name {words}: expected 1 to {LONGEST_NAME} printable characters that are not a key's."
         )
     return name
+
+
+def checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Labels of a run, if they can be typed and read on one line.
+
+    Raises
+        RequestError: one is longer than 60 characters, or not printable.
+    """
+    for field, text in labels.items():
+        if len(text) > LONGEST_LABEL or not text.isprintable() or text != text.strip():
+            raise RequestError(
+                f"{field} {one_line(ascii(text), limit=80)}: expected at most {LONGEST_LABEL}"
+                " printable characters without spaces around them."
+            )
+    return labels

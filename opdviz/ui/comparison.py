@@ -192,7 +192,7 @@ def is_for(job: jobs.Job, manifest: Manifest) -> bool:
     """Whether a job compares the pair of a manifest; before it has the lock, while the files are
     read, the paths tell.
     """
-    return job.id == jobs.job_id(manifest.base.path, manifest.tuned.path)
+    return job.request.covers(manifest.base.path, manifest.tuned.path)
 
 
 def say_damaged() -> bool:

@@ -88,7 +88,7 @@ def first_start() -> None:
         bar.empty()
     if not all((lab / name).is_dir() for name in shipped.FIRST):  # a checkout without them
         return
-    start_job(*(str(lab / name) for name in shipped.FIRST), name=LAB_NAME)
+    start_job(*(str(lab / name) for name in shipped.FIRST), name=[LAB_NAME])
 
 
 def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
@@ -115,7 +115,7 @@ def front_door() -> None:
     """
     names = list(st.session_state[address.NAMES].values())
     coming = not names and any(
-        job.request.get("name") == LAB_NAME and job.state == "running"
+        job.request.title == LAB_NAME and job.state == "running"
         for job in jobs.all_jobs(server.store())
     )
     query = st.query_params.to_dict()

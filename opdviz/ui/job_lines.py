@@ -1,5 +1,6 @@
 """What runs: a line in the frame of every page, and a box on the page of comparisons."""
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -14,11 +15,16 @@ from opdviz.words import duration, plain
 OPENING = "_opening"
 
 
-def start_job(base: str, tuned: str, *, name: str | None = None, device: str | None = None) -> bool:
-    """Start a comparison and give True, or say why not."""
+def start_job(base: str, *tuned: str, **how) -> bool:
+    """Start a comparison and give True, or say why not; `how` is as for `jobs.start`."""
+    return begun(lambda: jobs.start(server.store(), base, *tuned, **how))
+
+
+def begun(start: Callable[[], jobs.Job]) -> bool:
+    """Start a job, whose pages open as soon as there are any, and give True; or say why not."""
     try:
         with turns.stepped_out():
-            job = jobs.start(server.store(), base, tuned, name=name or None, device=device)
+            job = start()
         st.session_state[OPENING] = job.id
     except OpdvizError as error:
         st.error(plain(error))
@@ -58,7 +64,7 @@ def draw_job_line(was_running: set[str], *, of_run: bool) -> None:
         if job.id not in followed:
             continue
         ended |= job.id in was_running and job.state != "running"
-        name = plain(name_of(job), limit=60)
+        name = plain(job.request.title, limit=60)
         if job.state == "done":
             if job.id in was_running:
                 st.toast(f"{name} is done.", icon=":material/check:")
@@ -117,17 +123,6 @@ def open_started(job: jobs.Job) -> None:
         st.rerun()
 
 
-def name_of(job: jobs.Job) -> str:
-    """What a job makes: the name that was given, or its two folders."""
-    sides = (label_of(job.request.get(side)) for side in ("base", "tuned"))
-    return job.request.get("name") or " → ".join(sides)
-
-
-def label_of(path: object) -> str:
-    """The last piece of a path."""
-    return str(path).rstrip("/").rsplit("/", 1)[-1]
-
-
 def job_actions(job: jobs.Job, where: str) -> None:
     """What can be done about a job."""
     if server.read_only():
@@ -137,17 +132,13 @@ def job_actions(job: jobs.Job, where: str) -> None:
             jobs.cancel(job)
         except OpdvizError as error:  # it ended in between
             st.caption(plain(error))
-    # The file that says what was asked for may be damaged.
-    repeatable = {"base", "tuned"} <= set(job.request)
     again = (
-        repeatable
+        job.request.sound
         and job.state in ("failed", "cancelled")
         and st.button("Retry", key=f"{where}_retry_{job.id}")
     )
-    if again:
-        pair = (job.request["base"], job.request["tuned"])
-        if start_job(*pair, **{key: job.request.get(key) for key in ("name", "device")}):
-            st.rerun()
+    if again and begun(lambda: jobs.start_request(server.store(), job.request)):
+        st.rerun()
 
 
 def draw_job(job: jobs.Job) -> None:
@@ -155,7 +146,7 @@ def draw_job(job: jobs.Job) -> None:
     it.
     """
     with st.container(border=True):
-        st.markdown(f"{plain(job.request.get('base'))} → {plain(job.request.get('tuned'))}")
+        st.markdown(f"{plain(job.request.base)} → {plain(', '.join(job.request.tuned))}")
         if job.state == "running":
             st.progress(
                 min(1.0, job.share),

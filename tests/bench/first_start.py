@@ -22,7 +22,7 @@ def once(cache: Path) -> tuple[float, float]:
     shipped.expand(cache / "lab")
     unpacked = time.monotonic()
     job = jobs.start(
-        Store(cache), *(str(cache / "lab" / name) for name in shipped.FIRST), name="lab opd"
+        Store(cache), *(str(cache / "lab" / name) for name in shipped.FIRST), name=["lab opd"]
     )
     while jobs.load(job.folder).state == "running":
         time.sleep(0.02)

@@ -135,7 +135,7 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
     while jobs.load(job.folder).state == "running":  # the summaries are still written
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert jobs.load(job.folder).state == "done" and job.request["name"] == "lab opd"
+    assert jobs.load(job.folder).state == "done" and job.request.title == "lab opd"
     again = visit(own.address)
     again.wait_for_url(re.compile("/overview"), timeout=30_000)
     again.get_by_role("link", name="Comparisons").click()
@@ -147,7 +147,7 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
     ):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert {job.request["name"] for job in jobs.all_jobs(Store(own.cache))} == {
+    assert {job.request.title for job in jobs.all_jobs(Store(own.cache))} == {
         "lab opd",
         "lab sft",
     }

@@ -121,7 +121,7 @@ def test_the_command_takes_many_and_a_later_run_measures_no_other_again(
     ("runs", "options", "words"),
     [
         (("a", "a"), (), "are the same run"),
-        (("a", "b"), ("--name", "x"), "found with 2 runs"),
+        (("a", "b"), ("--name", "x"), "found 1 with 2 runs"),
         (("a", "nothing"), (), "nothing"),
     ],
 )
@@ -132,6 +132,35 @@ def test_what_is_no_family_is_one_line(checkpoints, tmp_path, capsys, runs, opti
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("opdviz: ")]
     assert words in line
     assert not Store(tmp_path / "c").keys()
+
+
+def test_each_run_has_its_name_and_its_labels_and_keeps_them(checkpoints, tmp_path, capsys):
+    base, (run, other, _) = checkpoints
+    where, pair = ["--cache", str(tmp_path)], [str(base), str(run), str(other)]
+    few = ["--measures", "sparsity"]
+    said = ["--name", "a", "--name", "b", "--recipe", "opd", "--optimizer=adamw", "--optimizer="]
+    assert main(["compare", *pair, *where, *few, *said]) == 0
+    assert main(["label", "b", "--optimizer", "sgd", "--recipe", "grpo", *where]) == 0
+    assert main(["compare", *pair, *where, *few]) == 0  # again, without a word of them
+    capsys.readouterr()
+    assert main(["list", "--json", *where]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    labels = {name: (row["recipe"], row["optimizer"]) for name, row in rows.items()}
+    assert labels == {"a": ("opd", "adamw"), "b": ("grpo", "sgd")}
+    assert main(["label", "a", "b", "--optimizer", "", *where]) == 0
+    assert main(["list", *where]) == 0
+    assert "a  (opd)" in (text := capsys.readouterr().out) and "b  (grpo)" in text
+    for wrong, words in (
+        ((), "found no label"),
+        (("--recipe", "x" * 61), "at most 60"),
+        (("--recipe", " x"), "without spaces around"),
+        (("--recipe", "a\nb"), "printable"),
+    ):
+        assert main(["label", "a", *wrong, *where]) == 2
+        assert words in capsys.readouterr().err
+    three = ["--recipe", "x", "--recipe", "y", "--recipe", "z"]
+    assert main(["compare", *pair, *where, *three]) == 2
+    assert "--recipe: found 3 with 2 runs" in capsys.readouterr().err
 
 
 def test_finished_runs_are_said_before_what_ended_another(
