@@ -17,6 +17,7 @@ PAGES = {
         ("run/tensor", "Tensor", "data_array"),
         ("run/part", "Part", "select_all"),
     ],
+    "Several runs": [("runs/side_by_side", "Side by side", "view_column")],
     "Share": [("share/board", "Board", "keep")],
     "Learn": [("learn/methods", "Methods", "menu_book"), ("learn/lab", "Lab", "science")],
 }
@@ -24,12 +25,14 @@ PAGES = {
 st.set_page_config(page_icon="docs/icon.svg", layout="wide")
 links.begin()
 frame.first_start()
+hidden = frame.without_families("Several runs")
 pages = {
     section: [
         st.Page(
             f"pages/{script}.py",
             title=title,
             icon=f":material/{icon}:",
+            visibility="hidden" if section in hidden else "visible",
         )
         for script, title, icon in scripts
     ]

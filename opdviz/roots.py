@@ -93,13 +93,14 @@ def meant(typed: str, folders: list[str]) -> str:
     return typed
 
 
-def check(base: str, tuned: str) -> dict:
-    """What `opdviz check` says of two paths.
+def check(base: str, *tuned: str) -> list[dict]:
+    """What `opdviz check` says of a base and each run on it.
 
     Raises
         RequestError: what the command refused, in its own words.
     """
-    return json.loads(output_of_command("check", "--json", "--", base, tuned))
+    facts = json.loads(output_of_command("check", "--json", "--", base, *tuned))
+    return facts if len(tuned) > 1 else [facts]
 
 
 def output_of_command(*arguments: str) -> str:

@@ -425,7 +425,7 @@ def told_here(capsys, *arguments: str) -> str:
 def field(sides: list[str], wanted: int, words: str) -> None:
     """Assert what the page's field says of two paths: facts, or one line."""
     if not wanted:
-        assert roots.check(*map(roots.allowed, sides))["pairs"]
+        assert roots.check(*map(roots.allowed, sides))[0]["pairs"]
         return
     with pytest.raises(RequestError, match=words) as refused:
         roots.check(*map(roots.allowed, sides))

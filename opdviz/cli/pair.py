@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # they load the engine, which the help of a command does with
 
 MOST_LINES = 200
 WORTH_A_PROBE = 20.0  # estimated seconds from which two more are well spent on a better estimate
+TUNED = argument(
+    "tuned", type=Path, nargs="+", help="what training made of it; of several runs each"
+)
 BASE = argument("base", type=Path, help="a checkpoint: a folder or a file")
 
 
@@ -45,37 +48,57 @@ def opened(base: Path, *tuned: Path) -> list["Checkpoint"]:
     "check",
     "what two checkpoints have in common, from their headers alone",
     BASE,
-    argument("tuned", type=Path, help="what training made of it"),
+    TUNED,
     WORKERS,
     JSON,
     example="opdviz check models/base runs/opd/checkpoint-200",
 )
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
-    from opdviz.compare.estimate import preview
+    from opdviz.compare.estimate import on_one_base, preview
     from opdviz.compare.pace import pace, remembered
     from opdviz.compare.probe import probe
     from opdviz.words import duration
 
     check_workers(options.workers)
-    pair, root = opened(options.base, options.tuned), store_of(options).root
-    facts = preview(*pair, options.workers, pace=pace(root))
-    if facts["seconds"] > WORTH_A_PROBE and not remembered(root):
+    base, *runs = opened(options.base, *options.tuned)
+    root = store_of(options).root
+
+    def preview_all() -> list[dict]:
+        return [preview(base, run, options.workers, pace=pace(root)) for run in runs]
+
+    of_runs = preview_all()
+    together = on_one_base(facts["seconds"] for facts in of_runs)
+    if together > WORTH_A_PROBE and not remembered(root):
         with suppress(MachineError):  # where nothing can be written, the estimate is a rougher one
             probe(root, options.workers)
-        facts = preview(*pair, options.workers, pace=pace(root))
+        of_runs = preview_all()
+        together = on_one_base(facts["seconds"] for facts in of_runs)
     if options.json:
-        many = len(facts["unmatched"]) + len(facts["rewrites"]) > MOST_LINES
+        rows = sum(len(facts["unmatched"]) + len(facts["rewrites"]) for facts in of_runs)
         # A million rows in lines of their own take half a minute.
-        print_json(facts, indent=None if many else 1)
+        indent = None if rows > MOST_LINES else 1
+        print_json(of_runs[0] if len(runs) == 1 else of_runs, indent=indent)
         return
+    for run, facts in zip(runs, of_runs, strict=True):
+        if len(runs) > 1:
+            print(f"{one_line(run.path)}:")
+        print_preview(facts, options.workers)
+    if len(runs) > 1:
+        print(f"All {len(runs)} runs as one job: about {duration(together)}.")
+
+
+def print_preview(facts: dict, workers: int) -> None:
+    """Print what a comparison would be of and would take."""
+    from opdviz.words import duration
+
     pairs, seconds, gigabytes = facts["pairs"], facts["seconds"], facts["bytes"] / 1e9
     print(
         f"{pairs:,} pairs, {facts['parameters']:,} parameters, {len(facts['unmatched'])} left over."
     )
     first = duration(facts["first_pass_seconds"])
     print(
-        f"About {duration(seconds)} and {gigabytes:.1f} GB with {options.workers} workers;"
+        f"About {duration(seconds)} and {gigabytes:.1f} GB with {workers} workers;"
         f" the first pass (no spectra) {first}."
     )
     print(
@@ -108,7 +131,7 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
     "compare",
     "measure what training did to a checkpoint, in one run or in several, and keep it",
     BASE,
-    argument("tuned", type=Path, nargs="+", help="what training made of it, each run by itself"),
+    TUNED,
     WORKERS,
     JSON,
     argument("--name", action="append", help="a name to find it by; of several runs one for each"),

@@ -13,6 +13,8 @@ from opdviz.pairing import Pair
 
 CACHED = 2048  # directions whose Gram matrix, of 32 MB, a large processor's last cache holds
 STARTING = 1.5  # interpreters and imports
+# Of the seconds of a run, what one takes whose base others have worked on.
+ON_A_KNOWN_BASE = 0.65
 INTERPRETER = 150_000_000  # bytes of a process with the engine loaded
 
 
@@ -32,6 +34,16 @@ def cost(pair: Pair, modules: Iterable[ModuleType]) -> float:
         cube = 4.2e-10 if r <= CACHED else 7.1e-10
         seconds += 7.6e-11 * long * r * r + cube * r**3
     return seconds
+
+
+def on_one_base(seconds: Iterable[float]) -> float:
+    """Seconds of several runs on one base as one job, from those of each by itself.
+
+    >>> round(on_one_base([10.0, 10.0]), 6), on_one_base([7.0])
+    (16.5, 7.0)
+    """
+    first, *others = seconds
+    return first + ON_A_KNOWN_BASE * sum(others)
 
 
 def memory(pairs: list[Pair], workers: int) -> int:

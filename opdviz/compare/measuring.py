@@ -18,7 +18,7 @@ from types import ModuleType
 from opdviz import files
 from opdviz.compare import workers
 from opdviz.compare.cluster import Cluster
-from opdviz.compare.estimate import cost
+from opdviz.compare.estimate import cost, on_one_base
 from opdviz.compare.pace import learn
 from opdviz.compare.prepare import Prepared, start
 from opdviz.compare.progress import Listener, Progress
@@ -30,9 +30,6 @@ from opdviz.store import bundles
 from opdviz.store import manifest as manifests
 from opdviz.store.parts import encode_part
 from opdviz.store.store import Store, Stored
-
-# Of the seconds of a pair, what one takes whose base others have worked on.
-ON_A_KNOWN_BASE = 0.65
 
 
 def chosen_measures(names: list[str] | None) -> tuple[ModuleType, ...]:
@@ -238,8 +235,7 @@ def by_base(runs: list[Run], modules: list[ModuleType]) -> list[list[Share]]:
 
 def cost_of(shares: list[Share]) -> float:
     """Seconds of one thread that a task takes."""
-    first, *others = (cost(pair, modules) for _, pair, modules in shares)
-    return first + ON_A_KNOWN_BASE * sum(others)
+    return on_one_base(cost(pair, modules) for _, pair, modules in shares)
 
 
 def without(tasks: list[list[Share]], failed: Run) -> list[list[Share]]:

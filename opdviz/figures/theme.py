@@ -36,6 +36,17 @@ BLOCKS = {
     "head": "#56b4e9",
     "other": BASE,
 }
+# Runs side by side (Okabe and Ito's, the yellow for a brown that is read on white, black for grey),
+# a dash and a shape each as well.
+RUNS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
+    *("#e69f00", "#56b4e9", "#8a6a3f", BASE),
+)
+RUN_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,2px", "2px,6px")
+RUN_SHAPES = (
+    *("diamond", "circle", "square", "triangle-up"),
+    *("cross", "x", "star", "hexagon"),
+)
 MAGNITUDES, SIGNED = "Cividis", "PuOr"
 # log2: a value of 0 is infinitely far below chance, and has a place all the same.
 FARTHEST = 10

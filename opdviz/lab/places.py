@@ -86,6 +86,12 @@ class Places:
         }
 
 
+def seeds(root: Path) -> list[int]:
+    """The seeds that have runs below a lab folder."""
+    numbers = (folder.name.removeprefix("seed") for folder in root.glob("seed*"))
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
 def sound(found: object) -> bool:
     """Whether a run's facts have everything that commands and pages rely on."""
     if not isinstance(found, dict) or not all(

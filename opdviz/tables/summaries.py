@@ -21,7 +21,7 @@ from opdviz.errors import MachineError
 from opdviz.store import columns, parquet, status
 from opdviz.store.checking import Fault, clear
 from opdviz.store.store import Stored
-from opdviz.tables import by_tensor, protocols, stored
+from opdviz.tables import by_tensor, dense, protocols, stored
 
 # Of what is summed up: another one makes every summary anew.
 VERSION = 4
@@ -54,6 +54,8 @@ REQUIRED = {
         "stable_rank",
         "entropy_rank",
     },
+    "dense_by_layer": {"tower", "numel", "relative_norm", "unchanged", "dense_unchanged"},
+    "dense_curve": {"relative_norm", "unchanged"},
     "headline": {
         "protocol",
         "quantity",
@@ -115,6 +117,8 @@ def blocks(comparison: Stored) -> pd.DataFrame:
 SUMMARIES: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "by_tensor": by_tensor.quantities_by_tensor,
     "blocks": blocks,
+    "dense_by_layer": dense.by_layer,
+    "dense_curve": dense.curve,
     "headline": headline,
     "moved_bins": moved_bins,
     "sparsity_shares": sparsity_shares,

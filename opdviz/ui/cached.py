@@ -3,20 +3,35 @@ depend on. Nobody changes them.
 """
 
 import json
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
 from opdviz import tables
 from opdviz.store.store import Stored
-from opdviz.tables import by_tensor, stored, summaries
-from opdviz.views import Reader, View, draw
+from opdviz.tables import by_tensor, protocols, stored, summaries
+from opdviz.views import Reader, View, draw, draw_runs
 
 
 @st.cache_resource(max_entries=300, show_spinner=False)
 def view(folder: str, stamp: tuple, name: str, state: str, _reader: Reader) -> View:
     """A view in a state, which is JSON."""
     return draw(name, _reader, json.loads(state))
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def runs_view(stamps: tuple, name: str, state: str, _readers: Sequence[Reader]) -> View:
+    """A view of several runs in a state, which is JSON; `stamps` has the folder of each and its
+    stamp.
+    """
+    return draw_runs(name, _readers, json.loads(state))
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def headline(folder: str, stamp: tuple, protocol: str, _comparison: Stored) -> list[dict]:
+    """The rows of a protocol."""
+    return protocols.headline(_comparison, protocol)
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)

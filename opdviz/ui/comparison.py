@@ -111,16 +111,23 @@ class Chosen:
         """One tidy table."""
         return cached.table(str(self.folder), self.stamp, name, self.comparison)
 
+    def headline(self, protocol: str) -> list[dict]:
+        """The rows of a protocol."""
+        return cached.headline(str(self.folder), self.stamp, protocol, self.comparison)
+
+    @property
+    def drawn_from(self) -> tuple:
+        """What its views depend on."""
+        return *self.stamp, self.reader.noted, self.state
+
     def view(self, name: str, state: dict) -> View:
         """A view in a state, drawn once for all sessions. A block of values may be read in between,
         so that one is not.
         """
         if name == "pixels":
             return draw(name, self.reader, state)
-        stamp = (*self.stamp, self.reader.noted, self.state)
-        return cached.view(
-            str(self.folder), stamp, name, json.dumps(state, sort_keys=True), self.reader
-        )
+        words = json.dumps(state, sort_keys=True)
+        return cached.view(str(self.folder), self.drawn_from, name, words, self.reader)
 
 
 def coarse(count: int) -> int:

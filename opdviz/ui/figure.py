@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,7 +16,7 @@ from opdviz.figures import printed, theme
 from opdviz.methods import FORMULAS, LEGEND, sources
 from opdviz.quantities import QUANTITIES, Quantity
 from opdviz.ui import browser, comparison, links, notes, server
-from opdviz.views import filters
+from opdviz.views import View, filters
 from opdviz.words import plain
 
 
@@ -36,21 +37,36 @@ def show(
     """
     state = links.state()
     view = chosen.view(name, state)
-    if view.figure is None:
-        st.info(f"**{plain(view.title)}**  \n{view.reading}")
-        return
-    reading(f"{view.reading} {hint}".strip())
-    stem = stem_of(chosen.name, name, state)
-    chart(view.figure, name, on_click)
-    with below(name, view.figure, view.data, view.terms, stem=stem):
-        if not server.read_only() and st.button(
-            "Pin",
-            key=f"pin_{name}",
-            type="tertiary",
-            icon=":material/keep:",
-            help="Keep it on the board",
+    with drawn(name, view, stem_of(chosen.name, name, state), on_click=on_click, hint=hint):
+        if (
+            view.figure is not None
+            and not server.read_only()
+            and st.button(
+                "Pin",
+                key=f"pin_{name}",
+                type="tertiary",
+                icon=":material/keep:",
+                help="Keep it on the board",
+            )
         ):
             notes.pin_dialog(chosen, name, state, view.title)
+
+
+def drawn(
+    name: str,
+    view: View,
+    stem: str,
+    *,
+    on_click: Callable[[list], None] | None = None,
+    hint: str = "",
+):
+    """A view under its sentence, or the reason why there is none; the place below it for more."""
+    if view.figure is None:
+        st.info(f"**{plain(view.title)}**  \n{view.reading}")
+        return st.container()
+    reading(f"{view.reading} {hint}".strip())
+    chart(view.figure, name, on_click)
+    return below(name, view.figure, view.data, view.terms, stem=stem)
 
 
 def stem_of(run: str, view: str, state: dict) -> str:
@@ -123,21 +139,25 @@ def saving(key: str, figure: go.Figure, data: pd.DataFrame, *, stem: str = "") -
     with box:
         browser.save_button(f"figure_{key}", f"opdviz_{stem or key}", for_paper(figure))
         st.caption("The data behind it")
-        both = st.container(horizontal=True)
+        data_buttons(key, data, stem=stem)
+
+
+def data_buttons(key: str, data: pd.DataFrame, *, stem: str = "") -> None:
+    """Two buttons that save a frame, which is written when one is pressed."""
+    both = st.container(horizontal=True)
+    for label, ending, write in (("CSV", "csv", csv), ("Parquet", "parquet", parquet)):
         both.download_button(
-            "CSV",
-            lambda: data.to_csv(index=False).encode(),
-            f"{stem or key}.csv",
+            label,
+            partial(write, data),
+            f"{stem or key}.{ending}",
             on_click="ignore",
-            key=f"csv_{key}",
+            key=f"{ending}_{key}",
         )
-        both.download_button(
-            "Parquet",
-            lambda: parquet(data),
-            f"{stem or key}.parquet",
-            on_click="ignore",
-            key=f"parquet_{key}",
-        )
+
+
+def csv(data: pd.DataFrame) -> bytes:
+    """A frame as CSV."""
+    return data.to_csv(index=False).encode()
 
 
 def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]) -> None:

@@ -6,16 +6,14 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from opdviz import demo, jobs
+from opdviz import jobs
 from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
-from opdviz.lab.places import Places
-from opdviz.lab.recipes import MAIN
-from opdviz.ui import address, browser, links, server
+from opdviz.lab.recipes import OPD
+from opdviz.runs import family
+from opdviz.ui import address, browser, links, ready, server
 from opdviz.ui.job_lines import job_line, start_job
 from opdviz.words import plain
-
-LAB_NAME = "lab opd"
 
 
 @contextmanager
@@ -46,6 +44,12 @@ def no_frame(title: str, *, of_run: bool) -> Iterator[None]:
     with said():
         yield
     browser.steps()
+
+
+def without_families(*sections: str) -> tuple[str, ...]:
+    """The sections that have nothing to show before two runs are on one base."""
+    families = family.by_base(server.store().all())
+    return () if any(len(one.runs) > 1 for one in families) else sections
 
 
 def name_tab(title: str, *, of_run: bool) -> None:
@@ -88,37 +92,19 @@ def first_start() -> None:
         bar.empty()
     if not all((lab / name).is_dir() for name in shipped.FIRST):  # a checkout without them
         return
-    start_job(*(str(lab / name) for name in shipped.FIRST), name=[LAB_NAME])
-
-
-def ready_made(known: set[str]) -> dict[str, tuple[str, str, str]]:
-    """Pairs that are on this machine to be looked at, by name: base, tuned and what it is; without
-    those compared already.
-    """
-    lab = Places(server.store().root / "lab")
-    pairs = {
-        f"lab {recipe.name}": (str(lab.of(recipe.base)), str(lab.folder(recipe)), recipe.text)
-        for recipe in MAIN
-        if lab.folder(recipe).is_dir()
-    }
-    if pair := demo.pair():
-        pairs[demo.NAME] = (
-            *pair,
-            "a sentence encoder and a model tuned from it, made by nobody here",
-        )
-    return {name: pair for name, pair in pairs.items() if name not in known}
+    start_job(*(str(lab / name) for name in shipped.FIRST), **ready.called(OPD))
 
 
 def front_door() -> None:
     """The address without a page: on to the lab's own comparison, while it is the only one or on
     its way, else to all of them.
     """
-    names = list(st.session_state[address.NAMES].values())
+    names, (lab_name,) = list(st.session_state[address.NAMES].values()), ready.called(OPD)["name"]
     coming = not names and any(
-        job.request.title == LAB_NAME and job.state == "running"
+        job.request.title == lab_name and job.state == "running"
         for job in jobs.all_jobs(server.store())
     )
     query = st.query_params.to_dict()
-    page = "overview" if names == [LAB_NAME] or coming or query else "comparisons"
+    page = "overview" if names == [lab_name] or coming or query else "comparisons"
     here = (st.context.url or "").split("?")[0].split("#")[0].rstrip("/")
     browser.steps(redirect=f"{here}/{page}" + (f"?{urlencode(query)}" if query else ""))

@@ -5,7 +5,7 @@ also when somebody goes back. What is added here: a notice where an address asks
 there, the link to a view, the state to pin, and going to a page in a state.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 from urllib.parse import urlencode
@@ -88,7 +88,7 @@ def notice(text: str) -> None:
     st.session_state[NOTICES].info(text)
 
 
-def record(key: str, value: object, text: str | None) -> None:
+def record(key: str, value: object, text: str | list[str] | None) -> None:
     """Note a choice of this run: its value, and its text in a link, `None` for the default."""
     st.session_state[DRAWN][key] = (value, text)
 
@@ -156,6 +156,51 @@ def choose_named(
     refuse(key, label, format_func(value), words.__contains__)
     complete(key, format_func(value))
     return value
+
+
+def choose_several(
+    where,
+    label: str,
+    options: Mapping[str, str],
+    key: str,
+    words: Mapping[str, str],
+    *,
+    most: int,
+    on_unknown: Callable[[str], str],
+) -> list[str]:
+    """A choice of some out of many, at first all up to `most`, which links leave out.
+
+    `options` has the label of each, `words` what the address calls it; `on_unknown` says what is
+    wrong with a word that means none of them.
+    """
+    by_word, box = {word: option for option, word in words.items()}, f"box_{key}"
+    asked = st.query_params.get_all(key)
+    if st.session_state[ASKED].pop(key, None) is not None:  # said once
+        for word in asked:
+            if word not in by_word:
+                notice(on_unknown(word))
+    by_default = list(options)[:most]
+    selection = [by_word[word] for word in asked if word in by_word] or by_default
+    st.session_state[box] = selection
+
+    def changed() -> None:
+        picked = st.session_state[box]
+        if picked == by_default:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = [words[option] for option in picked]
+
+    where.multiselect(
+        label,
+        list(options),
+        key=box,
+        on_change=changed,
+        format_func=options.__getitem__,
+        max_selections=most,
+    )
+    texts = [words[option] for option in selection]
+    record(key, selection, None if selection == by_default else texts)
+    return selection
 
 
 def complete(key: str, word: str) -> None:
@@ -274,7 +319,7 @@ def link(page: str | None = None, /, **more: str) -> str:
         }
     # `embed` is Streamlit's own word for a page without its frame and padding.
     parameters = {**parameters, **more}
-    return address + (f"?{urlencode(parameters)}" if parameters else "")
+    return address + (f"?{urlencode(parameters, doseq=True)}" if parameters else "")
 
 
 def clear(keys: tuple[str, ...]) -> None:

@@ -9,8 +9,10 @@ import streamlit as st
 
 from opdviz.definitions import EXACT
 from opdviz.errors import OpdvizError
+from opdviz.runs.family import Family
 from opdviz.store import status
-from opdviz.store.store import LONGEST_NAME, Stored
+from opdviz.store.manifest import LABELS
+from opdviz.store.store import LONGEST_LABEL, LONGEST_NAME, Stored
 from opdviz.ui import comparison, links, server, tables
 from opdviz.views import overview
 from opdviz.words import count, plain
@@ -18,6 +20,7 @@ from opdviz.words import count, plain
 # Of the table: what is said of a comparison, and then what came out of it.
 COLUMNS = (
     "name",
+    *LABELS,
     "state",
     "relative_norm",
     "unchanged",
@@ -41,24 +44,55 @@ CONFIG = {
     "bytes": ("size", "bytes", "on disk"),
 }
 
+LABEL_HELP = {
+    "recipe": "How it was trained, as opd or grpo. Runs of one recipe are its seeds.",
+    "optimizer": "What trained it, as adamw.",
+}
 
-def table(rows: list[dict]) -> None:
+
+def families(of_base: list[Family], rows: list[dict]) -> None:
+    """A table for each base, the runs on it in its rows; with several bases each has its name, and
+    several runs on one can be laid side by side.
+    """
+    by_key = {row["key"]: row for row in rows}
+    for one in of_base:
+        several = len(one.runs) > 1
+        if several or len(of_base) > 1:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                of_runs = count(len(one.runs), "run")
+                st.markdown(f"On **{plain(one.base.label)}**: {of_runs}", width="content")
+                if several:
+                    st.button(
+                        "Side by side",
+                        key=f"side_by_side_{one.runs[0].key}",
+                        type="tertiary",
+                        icon=":material/view_column:",
+                        on_click=links.goto,
+                        args=("pages/runs/side_by_side.py", {"comparison": one.runs[0].key}),
+                    )
+        table([by_key[run.key] for run in one.runs if run.key in by_key], one.runs[0].key)
+
+
+def table(rows: list[dict], of: str) -> None:
     """What came out of each comparison; a click in a row, or arrows and Shift and Space, opens
     it.
     """
     results = [results_of(row["key"]) if row["state"] == "done" else {} for row in rows]
     frame = pd.DataFrame([row | result for row, result in zip(rows, results, strict=True)])
-    frame = frame.reindex(columns=["key", *COLUMNS, "done_share"])
+    columns = [name for name in COLUMNS if name not in LABELS or frame[name].notna().any()]
+    frame = frame.reindex(columns=["key", *columns, "done_share"])
     frame["state"] = [state_of(row) for row in rows]
 
+    key = f"comparisons_{of}"
+
     def open_comparison() -> None:
-        if (at := tables.picked("comparisons")) is not None:
+        if (at := tables.picked(key)) is not None:
             links.goto("pages/run/overview.py", {"comparison": frame["key"].iloc[at]})
 
     st.dataframe(
-        frame[list(COLUMNS)],
+        frame[columns],
         hide_index=True,
-        key="comparisons",
+        key=key,
         on_select=open_comparison,
         selection_mode=tables.ANYWHERE,
         column_config={
@@ -81,22 +115,50 @@ def results_of(key: str) -> dict:
 
 
 def manage(rows: list[dict]) -> None:
-    """Another name for a comparison, or away with it."""
+    """Another name or label for a comparison, or away with it."""
     names = {row["key"]: row["name"] for row in rows}
-    with st.popover("Rename or delete", type="tertiary", icon=":material/edit:"):
+    by_key = {row["key"]: row for row in rows}
+    with st.popover("Edit or delete", type="tertiary", icon=":material/edit:"):
         key = st.selectbox(
             "Which", list(names), format_func=lambda k: plain(names[k]), key="managed"
         )
         name = st.text_input(
             "Name", names[key], key=f"name_{key}_{names[key]}", max_chars=LONGEST_NAME
         )
+        before = {field: by_key[key][field] or "" for field in LABELS}
+        labels = {
+            field: label_input(place, field, value, f"{key}_{value}")
+            for place, (field, value) in zip(st.columns(2), before.items(), strict=True)
+        }
         with st.container(horizontal=True):
-            if st.button("Rename", disabled=name == names[key]) and changed(
-                server.store().rename, key, name
-            ):
+            same = name == names[key] and labels == before
+            if st.button("Save", disabled=same) and changed(edit, key, name, labels):
                 st.rerun()
             if st.button("Delete"):
                 delete_dialog(key, names[key])
+
+
+def label_input(place, field: str, value: str = "", of: str = "new") -> str:
+    """The box of one label."""
+    box = place.text_input(
+        field.capitalize(),
+        value,
+        key=f"{field}_{of}",
+        max_chars=LONGEST_LABEL,
+        placeholder="optional",
+        help=LABEL_HELP[field],
+    )
+    return box.strip()
+
+
+def edit(key: str, name: str, labels: dict[str, str]) -> None:
+    """Give a comparison another name and other labels.
+
+    Raises
+        RequestError: one of them cannot be one, or the comparison runs.
+    """
+    server.store().rename(key, name)
+    server.store().label(key, labels)
 
 
 def changed(change, *arguments) -> bool:

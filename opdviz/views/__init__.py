@@ -5,7 +5,18 @@ Pages, the board and the presentation draw the same views: `draw("layers", reade
 "stable_rank"})`.
 """
 
-from opdviz.views import coordinates, directions, layers, overview, tensor
+from collections.abc import Sequence
+
+from opdviz.views import (
+    coordinates,
+    directions,
+    layers,
+    overview,
+    run_curves,
+    run_maps,
+    runs,
+    tensor,
+)
 from opdviz.views.state import CHECKS, clean
 from opdviz.views.view import Reader, View
 
@@ -34,6 +45,27 @@ VIEWS = {
 }
 
 
+# Of several runs on one base, all on one page.
+RUN_VIEWS = {
+    "run_headlines": runs.headlines,
+    "run_maps": run_maps.maps,
+    "run_against": run_maps.against_one,
+    "run_curves": run_curves.curves,
+    "run_sizes": runs.sparse_or_small,
+}
+
+
+def draw_runs(name: str, readers: Sequence[Reader], state: dict) -> View:
+    """One view of several runs on one base in one state; what it cannot draw it says."""
+    if any(reader.summary("by_tensor").empty for reader in readers):
+        return View(
+            "This figure", f"It waits for a first tensor of each run.{runs.waiting(readers)}"
+        )
+    if name == "run_curves" and not state.get("tensor"):
+        return View("This figure", "The runs share no tensor.")
+    return RUN_VIEWS[name](readers, state)
+
+
 def draw(name: str, reader: Reader, state: dict) -> View:
     """One view of a comparison in one state; keys of the state that the view does not know are left
     alone.
@@ -55,4 +87,14 @@ def page_of(name: str) -> str | None:
     return f"pages/run/{VIEWS[name][1]}.py" if name in VIEWS else None
 
 
-__all__ = ["CHECKS", "VIEWS", "Reader", "View", "clean", "draw", "page_of"]
+__all__ = [
+    "CHECKS",
+    "RUN_VIEWS",
+    "VIEWS",
+    "Reader",
+    "View",
+    "clean",
+    "draw",
+    "draw_runs",
+    "page_of",
+]

@@ -78,11 +78,11 @@ def test_renamed_and_deleted_in_the_browser_and_not_without_a_question(
 ):
     key = compared((GOLDEN / "base", GOLDEN / "tuned_a"), tmp_path, "run a")
     page = visit(f"{start_server(tmp_path).address}/comparisons")
-    page.get_by_role("button", name="Rename or delete").click()
+    page.get_by_role("button", name="Edit or delete").click()
     field = page.get_by_role("textbox", name="Name", exact=True)
     field.fill("seed 0")
     field.press("Enter")
-    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("1 comparison in the cache")).to_be_visible()
     deadline = time.monotonic() + 15
     while Store(tmp_path).open(key).name != "seed 0":
@@ -90,7 +90,7 @@ def test_renamed_and_deleted_in_the_browser_and_not_without_a_question(
         time.sleep(0.1)
     settled(page)
     if not page.get_by_role("button", name="Delete", exact=True).is_visible():
-        page.get_by_role("button", name="Rename or delete").click()
+        page.get_by_role("button", name="Edit or delete").click()
     page.get_by_role("button", name="Delete", exact=True).click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("seed 0")).to_be_visible(timeout=15_000)
@@ -99,7 +99,7 @@ def test_renamed_and_deleted_in_the_browser_and_not_without_a_question(
     assert Store(tmp_path).keys() == [key]
     settled(page)
     if not page.get_by_role("button", name="Delete", exact=True).is_visible():
-        page.get_by_role("button", name="Rename or delete").click()
+        page.get_by_role("button", name="Edit or delete").click()
     page.get_by_role("button", name="Delete", exact=True).click()
     dialog.get_by_role("button", name="Delete it").click()
     expect(page.get_by_text("comparisons in the cache")).to_have_count(0)

@@ -50,7 +50,7 @@ def test_a_run_teaches_and_the_next_check_says_so(tmp_path, monkeypatch):
     seconds = {}
     for cache in (tmp_path, tmp_path / "new"):
         monkeypatch.setenv("OPDVIZ_CACHE", str(cache))
-        seconds[cache.name] = roots.check(*map(str, sides))["seconds"] - estimate.STARTING
+        seconds[cache.name] = roots.check(*map(str, sides))[0]["seconds"] - estimate.STARTING
     assert seconds[tmp_path.name] == pytest.approx(7 * seconds["new"])
 
 

@@ -1,0 +1,66 @@
+"""The headline quantities of several runs under a protocol, in one table: runs, seeds, published
+pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from opdviz.runs import seeds
+from opdviz.runs.family import by_recipe
+from opdviz.store.manifest import LABELS
+from opdviz.tables import published
+from opdviz.words import count
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run that is measured to its end: what to call it, its labels, and its headline's rows."""
+
+    name: str
+    labels: Mapping[str, str]
+    headline: Sequence[dict]
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """Its quantities, each with its chance beside it where it has one."""
+        values = {}
+        for row in self.headline:
+            values[row["quantity"]] = row["value"]
+            if row["chance"] is not None:
+                values[f"{row['quantity']} by chance"] = row["chance"]
+        return values
+
+
+def table(runs: Sequence[Measured], protocol: str) -> pd.DataFrame:
+    """A row a run, then mean and range of the seeds of each recipe, then the pairs that the
+    protocol's paper published; a column a quantity. `what` says which row is which.
+    """
+    if not runs:
+        return pd.DataFrame()
+    of_runs = pd.DataFrame([run.values for run in runs], dtype=float)
+    rows = [
+        {"run": run.name, **run.labels, "what": "run"} | values
+        for run, values in zip(runs, of_runs.to_dict("records"), strict=True)
+    ]
+    for recipe, places in by_recipe([(run.name, run.labels) for run in runs]).items():
+        values = of_runs.iloc[places]
+        if len(values) >= seeds.ENOUGH:
+            of_seeds, where = count(len(values), "seed"), {"run": recipe, "recipe": recipe}
+            spread = values.max() - values.min()
+            rows.append(where | {"what": f"mean of {of_seeds}"} | values.mean().to_dict())
+            rows.append(where | {"what": f"range of {of_seeds}"} | spread.to_dict())
+    return pd.DataFrame([*rows, *of_papers(list(of_runs), protocol)]).reindex(
+        columns=["run", *LABELS, "what", *of_runs]
+    )
+
+
+def of_papers(quantities: Sequence[str], protocol: str) -> list[dict]:
+    """A row for each published pair that has some of the quantities."""
+    by_pair: dict[tuple[str, str], dict] = {}
+    for quantity in quantities:
+        for row in published.rows(quantity, protocol=protocol):
+            where = {"run": row["pair"], "recipe": row["recipe"], "what": "published"}
+            by_pair.setdefault((row["recipe"], row["pair"]), where)[quantity] = row["value"]
+    return list(by_pair.values())

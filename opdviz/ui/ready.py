@@ -1,0 +1,84 @@
+"""What is on this machine to be looked at: the lab's runs, one by one or all as a family, and the
+demonstration pair.
+"""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from opdviz import demo
+from opdviz.lab import places
+from opdviz.lab.recipes import MAIN, Recipe
+from opdviz.ui import job_lines, server
+from opdviz.words import count
+
+ALL = "all runs of the lab"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A base and runs on it, each with its name and labels, and what they are in words."""
+
+    text: str
+    base: str
+    tuned: tuple[str, ...]
+    of_each: dict[str, tuple[str, ...]]
+
+
+def offer(compared: set[str]) -> None:
+    """A choice of what is ready and not compared yet, and a button that starts it."""
+    choices = choices_but(compared)
+    if not choices:
+        return
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    name = left.selectbox(
+        "Ready to compare", choices, format_func=lambda n: f"{n}: {choices[n].text}", key="ready"
+    )
+    choice = choices[name]
+    if right.button("Compare it", key="start_ready", width="stretch") and job_lines.start_job(
+        choice.base, *choice.tuned, **choice.of_each
+    ):
+        st.rerun()
+
+
+def choices_but(compared: set[str]) -> dict[str, Ready]:
+    """What is ready by name, without what is compared already."""
+    runs = lab_runs()
+    left = {name: run for name, run in runs.items() if name not in compared}
+    choices = dict(left)
+    bases = {run.base for run in left.values()}
+    if len(left) > 1 and len(bases) == 1:
+        choices[ALL] = Ready(
+            f"{count(len(left), 'more run') if len(left) < len(runs) else count(len(left), 'run')}"
+            " on one base, as one family",
+            bases.pop(),
+            tuple(run.tuned[0] for run in left.values()),
+            {
+                option: tuple(run.of_each[option][0] for run in left.values())
+                for option in next(iter(left.values())).of_each
+            },
+        )
+    if demo.NAME not in compared and (pair := demo.pair()):
+        text = "a sentence encoder and a model tuned from it, made by nobody here"
+        choices[demo.NAME] = Ready(text, pair[0], (pair[1],), {"name": (demo.NAME,)})
+    return choices
+
+
+def lab_runs() -> dict[str, Ready]:
+    """The lab's runs on its base that are unpacked, by the name that their comparisons get."""
+    root, runs = server.store().root / "lab", {}
+    for seed in places.seeds(root):
+        of_seed = places.Places(root, seed)
+        for recipe in MAIN:
+            if (folder := of_seed.folder(recipe)).is_dir():
+                base = str(of_seed.of(recipe.base))
+                ready = Ready(recipe.text, base, (str(folder),), called(recipe, seed))
+                runs[ready.of_each["name"][0]] = ready
+    return runs
+
+
+def called(recipe: Recipe, seed: int = 0) -> dict[str, tuple[str, ...]]:
+    """Name and labels of a run of the lab's."""
+    name = f"lab {recipe.name}" + (f" seed {seed}" if seed else "")
+    optimizer = recipe.optimizer.removesuffix("_torch")
+    return {"name": (name,), "recipe": (recipe.name,), "optimizer": (optimizer,)}

@@ -1,0 +1,138 @@
+"""The runs that a page of several shows: those on the base of the chosen comparison, or some of
+them; their figures, and the table of their headlines.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import streamlit as st
+
+from opdviz.runs import family, headlines
+from opdviz.store.manifest import LABELS
+from opdviz.ui import address, cached, comparison, figure, links, server, tables
+from opdviz.ui.comparison import Chosen
+from opdviz.views import View
+from opdviz.views.runs import names_of
+from opdviz.words import plain
+
+BY_ITSELF = "each by itself"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a page, in their order."""
+
+    members: tuple[Chosen, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """What figures call each."""
+        return names_of([member.reader for member in self.members])
+
+    def view(self, name: str, state: dict) -> View:
+        """A view in a state, drawn once for all sessions."""
+        stamps = tuple((str(one.folder), one.name, *one.drawn_from) for one in self.members)
+        readers = [member.reader for member in self.members]
+        return cached.runs_view(stamps, name, json.dumps(state, sort_keys=True), readers)
+
+    def show(
+        self,
+        name: str,
+        state: dict,
+        *,
+        on_click: Callable[[list], None] | None = None,
+        hint: str = "",
+    ) -> None:
+        """A view with its sentence, its data and its definitions."""
+        stem = figure.stem_of(f"{len(self.members)} runs", name.removeprefix("run_"), state)
+        with figure.drawn(name, self.view(name, state), stem, on_click=on_click, hint=hint):
+            pass
+
+
+def need() -> family.Family:
+    """The family of the chosen comparison; without one, or without a second run in it, the page
+    says what to do and stops.
+    """
+    store = server.store()
+    comparisons, key = store.all(), address.shown()
+    of_key = family.of(key, comparisons)
+    if of_key is None:
+        comparison.ask_for_one([one.key for one in comparisons])
+        links.end()
+    if len(of_key.runs) < 2:
+        st.title("One run so far", anchor=False)
+        st.info(
+            f"**{plain(of_key.runs[0].name, limit=60)}** is the only run on"
+            f" {plain(of_key.base.label, limit=60)}. Compare another checkpoint with that base, and"
+            " the two stand side by side here."
+        )
+        st.page_link("pages/open/comparisons.py", label="Compare another", icon=":material/add:")
+        links.end()
+    return of_key
+
+
+def choose(where, of_base: family.Family) -> Runs:
+    """The choice of runs, at first all of a base up to eight; what the address names beyond these
+    is said.
+    """
+    called = {key: st.session_state[address.NAMES][key] for key in of_base.keys}
+    words = {key: address.word_of(key, called) for key in called}
+    keys = links.choose_several(
+        where,
+        "Runs",
+        address.labels(called),
+        "runs",
+        words,
+        most=family.MOST,
+        on_unknown=lambda word: other_base(word, of_base),
+    )
+    if len(keys) < 2:
+        st.info("Choose two runs or more.")
+        links.end()
+    return Runs(tuple(comparison.chosen(key) for key in keys))
+
+
+def other_base(word: str, of_base: family.Family) -> str:
+    """Why a run that the address names is not shown."""
+    other = address.meant(word, st.session_state[address.NAMES])
+    if other is None:
+        return f"The link asks for run “{plain(word, limit=80)}”, which is not in this cache."
+    first = of_base.runs[0]
+    return (
+        f"{plain(word, limit=80)} ({other}) and {plain(first.name, limit=60)} ({first.key}) are not"
+        " on one base; expected runs from the same checkpoint."
+    )
+
+
+def choose_reference(where, runs: Runs) -> int | None:
+    """The place of the run that the others stand beside; `None` for each by itself."""
+    name = links.choose(where, "Beside", (BY_ITSELF, *runs.names), "against")
+    return None if name == BY_ITSELF else runs.names.index(name)
+
+
+def headline_table(runs: Runs, protocol: str) -> None:
+    """The headline of all runs under a protocol, the mean and spread of seeds, and below them what
+    was published.
+    """
+    measured = [
+        headlines.Measured(name, member.manifest.labels, member.headline(protocol))
+        for name, member in zip(runs.names, runs.members, strict=True)
+        if member.state == "done"
+    ]
+    frame = headlines.table(measured, protocol)
+    if frame.empty:
+        st.info("The headline waits until a run is measured to its end.")
+        return
+    numbers = [column for column in frame if column not in ("run", "what", *LABELS)]
+    st.dataframe(
+        frame,
+        hide_index=True,
+        key="run_headline_table",
+        column_config={column: st.column_config.NumberColumn(format="%.4g") for column in numbers},
+    )
+    st.caption(
+        "In percent but for ranks and angles; a click on a column's name sorts by it."
+        f" {tables.SIDEWAYS}"
+    )
+    figure.data_buttons("run_headlines", frame, stem=f"{len(measured)}-runs_headline-{protocol}")
