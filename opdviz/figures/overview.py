@@ -144,13 +144,14 @@ def diamond(value: float, unit: str, mapped: str) -> go.Scatter:
 
 def heading(figure: go.Figure, row: int, text: str, *, left: bool) -> None:
     """Words above a strip, at its left or right end."""
+    axis = "" if row == 1 else row
     figure.add_annotation(
         text=text,
         x=0.0 if left else 1.0,
-        xref="paper",
+        xref=f"x{axis} domain",
         xanchor="left" if left else "right",
         y=1.0,
-        yref=f"y{'' if row == 1 else row} domain",
+        yref=f"y{axis} domain",
         yanchor="bottom",
         showarrow=False,
     )

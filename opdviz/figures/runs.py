@@ -20,7 +20,8 @@ from opdviz.figures.scatter import axis
 from opdviz.quantities import QUANTITIES
 from opdviz.words import percent
 
-HEIGHT = 380
+HEIGHT = 340
+LEGEND_LINE, A_LINE = 24, 4  # pixels of a line of the legend, and how many runs stand in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,28 @@ def against_one(by_run: Mapping[Look, pd.DataFrame], quantity: str, reference: s
     figure = theme.figure(
         equal,
         *traces,
-        height=440,
         alt=f"{label} of each tensor in one run against that in the others.",
         hovermode="closest",
         dragmode=False,
-        margin={"t": 44, "l": 84},
+        **legend_below(len(traces) + 1, 440),
     )
-    scale = axis(values, quantity)
+    across, up = (axis(every[column].to_numpy(dtype=float), quantity) for column in "xy")
     name = theme.literal(theme.shortened(reference, 40))
-    figure.update_xaxes(**scale | {"title": f"{scale['title']}, {name}"})
-    return figure.update_yaxes(**scale | {"title": f"{scale['title']}, other runs"})
+    figure.update_xaxes(**across | {"title": f"{across['title']}, {name}"})
+    return figure.update_yaxes(**up | {"title": f"{up['title']}, other runs"})
+
+
+def legend_below(entries: int, height: int) -> dict:
+    """A figure's height, margins and legend, which stands below it: of many runs it takes several
+    lines, and above they would lie on the title.
+    """
+    room = LEGEND_LINE * -(-entries // A_LINE)
+    below = {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"}
+    return {
+        "height": height + room,
+        "margin": {"t": 16, "l": 84, "b": 56 + room},
+        "legend": below | {"itemwidth": 30},
+    }
 
 
 def curves(
@@ -132,7 +145,7 @@ def curves(
     ]
     if len(chance):
         traces.insert(0, marks.chance(chance[x], chance[y], chance_name, hover=hover))
-    return theme.figure(*traces, height=HEIGHT, alt=alt, margin={"t": 50})
+    return theme.figure(*traces, alt=alt, **legend_below(len(traces), HEIGHT))
 
 
 def energy(by_run: Mapping[Look, pd.DataFrame], chance: pd.DataFrame, r: int) -> go.Figure:
@@ -219,9 +232,8 @@ def moved(by_run: Mapping[Look, pd.DataFrame]) -> go.Figure:
         ]
     figure = theme.figure(
         *traces,
-        height=HEIGHT,
         alt="Share of coordinates that moved by size of the base weight, of each run.",
-        margin={"t": 50},
+        **legend_below(len(by_run) + 1, HEIGHT),
     )
     figure.update_xaxes(title="log2 |base weight|")
     return figure.update_yaxes(title="share that moved", tickformat=".0%", range=[0, 1.04])
@@ -266,12 +278,11 @@ def sparse_or_small(by_run: Mapping[Look, pd.DataFrame], reference: pd.DataFrame
         )
     figure = theme.figure(
         *traces,
-        height=420,
         alt="Share of unchanged coordinates against relative norm of each layer and run, beside"
         " what a dense update leaves.",
         hovermode="closest",
         dragmode=False,
-        margin={"t": 44},
+        **legend_below(len(traces), 420),
     )
     scale = logarithmic(*ends.tolist())
     scale["ticktext"] = [percent(place) for place in scale["tickvals"]]

@@ -114,13 +114,16 @@ def reference(sizes: pd.DataFrame) -> pd.DataFrame:
     frames = []
     for scale in SCALES:
         ratio = steps / (scale * rms)
-        kept, squares = (
+        unchanged_shares, squares = (
             np.where(fine, between, on)
             for between, on in zip(between_grid().at(ratio), on_grid().at(ratio), strict=True)
         )
         moved = np.bincount(group, count * squares * (scale * rms) ** 2)
         with np.errstate(divide="ignore", invalid="ignore"):
-            norm, unchanged = np.sqrt(moved / energy), np.bincount(group, count * kept) / total
+            norm, unchanged = (
+                np.sqrt(moved / energy),
+                np.bincount(group, count * unchanged_shares) / total,
+            )
         frames.append(
             pd.DataFrame(
                 {"group": np.arange(len(total)), "relative_norm": norm, "unchanged": unchanged}
@@ -132,8 +135,8 @@ def reference(sizes: pd.DataFrame) -> pd.DataFrame:
 def at_norm(curve_: pd.DataFrame, norm: float) -> float | None:
     """What a curve leaves unchanged at a relative norm; `None` beyond its ends."""
     norms, unchanged = (curve_[c].to_numpy() for c in ("relative_norm", "unchanged"))
-    inside = np.isfinite(norms) & (norms > 0)
-    norms, unchanged = norms[inside], unchanged[inside]
+    positive = np.isfinite(norms) & (norms > 0)
+    norms, unchanged = norms[positive], unchanged[positive]
     if not len(norms) or not norms[0] <= norm <= norms[-1]:
         return None
     return float(np.interp(math.log(norm), np.log(norms), unchanged))

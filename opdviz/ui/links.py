@@ -174,13 +174,13 @@ def choose_several(
     wrong with a word that means none of them.
     """
     by_word, box = {word: option for option, word in words.items()}, f"box_{key}"
-    asked = st.query_params.get_all(key)
+    words_in_address = st.query_params.get_all(key)
     if st.session_state[ASKED].pop(key, None) is not None:  # said once
-        for word in asked:
+        for word in words_in_address:
             if word not in by_word:
                 notice(on_unknown(word))
     by_default = list(options)[:most]
-    selection = [by_word[word] for word in asked if word in by_word] or by_default
+    selection = [by_word[word] for word in words_in_address if word in by_word] or by_default
     st.session_state[box] = selection
 
     def changed() -> None:
@@ -197,6 +197,7 @@ def choose_several(
         on_change=changed,
         format_func=options.__getitem__,
         max_selections=most,
+        wrap=True,
     )
     texts = [words[option] for option in selection]
     record(key, selection, None if selection == by_default else texts)

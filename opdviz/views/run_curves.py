@@ -85,27 +85,27 @@ def spectra(readers: Sequence[Reader], state: dict) -> View:
 
 
 def angles(readers: Sequence[Reader], state: dict) -> View:
-    """Principal angles between base and each run, on the side that turned more."""
+    """Principal angles between base and each run, on the side that rotations more."""
     title = titled("Principal angles between base and each run", readers, state)
-    turned: dict[Look, pd.DataFrame] = {}
+    rotations: dict[Look, pd.DataFrame] = {}
     for look, reader in zip(looks_of(readers, state), readers, strict=True):
         rows = reader.rows("rotation", state["tensor"])
         rows = rows[rows["share"] == HEADLINE_SHARE] if len(rows) else rows
         if len(rows):
-            turned[look] = rows.set_index("side")
-    if not turned:
+            rotations[look] = rows.set_index("side")
+    if not rotations:
         return without(title, readers)
-    every = pd.concat(list(turned.values()))
+    every = pd.concat(list(rotations.values()))
     side = every.groupby(level=0)["rms_sine"].median().idxmax()
     k = int(every.loc[[side], "k"].iloc[0])
     by_run, r = {}, k
     for look, reader in zip(looks_of(readers, state), readers, strict=True):
         rows = reader.rows("angle", state["tensor"])
-        if look in turned and len(rows):
+        if look in rotations and len(rows):
             of_side = rows[(rows["side"] == side) & (rows["k"] == k)]
             by_run[look] = of_side.sort_values("index")
             r = int(reader.rows("spectrum", state["tensor"])["index"].max())
-    sines = {look.name: rows.loc[side, ["rms_sine", "chance"]] for look, rows in turned.items()}
+    sines = {look.name: rows.loc[side, ["rms_sine", "chance"]] for look, rows in rotations.items()}
     words = [
         f"{plain(name, limit=60)} {number(row['rms_sine'])} (chance {number(row['chance'])})"
         for name, row in sines.items()

@@ -15,6 +15,9 @@ from opdviz.views.runs import base_of, looks_of, names_of, reference_of, waiting
 from opdviz.views.view import Reader, View, view
 from opdviz.words import listing, number, plain
 
+# Runs that a sentence speaks of by themselves.
+MOST_SAID = 2
+
 
 def maps(readers: Sequence[Reader], state: dict) -> View:
     """Any quantity by layer and module of each run under one scale, or as ratios to one run's."""
@@ -45,7 +48,7 @@ def maps(readers: Sequence[Reader], state: dict) -> View:
     figure = figures.side_by_side(ratios, quantity, against=names[against])
     reading = (
         f"Each cell over that of {other}, on a scale of doublings: white is the same. "
-        + " ".join(ratio_reading(name, rows) for name, rows in ratios.items())
+        + ratios_reading(ratios)
     )
     data = pd.concat([rows.assign(run=name) for name, rows in ratios.items()])
     columns = ["run", "name", "layer", "module", quantity, "ratio"]
@@ -89,6 +92,14 @@ def maps_reading(by_run: dict[str, pd.DataFrame], quantity: str) -> str:
                 f" {least}{number(float(pairs.min()), 2)}."
             )
     return text
+
+
+def ratios_reading(by_run: dict[str, pd.DataFrame]) -> str:
+    """What sets the runs that differ most from the other apart."""
+    distance = {name: abs(rows["ratio"].median()) for name, rows in by_run.items()}
+    order = sorted(by_run, key=lambda name: -np.nan_to_num(distance[name]))
+    sentences = " ".join(ratio_reading(name, by_run[name]) for name in order[:MOST_SAID])
+    return sentences + (" The others lie nearer to it." if len(order) > MOST_SAID else "")
 
 
 def ratio_reading(name: str, rows: pd.DataFrame) -> str:

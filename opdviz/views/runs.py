@@ -143,10 +143,16 @@ def seeds_reading(groups: dict[str, list[Reader]]) -> str:
             "One run each: what sets two of them apart may be the seed. Runs that share a recipe"
             " (Comparisons, Edit) give the spread."
         )
+    if len(seeds) > 1:  # a single run says nothing of how far others of its recipe may lie
+        groups = {recipe: groups[recipe] for recipe in seeds}
     ratios = {}
     for strip in STRIPS:
         values = {
-            recipe: run_strips.Lane(None, tuple(map(headline_rows, runs))).values(strip.protocol)
+            recipe: [
+                row["value"]
+                for row in (headline_rows(run).get(strip.protocol, {}) for run in runs)
+                if row.get("value") is not None
+            ]
             for recipe, runs in groups.items()
         }
         if apart := gap(values):
@@ -154,7 +160,8 @@ def seeds_reading(groups: dict[str, list[Reader]]) -> str:
     beyond = [f"{name} ({number(ratio, 2)}×)" for name, ratio in ratios.items() if ratio > 1]
     within = [name for name, ratio in ratios.items() if ratio <= 1]
     of_seeds = listing([f"{plain(r, limit=40)} {n}" for r, n in seeds.items()], most=6)
-    text = f"Seeds: {of_seeds}. The widest gap between recipes"
+    text = f"Seeds: {of_seeds}. The {'widest ' if len(groups) > 2 else ''}gap between"
+    text += f" {listing([plain(recipe, limit=40) for recipe in groups], most=6)}"
     if beyond:
         text += f" is wider than the spread of seeds in {listing(beyond, most=6)}"
     if within:
@@ -184,8 +191,14 @@ def sparse_or_small(readers: Sequence[Reader], state: dict) -> View:
         )
     first = next(reader for reader in readers if reader.complete)
     figure = figures.sparse_or_small(by_run, first.summary("dense_curve"))
-    words = [small_reading(look.name, rows) for look, rows in by_run.items()]
-    reading = f"Beside a dense Gaussian update of the same size: {'; '.join(words)}."
+    verdicts: dict[str, list[str]] = {}
+    for look, rows in by_run.items():
+        verdict, shares = small_reading(rows)
+        verdicts.setdefault(verdict, []).append(f"{plain(look.name, limit=60)} ({shares})")
+    words = [f"{verdict}: {listing(runs, most=8)}" for verdict, runs in verdicts.items()]
+    reading = (
+        f"{'. '.join(words)}. In brackets: unchanged, and of a dense Gaussian update as large."
+    )
     return view(
         f"{title}: {base_of(readers)}",
         reading,
@@ -195,17 +208,18 @@ def sparse_or_small(readers: Sequence[Reader], state: dict) -> View:
     )
 
 
-def small_reading(name: str, rows: pd.DataFrame) -> str:
-    """Whether a run leaves more unchanged than a dense update of its size, or as much."""
-    beside = rows.dropna(subset=["dense_unchanged"])
-    name = plain(name, limit=60)
-    if beside.empty:
-        return f"{name} has none to stand beside"
-    weights = beside["numel"] / beside["numel"].sum()
+def small_reading(rows: pd.DataFrame) -> tuple[str, str]:
+    """Whether a run leaves more unchanged than a dense update of its size, in words, and both
+    shares.
+    """
+    both = rows.dropna(subset=["dense_unchanged"])
+    if both.empty:
+        return "**Nothing to stand beside**", "–"
+    weights = both["numel"] / both["numel"].sum()
     share, dense = (
-        float((beside[column] * weights).sum()) for column in ("unchanged", "dense_unchanged")
+        float((both[column] * weights).sum()) for column in ("unchanged", "dense_unchanged")
     )
-    words = f"{percent(share)} beside {percent(dense)}"
+    shares = f"{percent(share)}, {percent(dense)}"
     if abs(share - dense) < ALIKE:
-        return f"{name} is as sparse as its size alone makes it ({words})"
-    return f"{name} is {'sparser' if share > dense else 'less sparse'} than that ({words})"
+        return "**As sparse as its size alone makes it**", shares
+    return f"**{'Sparser' if share > dense else 'Less sparse'} than its size alone**", shares

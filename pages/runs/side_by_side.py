@@ -11,15 +11,14 @@ from opdviz.words import count, plain
 
 family = several.need()
 st.title("Runs side by side", anchor=False)
-first, second = st.columns([7, 5], vertical_alignment="bottom")
+first, second, third = st.columns([7, 2, 3])
 runs = several.choose(first, family)
-left, right = second.columns(2, vertical_alignment="bottom")
-links.switch(left, "Colour by", COLOURS, "colour")
-against = several.choose_reference(right, runs)
-base = plain(family.base.label, limit=60)
-st.caption(f"{count(len(runs.members), 'run')} of {len(family.runs)} on **{base}**")
-if sentence := unlike([member.manifest for member in runs.members]):
-    st.warning(plain(sentence, limit=600))
+links.choose(second, "Colour by", COLOURS, "colour")
+against = several.choose_reference(third, runs)
+shown = f"{len(runs.members)} of {count(len(family.runs), 'run')}"
+sentence = unlike([member.manifest for member in runs.members])
+words = f" :orange-badge[unlike] {plain(sentence, limit=600)}" if sentence else ""
+st.caption(f"{shown} on **{plain(family.base.label, limit=60)}**.{words}")
 
 
 def open_tensor(data: list) -> None:
@@ -56,7 +55,7 @@ runs.show("run_curves", state())
 
 st.header("Sparse, or only small?", anchor=False)
 figure.reading(
-    "An update leaves coordinates unchanged because it does not touch them, or because it is smaller"
-    " than the grid of the stored format. The dotted line is what the second alone gives."
+    "An update leaves coordinates unchanged because it does not touch them, or because it is"
+    " smaller than the grid of the stored format. Dotted: what the second alone gives."
 )
 runs.show("run_sizes", state())
