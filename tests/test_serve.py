@@ -62,7 +62,7 @@ st.header = watched(st.header, lambda arguments: "draw")
 app = AppTest.from_file("app.py", default_timeout=60)
 base, tuned = sys.argv[1:]
 app.run()
-app.session_state["base"], app.session_state["tuned"] = base, tuned
+app.session_state["base"], app.session_state["tuned"] = base, [tuned]
 app.switch_page("pages/open/comparisons.py").run()
 app.switch_page("pages/run/overview.py").run()
 app.switch_page("pages/run/part.py").run()
@@ -179,9 +179,11 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
         shutil.copytree(GOLDEN / side, server.roots / "slow" / side)
     with visitor(server) as waiting, visitor(server) as other:
         ask(waiting, "comparisons")
+        elements = [m.delta.new_element for m in drawn(waiting)]
         boxes = {
-            m.delta.new_element.selectbox.label: m.delta.new_element.selectbox.id
-            for m in drawn(waiting)
+            box.label: box.id
+            for element in elements
+            for box in (element.selectbox, element.multiselect)
         }
         with slow_disk(server.roots) as is_asked:
             ask(
@@ -189,7 +191,7 @@ def test_nobody_waits_for_the_disk_of_another_s_checkpoint(server):
                 "comparisons",
                 **{
                     boxes["Base"]: str(server.roots / "slow" / "base"),
-                    boxes["Tuned"]: str(server.roots / "slow" / "tuned_b"),
+                    boxes["Tuned"]: [str(server.roots / "slow" / "tuned_b")],
                 },
             )
             is_asked()

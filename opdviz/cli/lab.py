@@ -130,12 +130,12 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
 
 
 def ship(options: argparse.Namespace, wanted: list, places) -> None:
-    """`opdviz lab ship`: renew what comes with the package, from the first seed's runs and the
-    results of all.
+    """`opdviz lab ship`: renew what comes with the package, from the first seed's runs, those of
+    `SEEDED` of other seeds that are there, and the results of all.
     """
     from opdviz.lab import results, shipped
-    from opdviz.lab.places import RESULTS
-    from opdviz.lab.recipes import MAIN, RECIPES
+    from opdviz.lab.places import RESULTS, Places, seeds
+    from opdviz.lab.recipes import MAIN, RECIPES, SEEDED
 
     recipes = [RECIPES["base"], RECIPES["teacher"], *MAIN]
     missing = [recipe.name for recipe in recipes if not places.facts(recipe)]
@@ -145,7 +145,14 @@ def ship(options: argparse.Namespace, wanted: list, places) -> None:
             f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`."
         )
     names = [str(places.folder(recipe).relative_to(places.root)) for recipe in recipes]
-    shipped.pack(places.root, names)
+    others = [Places(places.root, seed) for seed in seeds(places.root) if seed != places.seed]
+    ends = [
+        str(other.of(name).relative_to(other.root))
+        for other in others
+        for name in SEEDED
+        if other.facts(RECIPES[name])
+    ]
+    shipped.pack(places.root, names, ends=ends)
     size = sum(f.stat().st_size for f in shipped.HERE.rglob("*") if f.is_file())
     print(
         f"{len(shipped.index())} checkpoints and {len(results.TABLES)} tables, {size / 1e6:.1f} MB."

@@ -21,6 +21,7 @@ def side_by_side(
     by_run: Mapping[str, pd.DataFrame],
     quantity: str,
     *,
+    places: Sequence[int],
     against: str | None = None,
     limits: tuple[float, float] | None = None,
     shows: str = maps.MEAN,
@@ -29,7 +30,7 @@ def side_by_side(
     the log2 of its ratio to that run's, in the column `ratio`.
 
     `by_run` has the tensors of each run that stand in a layer. A click's custom data is as on the
-    map of one run, and at its end the run's place.
+    map of one run, and at its end the run's of `places`.
     """
     column = quantity if against is None else "ratio"
     grids = [maps.gridded(tensors, column, shows) for tensors in by_run.values()]
@@ -74,7 +75,7 @@ def side_by_side(
         shared = maps.Grid(grid.tensors, cells[at], grid.across, shows)
         if len(columns) * len(modules) <= maps.MOST_CLICKS:
             for trace in maps.click_marks(shared, scale):
-                carried = [[*data, at] for data in trace.customdata]
+                carried = [[*data, places[at]] for data in trace.customdata]
                 figure.add_trace(trace.update(customdata=carried), **place)
     labels = [axis_label(module) for module in modules]
     labelled = range(0, len(columns), max(1, 2 * len(columns) // maps.MOST_LAYER_LABELS))

@@ -59,17 +59,19 @@ def looks(names: Sequence[str], groups: Sequence[str]) -> list[Look]:
     return drawn
 
 
-def against_one(by_run: Mapping[Look, pd.DataFrame], quantity: str, reference: str) -> go.Figure:
+def against_one(
+    by_run: Mapping[Look, pd.DataFrame], quantity: str, reference: str, *, places: Sequence[int]
+) -> go.Figure:
     """x: a quantity of each tensor in one run, y: in the others, a mark a tensor; the diagonal.
 
-    Columns: name, module, x, y.
+    Columns: name, module, x, y. A mark carries its tensor and, at the end, its run's of `places`.
     """
     label = QUANTITIES[quantity].label
     every = pd.concat(list(by_run.values()))
     values = np.concatenate([every["x"], every["y"]]).astype(float)
     hover = "%{customdata[1]}<br>" + f"{label}: %{{customdata[2]}}, in {theme.literal(reference)} "
     traces = []
-    for at, (look, rows) in enumerate(by_run.items()):
+    for at, (look, rows) in zip(places, by_run.items(), strict=True):
         rows = theme.thinned(rows, rows["y"], "module", theme.MOST_MARKS // len(by_run))
         words = ([value_label(value, quantity) for value in rows[column]] for column in "yx")
         custom = list(

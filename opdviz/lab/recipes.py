@@ -170,4 +170,6 @@ def at_width(rate: float, base: Recipe) -> Recipe:
 ABLATION = tuple(at_rate(r, rate) for r in MAIN if r.name in GRIDS for rate in GRIDS[r.name])
 SWEEP = tuple(at_width(rate, base) for base in BASES for rate in SWEEP_RATES)
 RECIPES = {r.name: r for r in (*BASES, TEACHER, *MAIN, *CONTROLS, *ABLATION, *SWEEP)}
+# Shipped of every seed, so that a recipe is seen beside the spread of its seeds.
+SEEDED = ("sft", "grpo", "opd")
 GROUPS = {"main": MAIN, "controls": CONTROLS, "ablation": ABLATION, "sweep": SWEEP}

@@ -1,4 +1,5 @@
-"""The lab's first seed as it comes with the package: what training moved, and nothing else.
+"""The lab's first seed, and some runs of others, as they come with the package: what training
+moved, and nothing else.
 
 A base lies here whole; a run made from it as one bit a coordinate and the moved coordinates' bits,
 as differences from the file it came from; both compressed, as are the masks that runs were trained
@@ -8,7 +9,7 @@ under. Expanded, each file is the one that training wrote, byte for byte.
 import json
 import lzma
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,22 +64,22 @@ def unpacked(base: bytes, difference: bytes) -> bytes:
     return base[:start] + values.tobytes()
 
 
-def pack(root: Path, runs: list[str], into: Path = HERE) -> list[dict]:
+def pack(root: Path, runs: list[str], into: Path = HERE, *, ends: Sequence[str] = ()) -> list[dict]:
     """Write the runs of a lab folder as they are shipped; the index that says what they are.
 
     A run whose recipe is trained from nothing is kept whole, any other as its difference from its
-    base, and a trajectory as differences from step to step. What was shipped before is replaced
-    once all is written.
+    base, and a trajectory as differences from step to step; of the runs in `ends` the last step
+    alone. What was shipped before is replaced once all is written.
 
     Raises
         RequestError: a file is not laid out as the one it was made from.
         MachineError: the disk is full.
     """
     with files.new_folder(into) as work:
-        return pack_into(work, root, runs)
+        return pack_into(work, root, runs, ends)
 
 
-def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
+def pack_into(into: Path, root: Path, runs: list[str], ends: Sequence[str] = ()) -> list[dict]:
     """The work of `pack`: every run, the results where there are any, and last the index."""
     index: list[dict] = []
 
@@ -93,7 +94,7 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
         index.append(entry | {"digest": fingerprint.of_contents(file)})
         files.write(into / entry["file"], data)
 
-    for run in runs:
+    for run in (*runs, *ends):
         facts = json.loads((root / run / RUN).read_text())
         before = None if facts["recipe"]["loop"] == "pretrain" else facts["recipe"]["base"]
         keep(run, before)
@@ -104,7 +105,8 @@ def pack_into(into: Path, root: Path, runs: list[str]) -> list[dict]:
                 "mask_digest": fingerprint.of_file(mask),
             }
             files.write(into / index[-1]["mask"], lzma.compress(mask.read_bytes(), preset=PRESET))
-        for step in sorted((root / run / "steps").glob("*"), key=lambda p: int(p.name)):
+        steps = (root / run / "steps").glob("*") if run in runs else ()
+        for step in sorted(steps, key=lambda p: int(p.name)):
             keep(f"{run}/steps/{step.name}", before)
             before = f"{run}/steps/{step.name}"
     for name in BESIDE:

@@ -101,25 +101,29 @@ def draw_done(job: jobs.Job, name: str, *, of_run: bool) -> None:
         st.markdown(f":green-badge[done] {name}")
         # A callback would draw this line again, and not the page.
         if st.button("Open", key=f"line_open_{job.id}", type="tertiary"):
-            open_run(key)
+            open_made(job)
             st.rerun()
 
 
-def open_run(key: str) -> None:
-    """Have the next run go to the first page of a comparison."""
-    links.goto("pages/run/overview.py", {"comparison": key})
+def open_made(job: jobs.Job) -> None:
+    """Have the next run go to what a job makes: the first page of its run, or of several."""
+    several = len(job.request.tuned) > 1
+    page = "pages/runs/side_by_side.py" if several else "pages/run/overview.py"
+    links.goto(page, {"comparison": job.status["key"]})
 
 
 def open_started(job: jobs.Job) -> None:
     """Go to the pages of a comparison that this session just started, once it has any and while
-    nobody went elsewhere.
+    nobody went elsewhere; of several runs the list shows how far each is.
     """
     key = job.status.get("key")
     if st.session_state.get(OPENING) != job.id or key not in server.store().keys():
         return
+    if len(job.request.tuned) > 1:
+        return
     del st.session_state[OPENING]
     if urlsplit(st.context.url or "").path.endswith("/comparisons"):
-        open_run(key)
+        open_made(job)
         st.rerun()
 
 

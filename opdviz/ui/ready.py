@@ -42,26 +42,24 @@ def offer(compared: set[str]) -> None:
 
 
 def choices_but(compared: set[str]) -> dict[str, Ready]:
-    """What is ready by name, without what is compared already."""
-    runs = lab_runs()
-    left = {name: run for name, run in runs.items() if name not in compared}
-    choices = dict(left)
-    bases = {run.base for run in left.values()}
-    if len(left) > 1 and len(bases) == 1:
-        choices[ALL] = Ready(
-            f"{count(len(left), 'more run') if len(left) < len(runs) else count(len(left), 'run')}"
-            " on one base, as one family",
-            bases.pop(),
-            tuple(run.tuned[0] for run in left.values()),
-            {
-                option: tuple(run.of_each[option][0] for run in left.values())
-                for option in next(iter(left.values())).of_each
-            },
-        )
+    """What is ready by name, without what is compared already: first all of the lab's runs."""
+    left = {name: run for name, run in lab_runs().items() if name not in compared}
+    choices = {ALL: together(list(left.values()))} if len(left) > 1 else {}
+    choices |= left
     if demo.NAME not in compared and (pair := demo.pair()):
         text = "a sentence encoder and a model tuned from it, made by nobody here"
         choices[demo.NAME] = Ready(text, pair[0], (pair[1],), {"name": (demo.NAME,)})
     return choices
+
+
+def together(runs: list[Ready]) -> Ready:
+    """Several runs on one base as one."""
+    return Ready(
+        f"{count(len(runs), 'run')} on one base, as one family",
+        runs[0].base,
+        tuple(run.tuned[0] for run in runs),
+        {option: tuple(run.of_each[option][0] for run in runs) for option in runs[0].of_each},
+    )
 
 
 def lab_runs() -> dict[str, Ready]:

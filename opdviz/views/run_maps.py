@@ -34,7 +34,7 @@ def maps(readers: Sequence[Reader], state: dict) -> View:
     against = reference_of(readers, state)
     terms = (quantity,)
     if against is None:
-        figure = figures.side_by_side(by_run, quantity)
+        figure = figures.side_by_side(by_run, quantity, places=range(len(names)))
         reading = maps_reading(by_run, quantity)
         data = pd.concat([rows.assign(run=name) for name, rows in by_run.items()])
         columns = ["run", "name", "layer", "module", quantity]
@@ -45,7 +45,8 @@ def maps(readers: Sequence[Reader], state: dict) -> View:
         if name != names[against]
     }
     other = plain(names[against], limit=60)
-    figure = figures.side_by_side(ratios, quantity, against=names[against])
+    places = [at for at in range(len(names)) if at != against]
+    figure = figures.side_by_side(ratios, quantity, places=places, against=names[against])
     reading = (
         f"Each cell over that of {other}, on a scale of doublings: white is the same. "
         + ratios_reading(ratios)
@@ -128,7 +129,7 @@ def against_one(readers: Sequence[Reader], state: dict) -> View:
     names, label = names_of(readers), QUANTITIES[quantity].label
     title = f"{label.capitalize()}, tensor by tensor, against {names[against]}"
     reference = selected[against][0].dropna(subset=[quantity])[["name", "module", quantity]]
-    by_run = {}
+    by_run, places = {}, []
     for at, look in enumerate(looks_of(readers, state)):
         rows = selected[at][0]
         if at == against or quantity not in rows:
@@ -139,6 +140,7 @@ def against_one(readers: Sequence[Reader], state: dict) -> View:
             both = both[(both["x"] > 0) & (both["y"] > 0)]
         if len(both):
             by_run[look] = both
+            places.append(at)
     if not by_run:
         return View(title, f"No tensor has this quantity in two runs.{waiting(readers)}")
     words = []
@@ -147,5 +149,5 @@ def against_one(readers: Sequence[Reader], state: dict) -> View:
         words.append(f"{plain(look.name, limit=60)} in {more:,} of {len(rows):,}")
     reading = f"Higher than in {plain(names[against], limit=60)}: {listing(words, most=7)} tensors."
     data = pd.concat([rows.assign(run=look.name) for look, rows in by_run.items()])
-    figure = marks_of_runs.against_one(by_run, quantity, names[against])
+    figure = marks_of_runs.against_one(by_run, quantity, names[against], places=places)
     return view(f"{title}: {base_of(readers)}", reading, figure, data, (quantity,))

@@ -48,12 +48,16 @@ def visitor(server: Server, session: str = "") -> Iterator[ClientConnection]:
         yield connection
 
 
-def ask(connection: ClientConnection, page: str, **widgets: str) -> None:
-    """Ask for a page, with texts for widgets by their ids."""
+def ask(connection: ClientConnection, page: str, **widgets: str | list[str]) -> None:
+    """Ask for a page, with a text, or several, for widgets by their ids."""
     message = BackMsg()
     message.rerun_script.page_name = page
-    for widget, text in widgets.items():
-        message.rerun_script.widget_states.widgets.add(id=widget, string_value=text)
+    for widget, value in widgets.items():
+        state = message.rerun_script.widget_states.widgets.add(id=widget)
+        if isinstance(value, str):
+            state.string_value = value
+        else:
+            state.string_array_value.data.extend(value)
     connection.send(message.SerializeToString())
 
 

@@ -140,6 +140,12 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
     again.wait_for_url(re.compile("/overview"), timeout=30_000)
     again.get_by_role("link", name="Comparisons").click()
     expect(again.get_by_text("1 comparison in the cache")).to_be_visible(timeout=15_000)
+    ready = again.get_by_role("combobox", name="Ready to compare")
+    expect(again.get_by_text("15 runs on one base, as one family")).to_be_visible()
+    ready.click()
+    ready.fill("lab sft:")
+    again.keyboard.press("Enter")
+    settled(again)
     again.get_by_role("button", name="Compare it").click()
     deadline = time.monotonic() + 60
     while len(jobs.all_jobs(Store(own.cache))) < 2 or any(
