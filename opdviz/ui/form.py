@@ -19,7 +19,8 @@ def new_comparison() -> None:
     first, second = st.columns(2)
     how = {"accept_new_options": True, "placeholder": "choose, or type a path"}
     base = first.selectbox("Base", folders, index=None, key="base", **how)
-    tuned = second.multiselect("Tuned", folders, key="tuned", **how)
+    # Enter takes the first that fits what was typed, not all that do.
+    tuned = second.multiselect("Tuned", folders, key="tuned", select_all=False, wrap=True, **how)
     below = ", ".join(plain(root) for root in roots.roots()[:3])
     st.caption(
         f"Several tuned checkpoints are compared as one job. Folders below: {below}. `opdviz app"

@@ -5,6 +5,7 @@ also when somebody goes back. What is added here: a notice where an address asks
 there, the link to a view, the state to pin, and going to a page in a state.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
@@ -30,6 +31,8 @@ FRAME = ("comparison",)  # the address names it by itself: `address`
 # way to another page that binds it too.
 NAMED = ("tensor",)
 LARGEST = 1e30  # of a number that somebody may type
+# How the address names a comparison: `address`.
+WITH_KEY = re.compile(r"~[0-9a-f]{6,16}(?=,|$)")
 QUANTITY_KEYS = ("quantity", "x", "y", "sort")
 
 
@@ -88,7 +91,7 @@ def notice(text: str) -> None:
     st.session_state[NOTICES].info(text)
 
 
-def record(key: str, value: object, text: str | list[str] | None) -> None:
+def record(key: str, value: object, text: str | None) -> None:
     """Note a choice of this run: its value, and its text in a link, `None` for the default."""
     st.session_state[DRAWN][key] = (value, text)
 
@@ -161,47 +164,66 @@ def choose_named(
 def choose_several(
     where,
     label: str,
-    options: Mapping[str, str],
+    options: Mapping[str, tuple[str, str]],
     key: str,
-    words: Mapping[str, str],
     *,
     most: int,
+    meaning: Callable[[str], str | None],
     on_unknown: Callable[[str], str],
 ) -> list[str]:
     """A choice of some out of many, at first all up to `most`, which links leave out.
 
-    `options` has the label of each, `words` what the address calls it; `on_unknown` says what is
-    wrong with a word that means none of them.
+    `options` has the label of each and its word in the address. `meaning` gives the option that
+    such a word means, `on_unknown` says what is wrong with one that means none.
     """
-    by_word, box = {word: option for option, word in words.items()}, f"box_{key}"
-    words_in_address = st.query_params.get_all(key)
+    in_address = {word: meaning(word) for word in several_words(st.query_params.get(key, ""))}
     if st.session_state[ASKED].pop(key, None) is not None:  # said once
-        for word in words_in_address:
-            if word not in by_word:
+        for word, option in in_address.items():
+            if option not in options:
                 notice(on_unknown(word))
     by_default = list(options)[:most]
-    selection = [by_word[word] for word in words_in_address if word in by_word] or by_default
+    selection = [option for option in dict.fromkeys(in_address.values()) if option in options]
+    selection = selection[:most] or by_default
+    box = f"box_{key}"
     st.session_state[box] = selection
+
+    def text_of_several(several: list[str]) -> str:
+        return ",".join(options[option][1] for option in several)
 
     def changed() -> None:
         picked = st.session_state[box]
         if picked == by_default:
             st.query_params.pop(key, None)
         else:
-            st.query_params[key] = [words[option] for option in picked]
+            st.query_params[key] = text_of_several(picked)
 
     where.multiselect(
         label,
         list(options),
         key=box,
         on_change=changed,
-        format_func=options.__getitem__,
+        format_func=lambda option: options[option][0],
         max_selections=most,
+        select_all=False,
         wrap=True,
     )
-    texts = [words[option] for option in selection]
-    record(key, selection, None if selection == by_default else texts)
+    record(key, selection, None if selection == by_default else text_of_several(selection))
     return selection
+
+
+def several_words(text_: str) -> list[str]:
+    """The words of a parameter that names several things; what ends in a key may hold a comma.
+
+    >>> several_words("lr 1,000~aaaaaa,opd~bbbbbb"), several_words("opd,sft"), several_words("")
+    (['lr 1,000~aaaaaa', 'opd~bbbbbb'], ['opd', 'sft'], [])
+    """
+    pieces: list[str] = []
+    for piece in text_.split(",") if text_ else ():
+        if pieces and WITH_KEY.search(text_) and not WITH_KEY.search(pieces[-1]):
+            pieces[-1] += f",{piece}"
+        else:
+            pieces.append(piece)
+    return pieces
 
 
 def complete(key: str, word: str) -> None:
@@ -320,7 +342,7 @@ def link(page: str | None = None, /, **more: str) -> str:
         }
     # `embed` is Streamlit's own word for a page without its frame and padding.
     parameters = {**parameters, **more}
-    return address + (f"?{urlencode(parameters, doseq=True)}" if parameters else "")
+    return address + (f"?{urlencode(parameters)}" if parameters else "")
 
 
 def clear(keys: tuple[str, ...]) -> None:

@@ -77,14 +77,14 @@ def choose(where, of_base: family.Family) -> Runs:
     is said.
     """
     called = {key: st.session_state[address.NAMES][key] for key in of_base.keys}
-    words = {key: address.word_of(key, called) for key in called}
+    labels = address.labels(called)
     keys = links.choose_several(
         where,
         "Runs",
-        address.labels(called),
+        {key: (labels[key], address.word_of(key, called)) for key in called},
         "runs",
-        words,
         most=family.MOST,
+        meaning=lambda word: address.meant(word, called),
         on_unknown=lambda word: other_base(word, of_base),
     )
     if len(keys) < 2:

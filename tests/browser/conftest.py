@@ -339,9 +339,15 @@ def choose_pair(page: Page, base: Path | str, tuned: Path | str) -> None:
     for label, folder in (("Base", base), ("Tuned", tuned)):
         box = page.get_by_role("combobox", name=label)
         box.click()
-        box.fill(str(folder))
-        page.keyboard.press("Enter")
-        settled(page)
+        choose_in(page, box, folder)
+
+
+def choose_in(page: Page, box: Locator, text: Path | str) -> None:
+    """Type into a box that offers some, take the first, and close its list, which may stay open."""
+    box.fill(str(text))
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    settled(page)
 
 
 def press_row(page: Page, table: Locator, row: int = 0) -> None:

@@ -5,26 +5,47 @@ It opens the app as a user does, in an empty cache, and waits for the comparison
 start makes.
 """
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from opdviz.lab import places
+from opdviz.lab.recipes import RECIPES, SEEDED
 from opdviz.store import board
 from opdviz.store.store import Store
+from opdviz.ui import ready
 from tests.browser.conftest import CHROMIUM, FLAGS, ROOT, Server, figure, settled
 from tests.conftest import GOLDEN
 
 SCREEN = {"width": 1280, "height": 800}
 TENSOR = "model.layers.1.mlp.down_proj.weight"
+SEVERAL = "side_by_side"
 PICTURES = {
     "overview": ("overview", "Six headline"),
     "layers": ("layers?quantity=energy+of+the+top+16", "by layer and module"),
     "tensor": (f"tensor?tensor={TENSOR}", "Energy of the leading"),
     "present": ("board?present=1&embed=true", "Energy of the leading"),
     "lab": ("lab", ""),
+    SEVERAL: ("side_by_side?comparison=lab+opd&colour=recipe", "Six headline"),
 }
 PIN = "A few directions hold most of this update, far more than chance would give them"
+
+
+def compare_seeds(cache: Path) -> None:
+    """Every shipped run of the recipes that have seeds, as one family."""
+    lab = cache / "lab"
+    runs = [
+        (places.Places(lab, seed).of(name), ready.called(RECIPES[name], seed))
+        for name in SEEDED
+        for seed in places.seeds(lab)
+    ]
+    said = [f"--{option}={values[0]}" for _, of_each in runs for option, values in of_each.items()]
+    paths = [str(path) for path in (lab / "base", *(path for path, _ in runs))]
+    command = [sys.executable, "-m", "opdviz", "compare", *paths, *said, "--cache", str(cache)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def take(page: Page, address: str, name: str) -> None:
@@ -51,6 +72,8 @@ def main() -> None:
         store = Store(server.cache)
         board.pin(store.folder(store.resolve("lab opd")), "energy", {"tensor": TENSOR}, PIN)
         for name in PICTURES:
+            if name == SEVERAL:  # only now: the other addresses name no comparison
+                compare_seeds(server.cache)
             take(page, server.address, name)
         browser.close()
         server.stop()

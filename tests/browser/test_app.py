@@ -10,7 +10,15 @@ from playwright.sync_api import Page, expect
 
 from opdviz import jobs
 from opdviz.store.store import Store
-from tests.browser.conftest import ROOT, accessible, choose_pair, opened, press_row, settled
+from tests.browser.conftest import (
+    ROOT,
+    accessible,
+    choose_in,
+    choose_pair,
+    opened,
+    press_row,
+    settled,
+)
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
@@ -143,9 +151,7 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
     ready = again.get_by_role("combobox", name="Ready to compare")
     expect(again.get_by_text("15 runs on one base, as one family")).to_be_visible()
     ready.click()
-    ready.fill("lab sft:")
-    again.keyboard.press("Enter")
-    settled(again)
+    choose_in(again, ready, "lab sft:")
     again.get_by_role("button", name="Compare it").click()
     deadline = time.monotonic() + 60
     while len(jobs.all_jobs(Store(own.cache))) < 2 or any(
