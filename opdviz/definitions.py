@@ -28,6 +28,7 @@ RANK_TOLERANCES = (1e-6, 1e-5, 1e-4)  # of the largest singular value
 TOP_K = (1, 2, 4, 8, 16, 32, 64)
 HEADLINE_K = 16  # A
 TOP_SHARES = (0.01, 0.05, 0.1)
+TOP_CHANNELS = 0.1  # rows and columns by energy: what two runs share of them
 NULL_RANK = 16  # of the update that rounding is tested with
 LEADING = 2 * NULL_RANK  # directions beyond which a spectrum is its tail
 NEAR_ROUNDING = 0.25  # position below which a tail cannot be told from rounding

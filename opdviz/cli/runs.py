@@ -1,10 +1,26 @@
-"""Commands on runs: a mask to train, the overlap of two."""
+"""Commands on runs: a mask to train, the overlap of several."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from opdviz.cli.command import JSON, KEY, argument, command, print_json, store_of, target_of
+from opdviz.cli.command import (
+    JSON,
+    KEY,
+    WORKERS,
+    argument,
+    check_workers,
+    command,
+    print_json,
+    store_of,
+    target_of,
+)
 from opdviz.errors import RequestError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RELATIONS = ("overlap", "relation", "consensus")
 
 
 @command(
@@ -70,38 +86,75 @@ def subnetwork(options: argparse.Namespace) -> None:
 
 @command(
     "overlap",
-    "do two runs on one base move the same coordinates?",
-    argument("key", nargs=2),
+    "do runs on one base move the same coordinates, and in the same direction?",
+    argument("key", nargs="+", help="two comparisons or more, by key or name"),
+    argument("--table", choices=RELATIONS, default="overlap", help="which table --json prints"),
+    WORKERS,
     JSON,
+    argument("--job", type=Path, help=argparse.SUPPRESS),
     example="opdviz overlap opd grpo",
 )
 def overlap(options: argparse.Namespace) -> None:
     """`opdviz overlap`."""
-    from opdviz.runs import overlap
+    from opdviz.compare import progress, workers
+    from opdviz.runs import family, relate
+    from opdviz.runs import overlap as overlaps
     from opdviz.tables import stored
 
+    check_workers(options.workers)
     store = store_of(options)
-    table = overlap.of_runs(*(store.find(word) for word in options.key))
+    with progress.listener(options.job, quiet=options.json) as listener:
+        runs = [store.find(word) for word in options.key]
+        relate.checked(runs)
+        if not relate.is_there(store, runs):
+            with workers.pool(options.workers) as executor:
+                relate.relate(store, runs, executor, listener)
+    names = dict(zip([run.key for run in runs], family.distinct_names(runs), strict=True))
+
+    def read(name: str) -> "pd.DataFrame":
+        return overlaps.names_in(relate.table(store, runs, name), names)
+
     if options.json:
-        print_json(stored.records(table))
+        print_json(stored.records(read(options.table)))
         return
-    for row in overlap.whole(table):
+    table, relation = read("overlap"), read("relation")
+    norms = {names[run.key]: overlaps.delta_norms(stored.tensors(run)) for run in runs}
+    directions = overlaps.related(relation, norms, "model").set_index(overlaps.PAIR)
+    for pair, rows in table.groupby(overlaps.PAIR, sort=False):
+        if len(runs) > 2:
+            print(" and ".join(one_line(name, limit=60) for name in pair))
+        for row in overlaps.whole(rows):
+            print_overlap(row)
+        print_direction(directions.loc[pair])
+
+
+def print_overlap(row: dict) -> None:
+    """Print how much two runs overlap under one probe."""
+    print(
+        f"{row['probe']} {row['threshold']:g}: both {row['both']:,} of {row['numel']:,} coordinates"
+    )
+    for name, text in (
+        ("chance_both", "of chance"),
+        ("expected_both", "of what the sizes of the weights explain"),
+        ("expected_both_rows", "of what sizes and rows explain"),
+    ):
+        if row[name]:
+            print(f"    {row['both'] / row[name]:.3f} times {row[name]:,.0f}, {text}")
+    if row["both"]:
+        print(f"    {row['a_in_b']:.2%} of a's lie in b, {row['b_in_a']:.2%} of b's in a")
+    if row["jaccard"] is not None:
+        chance, expected = row["jaccard_chance"], row["jaccard_expected"]
         print(
-            f"{row['probe']} {row['threshold']:g}: both {row['both']:,} of {row['numel']:,}"
-            " coordinates"
+            f"    Jaccard {row['jaccard']:.4f}; chance {chance:.4f}, given the sizes {expected:.4f}"
         )
-        for name, text in (
-            ("chance_both", "of chance"),
-            ("expected_both", "of what the sizes of the weights explain"),
-            ("expected_both_rows", "of what sizes and rows explain"),
-        ):
-            if row[name]:
-                print(f"    {row['both'] / row[name]:.3f} times {row[name]:,.0f}, {text}")
-        if row["both"]:
-            print(f"    {row['a_in_b']:.2%} of a's lie in b, {row['b_in_a']:.2%} of b's in a")
-        if row["jaccard"] is not None:
-            chance, expected = row["jaccard_chance"], row["jaccard_expected"]
-            print(
-                f"    Jaccard {row['jaccard']:.4f}; chance {chance:.4f}, given the sizes"
-                f" {expected:.4f}"
-            )
+
+
+def print_direction(row: "pd.Series") -> None:
+    """Print how the directions of two updates agree."""
+    if row["both_moved"]:
+        print(
+            f"opposite signs: {row['conflict_share']:.2%} of {row['both_moved']:,} that both moved;"
+            f" chance 50 % +- {row['conflict_error']:.2%}"
+        )
+    if row["cosine"] == row["cosine"]:
+        print(f"cosine of the updates: {row['cosine']:.4f}; chance 0 +- {row['cosine_spread']:.1g}")

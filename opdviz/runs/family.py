@@ -1,5 +1,6 @@
 """Families: the comparisons of a cache whose runs started from one base."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,16 @@ def of(key: str, comparisons: Iterable[Stored]) -> Family | None:
     """The family that a comparison belongs to; `None` where it is not among them."""
     families = by_base(comparisons)
     return next((one for one in families if key in one.keys), None)
+
+
+def distinct_names(runs: Sequence[Stored | Manifest]) -> list[str]:
+    """What to call some runs: their names, with the key's beginning where two have the same."""
+    manifests = [run.manifest if isinstance(run, Stored) else run for run in runs]
+    often = Counter(manifest.title for manifest in manifests)
+    return [
+        f"{manifest.title} ({manifest.key[:6]})" if often[manifest.title] > 1 else manifest.title
+        for manifest in manifests
+    ]
 
 
 def by_recipe(runs: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, list[int]]:

@@ -7,136 +7,29 @@ show where the grid is fine: on small weights. `expected_both` takes that into a
 training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from opdviz.checkpoint.formats import round_bfloat16
-from opdviz.definitions import VISIBLE
-from opdviz.errors import RequestError, one_line
-from opdviz.measures.visibility import codes, quarters
+from opdviz.naming import parse
 from opdviz.pairing import Matching
-from opdviz.runs.masks import deltas, matching_of_comparison
-from opdviz.store.store import Stored
+from opdviz.runs import relations
+from opdviz.runs.relations import shares
+from opdviz.store.relations import TABLES
 
-PROBES = (("exact", 0.0), ("absolute", VISIBLE))
+COLUMNS = tuple(TABLES["overlap"])
 COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")
-CELLS = 1 << 22  # coordinates whose cells of size and row are counted at a time
-COLUMNS = (
-    "tensor",
-    "run_a",
-    "run_b",
-    "threshold",
-    "probe",
-    "numel",
-    "a",
-    "b",
-    "both",
-    "jaccard",
-    "a_in_b",
-    "b_in_a",
-    "chance_both",
-    "expected_both",
-    "expected_both_rows",
-    "jaccard_chance",
-)
-
-
-def of_runs(a: Stored, b: Stored) -> pd.DataFrame:
-    """Table `overlap` of two comparisons: one row a tensor and probe.
-
-    Raises
-        RequestError: they are not on one base, or a checkpoint is not what was compared.
-    """
-    sides = [matching_of_comparison(run) for run in (a, b)]
-    if a.manifest.base.fingerprints != b.manifest.base.fingerprints:
-        raise RequestError(
-            f"overlap: {one_line(a.name, limit=60)} and {one_line(b.name, limit=60)} are not on one"
-            " base; expected two runs from the same checkpoint."
-        )
-    table = pd.DataFrame(rows(*sides, a.name, b.name), columns=list(COLUMNS))
-    if table.empty:
-        raise RequestError(
-            "overlap: found no weights that both runs have; expected tensors of floats in common."
-        )
-    return table
+PAIR = ["run_a", "run_b"]
+# What tensors are gathered by; all of a model have the same empty place.
+GROUPS = {"tensor": ["tensor"], "module": ["module"], "block": ["block"], "layer": ["layer"]}
+GROUPS |= {"cell": ["layer", "module"], "model": []}
 
 
 def rows(a: Matching, b: Matching, run_a: str, run_b: str) -> Iterator[dict]:
     """One row a tensor that both runs have and probe."""
-    others = dict.fromkeys(p.stored_name(p.name) for p in b.pairs)
-    left, right = deltas(a), deltas(b)
-    ahead = next(right, None)
-    for name, delta_a in left:
-        while ahead is not None and name in others and ahead[0] != name:
-            ahead = next(right, None)
-        if ahead is None or ahead[0] != name or not delta_a.size:
-            continue
-        grid = "float16" if a.base.tensors[name].dtype == "float16" else "bfloat16"
-        weights = a.base.read(name).ravel()
-        bins = quarters(grid)[
-            codes(round_bfloat16(weights) if grid == "bfloat16" else weights, grid) & 0x7FFF
-        ]
-        bins -= bins.min()
-        for probe, threshold in PROBES:
-            where = {
-                "tensor": name,
-                "run_a": run_a,
-                "run_b": run_b,
-                "threshold": threshold,
-                "probe": probe,
-            }
-            length = delta_a.shape[-1] if delta_a.ndim > 1 else delta_a.size
-            yield where | counts(
-                delta_a.ravel() > threshold, ahead[1].ravel() > threshold, bins, length
-            )
-
-
-def counts(a: np.ndarray, b: np.ndarray, bins: np.ndarray, length: int) -> dict:
-    """Counts, shares and expectations of two masks, `bins` giving each coordinate's size class,
-    `length` that of a row.
-    """
-    n, in_a, in_b, both = (int(x) for x in (a.size, a.sum(), b.sum(), (a & b).sum()))
-    row = {"numel": n, "a": in_a, "b": in_b, "both": both, "chance_both": in_a * in_b / n}
-    row |= {
-        "expected_both": expected(a, b, bins),
-        "expected_both_rows": expected_given_rows(a, b, bins, length),
-    }
-    return row | shares(row)
-
-
-def expected(a: np.ndarray, b: np.ndarray, cells: np.ndarray) -> float:
-    """How many coordinates two masks share on average when each is permuted within its cells: sum
-    of a_c b_c / n_c.
-    """
-    in_a, in_b = (np.bincount(cells, weights=mask) for mask in (a, b))
-    return float((in_a * in_b / np.maximum(np.bincount(cells), 1)).sum())
-
-
-def expected_given_rows(a: np.ndarray, b: np.ndarray, bins: np.ndarray, length: int) -> float:
-    """The same within cells of one size and one row: rows that move more, in both runs, explain an
-    overlap of their own.
-    """
-    kinds, total = int(bins.max()) + 1, 0.0
-    step = max(1, CELLS // max(length, kinds)) * length
-    for first in range(0, a.size, step):
-        part = slice(first, first + step)
-        rows_ = np.arange(bins[part].size) // length
-        total += expected(a[part], b[part], rows_ * kinds + bins[part])
-    return total
-
-
-def shares(found: dict) -> dict:
-    """What follows from the counts; missing where a mask is empty."""
-    n, a, b, both = (found[k] for k in ("numel", "a", "b", "both"))
-    p, q = a / n, b / n
-    return {
-        "jaccard": both / (a + b - both) if a + b else None,
-        "a_in_b": both / a if a else None,
-        "b_in_a": both / b if b else None,
-        "jaccard_chance": p * q / (p + q - p * q) if a + b else None,
-    }
+    for tensor in relations.shared([a, b]):
+        yield from relations.of_tensor(tensor, [run_a, run_b])["overlap"]
 
 
 def whole(table: pd.DataFrame) -> list[dict]:
@@ -154,3 +47,97 @@ def whole(table: pd.DataFrame) -> list[dict]:
             row[f"jaccard_{name}"] = expected / (either - expected) if either else None
         totals.append(row)
     return totals
+
+
+def placed(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the place of their tensors: layer, block, module, tower."""
+    places = {name: parse(name) for name in table["tensor"].unique()}
+    columns = {
+        column: table["tensor"].map(
+            {name: getattr(place, column) for name, place in places.items()}
+        )
+        for column in ("layer", "block", "module", "tower")
+    }
+    return table.assign(**columns).astype({"layer": "Int64"})
+
+
+def gathered(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Overlaps of each pair of runs by one of GROUPS, under each probe: counts and expectations
+    summed, the shares that follow, and `over_size` and `over_rows`, how many times more both moved
+    than sizes, and sizes and rows, explain.
+    """
+    where = [*PAIR, "probe", "threshold", *GROUPS[by]]
+    sums = (
+        placed(table).groupby(where, dropna=False, sort=False, as_index=False)[list(COUNTS)].sum()
+    )
+    n, a, b, both = (sums[column].astype(float) for column in ("numel", "a", "b", "both"))
+    p, q = a / n, b / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums.assign(
+            jaccard=both / (a + b - both).where(a + b > 0),
+            a_in_b=both / a.where(a > 0),
+            b_in_a=both / b.where(b > 0),
+            jaccard_chance=p * q / (p + q - p * q).where(a + b > 0),
+            over_size=both / sums["expected_both"].where(sums["expected_both"] > 0),
+            over_rows=both / sums["expected_both_rows"].where(sums["expected_both_rows"] > 0),
+        )
+
+
+def related(table: pd.DataFrame, norms: dict[str, pd.Series], by: str) -> pd.DataFrame:
+    """Directions of each pair of runs by one of GROUPS: `conflict_share` of the coordinates that
+    both moved with its sampling error, the cosine of the updates with its spread by chance, and the
+    mean Jaccard index of their channels.
+
+    `norms` has, by run, the norm of each tensor's update: a cosine is of the whole group, as if it
+    were one vector.
+    """
+    rows_ = placed(table)
+    norm_a, norm_b = (norms_of(rows_, run, norms) for run in PAIR)
+    rows_ = rows_.assign(
+        product=rows_["cosine"].fillna(0.0) * norm_a * norm_b,
+        square_a=norm_a**2,
+        square_b=norm_b**2,
+    )
+    channels = [f"{axis}_jaccard{end}" for axis in ("row", "column") for end in ("", "_chance")]
+    summed = ["numel", "both_moved", "conflict", "product", "square_a", "square_b"]
+    groups = rows_.groupby([*PAIR, *GROUPS[by]], dropna=False, sort=False, as_index=False)
+    sums = groups[summed].sum().merge(groups[channels].mean())
+    both = sums["both_moved"].where(sums["both_moved"] > 0).astype(float)
+    squares = sums["square_a"] * sums["square_b"]
+    return sums.assign(
+        conflict_share=sums["conflict"] / both,
+        conflict_error=0.5 / np.sqrt(both),
+        cosine=sums["product"] / np.sqrt(squares.where(squares > 0)),
+        cosine_spread=sums["numel"].astype(float) ** -0.5,
+    ).drop(columns=["product", "square_a", "square_b"])
+
+
+def norms_of(rows_: pd.DataFrame, column: str, norms: dict[str, pd.Series]) -> pd.Series:
+    """The norm of each row's tensor in the run that a column names."""
+    values = [
+        norms[run].get(tensor, 0.0)
+        for run, tensor in zip(rows_[column], rows_["tensor"], strict=True)
+    ]
+    return pd.Series(values, index=rows_.index, dtype=float)
+
+
+def delta_norms(tensors: pd.DataFrame) -> pd.Series:
+    """The norm of each stored tensor's update, slices of a stack together, by the tensor's name."""
+    stored_names = tensors["name"].str.replace(r"\[[0-9]{1,6}\]$", "", regex=True)
+    squares = tensors["delta_norm"].astype(float) ** 2
+    return np.sqrt(squares.groupby(stored_names).sum())
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """How many coordinates so many of the runs moved, over the tensors that all of them have,
+    beside what sizes alone give: probe, threshold, runs, moved_by, count, expected.
+    """
+    every = table[table["runs"] == table["runs"].max()] if len(table) else table
+    by = ["probe", "threshold", "runs", "moved_by"]
+    return every.groupby(by, sort=False, as_index=False)[["count", "expected"]].sum()
+
+
+def names_in(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """A table whose runs stand under their names instead of their keys."""
+    columns: Sequence[str] = [column for column in PAIR if column in table]
+    return table.assign(**{column: table[column].map(names) for column in columns})

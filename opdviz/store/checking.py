@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from opdviz import files
 from opdviz.errors import one_line
 from opdviz.store import manifest as manifests
-from opdviz.store import parquet, values
+from opdviz.store import parquet, relations, values
 from opdviz.store.columns import COLUMNS, PAIRING, PAIRS, wanted_files
 from opdviz.store.manifest import Manifest
 from opdviz.store.parts import decode_part, pair_key
@@ -178,6 +178,8 @@ def between(store: Store) -> Iterator[Fault]:
     memory = store.root / "fingerprints.json"
     if memory.exists() and not isinstance(files.json_value(memory), dict):
         yield Fault("store", "memory", "fingerprints.json", "is unreadable")
+    for file, words in relations.faults(store.root):
+        yield Fault("store", "relation", file, words)
     for path in sorted((store.root / "jobs").glob("*/*")):
         if path.name in ("request.json", "status.json") and not isinstance(
             files.json_value(path), dict

@@ -11,7 +11,7 @@ Layout under the cache folder; a comparison's own files stand in `comparisons/<k
     summaries/<name>.<digest>.<digest>.parquet    what pages ask of the whole, from these tables
     board.json, focus                          pins and notes; the tensor that someone looks at
     lock, board.lock                           held by the process that writes; they die with it
-    ../../fingerprints.json, ../../jobs/
+    ../../fingerprints.json, ../../jobs/, ../../relations/
 
 Everything is written under a temporary name and renamed, so a file is whole or not there.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from opdviz import files
 from opdviz.errors import CheckFailed, RequestError, one_line
 from opdviz.store import manifest as manifests
-from opdviz.store import parquet
+from opdviz.store import parquet, relations
 from opdviz.store.manifest import Manifest
 
 LONGEST_NAME, LONGEST_LABEL = 200, 60
@@ -205,6 +205,7 @@ class Store:
         """Delete a comparison; refused while it runs."""
         with files.lock(self.folder(key)):
             shutil.rmtree(self.folder(key))
+            relations.drop(self.root, key)
 
 
 def checked_name(name: str) -> str:

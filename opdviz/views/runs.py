@@ -5,7 +5,6 @@ The state has what a view of one run takes, and `colour` (run, recipe or optimiz
 the place of the run that the others stand beside.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,12 +27,8 @@ ALIKE = 0.01
 
 
 def names_of(readers: Sequence[Reader]) -> list[str]:
-    """What to call each run: its name, with its key's beginning where two have the same."""
-    often = Counter(reader.name for reader in readers)
-    return [
-        f"{reader.name} ({reader.manifest.key[:6]})" if often[reader.name] > 1 else reader.name
-        for reader in readers
-    ]
+    """What to call each run."""
+    return family.distinct_names([reader.manifest for reader in readers])
 
 
 def looks_of(readers: Sequence[Reader], state: dict) -> list[Look]:

@@ -19,7 +19,7 @@ from opdviz.cli import main
 from opdviz.compare import sources
 from opdviz.errors import CheckFailed, RequestError
 from opdviz.store.store import Store
-from tests.conftest import write_checkpoint
+from tests.conftest import compared_here, write_checkpoint
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NAMES = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight")
@@ -115,6 +115,9 @@ def test_verify_says_what_changed_and_checks_the_rest(compared, tmp_path, capsys
 def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
     store, key = compared
     assert [pair.name for pair in sources.reopen(store.open(key), "x").pairs] == list(NAMES)
+    shutil.copytree(tmp_path / "tuned", tmp_path / "other")
+    lose(tmp_path / "other")
+    other = compared_here(store.root, tmp_path / "base", tmp_path / "other").key
     lose(tmp_path / "base")
     with pytest.raises(
         RequestError, match="x: the base checkpoint changed: it is no longer what was compared"
@@ -124,7 +127,7 @@ def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
     for command in (
         ("block", key, NAMES[0]),
         ("subnetwork", key, "--out", str(tmp_path / "m")),
-        ("overlap", key, key),
+        ("overlap", key, other),
     ):
         assert main([*command, *cache]) == 2
         assert "the base checkpoint changed" in capsys.readouterr().err
@@ -132,7 +135,7 @@ def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
     for command in (
         ("block", key, NAMES[0]),
         ("subnetwork", key, "--out", str(tmp_path / "m")),
-        ("overlap", key, key),
+        ("overlap", key, other),
     ):
         assert main([*command, *cache]) == 1
         assert "manifest.json is missing or damaged" in capsys.readouterr().err

@@ -3,18 +3,22 @@ refused.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from opdviz import files
 from opdviz.checkpoint.formats import round_bfloat16
 from opdviz.cli import main
-from opdviz.measures.visibility import codes, quarters
+from opdviz.errors import MachineError
 from opdviz.quantities import QUANTITIES
-from opdviz.runs import overlap
+from opdviz.runs import overlap, relate, relations
 from opdviz.runs.masks import matching_of
-from tests.conftest import GOLDEN, write_checkpoint
+from opdviz.store.store import Store
+from tests.conftest import GOLDEN, compared_here, write_checkpoint
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 
@@ -112,13 +116,15 @@ def test_a_float16_base_is_binned_as_it_is(tmp_path):
 
 
 def test_checkpoints_without_a_coordinate_are_refused(tmp_path, capsys):
-    sides = [
-        write_checkpoint(tmp_path / n, {"e.weight": np.zeros((0, 4))}, "bfloat16") for n in "xy"
-    ]
-    cache = ["--cache", str(tmp_path / "cache")]
-    assert main(["compare", *map(str, sides), "--name", "none", "--workers", "1", *cache]) == 0
+    empty = {"e.weight": np.zeros((0, 4))}
+    base = write_checkpoint(tmp_path / "base", empty, "bfloat16")
+    more = {"one": {}, "two": {"only.here": np.zeros(3)}}
+    runs = [write_checkpoint(tmp_path / n, empty | m, "bfloat16") for n, m in more.items()]
+    cache = ["--cache", str(tmp_path / "cache"), "--workers", "1"]
+    named = ["--name", "one", "--name", "two"]
+    assert main(["compare", str(base), *map(str, runs), *named, *cache]) == 0
     capsys.readouterr()
-    assert main(["overlap", "none", "none", *cache]) == 2
+    assert main(["overlap", "one", "two", *cache]) == 2
     assert "found no weights" in capsys.readouterr().err
 
 
@@ -141,22 +147,103 @@ def test_the_command_prints_the_table(tmp_path, capsys):
     capsys.readouterr()
     assert main(["overlap", "base..run1", "base..run2", "--json", *cache]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [tuple(row) for row in rows] == [overlap.COLUMNS] * 2
+    assert [tuple(row) for row in rows] == [overlap.COLUMNS] * 3
     assert main(["overlap", "base..run1", "base..run2", *cache]) == 0
     assert "of what the sizes of the weights explain" in capsys.readouterr().out
 
 
-def test_runs_on_two_bases_are_refused(tmp_path, capsys):
-    base, (run, other) = blind(tmp_path)
-    cache = ["--cache", str(tmp_path / "cache")]
-    for pair in ((base, run), (other, run)):
-        assert (
-            main(["compare", *map(str, pair), "--workers", "1", "--measures", "sparsity", *cache])
-            == 0
-        )
+def test_runs_that_do_not_belong_together_are_one_line(tmp_path, capsys):
+    base, made = blind(tmp_path, size=(16, 16))
+    cache = ["--cache", str(tmp_path / "cache"), "--workers", "1"]
+    few = ["--measures", "sparsity", *cache]
+    assert main(["compare", str(base), *map(str, made), *few]) == 0
+    assert main(["compare", str(made[0]), str(base), "--name", "back", *few]) == 0
+    keys = {run.name: run.key for run in Store(tmp_path / "cache").all()}
     capsys.readouterr()
-    assert main(["overlap", "base..run1", "run2..run1", *cache]) == 2
-    assert "not on one base" in capsys.readouterr().err
+    for words, runs in (
+        ("not on one base", ("base..run1", "back")),
+        ("is named twice", ("base..run1", keys["base..run1"])),
+        ("found 1 runs", ("base..run1",)),
+        ("no comparison in the cache", ("base..run1", "nothing")),
+    ):
+        assert main(["overlap", *runs, *cache]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+    assert main(["overlap", "base..run1", "back", *cache]) == 2
+    line = capsys.readouterr().err
+    assert keys["base..run1"] in line and keys["back"] in line, "both keys are shown"
+    with files.lock(tmp_path / "cache" / "comparisons" / keys["base..run2"]):
+        assert main(["overlap", "base..run1", "base..run2", *cache]) == 2
+    assert "still being compared" in capsys.readouterr().err
+
+
+def test_what_is_worked_out_stays_and_says_each_run_first_that_was_named_first(
+    tmp_path, capsys, monkeypatch
+):
+    base, made = blind(tmp_path, seeds=(1, 2, 3), size=(64, 64))
+    cache = ["--cache", str(tmp_path / "cache"), "--workers", "1"]
+    assert main(["compare", str(base), *map(str, made), "--measures", "sparsity", *cache]) == 0
+    names = [f"base..run{seed}" for seed in (1, 2, 3)]
+    capsys.readouterr()
+
+    def printed(*runs: str, table: str = "overlap") -> list[dict]:
+        assert main(["overlap", *runs, "--table", table, "--json", *cache]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    rows = printed(*names)
+    pairs = [(row["run_a"], row["run_b"]) for row in rows[::3]]
+    assert pairs == [(names[0], names[1]), (names[0], names[2]), (names[1], names[2])]
+    monkeypatch.setattr(relations, "of_tensor", None)  # nothing is read again
+    turned = printed(*reversed(names))
+    assert turned[0]["run_a"] == names[2] and turned[0]["run_b"] == names[1]
+    by_pair = {(row["run_a"], row["run_b"], row["probe"]): row for row in rows}
+    for row in turned:
+        other = by_pair[row["run_b"], row["run_a"], row["probe"]]
+        assert (row["a"], row["b_in_a"], row["both"]) == (
+            other["b"],
+            other["a_in_b"],
+            other["both"],
+        )
+    assert {row["moved_by"] for row in printed(*names, table="consensus")} == {0, 1, 2, 3}
+    assert len(printed(*names, table="relation")) == 3
+    assert main(["overlap", *names, *cache]) == 0
+    out = capsys.readouterr().out
+    assert out.count("opposite signs") == 3 and out.count("cosine of the updates") == 3
+    assert main(["verify", "--cache", str(tmp_path / "cache")]) == 0
+    (table,) = (tmp_path / "cache" / "relations").glob("*/relation.*.parquet")
+    table.write_bytes(table.read_bytes()[:-1])
+    assert main(["verify", "--cache", str(tmp_path / "cache")]) == 1
+    assert "is damaged" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert len(printed(*names, table="relation")) == 3, "what is damaged is worked out again"
+    assert main(["forget", names[0], "--cache", str(tmp_path / "cache")]) == 0
+    assert not list((tmp_path / "cache" / "relations").iterdir())
+
+
+def test_a_run_that_is_stopped_goes_on_from_its_finished_tensors(tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    tensors = {f"model.layers.{at}.mlp.up_proj.weight": draw.normal(size=(8, 8)) for at in range(4)}
+    base = write_checkpoint(tmp_path / "base", tensors)
+    runs = []
+    for at in range(2):
+        tuned = {name: w + 0.1 * draw.normal(size=w.shape) for name, w in tensors.items()}
+        run = write_checkpoint(tmp_path / f"run{at}", tuned)
+        runs.append(compared_here(tmp_path / "cache", base, run))
+    store, calls, real = Store(tmp_path / "cache"), [], relations.of_tensor
+
+    def failing(tensor, names):
+        calls.append(tensor.name)
+        if len(calls) == 3:
+            raise MachineError("the disk is full")
+        return real(tensor, names)
+
+    monkeypatch.setattr(relations, "of_tensor", failing)
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as executor, suppress(MachineError):
+            relate.relate(store, runs, executor, lambda progress: None)
+    assert relate.is_there(store, runs)
+    assert sorted(set(calls)) == sorted(tensors)
+    assert len(calls) <= len(tensors) + 2, "only what failed, or ran then, was read again"
 
 
 def test_rows_of_shared_scale_overlap_by_themselves():
@@ -167,22 +254,30 @@ def test_rows_of_shared_scale_overlap_by_themselves():
     shape = (200, 400)
     weights = round_bfloat16((0.02 * rng.standard_normal(shape)).astype(np.float32))
     rows = np.exp(rng.standard_normal((shape[0], 1)))
-    masks = [np.abs(rows * rng.standard_normal(shape)).ravel() > 1.5 for _ in range(2)]
-    bins = quarters("bfloat16")[codes(weights.ravel(), "bfloat16") & 0x7FFF]
-    row = overlap.counts(*masks, bins - bins.min(), shape[1])
+    changes = [(np.abs(rows * rng.standard_normal(shape)).ravel() > 1.5) * 1.0 for _ in range(2)]
+    tally = relations.Tally(2, shape)
+    tally.add(weights, relations.sizes_of(weights, "bfloat16"), changes, changes, 0)
+    row = tally.overlap(0, 0, 1)
     assert row["both"] / row["expected_both"] > 1.3
     assert row["both"] / row["expected_both_rows"] == pytest.approx(1.0, abs=0.03)
 
 
-def test_cells_are_counted_alike_in_one_piece_and_in_many(monkeypatch):
-    rng = np.random.default_rng(1)
-    a, b, bins = rng.random(6_000) < 0.3, rng.random(6_000) < 0.4, rng.integers(0, 9, 6_000)
-    whole = overlap.expected_given_rows(a, b, bins, 60)
-    by_hand = 0.0
-    for row in range(100):
-        for kind in range(9):
-            cell = (np.arange(6_000) // 60 == row) & (bins == kind)
-            by_hand += a[cell].sum() * b[cell].sum() / max(1, cell.sum())
-    assert whole == pytest.approx(by_hand)
-    monkeypatch.setattr(overlap, "CELLS", 500)
-    assert overlap.expected_given_rows(a, b, bins, 60) == pytest.approx(by_hand)
+def test_blocks_are_counted_alike_in_one_piece_and_in_many(tmp_path, monkeypatch):
+    base, made = blind(tmp_path, size=(100, 60))
+    sides = [matching_of(base, run) for run in made]
+    (tensor,) = relations.shared(sides)
+    whole = relations.of_tensor(tensor, "ab")
+    w = sides[0].base.read(NAME)
+    a, b = (side.tuned.read(NAME) != w for side in sides)
+    quarter = np.floor(4 * np.log2(np.abs(w.astype(np.float64))))
+    by_hand = sum(
+        a[row][cell].sum() * b[row][cell].sum() / cell.sum()
+        for row in range(100)
+        for cell in (quarter[row] == kind for kind in np.unique(quarter[row]))
+    )
+    assert whole["overlap"][0]["expected_both_rows"] == pytest.approx(by_hand)
+    monkeypatch.setattr(relations, "BLOCK", 500)
+    parts = relations.of_tensor(tensor, "ab")
+    for table, rows in whole.items():
+        for expected, row in zip(rows, parts[table], strict=True):
+            assert row == pytest.approx(expected), table

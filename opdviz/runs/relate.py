@@ -1,0 +1,143 @@
+"""Work out how runs on one base lie to each other, tensor by tensor over a pool of processes, and
+keep it: what is stopped goes on from its finished tensors.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, Executor
+
+import pandas as pd
+
+from opdviz import files
+from opdviz.compare import workers
+from opdviz.compare.progress import Listener, Progress
+from opdviz.errors import MachineError, RequestError, one_line
+from opdviz.runs import relations
+from opdviz.runs.masks import matching_of_comparison
+from opdviz.runs.relations import Shared
+from opdviz.store import relations as stored_relations
+from opdviz.store.store import Store, Stored
+
+MOST = 16  # runs whose pairs are counted at once
+SWAPPED = {"run_a": "run_b", "a": "b", "a_in_b": "b_in_a"}
+SWAPPED |= {other: one for one, other in SWAPPED.items()}
+
+
+def checked(runs: Sequence[Stored]) -> None:
+    """Refuse runs that do not belong together.
+
+    Raises
+        RequestError: too few or too many, one twice, not on one base, or one still being compared.
+    """
+    names = [f"{one_line(run.name, limit=60)} ({run.key})" for run in runs]
+    if not 2 <= len(runs) <= MOST:
+        raise RequestError(f"overlap: found {len(runs)} runs; expected 2 to {MOST} on one base.")
+    if len({run.key for run in runs}) < len(runs):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(f"overlap: {twice} is named twice; name each run once.")
+    for run, name in zip(runs, names, strict=True):
+        if run.manifest.base.fingerprints != runs[0].manifest.base.fingerprints:
+            raise RequestError(
+                f"overlap: {names[0]} and {name} are not on one base; expected runs from the same"
+                " checkpoint."
+            )
+        if run.running:
+            raise RequestError(f"overlap: {name} is still being compared; wait for it.")
+
+
+def relate(store: Store, runs: Sequence[Stored], executor: Executor, listener: Listener) -> None:
+    """Work out every table of some runs that is not there yet.
+
+    Raises
+        RequestError: they do not belong together, share no weights, or a checkpoint changed.
+        MachineError: a worker was lost, or the disk is full; finished tensors are kept.
+    """
+    checked(runs)
+    ordered = sorted(runs, key=lambda run: run.key)
+    folder = stored_relations.folder_of(store.root, [run.key for run in runs])
+    with files.lock(folder):
+        if stored_relations.complete(folder):
+            return
+        files.sweep(folder)
+        tensors = relations.shared([matching_of_comparison(run) for run in ordered])
+        if not tensors:
+            raise RequestError(
+                "overlap: found no weights that two of the runs have; expected tensors of floats in"
+                " common."
+            )
+        stored_relations.begin(folder, [run.key for run in ordered])
+        names = [run.key for run in ordered]
+        missing = [one for one in tensors if stored_relations.part(folder, one.name) is None]
+        progress = Progress(
+            "reading the runs", sum(map(work_of, tensors)), parts=len(tensors),
+            parts_done=len(tensors) - len(missing), pairs=len(missing),
+        )  # fmt: skip
+        progress.done = progress.total - sum(map(work_of, missing))
+        listener(progress)
+        room = 2 * workers_of(executor)
+
+        def start_next(running: list) -> tuple | None:
+            if not missing or len(running) >= room:
+                return None
+            tensor = missing.pop(0)
+            return tensor, relations.of_tensor, tensor, names
+
+        try:
+            for ended in workers.results(executor, start_next, every=1.0):
+                if ended is not None:
+                    tensor, tables = ended
+                    stored_relations.keep_part(folder, tensor.name, tables)
+                    progress.advance(work_of(tensor))
+                    progress.parts_done += 1
+                    progress.pairs_done += 1
+                    progress.current = tensor.name
+                listener(progress)
+        except BrokenExecutor:
+            raise MachineError(
+                "overlap: a worker process was lost (out of memory?); finished tensors are kept."
+                " Run it again, with one worker if memory is short."
+            ) from None
+        stored_relations.finish(folder, [one.name for one in tensors])
+
+
+def is_there(store: Store, runs: Sequence[Stored]) -> bool:
+    """Whether the tables of some runs are worked out."""
+    return stored_relations.complete(
+        stored_relations.folder_of(store.root, [run.key for run in runs])
+    )
+
+
+def work_of(tensor: Shared) -> float:
+    """Coordinates that are read of a tensor."""
+    return float(tensor.numel * (1 + len(tensor.tuned)))
+
+
+def workers_of(executor: Executor) -> int:
+    """How many processes an executor has."""
+    return getattr(executor, "_max_workers", 1)
+
+
+def table(store: Store, runs: Sequence[Stored], name: str) -> pd.DataFrame | None:
+    """A table of some runs that was worked out, its pairs in the runs' order; `None` while it is
+    not there.
+    """
+    folder = stored_relations.folder_of(store.root, [run.key for run in runs])
+    rows = stored_relations.table(folder, name)
+    return None if rows is None else oriented(rows.to_pandas(), [run.key for run in runs])
+
+
+def oriented(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Rows whose first run is the one that stands first among the keys, pairs in their order."""
+    if "run_a" not in rows:
+        return rows
+    place = {key: at for at, key in enumerate(keys)}
+    first, second = rows["run_a"].map(place), rows["run_b"].map(place)
+    swap = first > second
+    in_order = rows.assign(
+        **{
+            column: rows[column].where(~swap, rows[other])
+            for column, other in SWAPPED.items()
+            if column in rows
+        }
+    )
+    order = pd.DataFrame({"a": in_order["run_a"].map(place), "b": in_order["run_b"].map(place)})
+    return in_order.loc[order.sort_values(["a", "b"], kind="stable").index].reset_index(drop=True)
