@@ -17,7 +17,10 @@ PAGES = {
         ("run/tensor", "Tensor", "data_array"),
         ("run/part", "Part", "select_all"),
     ],
-    "Several runs": [("runs/side_by_side", "Side by side", "view_column")],
+    "Several runs": [
+        ("runs/side_by_side", "Side by side", "view_column"),
+        ("runs/overlap", "Overlap", "join_inner"),
+    ],
     "Share": [("share/board", "Board", "keep")],
     "Learn": [("learn/methods", "Methods", "menu_book"), ("learn/lab", "Lab", "science")],
 }

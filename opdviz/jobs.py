@@ -34,7 +34,8 @@ NUMBERS = ("started", "share", "left", "pairs", "pairs_done", "pid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a job was asked for: a base and runs on it, what each is to be called, and its labels.
+    """What a job was asked for: a base and runs on it, what each is to be called, and its labels;
+    or the `keys` of comparisons whose overlap is to be worked out.
 
     `of_each` has by option (`name`, `recipe`, `optimizer`) a text for each run, empty for none.
     """
@@ -42,17 +43,20 @@ class Request:
     base: str = ""
     tuned: tuple[str, ...] = ()
     of_each: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
     device: str | None = None
     time: float = 0.0
 
     @property
     def sound(self) -> bool:
         """Whether it can be asked for again: its file may be damaged."""
-        return bool(self.base and self.tuned)
+        return bool(self.keys or (self.base and self.tuned))
 
     @property
     def title(self) -> str:
         """What it makes: the name that was given, or its folders."""
+        if self.keys:
+            return f"overlap of {len(self.keys)} runs"
         names = [name for name in self.of_each.get("name", ()) if name]
         if len(self.tuned) == 1 and names:
             return names[0]
@@ -62,11 +66,25 @@ class Request:
     def covers(self, base: str, tuned: str) -> bool:
         """Whether it compares these two paths."""
         paths = map(os.path.realpath, (self.base, *self.tuned))
-        return self.sound and os.path.realpath(base) == next(paths) and tuned in paths
+        return bool(self.base) and os.path.realpath(base) == next(paths) and tuned in paths
+
+    @property
+    def id(self) -> str:
+        """The id of its job: the same work, one job."""
+        return relation_id(*self.keys) if self.keys else job_id(self.base, *self.tuned)
+
+    @property
+    def command(self) -> list[str]:
+        """The command that does it, without the program and the job's folder."""
+        if self.keys:
+            return ["overlap", "--", *self.keys]
+        options = [f"--{name}={value}" for name, values in self.of_each.items() for value in values]
+        options += [f"--device={self.device}"] if self.device else []
+        return ["compare", *options, "--", self.base, *self.tuned]
 
     def encoded(self) -> bytes:
         """The request as the JSON that `parsed` takes."""
-        facts = {"base": self.base, "tuned": self.tuned, "device": self.device, "time": self.time}
+        facts = {name: getattr(self, name) for name in ("base", "tuned", "keys", "device", "time")}
         return json.dumps(facts | dict(self.of_each)).encode()
 
 
@@ -79,6 +97,7 @@ def parsed(value: object) -> Request:
     return Request(
         base=base if isinstance(base, str) else "",
         tuned=texts(facts.get("tuned")),
+        keys=texts(facts.get("keys")),
         of_each={option: texts(facts.get(option)) for option in OF_EACH},
         device=device if isinstance(device, str) else None,
         time=float(when) if type(when) in (int, float) else 0.0,
@@ -140,6 +159,11 @@ def job_id(base: str, *tuned: str) -> str:
     return fingerprint.of_bytes(*map(os.path.realpath, (base, *tuned)))[:12]
 
 
+def relation_id(*keys: str) -> str:
+    """The id of the job that works out the overlap of some comparisons."""
+    return fingerprint.of_bytes("overlap", *sorted(keys))[:12]
+
+
 def start(
     store: Store,
     base: str,
@@ -166,7 +190,7 @@ def start_request(store: Store, request: Request) -> Job:
     Raises
         MachineError: the job's folder cannot be written.
     """
-    folder = store.root / "jobs" / job_id(request.base, *request.tuned)
+    folder = store.root / "jobs" / request.id
     for part in (*PARTS, "lock"):
         files.clear_for_file(folder / part)
     files.write(folder / "request.json", request.encoded())
@@ -186,22 +210,12 @@ def spawn(store: Store, folder: Path, request: Request, lock: int) -> subprocess
     """The process of a job; it holds the lock for as long as it lives, and ends without anybody's
     looking.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "compare",
-        "--job",
-        str(folder),
-        "--cache",
-        str(store.root),
-    ]
-    for option, values in request.of_each.items():
-        command += [f"--{option}={value}" for value in values]
-    command += [f"--device={request.device}"] if request.device else []
+    name, *rest = request.command
+    where = ["--job", str(folder), "--cache", str(store.root)]
+    command = [sys.executable, "-m", "opdviz", name, *where, *rest]
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
-            [*command, "--", request.base, *request.tuned],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -153,8 +153,8 @@ def print_direction(row: "pd.Series") -> None:
     """Print how the directions of two updates agree."""
     if row["both_moved"]:
         print(
-            f"opposite signs: {row['conflict_share']:.2%} of {row['both_moved']:,} that both moved;"
-            f" chance 50 % +- {row['conflict_error']:.2%}"
+            f"opposite signs: {row['conflict_share']:.2%} of {int(row['both_moved']):,} that both"
+            f" moved; chance 50 % +- {row['conflict_error']:.2%}"
         )
     if row["cosine"] == row["cosine"]:
         print(f"cosine of the updates: {row['cosine']:.4f}; chance 0 +- {row['cosine_spread']:.1g}")

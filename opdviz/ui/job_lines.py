@@ -150,7 +150,10 @@ def draw_job(job: jobs.Job) -> None:
     it.
     """
     with st.container(border=True):
-        st.markdown(f"{plain(job.request.base)} → {plain(', '.join(job.request.tuned))}")
+        base, tuned = job.request.base, ", ".join(job.request.tuned)
+        st.markdown(
+            plain(job.request.title) if job.request.keys else f"{plain(base)} → {plain(tuned)}"
+        )
         if job.state == "running":
             st.progress(
                 min(1.0, job.share),

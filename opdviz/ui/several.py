@@ -3,16 +3,20 @@ them; their figures, and the table of their headlines.
 """
 
 import json
+import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import streamlit as st
 
-from opdviz.runs import family, headlines
+from opdviz import jobs
+from opdviz.runs import family, headlines, overlap, relate
 from opdviz.store.manifest import LABELS
-from opdviz.ui import address, cached, comparison, figure, links, server, tables
+from opdviz.ui import address, cached, comparison, figure, job_lines, links, server, tables
 from opdviz.ui.comparison import Chosen
 from opdviz.views import View
+from opdviz.views.run_overlap import Related
 from opdviz.views.runs import names_of
 from opdviz.words import plain
 
@@ -136,3 +140,53 @@ def headline_table(runs: Runs, protocol: str) -> None:
         f" {tables.SIDEWAYS}"
     )
     figure.data_buttons("run_headlines", frame, stem=f"{len(measured)}-runs_headline-{protocol}")
+
+
+def relations(runs: Runs) -> Related | None:
+    """What was worked out of how some runs lie to each other; `None` while it is not there."""
+    store, stored_runs = server.store(), [member.comparison for member in runs.members]
+    tables = [
+        relate.table(store, stored_runs, name) for name in ("overlap", "relation", "consensus")
+    ]
+    if any(table is None for table in tables):
+        return None
+    names = dict(zip([member.key for member in runs.members], runs.names, strict=True))
+    overlaps, directions, agreement = (overlap.names_in(table, names) for table in tables)
+    return Related(
+        tuple(runs.names),
+        runs.members[0].manifest.base.label,
+        overlaps,
+        directions,
+        agreement,
+        {
+            name: overlap.delta_norms(member.summary("by_tensor"))
+            for name, member in zip(runs.names, runs.members, strict=True)
+        },
+    )
+
+
+def ask_to_relate(runs: Runs) -> None:
+    """Where nothing was worked out yet: what it takes, and a button that starts it."""
+    keys = [member.key for member in runs.members]
+    job = next(
+        (one for one in jobs.all_jobs(server.store()) if one.id == jobs.relation_id(*keys)), None
+    )
+    parameters = (len(keys) + 1) * max(member.manifest.parameters for member in runs.members)
+    if job and job.state == "running":
+        st.info("The runs are being read. The page opens by itself.")
+        links.end()
+    st.info(
+        f"How these {len(keys)} runs lie to each other is worked out from the checkpoints: base and"
+        f" runs are read once, {parameters / 1e6:,.0f} M weights in all. It is kept, so that nobody"
+        " waits twice."
+    )
+    if job and job.state == "failed":
+        st.error(plain(job.message, limit=600))
+    if server.read_only():
+        words = " ".join(shlex.quote(key) for key in keys)
+        st.caption(f"This server is read-only: `opdviz overlap {words}` works it out.")
+    elif st.button("Read the runs", type="primary", key="relate") and job_lines.begun(
+        lambda: jobs.start_request(server.store(), jobs.Request(keys=tuple(keys), time=time.time()))
+    ):
+        st.rerun()
+    links.end()

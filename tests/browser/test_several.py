@@ -24,7 +24,7 @@ from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
 BASE = GOLDEN / "base"
-LINES = 12  # of Streamlit's own navigation, with the section of several runs
+LINES = 13  # of Streamlit's own navigation, with the section of several runs
 
 
 @pytest.mark.slow
@@ -52,6 +52,14 @@ def test_two_runs_from_the_form_to_side_by_side_and_one_that_is_forgotten(
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
     follow(page, re.sub(r"[?&]against=[^&]*", "", page.url) + f"&against={runs[0].name}")
     figure(page, f"over that of {runs[0].name[:10]}")
+    opened(page, "Overlap")
+    page.get_by_role("button", name="Read the runs").click()
+    figure(page, "Coordinates that both moved")
+    expect(
+        page.get_by_text("times what sizes and rows of the weights alone explain")
+    ).to_be_visible()
+    follow(page, f"{page.url}&relation=opposite+signs")
+    figure(page, "Opposite signs among the coordinates that both moved, by layer")
     (other,) = (run for run in runs if run.key[:6] not in page.url)
     Store(cache).forget(other.key)
     page.reload()

@@ -1,0 +1,180 @@
+"""How runs lie to each other: a matrix of runs, a map of one pair, and by how many runs a
+coordinate was moved.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from opdviz.figures import marks, theme
+from opdviz.figures.axes import axis_label, label_room, module_order, on_modules, ratios
+from opdviz.words import percent
+
+CELL = 46  # pixels: a row of the matrix, which holds two lines
+MAP_CELL = 30
+MOST_TEXT = 220  # cells of a map up to which each holds its own number
+NAME = 26  # characters of a run's name beside the matrix
+
+
+def matrix(
+    names: Sequence[str],
+    values: np.ndarray,
+    words: Sequence[Sequence[str]],
+    hovers: Sequence[Sequence[str]],
+    *,
+    reach: float,
+    as_ratios: bool,
+    what: str,
+) -> go.Figure:
+    """A cell for each two runs, coloured by `values` around the level of chance, 0, up to `reach`.
+
+    `words` stand in the cells, `hovers` beside the pointer. A click's custom data are both places.
+    """
+    labels = [axis_label(theme.shortened(name, NAME)) for name in names]
+    places = list(range(len(names)))
+    down, across = np.nonzero(np.isfinite(values))
+    shares = ((values[down, across] + reach) / (2 * reach)).clip(0.0, 1.0)
+    inks = [theme.ink_on(theme.SIGNED, share) for share in shares]
+    ticks = ratios(-reach, reach) if as_ratios else {}
+    figure = theme.figure(
+        marks.cells(
+            values,
+            places,
+            places,
+            limits=(-reach, reach),
+            colours=theme.SIGNED,
+            xgap=2,
+            ygap=2,
+            colorbar=marks.colour_bar("", **ticks),
+        ),
+        marks.dots(
+            across,
+            down,
+            "pairs",
+            colour="black",
+            size=1,
+            mode="text",
+            text=[words[row][column] for row, column in zip(down, across, strict=True)],
+            textfont={"size": 12, "color": inks},
+            showlegend=False,
+        ),
+        marks.dots(
+            across,
+            down,
+            "cells",
+            colour="black",
+            size=1,
+            marker={"opacity": 0},
+            selected={"marker": {"opacity": 0}},
+            unselected={"marker": {"opacity": 0}},
+            showlegend=False,
+            customdata=[
+                [int(row), int(column), hovers[row][column]]
+                for row, column in zip(down, across, strict=True)
+            ],
+            hover="%{customdata[2]}",
+        ),
+        height=110 + CELL * max(3, len(names)),
+        alt=f"Matrix of {len(names)} runs: {what} of each two.",
+        hovermode="closest",
+        hoverdistance=-1,
+        dragmode=False,
+        showlegend=False,
+        margin={"l": label_room(labels), "r": 10, "t": 10, "b": 90},
+    )
+    ends = [-0.5, len(names) - 0.5]
+    figure.update_xaxes(tickvals=places, ticktext=labels, range=ends, showgrid=False)
+    figure.update_yaxes(tickvals=places, ticktext=labels, range=ends[::-1], showgrid=False)
+    return figure
+
+
+def pair_map(rows: pd.DataFrame, *, reach: float, as_ratios: bool, what: str) -> go.Figure:
+    """x: layer, y: module of one pair of runs, coloured by the column `colour` around chance at 0;
+    the column `words` stands in the cells.
+
+    Columns: layer, module, block, colour, words, hover.
+    """
+    modules = module_order(rows)
+    layers = sorted(int(layer) for layer in rows["layer"].unique())
+    across = [layers.index(int(layer)) for layer in rows["layer"]]
+    down = [modules.index(module) for module in rows["module"]]
+    values = np.full((len(modules), len(layers)), np.nan)
+    values[down, across] = rows["colour"].astype(float)
+    shares = ((rows["colour"].astype(float) + reach) / (2 * reach)).clip(0.0, 1.0).fillna(0.5)
+    ticks = ratios(-reach, reach) if as_ratios else {}
+    roomy = values.size <= MOST_TEXT and len(layers) <= 16
+    figure = theme.figure(
+        marks.cells(
+            values,
+            list(range(len(layers))),
+            list(range(len(modules))),
+            limits=(-reach, reach),
+            colours=theme.SIGNED,
+            xgap=1,
+            ygap=1,
+            colorbar=marks.colour_bar("", **ticks),
+        ),
+        marks.dots(
+            across,
+            down,
+            "cells",
+            colour="black",
+            size=1,
+            mode="text" if roomy else "markers",
+            marker={"opacity": 0},
+            text=rows["words"].tolist(),
+            textfont={"size": 12, "color": [theme.ink_on(theme.SIGNED, one) for one in shares]},
+            customdata=[[hover] for hover in rows["hover"]],
+            hover="%{customdata[0]}",
+            showlegend=False,
+        ),
+        height=110 + MAP_CELL * max(5, len(modules)),
+        alt=f"Map of {what} by layer and module of two runs.",
+        hovermode="closest",
+        hoverdistance=-1,
+        dragmode=False,
+        showlegend=False,
+        margin={"r": 10, "t": 8, "b": 46},
+    )
+    labelled = range(0, len(layers), max(1, len(layers) // 30))
+    figure.update_xaxes(
+        title="layer",
+        tickvals=list(labelled),
+        ticktext=[str(layers[at]) for at in labelled],
+        range=[-0.5, len(layers) - 0.5],
+        showgrid=False,
+    )
+    return on_modules(figure, modules).update_yaxes(showgrid=False)
+
+
+def agreement(rows: pd.DataFrame) -> go.Figure:
+    """x: by how many runs a coordinate was moved, y: share of the coordinates; dotted: what the
+    sizes of the weights alone give. Columns: moved_by, share, expected (share).
+    """
+    figure = theme.figure(
+        marks.bars(
+            rows["moved_by"],
+            rows["share"],
+            "moved by so many runs",
+            colour=theme.DELTA,
+            text=[percent(share, 2) for share in rows["share"]],
+            hover="by %{x} runs: %{y:.3%}",
+        ),
+        marks.line(
+            rows["moved_by"],
+            rows["expected"],
+            "given the sizes of the weights",
+            colour=theme.NULL,
+            dash="dot",
+            mode="lines+markers",
+            hover="by %{x} runs, given the sizes: %{y:.3%}",
+        ),
+        height=360,
+        alt="Share of coordinates by how many runs moved them, beside what sizes alone give.",
+        margin={"t": 44},
+    )
+    figure.update_xaxes(title="runs that moved a coordinate", dtick=1)
+    top = 1.15 * float(rows[["share", "expected"]].to_numpy().max())
+    return figure.update_yaxes(title="share of coordinates", tickformat=".0%", range=[0, top])

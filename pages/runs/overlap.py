@@ -1,0 +1,52 @@
+"""How runs on one base lie to each other: the same coordinates, the same directions, beside chance
+and beside what the sizes of the weights explain.
+"""
+
+import streamlit as st
+
+from opdviz.ui import figure, links, several
+from opdviz.views import run_overlap
+from opdviz.words import count, plain
+
+family = several.need()
+st.title("Do the runs move alike?", anchor=False)
+first, second, third = st.columns([6, 3, 3])
+runs = several.choose(first, family)
+relation = links.choose(second, "Relation", run_overlap.RELATIONS, "relation")
+if relation == run_overlap.SAME:
+    links.choose(third, "A coordinate moved by", tuple(run_overlap.PROBES), "probe")
+shown = f"{len(runs.members)} of {count(len(family.runs), 'run')}"
+st.caption(
+    f"{shown} on **{plain(family.base.label, limit=60)}**. Two runs of one optimizer share its"
+    " history, which no two files can separate."
+)
+related = several.relations(runs)
+if related is None:
+    several.ask_to_relate(runs)
+pairs = [f"{a} and {b}" for at, a in enumerate(related.names) for b in related.names[at + 1 :]]
+places = [(a, b) for a in range(len(related.names)) for b in range(a + 1, len(related.names))]
+
+
+def show(name: str, on_click=None, hint: str = "") -> None:
+    """One view, with its data and definitions."""
+    view = run_overlap.OVERLAP_VIEWS[name](related, state)
+    stem = figure.stem_of(f"{len(related.names)} runs", name, {})
+    with figure.drawn(name, view, stem, on_click=on_click, hint=hint):
+        pass
+
+
+def open_pair(data: list) -> None:
+    """In a callback: the map of the pair of a cell."""
+    st.session_state["pair"] = pairs[places.index(tuple(sorted(data[:2])))]
+
+
+state = links.state()
+show("overlap_matrix", open_pair, "Click a cell to see it by layer." if len(pairs) > 1 else "")
+st.header("By layer and module", anchor=False)
+line, _ = st.columns([6, 6])
+pair = links.choose(line, "Pair", pairs, "pair")
+state |= {"pair": places[pairs.index(pair)]}
+show("overlap_map")
+if len(related.names) > 2:
+    st.header("By how many runs", anchor=False)
+show("overlap_agreement")
