@@ -260,18 +260,23 @@ def robust(shown: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def click_marks(grid: Grid, scale: Scale) -> list[go.Scatter]:
+def click_marks(grid: Grid, scale: Scale, *, at: tuple = ()) -> list[go.Scatter]:
     """Invisible points in the middle of the cells, which take the clicks.
 
     The nearest takes a click, so larger ones would take their neighbours'. Custom data: the
     tensor's name (empty where several share the cell), the layer, the module as it is shown and as
-    it is, how many tensors, and the value in words.
+    it is, how many tensors, the value in words, and what is in `at`.
     """
     by_cell = grid.placed.groupby(["module", grid.across])
     cells = by_cell.agg(
         name=("name", "first"), count=("name", "size"), in_layer=("layer", "first")
     ).reset_index()
     x, y = grid.places(cells)
+    values = grid.values[y, x]
+    customdata = [
+        [*cell_data(cell, grid.shows, scale.label(value)), *at]
+        for cell, value in zip(cells.itertuples(), values, strict=True)
+    ]
     return [
         marks.dots(
             x,
@@ -283,24 +288,23 @@ def click_marks(grid: Grid, scale: Scale) -> list[go.Scatter]:
             selected={"marker": {"opacity": 0}},
             unselected={"marker": {"opacity": 0}},
             text=[str(column) for column in cells[grid.across]],
-            customdata=[cell_data(cell, grid, scale.label) for _, cell in cells.iterrows()],
+            customdata=customdata,
             hover=f"{grid.across} %{{text}} · %{{customdata[2]}}<br><b>%{{customdata[5]}}</b>"
             " · %{customdata[4]}",
         )
     ]
 
 
-def cell_data(cell: pd.Series, grid: Grid, label: Callable[[float], str]) -> list:
+def cell_data(cell: tuple, shows: str, value: str) -> list:
     """What the mark of one cell carries."""
-    several = cell["count"] > 1
-    value = grid.cells.at[cell["module"], cell[grid.across]]
+    several = cell.count > 1
     return [
-        "" if several else cell["name"],
-        int(cell["in_layer"]),
-        theme.literal(cell["module"]),
-        cell["module"],
-        f"{grid.shows} of {cell['count']} tensors" if several else "one tensor",
-        label(value) or UNMOVED,
+        "" if several else cell.name,
+        int(cell.in_layer),
+        theme.literal(cell.module),
+        cell.module,
+        f"{shows} of {cell.count} tensors" if several else "one tensor",
+        value or UNMOVED,
     ]
 
 

@@ -15,6 +15,7 @@ from opdviz.quantities import QUANTITIES
 COLUMNS = 2
 CELL, BETWEEN = 22, 64  # pixels: a row of a map; between two maps
 BAR = 420  # pixels: the longest colour bar
+MOST_CLICKS = 400  # cells in all maps: more marks, which take clicks, are slow to draw
 
 
 def side_by_side(
@@ -29,8 +30,8 @@ def side_by_side(
     """A map of layer by module for each run, under one colour scale; with `against` each cell is
     the log2 of its ratio to that run's, in the column `ratio`.
 
-    `by_run` has the tensors of each run that stand in a layer. A click's custom data is as on the
-    map of one run, and at its end the run's of `places`.
+    `by_run` has the tensors of each run that stand in a layer. Of small models cells take clicks: a
+    click's custom data is as on the map of one run, and at its end the run's of `places`.
     """
     column = quantity if against is None else "ratio"
     grids = [maps.gridded(tensors, column, shows) for tensors in by_run.values()]
@@ -54,8 +55,11 @@ def side_by_side(
     bar = marks.colour_bar(
         "times" if against is not None else "", **scale.ticks(*ends), len=min(1.0, BAR / plot)
     )
+    clickable = len(grids) * len(columns) * len(modules) <= MOST_CLICKS
     for at, (grid, values) in enumerate(zip(grids, coloured, strict=True)):
         place = {"row": at // COLUMNS + 1, "col": at % COLUMNS + 1}
+        shared = maps.Grid(grid.tensors, cells[at], grid.across, shows)
+        hovers = {} if clickable else {"text": words_of(shared, scale), "hover": "%{text}"}
         figure.add_trace(
             marks.cells(
                 values,
@@ -67,16 +71,14 @@ def side_by_side(
                 ygap=1,
                 showscale=at == 0,
                 colorbar=bar,
+                **hovers,
             ),
             **place,
         )
         for trace in maps.clip_marks(values, *ends):
             figure.add_trace(trace, **place)
-        shared = maps.Grid(grid.tensors, cells[at], grid.across, shows)
-        if len(columns) * len(modules) <= maps.MOST_CLICKS:
-            for trace in maps.click_marks(shared, scale):
-                carried = [[*data, places[at]] for data in trace.customdata]
-                figure.add_trace(trace.update(customdata=carried), **place)
+        for trace in maps.click_marks(shared, scale, at=(places[at],)) if clickable else ():
+            figure.add_trace(trace, **place)
     labels = [axis_label(module) for module in modules]
     labelled = range(0, len(columns), max(1, 2 * len(columns) // maps.MOST_LAYER_LABELS))
     figure.update_xaxes(
@@ -110,3 +112,15 @@ def side_by_side(
 def value_label_of(grids: Sequence[maps.Grid], quantity: str) -> Callable[[float], str]:
     """How a map's numbers are written: alike in all runs."""
     return maps.value_labels(np.concatenate([grid.values.ravel() for grid in grids]), quantity)
+
+
+def words_of(grid: maps.Grid, scale: maps.Scale) -> list[list[str]]:
+    """What is said of each cell where the pointer stands."""
+    return [
+        [
+            f"{grid.across} {number} · {theme.literal(module)}<br>"
+            f"<b>{scale.label(value) or maps.UNMOVED}</b>"
+            for number, value in zip(grid.columns, row, strict=True)
+        ]
+        for module, row in zip(grid.modules, grid.values, strict=True)
+    ]

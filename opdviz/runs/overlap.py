@@ -104,12 +104,14 @@ def related(table: pd.DataFrame, norms: dict[str, pd.Series], by: str) -> pd.Dat
     sums = groups[summed].sum().merge(groups[channels].mean())
     both = sums["both_moved"].where(sums["both_moved"] > 0).astype(float)
     squares = sums["square_a"] * sums["square_b"]
-    return sums.assign(
+    relations_ = sums.assign(
         conflict_share=sums["conflict"] / both,
         conflict_error=0.5 / np.sqrt(both),
         cosine=sums["product"] / np.sqrt(squares.where(squares > 0)),
         cosine_spread=sums["numel"].astype(float) ** -0.5,
-    ).drop(columns=["product", "square_a", "square_b"])
+    )
+    first = ["cosine", "cosine_spread", "conflict_share", "conflict_error"]
+    return relations_[[*PAIR, *GROUPS[by], *first, *channels, "both_moved", "conflict", "numel"]]
 
 
 def norms_of(rows_: pd.DataFrame, column: str, norms: dict[str, pd.Series]) -> pd.Series:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 import streamlit as st
 
 from opdviz import jobs
@@ -15,7 +16,7 @@ from opdviz.runs import family, headlines, overlap, relate
 from opdviz.store.manifest import LABELS
 from opdviz.ui import address, cached, comparison, figure, job_lines, links, server, tables
 from opdviz.ui.comparison import Chosen
-from opdviz.views import View
+from opdviz.views import View, state_of
 from opdviz.views.run_overlap import Related
 from opdviz.views.runs import names_of
 from opdviz.words import plain
@@ -36,6 +37,7 @@ class Runs:
 
     def view(self, name: str, state: dict) -> View:
         """A view in a state, drawn once for all sessions."""
+        state = state_of(name, state)
         stamps = tuple((str(one.folder), one.name, *one.drawn_from) for one in self.members)
         readers = [member.reader for member in self.members]
         return cached.runs_view(stamps, name, json.dumps(state, sort_keys=True), readers)
@@ -49,8 +51,14 @@ class Runs:
         hint: str = "",
     ) -> None:
         """A view with its sentence, its data and its definitions."""
-        stem = figure.stem_of(f"{len(self.members)} runs", name.removeprefix("run_"), state)
-        with figure.drawn(name, self.view(name, state), stem, on_click=on_click, hint=hint):
+        what = name.removeprefix("run_")
+        stem = figure.stem_of(f"{len(self.members)} runs", what, state_of(name, state))
+        view = self.view(name, state)
+        # Of large models cells take no clicks: too many marks are slow to draw.
+        traces = view.figure.data if view.figure is not None else ()
+        takes = any(getattr(trace, "customdata", None) is not None for trace in traces)
+        clicks = {"on_click": on_click, "hint": hint} if takes else {}
+        with figure.drawn(name, view, stem, **clicks):
             pass
 
 
@@ -190,3 +198,17 @@ def ask_to_relate(runs: Runs) -> None:
     ):
         st.rerun()
     links.end()
+
+
+def relation_table(rows: pd.DataFrame, by: str) -> None:
+    """Every number of how runs lie to each other, to be sorted by a click on a column's name."""
+    whole = {name for name in rows if pd.api.types.is_integer_dtype(rows[name])}
+    st.dataframe(
+        tables.in_percent(rows),
+        hide_index=True,
+        key="relation_table",
+        column_config={name: tables.column(name, whole=name in whole) for name in rows},
+        height="content" if len(rows) <= tables.MOST_ROWS else tables.HEIGHT,
+    )
+    st.caption(f"{len(rows):,} rows. {tables.SIDEWAYS}")
+    figure.data_buttons("relations", rows, stem=f"relations_by-{by}")

@@ -45,14 +45,20 @@ VIEWS = {
 }
 
 
-# Of several runs on one base, all on one page.
+# Of several runs on one base, all on one page: what draws each, and what of a state it speaks of.
 RUN_VIEWS = {
-    "run_headlines": runs.headlines,
-    "run_maps": run_maps.maps,
-    "run_against": run_maps.against_one,
-    "run_curves": run_curves.curves,
-    "run_sizes": runs.sparse_or_small,
+    "run_headlines": (runs.headlines, ("colour",)),
+    "run_maps": (run_maps.maps, ("quantity", "against")),
+    "run_against": (run_maps.against_one, ("quantity", "against", "colour")),
+    "run_curves": (run_curves.curves, ("tensor", "curve", "colour")),
+    "run_sizes": (runs.sparse_or_small, ("colour",)),
 }
+
+
+def state_of(name: str, state: dict) -> dict:
+    """What of a page's state a view of several runs speaks of: the others change and it stays."""
+    _, keys = RUN_VIEWS[name]
+    return {key: state[key] for key in keys if state.get(key) is not None}
 
 
 def draw_runs(name: str, readers: Sequence[Reader], state: dict) -> View:
@@ -63,7 +69,7 @@ def draw_runs(name: str, readers: Sequence[Reader], state: dict) -> View:
         )
     if name == "run_curves" and not state.get("tensor"):
         return View("This figure", "The runs share no tensor.")
-    return RUN_VIEWS[name](readers, state)
+    return RUN_VIEWS[name][0](readers, state)
 
 
 def draw(name: str, reader: Reader, state: dict) -> View:
@@ -97,4 +103,5 @@ __all__ = [
     "draw",
     "draw_runs",
     "page_of",
+    "state_of",
 ]

@@ -49,16 +49,34 @@ class Related:
     consensus: pd.DataFrame
     norms: dict[str, pd.Series]
 
-    def pairs(self, relation: str, probe: str, by: str) -> pd.DataFrame:
-        """One row a pair of runs and group, with what the relation's cells show: `colour` (0 is
-        chance), `words` in a cell, `hover` beside it.
+    def pairs(
+        self, relation: str, probe: str, by: str, *, pair: tuple[str, str] | None = None
+    ) -> pd.DataFrame:
+        """One row a pair of runs, or of one `pair`, and group, with what the relation's cells show:
+        `colour` (0 is chance), `words` in a cell, `hover` beside it.
         """
+        rows = self.overlap if relation == SAME else self.relation
+        if pair is not None:
+            rows = rows[(rows["run_a"] == pair[0]) & (rows["run_b"] == pair[1])]
         if relation == SAME:
-            rows = overlap.gathered(self.overlap, by)
-            rows = rows[rows["probe"] == PROBES[probe]]
+            rows = overlap.gathered(rows[rows["probe"] == PROBES[probe]], by)
         else:
-            rows = overlap.related(self.relation, self.norms, by)
+            rows = overlap.related(rows, self.norms, by)
         return rows.assign(**CELLS[relation](rows))
+
+
+# What the table can be by.
+BY = ("model", "block", "layer", "module", "tensor")
+
+
+def numbers(related: Related, relation: str, by: str) -> pd.DataFrame:
+    """Every number of each two runs, by one of BY: of the same coordinates under every probe, or of
+    directions and channels.
+    """
+    if relation == SAME:
+        return overlap.gathered(related.overlap, by)
+    rows = overlap.related(related.relation, related.norms, by)
+    return rows.rename(columns={"cosine": "cosine_of_updates"})  # not that of base and tuned
 
 
 def same_cells(rows: pd.DataFrame) -> dict:
@@ -228,8 +246,8 @@ def opposite_words(row: pd.Series) -> str:
     off = abs(row["conflict_share"] - 0.5) / row["conflict_error"]
     verdict = ", as by chance" if off <= ERRORS else ""
     return (
-        f"{percent(row['conflict_share'])} of what both moved in opposite directions (chance 50 % ±"
-        f" {percent(row['conflict_error'], 2)}){verdict}"
+        f"of the coordinates that both moved {percent(row['conflict_share'])} went in opposite"
+        f" directions (chance 50 % ± {percent(row['conflict_error'], 2)}){verdict}"
     )
 
 
@@ -251,14 +269,13 @@ def pair_map(related: Related, state: dict) -> View:
     """Two runs by layer and module."""
     relation, probe = relation_of(state)
     a, b = pair_of(related, state)
-    rows = related.pairs(relation, probe, "cell")
-    rows = rows[(rows["run_a"] == a) & (rows["run_b"] == b)].dropna(subset=["layer"])
+    rows = related.pairs(relation, probe, "cell", pair=(a, b)).dropna(subset=["layer"])
     title = f"{what_of(relation, probe)}, by layer and module"
     if rows.empty or not rows["colour"].notna().any():
         return View(title, "These two runs share nothing of this in any layer.")
     rows = rows[rows.groupby("module")["colour"].transform("count") > 0]
-    tensors = overlap.placed(related.relation)
-    blocks = tensors.groupby("module")["block"].first()
+    of_pair = related.relation[(related.relation["run_a"] == a) & (related.relation["run_b"] == b)]
+    blocks = overlap.placed(of_pair).groupby("module")["block"].first()
     rows = rows.assign(block=rows["module"].map(blocks))
     where = [
         f"layer {row.layer} · {theme.literal(row.module)}<br>{row.hover}"

@@ -50,3 +50,7 @@ show("overlap_map")
 if len(related.names) > 2:
     st.header("By how many runs", anchor=False)
 show("overlap_agreement")
+st.header("As a table", anchor=False)
+line, _ = st.columns([6, 6])
+by = links.switch(line, "By", run_overlap.BY, "by")
+several.relation_table(run_overlap.numbers(related, relation, by), by)
