@@ -35,7 +35,8 @@ NUMBERS = ("started", "share", "left", "pairs", "pairs_done", "pid")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a job was asked for: a base and runs on it, what each is to be called, and its labels;
-    or the `keys` of comparisons whose overlap is to be worked out.
+    or the `keys` of comparisons whose overlap is to be worked out, with the `table` that is asked
+    for.
 
     `of_each` has by option (`name`, `recipe`, `optimizer`) a text for each run, empty for none.
     """
@@ -44,6 +45,7 @@ class Request:
     tuned: tuple[str, ...] = ()
     of_each: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    table: str | None = None
     device: str | None = None
     time: float = 0.0
 
@@ -71,20 +73,26 @@ class Request:
     @property
     def id(self) -> str:
         """The id of its job: the same work, one job."""
-        return relation_id(*self.keys) if self.keys else job_id(self.base, *self.tuned)
+        return (
+            relation_id(*self.keys, table=self.table)
+            if self.keys
+            else job_id(self.base, *self.tuned)
+        )
 
     @property
     def command(self) -> list[str]:
         """The command that does it, without the program and the job's folder."""
         if self.keys:
-            return ["overlap", "--", *self.keys]
+            table = [f"--table={self.table}"] if self.table else []
+            return ["overlap", *table, "--", *self.keys]
         options = [f"--{name}={value}" for name, values in self.of_each.items() for value in values]
         options += [f"--device={self.device}"] if self.device else []
         return ["compare", *options, "--", self.base, *self.tuned]
 
     def encoded(self) -> bytes:
         """The request as the JSON that `parsed` takes."""
-        facts = {name: getattr(self, name) for name in ("base", "tuned", "keys", "device", "time")}
+        names = ("base", "tuned", "keys", "table", "device", "time")
+        facts = {name: getattr(self, name) for name in names}
         return json.dumps(facts | dict(self.of_each)).encode()
 
 
@@ -93,15 +101,22 @@ def parsed(value: object) -> Request:
     and its name as plain texts.
     """
     facts = value if isinstance(value, dict) else {}
-    base, device, when = (facts.get(name) for name in ("base", "device", "time"))
+    base, device, table = (text_of(facts.get(name)) for name in ("base", "device", "table"))
+    when = facts.get("time")
     return Request(
-        base=base if isinstance(base, str) else "",
+        base=base or "",
         tuned=texts(facts.get("tuned")),
         keys=texts(facts.get("keys")),
         of_each={option: texts(facts.get(option)) for option in OF_EACH},
-        device=device if isinstance(device, str) else None,
+        table=table,
+        device=device,
         time=float(when) if type(when) in (int, float) else 0.0,
     )
+
+
+def text_of(value: object) -> str | None:
+    """A text from JSON; `None` where it is anything else."""
+    return value if isinstance(value, str) else None
 
 
 def texts(value: object) -> tuple[str, ...]:
@@ -159,9 +174,9 @@ def job_id(base: str, *tuned: str) -> str:
     return fingerprint.of_bytes(*map(os.path.realpath, (base, *tuned)))[:12]
 
 
-def relation_id(*keys: str) -> str:
-    """The id of the job that works out the overlap of some comparisons."""
-    return fingerprint.of_bytes("overlap", *sorted(keys))[:12]
+def relation_id(*keys: str, table: str | None = None) -> str:
+    """The id of the job that works out a table of how some comparisons lie to each other."""
+    return fingerprint.of_bytes("overlap", table or "", *sorted(keys))[:12]
 
 
 def start(

@@ -20,7 +20,7 @@ from opdviz.errors import RequestError, one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-RELATIONS = ("overlap", "relation", "consensus")
+RELATIONS = ("overlap", "relation", "consensus", "subspace_similarity")
 
 
 @command(
@@ -88,7 +88,12 @@ def subnetwork(options: argparse.Namespace) -> None:
     "overlap",
     "do runs on one base move the same coordinates, and in the same direction?",
     argument("key", nargs="+", help="two comparisons or more, by key or name"),
-    argument("--table", choices=RELATIONS, default="overlap", help="which table --json prints"),
+    argument(
+        "--table",
+        choices=RELATIONS,
+        default="overlap",
+        help="which table --json prints; subspace_similarity takes decompositions",
+    ),
     WORKERS,
     JSON,
     argument("--job", type=Path, help=argparse.SUPPRESS),
@@ -106,9 +111,10 @@ def overlap(options: argparse.Namespace) -> None:
     with progress.listener(options.job, quiet=options.json) as listener:
         runs = [store.find(word) for word in options.key]
         relate.checked(runs)
-        if not relate.is_there(store, runs):
+        group = relate.group_of(options.table)
+        if not relate.is_there(store, runs, group):
             with workers.pool(options.workers) as executor:
-                relate.relate(store, runs, executor, listener)
+                relate.relate(store, runs, executor, listener, group=group)
     names = dict(zip([run.key for run in runs], family.distinct_names(runs), strict=True))
 
     def read(name: str) -> "pd.DataFrame":
@@ -116,6 +122,10 @@ def overlap(options: argparse.Namespace) -> None:
 
     if options.json:
         print_json(stored.records(read(options.table)))
+        return
+    if group == relate.DIRECTIONS:
+        for row in overlaps.similarities(read(options.table)).itertuples():
+            print_similarity(row)
         return
     table, relation = read("overlap"), read("relation")
     norms = {names[run.key]: overlaps.delta_norms(stored.tensors(run)) for run in runs}
@@ -158,3 +168,12 @@ def print_direction(row: "pd.Series") -> None:
         )
     if row["cosine"] == row["cosine"]:
         print(f"cosine of the updates: {row['cosine']:.4f}; chance 0 +- {row['cosine_spread']:.1g}")
+
+
+def print_similarity(row) -> None:
+    """Print how alike the leading directions of two runs are, in the median matrix."""
+    pair = " and ".join(one_line(name, limit=60) for name in (row.run_a, row.run_b))
+    print(
+        f"{pair}, {row.side}, k = {row.ranks}: {row.similarity:.4f}; chance {row.chance:.4f},"
+        f" rotated {row.null_low:.4f} to {row.null_high:.4f} (median of {row.matrices} matrices)"
+    )

@@ -178,3 +178,63 @@ def agreement(rows: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="runs that moved a coordinate", dtick=1)
     top = 1.15 * float(rows[["share", "expected"]].to_numpy().max())
     return figure.update_yaxes(title="share of coordinates", tickformat=".0%", range=[0, top])
+
+
+def directions(rows: pd.DataFrame) -> go.Figure:
+    """Facets by side, a line a pair of runs: similarity, chance, and what turned updates share.
+
+    Columns: run_a, run_b, side, similarity, chance, null_low, null_high.
+    """
+    pairs = list(dict.fromkeys(pairs_of(rows)))
+    labels = [axis_label(theme.shortened(f"{a} and {b}", 40)) for a, b in pairs]
+    figure = marks.facets(["left (outputs)", "right (inputs)"], spacing=0.04)
+    for col, side in enumerate(("left", "right"), start=1):
+        part = rows[rows["side"] == side]
+        y = [pairs.index(pair) for pair in pairs_of(part)]
+        traces = [
+            marks.segments(
+                part["null_low"],
+                part["null_high"],
+                y,
+                "turned at random",
+                colour=theme.NULL_AREA,
+                width=marks.BAND,
+            ),
+            marks.dots(
+                part["chance"],
+                y,
+                "chance",
+                colour=theme.CHANCE,
+                size=12,
+                marker={"symbol": "line-ns-open", "line": {"width": 2}},
+                hover="chance %{x:.2%}",
+            ),
+            marks.dots(
+                part["similarity"],
+                y,
+                "similarity, median",
+                colour=theme.DELTA,
+                hovertext=[theme.literal(f"{a} and {b}") for a, b in pairs_of(part)],
+                hover="%{hovertext}: %{x:.2%}",
+            ),
+        ]
+        for trace in traces:
+            figure.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
+    figure.update_xaxes(title="share of directions", tickformat=".0%", range=[0, 1.02])
+    theme.dressed(
+        figure,
+        height=150 + 24 * max(3, len(pairs)),
+        alt="Similarity of the leading directions of each two runs, beside chance and turned"
+        " updates.",
+        legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"},
+        margin={"l": label_room(labels), "r": 16, "t": 34, "b": 84},
+        dragmode=False,
+    )
+    return figure.update_yaxes(
+        tickvals=list(range(len(pairs))), ticktext=labels, range=[len(pairs) - 0.5, -0.5]
+    )
+
+
+def pairs_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """The two runs of each row."""
+    return list(zip(rows["run_a"], rows["run_b"], strict=True))

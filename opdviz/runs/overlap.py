@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from opdviz.definitions import HEADLINE_K
 from opdviz.naming import parse
 from opdviz.pairing import Matching
 from opdviz.runs import relations
@@ -128,6 +129,22 @@ def delta_norms(tensors: pd.DataFrame) -> pd.Series:
     stored_names = tensors["name"].str.replace(r"\[[0-9]{1,6}\]$", "", regex=True)
     squares = tensors["delta_norm"].astype(float) ** 2
     return np.sqrt(squares.groupby(stored_names).sum())
+
+
+def similarities(table: pd.DataFrame) -> pd.DataFrame:
+    """Similarity of the leading directions of each two runs in the median matrix, by side and rank.
+
+    `ranks` is 16 or a tenth of each matrix's own; `beyond` counts the matrices above the null.
+    """
+    rows = table.dropna(subset=["similarity", "null_low"])
+    ranks = np.where(rows["k"] == HEADLINE_K, str(HEADLINE_K), "a tenth")
+    rows = rows.assign(ranks=ranks, beyond=rows["similarity"] > rows["null_high"])
+    medians = dict.fromkeys(("similarity", "chance", "null_low", "null_high"), "median")
+    return rows.groupby([*PAIR, "side", "ranks"], sort=False, as_index=False).agg(
+        **{name: (name, how) for name, how in medians.items()},
+        matrices=("name", "size"),
+        beyond=("beyond", "sum"),
+    )
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:

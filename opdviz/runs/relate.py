@@ -11,10 +11,11 @@ from opdviz import files
 from opdviz.compare import workers
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, RequestError, one_line
-from opdviz.runs import relations
+from opdviz.runs import relations, subspaces
 from opdviz.runs.masks import matching_of_comparison
 from opdviz.runs.relations import Shared
 from opdviz.store import relations as stored_relations
+from opdviz.store.relations import COORDINATES, DIRECTIONS, GROUPS
 from opdviz.store.store import Store, Stored
 
 MOST = 16  # runs whose pairs are counted at once
@@ -44,8 +45,15 @@ def checked(runs: Sequence[Stored]) -> None:
             raise RequestError(f"overlap: {name} is still being compared; wait for it.")
 
 
-def relate(store: Store, runs: Sequence[Stored], executor: Executor, listener: Listener) -> None:
-    """Work out every table of some runs that is not there yet.
+def relate(
+    store: Store,
+    runs: Sequence[Stored],
+    executor: Executor,
+    listener: Listener,
+    *,
+    group: str = COORDINATES,
+) -> None:
+    """Work out every table of some runs of a group that is not there yet.
 
     Raises
         RequestError: they do not belong together, share no weights, or a checkpoint changed.
@@ -53,39 +61,38 @@ def relate(store: Store, runs: Sequence[Stored], executor: Executor, listener: L
     """
     checked(runs)
     ordered = sorted(runs, key=lambda run: run.key)
-    folder = stored_relations.folder_of(store.root, [run.key for run in runs])
+    names = [run.key for run in ordered]
+    folder = stored_relations.folder_of(store.root, names)
     with files.lock(folder):
-        if stored_relations.complete(folder):
+        if stored_relations.complete(folder, group):
             return
         files.sweep(folder)
-        tensors = relations.shared([matching_of_comparison(run) for run in ordered])
-        if not tensors:
-            raise RequestError(
-                "overlap: found no weights that two of the runs have; expected tensors of floats in"
-                " common."
-            )
-        stored_relations.begin(folder, [run.key for run in ordered])
-        names = [run.key for run in ordered]
-        missing = [one for one in tensors if stored_relations.part(folder, one.name) is None]
+        tensors = shared_tensors(ordered, group)
+        stored_relations.begin(folder, names)
+        missing = [one for one in tensors if not stored_relations.part(folder, one.name, group)]
         progress = Progress(
-            "reading the runs", sum(map(work_of, tensors)), parts=len(tensors),
-            parts_done=len(tensors) - len(missing), pairs=len(missing),
-        )  # fmt: skip
+            "reading the runs",
+            sum(map(work_of, tensors)),
+            parts=len(tensors),
+            parts_done=len(tensors) - len(missing),
+            pairs=len(missing),
+        )
         progress.done = progress.total - sum(map(work_of, missing))
         listener(progress)
         room = 2 * workers_of(executor)
+        measure = {COORDINATES: relations.of_tensor, DIRECTIONS: subspaces.of_tensor}[group]
 
         def start_next(running: list) -> tuple | None:
             if not missing or len(running) >= room:
                 return None
             tensor = missing.pop(0)
-            return tensor, relations.of_tensor, tensor, names
+            return tensor, measure, tensor, names
 
         try:
             for ended in workers.results(executor, start_next, every=1.0):
                 if ended is not None:
                     tensor, tables = ended
-                    stored_relations.keep_part(folder, tensor.name, tables)
+                    stored_relations.keep_part(folder, tensor.name, tables, group)
                     progress.advance(work_of(tensor))
                     progress.parts_done += 1
                     progress.pairs_done += 1
@@ -96,14 +103,36 @@ def relate(store: Store, runs: Sequence[Stored], executor: Executor, listener: L
                 "overlap: a worker process was lost (out of memory?); finished tensors are kept."
                 " Run it again, with one worker if memory is short."
             ) from None
-        stored_relations.finish(folder, [one.name for one in tensors])
+        stored_relations.finish(folder, [one.name for one in tensors], group)
 
 
-def is_there(store: Store, runs: Sequence[Stored]) -> bool:
-    """Whether the tables of some runs are worked out."""
-    return stored_relations.complete(
-        stored_relations.folder_of(store.root, [run.key for run in runs])
-    )
+def shared_tensors(runs: Sequence[Stored], group: str) -> list[Shared]:
+    """The tensors that two of some runs have: all of them, or for directions the matrices.
+
+    Raises
+        RequestError: there is none.
+    """
+    tensors = relations.shared([matching_of_comparison(run) for run in runs])
+    if group == DIRECTIONS:
+        tensors = [one for one in tensors if len(one.shape) == 2 and min(one.shape) > 1]
+    if not tensors:
+        what = "matrices" if group == DIRECTIONS else "weights"
+        raise RequestError(
+            f"overlap: found no {what} that two of the runs have; expected tensors of floats in"
+            " common."
+        )
+    return tensors
+
+
+def group_of(table_name: str) -> str:
+    """The group that a table belongs to."""
+    return next(group for group, names in GROUPS.items() if table_name in names)
+
+
+def is_there(store: Store, runs: Sequence[Stored], group: str = COORDINATES) -> bool:
+    """Whether the tables of a group of some runs are worked out."""
+    folder = stored_relations.folder_of(store.root, [run.key for run in runs])
+    return stored_relations.complete(folder, group)
 
 
 def work_of(tensor: Shared) -> float:

@@ -2,7 +2,7 @@
 other.
 
     relations/<id>/runs.json                  the keys of the runs, in the order of the rows' pairs
-    relations/<id>/parts/<tensor>.json        one tensor's rows of every table, with a digest
+    relations/<id>/parts/<tensor>.<group>.json  one tensor's rows of a group's tables, with a digest
     relations/<id>/<table>.<digest>.parquet   all rows of a table; the digest is of its own bytes
     relations/<id>/lock                       held by the process that writes
 
@@ -41,6 +41,14 @@ TABLES: dict[str, Columns] = {
     "consensus": {"tensor": str}
     | PROBED
     | {"runs": int, "moved_by": int, "count": int, "expected": float},
+    "subspace_similarity": {"name": str, "run_a": str, "run_b": str, "side": str, "k": int}
+    | dict.fromkeys(("similarity", "chance", "null_low", "null_high"), float),
+}
+# Tables that one reading of the checkpoints gives; the second takes decompositions.
+COORDINATES, DIRECTIONS = "coordinates", "directions"
+GROUPS = {
+    COORDINATES: ("overlap", "relation", "consensus"),
+    DIRECTIONS: ("subspace_similarity",),
 }
 
 
@@ -84,41 +92,48 @@ def sound_table(path: Path) -> pa.Table | None:
     return rows if rows.schema.equals(columns.schema(TABLES[name])) else None
 
 
-def complete(folder: Path) -> bool:
-    """Whether every table is there and sound."""
-    return keys_of(folder) is not None and all(table(folder, name) is not None for name in TABLES)
+def complete(folder: Path, group: str = COORDINATES) -> bool:
+    """Whether every table of a group is there and sound."""
+    return keys_of(folder) is not None and all(
+        table(folder, name) is not None for name in GROUPS[group]
+    )
 
 
-def part(folder: Path, tensor: str) -> dict[str, list[dict]] | None:
+def part(folder: Path, tensor: str, group: str = COORDINATES) -> dict[str, list[dict]] | None:
     """One tensor's rows by table; `None` where they are not there, or are not what was written."""
     try:
-        digest, _, body = files.contents(part_path(folder, tensor)).partition(b"\n")
+        digest, _, body = files.contents(part_path(folder, tensor, group)).partition(b"\n")
     except OSError:
         return None
     value = files.parsed(body) if digest == fingerprint.of_bytes(body).encode() else None
-    return value if isinstance(value, dict) and set(value) == set(TABLES) else None
+    return value if isinstance(value, dict) and set(value) == set(GROUPS[group]) else None
 
 
-def part_path(folder: Path, tensor: str) -> Path:
+def part_path(folder: Path, tensor: str, group: str) -> Path:
     """Where one tensor's rows stand."""
-    return folder / "parts" / f"{pair_key(tensor)}.json"
+    return folder / "parts" / f"{pair_key(tensor)}.{group}.json"
 
 
-def keep_part(folder: Path, tensor: str, tables: dict[str, list[dict]]) -> None:
-    """Write one tensor's rows."""
+def keep_part(
+    folder: Path, tensor: str, tables: dict[str, list[dict]], group: str = COORDINATES
+) -> None:
+    """Write one tensor's rows of a group's tables."""
     body = json.dumps(tables, allow_nan=False, separators=(",", ":")).encode()
-    files.write(part_path(folder, tensor), fingerprint.of_bytes(body).encode() + b"\n" + body)
+    data = fingerprint.of_bytes(body).encode() + b"\n" + body
+    files.write(part_path(folder, tensor, group), data)
 
 
-def finish(folder: Path, tensors: Iterable[str]) -> None:
-    """Gather the parts of all tensors into tables, and take the parts away."""
-    parts = [rows for tensor in tensors if (rows := part(folder, tensor))]
-    for name, columns_ in TABLES.items():
+def finish(folder: Path, tensors: Sequence[str], group: str = COORDINATES) -> None:
+    """Gather the parts of all tensors into a group's tables, and take the parts away."""
+    parts = [rows for tensor in tensors if (rows := part(folder, tensor, group))]
+    for name in GROUPS[group]:
         for old in folder.glob(f"{name}.*.parquet"):
             files.clear(old)
-        data = parquet.encoded(typed(columns_, [row for rows in parts for row in rows[name]]))
+        rows_of_all = [row for rows in parts for row in rows[name]]
+        data = parquet.encoded(typed(TABLES[name], rows_of_all))
         files.write(folder / f"{name}.{fingerprint.of_contents(data)}.parquet", data)
-    shutil.rmtree(folder / "parts", ignore_errors=True)
+    for tensor in tensors:
+        files.clear(part_path(folder, tensor, group))
 
 
 def drop(root: Path, key: str) -> None:

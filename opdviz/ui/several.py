@@ -173,31 +173,38 @@ def relations(runs: Runs) -> Related | None:
     )
 
 
-def ask_to_relate(runs: Runs) -> None:
-    """Where nothing was worked out yet: what it takes, and a button that starts it."""
-    keys = [member.key for member in runs.members]
-    job = next(
-        (one for one in jobs.all_jobs(server.store()) if one.id == jobs.relation_id(*keys)), None
-    )
-    parameters = (len(keys) + 1) * max(member.manifest.parameters for member in runs.members)
+def similarities(runs: Runs) -> pd.DataFrame | None:
+    """How alike the leading directions of some runs are; `None` while it is not worked out."""
+    stored_runs = [member.comparison for member in runs.members]
+    rows = relate.table(server.store(), stored_runs, "subspace_similarity")
+    if rows is None:
+        return None
+    names = dict(zip([member.key for member in runs.members], runs.names, strict=True))
+    return overlap.names_in(rows, names)
+
+
+def ask_to_relate(runs: Runs, what: str, button: str, table: str | None = None) -> None:
+    """Where something was not worked out yet: what it takes, and a button that starts it."""
+    keys = tuple(member.key for member in runs.members)
+    request = jobs.Request(keys=keys, table=table, time=time.time())
+    job = next((one for one in jobs.all_jobs(server.store()) if one.id == request.id), None)
     if job and job.state == "running":
-        st.info("The runs are being read. The page opens by itself.")
-        links.end()
+        st.info("The runs are being read. The page goes on by itself.")
+        return
+    parameters = (len(keys) + 1) * max(member.manifest.parameters for member in runs.members)
     st.info(
-        f"How these {len(keys)} runs lie to each other is worked out from the checkpoints: base and"
-        f" runs are read once, {parameters / 1e6:,.0f} M weights in all. It is kept, so that nobody"
-        " waits twice."
+        f"{what} is worked out from the checkpoints: base and runs are read once,"
+        f" {parameters / 1e6:,.0f} M weights in all. It is kept, so that nobody waits twice."
     )
     if job and job.state == "failed":
         st.error(plain(job.message, limit=600))
     if server.read_only():
-        words = " ".join(shlex.quote(key) for key in keys)
-        st.caption(f"This server is read-only: `opdviz overlap {words}` works it out.")
-    elif st.button("Read the runs", type="primary", key="relate") and job_lines.begun(
-        lambda: jobs.start_request(server.store(), jobs.Request(keys=tuple(keys), time=time.time()))
+        words = shlex.join(["opdviz", *request.command])
+        st.caption(f"This server is read-only: `{words}` works it out.")
+    elif st.button(button, key=f"relate_{table}") and job_lines.begun(
+        lambda: jobs.start_request(server.store(), request)
     ):
         st.rerun()
-    links.end()
 
 
 def relation_table(rows: pd.DataFrame, by: str) -> None:

@@ -14,7 +14,7 @@ from opdviz.figures import run_overlap as figures
 from opdviz.figures import theme
 from opdviz.runs import overlap
 from opdviz.views.view import View, view
-from opdviz.words import listing, number, percent, plain
+from opdviz.words import how_many, listing, number, percent, plain
 
 SAME, OPPOSITE, COSINE, CHANNELS = (
     "same coordinates",
@@ -323,6 +323,27 @@ def agreement(related: Related, state: dict) -> View:
     figure = figures.agreement(shares)
     terms = ("moved_by", "expected")
     return view(f"{title}: runs on {related.base}", reading, figure, rows, terms)
+
+
+def directions(related: Related, table: pd.DataFrame, state: dict) -> View:
+    """How alike the leading directions of each two runs are, beside chance and rotated updates."""
+    title = f"Leading directions that two updates share: runs on {related.base}"
+    rows = overlap.similarities(table)
+    rows = rows[rows["ranks"] == rows["ranks"].iloc[0]] if len(rows) else rows
+    if rows.empty:
+        return View(title, "No matrix of these runs has so many directions.")
+    best = rows.loc[rows["similarity"].idxmax()]
+    beyond = int(rows["beyond"].sum())
+    k = "a tenth of the" if best["ranks"] != "16" else "16"
+    reading = (
+        f"**{plain(best['run_a'], limit=40)} and {plain(best['run_b'], limit=40)} share"
+        f" {percent(best['similarity'])} of {k} {best['side']} directions in the median matrix**"
+        f" (chance {percent(best['chance'])}, updates turned at random"
+        f" {percent(best['null_low'])} to {percent(best['null_high'])}). Above what turned updates"
+        f" share: {how_many(beyond, int(rows['matrices'].sum()))} of all pairs' matrices."
+    )
+    figure = figures.directions(rows)
+    return view(title, reading, figure, table, ("similarity", "null_high"))
 
 
 OVERLAP_VIEWS = {

@@ -5,7 +5,7 @@ and beside what the sizes of the weights explain.
 import streamlit as st
 
 from opdviz.ui import figure, links, several
-from opdviz.views import run_overlap
+from opdviz.views import View, run_overlap
 from opdviz.words import count, plain
 
 family = several.need()
@@ -22,17 +22,22 @@ st.caption(
 )
 related = several.relations(runs)
 if related is None:
-    several.ask_to_relate(runs)
+    words = f"How these {len(runs.members)} runs lie to each other"
+    several.ask_to_relate(runs, words, "Read the runs")
+    links.end()
 pairs = [f"{a} and {b}" for at, a in enumerate(related.names) for b in related.names[at + 1 :]]
 places = [(a, b) for a in range(len(related.names)) for b in range(a + 1, len(related.names))]
 
 
-def show(name: str, on_click=None, hint: str = "") -> None:
-    """One view, with its data and definitions."""
-    view = run_overlap.OVERLAP_VIEWS[name](related, state)
-    stem = figure.stem_of(f"{len(related.names)} runs", name, {})
-    with figure.drawn(name, view, stem, on_click=on_click, hint=hint):
+def draw(name: str, view: View, **how) -> None:
+    """A view, with its data and definitions."""
+    with figure.drawn(name, view, figure.stem_of(f"{len(related.names)} runs", name, {}), **how):
         pass
+
+
+def show(name: str, **how) -> None:
+    """One of the page's views."""
+    draw(name, run_overlap.OVERLAP_VIEWS[name](related, state), **how)
 
 
 def open_pair(data: list) -> None:
@@ -41,7 +46,8 @@ def open_pair(data: list) -> None:
 
 
 state = links.state()
-show("overlap_matrix", open_pair, "Click a cell to see it by layer." if len(pairs) > 1 else "")
+hint = "Click a cell to see it by layer." if len(pairs) > 1 else ""
+show("overlap_matrix", on_click=open_pair, hint=hint)
 st.header("By layer and module", anchor=False)
 line, _ = st.columns([6, 6])
 pair = links.choose(line, "Pair", pairs, "pair")
@@ -50,6 +56,14 @@ show("overlap_map")
 if len(related.names) > 2:
     st.header("By how many runs", anchor=False)
 show("overlap_agreement")
+st.header("Leading directions", anchor=False)
+table = several.similarities(runs)
+if table is None:
+    several.ask_to_relate(
+        runs, "What leading directions they share", "Compare directions", "subspace_similarity"
+    )
+else:
+    draw("overlap_directions", run_overlap.directions(related, table, state))
 st.header("As a table", anchor=False)
 line, _ = st.columns([6, 6])
 by = links.switch(line, "By", run_overlap.BY, "by")

@@ -17,6 +17,7 @@ from opdviz.errors import MachineError
 from opdviz.quantities import QUANTITIES
 from opdviz.runs import overlap, relate, relations
 from opdviz.runs.masks import matching_of
+from opdviz.store.relations import TABLES
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN, compared_here, write_checkpoint
 
@@ -209,12 +210,17 @@ def test_what_is_worked_out_stays_and_says_each_run_first_that_was_named_first(
     assert main(["overlap", *names, *cache]) == 0
     out = capsys.readouterr().out
     assert out.count("opposite signs") == 3 and out.count("cosine of the updates") == 3
+    monkeypatch.undo()
+    similar = printed(*names, table="subspace_similarity")
+    assert len(similar) == 3 * 2 * 2 and {row["k"] for row in similar} == {6, 16}
+    assert list(similar[0]) == list(TABLES["subspace_similarity"])
+    assert main(["overlap", *names, "--table", "subspace_similarity", *cache]) == 0
+    assert capsys.readouterr().out.count("rotated") == 3 * 2 * 2
     assert main(["verify", "--cache", str(tmp_path / "cache")]) == 0
     (table,) = (tmp_path / "cache" / "relations").glob("*/relation.*.parquet")
     table.write_bytes(table.read_bytes()[:-1])
     assert main(["verify", "--cache", str(tmp_path / "cache")]) == 1
     assert "is damaged" in capsys.readouterr().out
-    monkeypatch.undo()
     assert len(printed(*names, table="relation")) == 3, "what is damaged is worked out again"
     assert main(["forget", names[0], "--cache", str(tmp_path / "cache")]) == 0
     assert not list((tmp_path / "cache" / "relations").iterdir())

@@ -93,6 +93,29 @@ def test_the_map_of_a_pair_shows_where_they_part(related):
     assert "first and again" in view.title
 
 
+def test_leading_directions_stand_beside_chance_and_turned_updates(related):
+    pairs = (("first", "again", 0.9), ("first", "apart", 0.11), ("again", "apart", 0.09))
+    table = pd.DataFrame(
+        [
+            {"name": f"m{at}", "run_a": a, "run_b": b, "side": side, "k": k}
+            | {"similarity": value, "chance": 0.1, "null_low": 0.05, "null_high": 0.2}
+            for a, b, value in pairs
+            for side in ("left", "right")
+            for k in (16, 30)
+            for at in range(3)
+        ]
+    )
+    view = run_overlap.directions(related, table, {})
+    assert view.reading.startswith("**first and again share 90 % of 16 left directions")
+    assert "6 of 18 of all pairs' matrices" in view.reading
+    assert set(theme.legend_names(view.figure)) == {
+        "turned at random",
+        "chance",
+        "similarity, median",
+    }
+    assert run_overlap.directions(related, table.iloc[:0], {}).figure is None
+
+
 def test_a_coordinate_is_counted_by_how_many_runs_moved_it(related):
     view = run_overlap.agreement(related, {})
     assert view.data["count"].sum() == 4 * 60 * 50 + 60
