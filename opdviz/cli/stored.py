@@ -177,6 +177,23 @@ def label(options: argparse.Namespace) -> None:
 
 
 @command(
+    "stop",
+    "end comparisons that are running; the other runs of their job go on",
+    argument("key", nargs="+"),
+    example="opdviz stop opd-seed1",
+)
+def stop(options: argparse.Namespace) -> None:
+    """`opdviz stop`."""
+    from opdviz.store import status
+
+    store = store_of(options)
+    for comparison in [store.find(word) for word in options.key]:
+        if not comparison.running:
+            raise RequestError(f"stop: {one_line(comparison.name, limit=60)} is not running.")
+        status.ask_to_stop(comparison)
+
+
+@command(
     "forget",
     "delete comparisons from the cache",
     argument("key", nargs="+"),

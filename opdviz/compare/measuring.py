@@ -26,7 +26,7 @@ from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
 from opdviz.measures.sides import EXACTLY, Base, How, work_of
 from opdviz.pairing import Pair
-from opdviz.store import bundles
+from opdviz.store import bundles, status
 from opdviz.store import manifest as manifests
 from opdviz.store.parts import encode_part
 from opdviz.store.store import Store, Stored
@@ -114,6 +114,7 @@ def compare_all(
             held.enter_context(files.lock(folder))
             held.enter_context(failure_noted(folder))
             files.sweep(folder)
+            (folder / status.STOP).unlink(missing_ok=True)
         runs = [
             Run(
                 one,
@@ -132,6 +133,7 @@ def compare_all(
 
 def outcome_of(run: Run) -> Stored | OpdvizError:
     """The comparison of a run, compacted as far as it is complete; or what ended it, noted."""
+    (run.writer.folder / status.STOP).unlink(missing_ok=True)
     if run.failure:
         note_failure(run.writer.folder, run.failure)
         return run.failure
@@ -193,6 +195,7 @@ def measure_runs(
     try:
         for ended in workers.results(executor, start_next, every=1.0):
             if ended is None:
+                tasks = without_stopped(tasks, runs)
                 listener(progress)
                 continue
             shares, measured = ended
@@ -242,6 +245,16 @@ def without(tasks: list[list[Share]], failed: Run) -> list[list[Share]]:
     """The tasks of the other runs."""
     left = ([share for share in shares if share[0] is not failed] for shares in tasks)
     return [shares for shares in left if shares]
+
+
+def without_stopped(tasks: list[list[Share]], runs: list[Run]) -> list[list[Share]]:
+    """The tasks of the runs that nobody asked to end."""
+    for run in runs:
+        if run.failure is None and status.asked_to_stop(run.writer.folder):
+            name = one_line(run.writer.comparison.name, limit=60)
+            run.failure = RequestError(f"{name}: stopped; what was finished is kept.")
+            tasks = without(tasks, run)
+    return tasks
 
 
 def workers_of(executor: Executor) -> int:

@@ -1,9 +1,12 @@
 """How far comparisons are: their state, the share that is done, the list of them."""
 
+from pathlib import Path
+
 from opdviz import files
 from opdviz.store.manifest import LABELS
 from opdviz.store.store import Store, Stored
 
+STOP = "stop"  # a file in the folder of a comparison that is to end
 # Of a comparison, when every part is there; the rest is writing them as tables.
 MEASURED = 0.98
 
@@ -42,6 +45,19 @@ def focus(comparison: Stored, name: str) -> None:
     """While a comparison runs, ask for the tensor that someone looks at to go first."""
     if comparison.running:
         files.write(comparison.folder / "focus", name.encode())
+
+
+def ask_to_stop(comparison: Stored) -> None:
+    """While a comparison runs, beside others on its base or alone, have it end where it is; what it
+    finished stays, and the others go on.
+    """
+    if comparison.running:
+        files.write(comparison.folder / STOP, b"")
+
+
+def asked_to_stop(folder: Path) -> bool:
+    """Whether somebody asked a comparison that runs to end."""
+    return (folder / STOP).is_file()
 
 
 def listing(store: Store) -> list[dict]:

@@ -10,6 +10,7 @@ Layout under the cache folder; a comparison's own files stand in `comparisons/<k
     blocks/<pair>.<row>.<column>.<size>.parquet   values that someone asked to see
     summaries/<name>.<digest>.<digest>.parquet    what pages ask of the whole, from these tables
     board.json, focus                          pins and notes; the tensor that someone looks at
+    stop                                       somebody wants this comparison to end
     lock, board.lock                           held by the process that writes; they die with it
     ../../fingerprints.json, ../../jobs/, ../../relations/
 

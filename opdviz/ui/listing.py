@@ -134,6 +134,8 @@ def manage(rows: list[dict]) -> None:
             same = name == names[key] and labels == before
             if st.button("Save", disabled=same) and changed(edit, key, name, labels):
                 st.rerun()
+            if by_key[key]["state"] == "running" and st.button("Stop"):
+                status.ask_to_stop(server.store().open(key))
             if st.button("Delete"):
                 delete_dialog(key, names[key])
 

@@ -102,6 +102,29 @@ def test_a_run_that_fails_costs_its_own_rows_alone(checkpoints, tmp_path, monkey
     assert {status.state(run) for run in together(checkpoints, store)} == {"done"}
 
 
+def test_a_run_that_is_stopped_keeps_its_parts_and_the_others_go_on(
+    checkpoints, tmp_path, monkeypatch
+):
+    real, store = measuring.work_on, Store(tmp_path)
+
+    def stopping(pair, *where):
+        for run in store.all():
+            if run.manifest.tuned.path.endswith("/b"):
+                assert main(["stop", run.key, "--cache", str(tmp_path)]) == 0
+        return real(pair, *where)
+
+    monkeypatch.setattr(measuring, "work_on", stopping)
+    first, failure, third = together(checkpoints, store)
+    assert status.state(first) == status.state(third) == "done"
+    assert "stopped; what was finished is kept" in str(failure)
+    (stopped,) = (run for run in store.all() if run.key not in (first.key, third.key))
+    assert status.state(stopped) == "failed" and 0 < status.done_share(stopped) < 1
+    assert main(["verify", "--cache", str(tmp_path)]) == 0
+    monkeypatch.setattr(measuring, "work_on", real)
+    assert {status.state(run) for run in together(checkpoints, store)} == {"done"}
+    assert main(["stop", first.key, "--cache", str(tmp_path)]) == 2, "nothing runs"
+
+
 def test_the_command_takes_many_and_a_later_run_measures_no_other_again(
     checkpoints, tmp_path, capsys
 ):
