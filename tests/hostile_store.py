@@ -411,6 +411,14 @@ LEFT: dict[str, tuple[Damage, str]] = {
         "jobs/x/request.json is unreadable",
     ),
     "a pipe for a job's lock": (pipe_outside("jobs/x/lock"), "jobs/x/lock is no plain file"),
+    "a pipe for whose relations they are": (
+        pipe_outside("relations/0123456789abcdef/runs.json"),
+        "relations/0123456789abcdef does not say whose relations it holds",
+    ),
+    "a file between relations": (
+        outside("relations/odd\n\x1b[31m", "x"),
+        "does not say whose relations it holds",
+    ),
     "a file between comparisons": (
         outside("comparisons/odd\n\x1b[31m", "x"),
         "is no comparison's folder",

@@ -1,6 +1,7 @@
 """Figures for paper: as wide as they say, type of 7 to 9 points, light, nothing on top of another."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,10 @@ def figures(golden_store) -> dict:
     (comparison,) = golden_store.all()
     reader = reader_of(comparison)
     matrix = summaries.summary(comparison, "by_tensor")["name"].iloc[0]
-    drawn = {view: views.draw(view, reader, {"tensor": matrix}).figure for view in views.VIEWS}
+    state = {"tensor": matrix}
+    drawn = {view: views.draw(view, reader, state).figure for view in views.VIEWS}
+    twice = [reader, replace(reader, manifest=replace(reader.manifest, name="again"))]
+    drawn |= {view: views.draw_runs(view, twice, state).figure for view in views.RUN_VIEWS}
     return {view: figure for view, figure in drawn.items() if figure is not None}
 
 
