@@ -20,6 +20,7 @@ PAGES = {
     "Several runs": [
         ("runs/side_by_side", "Side by side", "view_column"),
         ("runs/overlap", "Overlap", "join_inner"),
+        ("runs/trajectory", "Trajectory", "timeline"),
     ],
     "Share": [("share/board", "Board", "keep")],
     "Learn": [("learn/methods", "Methods", "menu_book"), ("learn/lab", "Lab", "science")],
@@ -28,14 +29,11 @@ PAGES = {
 st.set_page_config(page_icon="docs/icon.svg", layout="wide")
 links.begin()
 frame.first_start()
-hidden = frame.without_families("Several runs")
+seen = {section: frame.visibility(section) for section in PAGES}
 pages = {
     section: [
         st.Page(
-            f"pages/{script}.py",
-            title=title,
-            icon=f":material/{icon}:",
-            visibility="hidden" if section in hidden else "visible",
+            f"pages/{script}.py", title=title, icon=f":material/{icon}:", visibility=seen[section]
         )
         for script, title, icon in scripts
     ]
@@ -43,7 +41,7 @@ pages = {
 }
 pages["Open"].append(st.Page(frame.front_door, title="opdviz", default=True, visibility="hidden"))
 presenting = "present" in st.query_params
-page = st.navigation(pages, position="hidden" if presenting else "sidebar")
+page = st.navigation(pages, position="hidden" if presenting else "sidebar", expanded=True)
 of_one_run = {title for section in ("One run", "Share") for _, title, _ in PAGES[section]}
 around = frame.no_frame if presenting else frame.frame
 with turns.turn(), around(page.title, of_run=page.title in of_one_run):

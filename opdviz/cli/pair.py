@@ -30,7 +30,10 @@ if TYPE_CHECKING:  # they load the engine, which the help of a command does with
 MOST_LINES = 200
 WORTH_A_PROBE = 20.0  # estimated seconds from which two more are well spent on a better estimate
 TUNED = argument(
-    "tuned", type=Path, nargs="+", help="what training made of it; of several runs each"
+    "tuned",
+    type=Path,
+    nargs="+",
+    help="what training made of it; of several runs each, of a folder of steps all of them",
 )
 BASE = argument("base", type=Path, help="a checkpoint: a folder or a file")
 
@@ -61,7 +64,7 @@ def check(options: argparse.Namespace) -> None:
     from opdviz.words import duration
 
     check_workers(options.workers)
-    base, *runs = opened(options.base, *options.tuned)
+    base, *runs = opened(options.base, *with_steps(options.tuned))
     root = store_of(options).root
 
     def preview_all() -> list[dict]:
@@ -86,6 +89,17 @@ def check(options: argparse.Namespace) -> None:
         print_preview(facts, options.workers)
     if len(runs) > 1:
         print(f"All {len(runs)} runs as one job: about {duration(together)}.")
+
+
+def with_steps(paths: list[Path]) -> list[Path]:
+    """The checkpoints that paths name: of a training's folder all of its steps.
+
+    Raises
+        RequestError: two are of one step.
+    """
+    from opdviz.runs.trajectory import steps_below
+
+    return [step for path in paths for step in (steps_below(path) or [path])]
 
 
 def print_preview(facts: dict, workers: int) -> None:
@@ -164,6 +178,7 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
 )
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
+    options.tuned = with_steps(options.tuned)
     with executor_of(options) as executor:
         from opdviz.compare import progress
 

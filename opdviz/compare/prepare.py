@@ -21,6 +21,7 @@ from opdviz.store.manifest import Manifest, Side
 from opdviz.store.store import Store, Stored
 
 SEED = 0
+STEPS = ("steps", "checkpoints")  # folders of steps, which say nothing of whose they are
 PLAIN = {
     "model",
     "models",
@@ -32,6 +33,7 @@ PLAIN = {
     "hf",
     "snapshots",
     "actor",
+    "huggingface",
 }
 
 
@@ -123,6 +125,8 @@ def label_of(path: Path) -> str:
 
     >>> label_of(Path("runs/opd/checkpoint-100")), label_of(Path("org/my-model/model"))
     ('opd/checkpoint-100', 'my-model')
+    >>> label_of(Path("runs/opd/steps/25"))
+    'opd/25'
     """
     # A path may be no UTF-8, a name is.
     path = Path(str(path.resolve()).encode("utf-8", "replace").decode())
@@ -135,6 +139,8 @@ def label_of(path: Path) -> str:
     numbered = (
         last.isdigit() or last.lower().startswith(("checkpoint-", "global_step", "step"))
     ) and len(parts) > 1
+    if numbered and parts[-2] in STEPS and len(parts) > 2:  # opd/steps/25 is opd's
+        parts = [*parts[:-2], last]
     return one_line(f"{parts[-2]}/{last}" if numbered else last) or "checkpoint"
 
 

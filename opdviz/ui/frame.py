@@ -46,10 +46,14 @@ def no_frame(title: str, *, of_run: bool) -> Iterator[None]:
     browser.steps()
 
 
-def without_families(*sections: str) -> tuple[str, ...]:
-    """The sections that have nothing to show before two runs are on one base."""
+def visibility(section: str) -> str:
+    """Whether a section stands in the navigation; pages of several runs have nothing to show before
+    two are on one base.
+    """
+    if section != "Several runs":
+        return "visible"
     families = family.by_base(server.store().all())
-    return () if any(len(one.runs) > 1 for one in families) else sections
+    return "visible" if any(len(one.runs) > 1 for one in families) else "hidden"
 
 
 def name_tab(title: str, *, of_run: bool) -> None:

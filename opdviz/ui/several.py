@@ -22,6 +22,7 @@ from opdviz.views.runs import names_of
 from opdviz.words import plain
 
 BY_ITSELF = "each by itself"
+MOST = relate.MOST
 
 
 @dataclass(frozen=True)
@@ -150,25 +151,29 @@ def headline_table(runs: Runs, protocol: str) -> None:
     figure.data_buttons("run_headlines", frame, stem=f"{len(measured)}-runs_headline-{protocol}")
 
 
-def relations(runs: Runs) -> Related | None:
-    """What was worked out of how some runs lie to each other; `None` while it is not there."""
+def relations(runs: Runs, *, by_key: bool = False) -> Related | None:
+    """What was worked out of how some runs lie to each other, under their names or keys; `None`
+    while it is not there.
+    """
     store, stored_runs = server.store(), [member.comparison for member in runs.members]
     tables = [
         relate.table(store, stored_runs, name) for name in ("overlap", "relation", "consensus")
     ]
     if any(table is None for table in tables):
         return None
-    names = dict(zip([member.key for member in runs.members], runs.names, strict=True))
+    keys = [member.key for member in runs.members]
+    called = keys if by_key else runs.names
+    names = dict(zip(keys, called, strict=True))
     overlaps, directions, agreement = (overlap.names_in(table, names) for table in tables)
     return Related(
-        tuple(runs.names),
+        tuple(called),
         runs.members[0].manifest.base.label,
         overlaps,
         directions,
         agreement,
         {
             name: overlap.delta_norms(member.summary("by_tensor"))
-            for name, member in zip(runs.names, runs.members, strict=True)
+            for name, member in zip(called, runs.members, strict=True)
         },
     )
 

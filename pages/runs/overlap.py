@@ -66,5 +66,5 @@ else:
     draw("overlap_directions", run_overlap.directions(related, table, state))
 st.header("As a table", anchor=False)
 line, _ = st.columns([6, 6])
-by = links.switch(line, "By", run_overlap.BY, "by")
+by = links.switch(line, "By", run_overlap.BY, "rows_by")
 several.relation_table(run_overlap.numbers(related, relation, by), by)

@@ -1,0 +1,56 @@
+"""A training over its steps: any quantity, the angles between its updates, how the mask grows, and
+its maps.
+"""
+
+import streamlit as st
+
+from opdviz.runs.trajectory import trajectories
+from opdviz.ui import comparison, figure, links, several
+from opdviz.views import View, layers, run_overlap, run_trajectory
+from opdviz.words import count, plain
+
+family = several.need()
+st.title("When did it settle?", anchor=False)
+trainings = {training.name: training for training in trajectories(family.runs)}
+if not trainings:
+    st.info(
+        "None of these runs are steps of one training. `opdviz compare BASE ROOT` takes a folder of"
+        " `global_step_N`, `checkpoint-N` or `step_N`, all of them as one job."
+    )
+    links.end()
+first, second, third = st.columns([5, 4, 3])
+training = trainings[links.choose(first, "Training", list(trainings), "training")]
+runs = several.Runs(tuple(comparison.chosen(run.key) for run in training.runs))
+tensors = comparison.need_rows(runs.members[-1].summary("by_tensor"), "measurement")
+links.choose(second, "Quantity", layers.mappable(tensors), "quantity")
+links.switch(third, "By", run_trajectory.BY, "by")
+steps = f"{count(len(training.steps), 'step')}, {training.steps[0]:,} to {training.steps[-1]:,}"
+st.caption(f"**{plain(training.name, limit=60)}**: {steps}, each beside the base.")
+
+
+def draw(name: str, view: View) -> None:
+    """A view, with its data and definitions."""
+    with figure.drawn(name, view, figure.stem_of(training.name, name, {})):
+        pass
+
+
+state = links.state()
+readers = [member.reader for member in runs.members]
+draw("steps_lines", run_trajectory.lines(training.name, training.steps, readers, state))
+st.header("Which way it went", anchor=False)
+related = several.relations(runs, by_key=True) if len(runs.members) <= several.MOST else None
+if len(runs.members) > several.MOST:
+    st.info(f"Of {len(runs.members)} steps only up to {several.MOST} are held against each other.")
+elif related is None:
+    several.ask_to_relate(runs, "Which way the steps went", "Read the steps")
+else:
+    keys = [member.key for member in runs.members]
+    draw("steps_angles", run_trajectory.angles(training.name, training.steps, keys, related))
+    line, _ = st.columns([4, 8])
+    links.choose(line, "A coordinate moved by", tuple(run_overlap.PROBES), "probe")
+    mask = run_trajectory.growth(training.name, training.steps, keys, related, links.state())
+    draw("steps_growth", mask)
+st.header("The map at each step", anchor=False)
+words = [str(step) for step in training.steps]
+at = words.index(links.slide(st, "Step", words, "step"))
+draw("steps_map", runs.members[at].view("layers", {"quantity": links.state()["quantity"]}))
