@@ -98,11 +98,6 @@ class Trajectory:
     steps: tuple[int, ...]
     runs: tuple[Stored, ...]
 
-    @property
-    def name(self) -> str:
-        """What to call it: the last two pieces of its folder."""
-        return "/".join(Path(self.root).parts[-2:])
-
 
 def trajectories(runs: Iterable[Stored]) -> list[Trajectory]:
     """The trainings that some runs on one base are steps of, each with two steps or more."""
@@ -115,6 +110,19 @@ def trajectories(runs: Iterable[Stored]) -> list[Trajectory]:
         for root, steps in by_root.items()
         if len(steps) >= FEWEST
     ]
+
+
+def named(trainings: Iterable[Trajectory]) -> dict[str, Trajectory]:
+    """Trainings by the end of their folder: as many pieces of it as tell them apart, at least
+    two.
+    """
+    trainings = list(trainings)
+    longest = max((len(Path(training.root).parts) for training in trainings), default=0)
+    for pieces in range(2, longest + 1):
+        names = [str(Path(*Path(training.root).parts[-pieces:])) for training in trainings]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, trainings, strict=True)) if trainings else {}
 
 
 def gram(relation: pd.DataFrame, norms: Sequence[float], keys: Sequence[str]) -> np.ndarray:

@@ -36,6 +36,16 @@ class Runs:
         """What figures call each."""
         return names_of([member.reader for member in self.members])
 
+    @property
+    def keys(self) -> list[str]:
+        """Their keys."""
+        return [member.key for member in self.members]
+
+    def related(self, table: str) -> pd.DataFrame | None:
+        """A table of how they lie to each other, by their keys; `None` while it is not there."""
+        stored_runs = [member.comparison for member in self.members]
+        return relate.table(server.store(), stored_runs, table)
+
     def view(self, name: str, state: dict) -> View:
         """A view in a state, drawn once for all sessions."""
         state = state_of(name, state)
@@ -155,22 +165,15 @@ def relations(runs: Runs, *, by_key: bool = False) -> Related | None:
     """What was worked out of how some runs lie to each other, under their names or keys; `None`
     while it is not there.
     """
-    store, stored_runs = server.store(), [member.comparison for member in runs.members]
-    tables = [
-        relate.table(store, stored_runs, name) for name in ("overlap", "relation", "consensus")
-    ]
-    if any(table is None for table in tables):
+    tables_of_runs = [runs.related(name) for name in ("overlap", "relation", "consensus")]
+    if any(table is None for table in tables_of_runs):
         return None
-    keys = [member.key for member in runs.members]
-    called = keys if by_key else runs.names
-    names = dict(zip(keys, called, strict=True))
-    overlaps, directions, agreement = (overlap.names_in(table, names) for table in tables)
+    called = runs.keys if by_key else runs.names
+    names = dict(zip(runs.keys, called, strict=True))
     return Related(
         tuple(called),
         runs.members[0].manifest.base.label,
-        overlaps,
-        directions,
-        agreement,
+        *(overlap.names_in(table, names) for table in tables_of_runs),
         {
             name: overlap.delta_norms(member.summary("by_tensor"))
             for name, member in zip(called, runs.members, strict=True)
@@ -180,23 +183,20 @@ def relations(runs: Runs, *, by_key: bool = False) -> Related | None:
 
 def similarities(runs: Runs) -> pd.DataFrame | None:
     """How alike the leading directions of some runs are; `None` while it is not worked out."""
-    stored_runs = [member.comparison for member in runs.members]
-    rows = relate.table(server.store(), stored_runs, "subspace_similarity")
+    rows = runs.related("subspace_similarity")
     if rows is None:
         return None
-    names = dict(zip([member.key for member in runs.members], runs.names, strict=True))
-    return overlap.names_in(rows, names)
+    return overlap.names_in(rows, dict(zip(runs.keys, runs.names, strict=True)))
 
 
 def ask_to_relate(runs: Runs, what: str, button: str, table: str | None = None) -> None:
     """Where something was not worked out yet: what it takes, and a button that starts it."""
-    keys = tuple(member.key for member in runs.members)
-    request = jobs.Request(keys=keys, table=table, time=time.time())
+    request = jobs.Request(keys=tuple(runs.keys), table=table, time=time.time())
     job = next((one for one in jobs.all_jobs(server.store()) if one.id == request.id), None)
     if job and job.state == "running":
         st.info("The runs are being read. The page goes on by itself.")
         return
-    parameters = (len(keys) + 1) * max(member.manifest.parameters for member in runs.members)
+    parameters = (len(runs.keys) + 1) * max(member.manifest.parameters for member in runs.members)
     st.info(
         f"{what} is worked out from the checkpoints: base and runs are read once,"
         f" {parameters / 1e6:,.0f} M weights in all. It is kept, so that nobody waits twice."

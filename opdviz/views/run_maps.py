@@ -128,6 +128,8 @@ def against_one(readers: Sequence[Reader], state: dict) -> View:
     quantity = selected[0][1]
     names, label = names_of(readers), QUANTITIES[quantity].label
     title = f"{label.capitalize()}, tensor by tensor, against {names[against]}"
+    if quantity not in selected[against][0]:
+        return View(title, f"This run has no such quantity.{waiting(readers)}")
     reference = selected[against][0].dropna(subset=[quantity])[["name", "module", quantity]]
     by_run, places = {}, []
     for at, look in enumerate(looks_of(readers, state)):

@@ -4,14 +4,14 @@ its maps.
 
 import streamlit as st
 
-from opdviz.runs.trajectory import trajectories
+from opdviz.runs.trajectory import named, trajectories
 from opdviz.ui import comparison, figure, links, several
 from opdviz.views import View, layers, run_overlap, run_trajectory
 from opdviz.words import count, plain
 
 family = several.need()
 st.title("When did it settle?", anchor=False)
-trainings = {training.name: training for training in trajectories(family.runs)}
+trainings = named(trajectories(family.runs))
 if not trainings:
     st.info(
         "None of these runs are steps of one training. `opdviz compare BASE ROOT` takes a folder of"
@@ -19,24 +19,25 @@ if not trainings:
     )
     links.end()
 first, second, third = st.columns([5, 4, 3])
-training = trainings[links.choose(first, "Training", list(trainings), "training")]
+name = links.choose(first, "Training", list(trainings), "training")
+training = trainings[name]
 runs = several.Runs(tuple(comparison.chosen(run.key) for run in training.runs))
 tensors = comparison.need_rows(runs.members[-1].summary("by_tensor"), "measurement")
 links.choose(second, "Quantity", layers.mappable(tensors), "quantity")
 links.switch(third, "By", run_trajectory.BY, "by")
 steps = f"{count(len(training.steps), 'step')}, {training.steps[0]:,} to {training.steps[-1]:,}"
-st.caption(f"**{plain(training.name, limit=60)}**: {steps}, each beside the base.")
+st.caption(f"**{plain(name, limit=60)}**: {steps}, each beside the base.")
 
 
-def draw(name: str, view: View) -> None:
+def draw(key: str, view: View) -> None:
     """A view, with its data and definitions."""
-    with figure.drawn(name, view, figure.stem_of(training.name, name, {})):
+    with figure.drawn(key, view, figure.stem_of(name, key, {})):
         pass
 
 
 state = links.state()
 readers = [member.reader for member in runs.members]
-draw("steps_lines", run_trajectory.lines(training.name, training.steps, readers, state))
+draw("steps_lines", run_trajectory.lines(name, training.steps, readers, state))
 st.header("Which way it went", anchor=False)
 related = several.relations(runs, by_key=True) if len(runs.members) <= several.MOST else None
 if len(runs.members) > several.MOST:
@@ -44,11 +45,10 @@ if len(runs.members) > several.MOST:
 elif related is None:
     several.ask_to_relate(runs, "Which way the steps went", "Read the steps")
 else:
-    keys = [member.key for member in runs.members]
-    draw("steps_angles", run_trajectory.angles(training.name, training.steps, keys, related))
+    draw("steps_angles", run_trajectory.angles(name, training.steps, runs.keys, related))
     line, _ = st.columns([4, 8])
     links.choose(line, "A coordinate moved by", tuple(run_overlap.PROBES), "probe")
-    mask = run_trajectory.growth(training.name, training.steps, keys, related, links.state())
+    mask = run_trajectory.growth(name, training.steps, runs.keys, related, links.state())
     draw("steps_growth", mask)
 st.header("The map at each step", anchor=False)
 words = [str(step) for step in training.steps]

@@ -82,13 +82,21 @@ def test_the_command_compares_all_steps_of_a_folder_and_they_are_one_training(tm
     runs = Store(cache).all()
     assert {run.name for run in runs} == {f"base..run/global_step_{step}" for step in STEPS}
     (training,) = trajectory.trajectories(runs)
-    assert training.steps == STEPS and training.name.endswith("/run")
+    assert training.steps == STEPS and training.root.endswith("/run")
     readers = [reader_of(run) for run in training.runs]
-    view = run_trajectory.lines(training.name, training.steps, readers, {})
+    view = run_trajectory.lines("run", training.steps, readers, {})
     assert "to the power 1;" in view.reading
     assert view.data["value"].is_monotonic_increasing and len(view.data) == len(STEPS)
-    by_layer = run_trajectory.lines(training.name, training.steps, readers, {"by": "layer"})
+    by_layer = run_trajectory.lines("run", training.steps, readers, {"by": "layer"})
     assert "layer 0" in [trace.name for trace in by_layer.figure.data]
+
+
+def test_trainings_are_called_by_as_much_of_their_folder_as_tells_them_apart():
+    roots = ("/a/seed0/opd/steps", "/a/seed1/opd/steps", "/b/grpo")
+    trainings = [trajectory.Trajectory(root, STEPS, ()) for root in roots]
+    assert list(trajectory.named(trainings)) == ["seed0/opd/steps", "seed1/opd/steps", "/b/grpo"]
+    assert list(trajectory.named(trainings[:1])) == ["opd/steps"]
+    assert trajectory.named([]) == {}
 
 
 def related(folder, updates) -> tuple[run_overlap.Related, list[str]]:
