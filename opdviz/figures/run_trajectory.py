@@ -53,7 +53,8 @@ def lines(
         alt=f"{label} by {by} over the steps of a training.",
         **legend_below(len(traces), HEIGHT),
     )
-    values = np.concatenate([rows["value"].to_numpy(dtype=float) for rows in by_group.values()])
+    frames = [*by_group.values(), *references.values()]
+    values = np.concatenate([rows["value"].to_numpy(dtype=float) for rows in frames])
     values = values[np.isfinite(values) & (values > 0)]
     figure.update_xaxes(title="step")
     if QUANTITIES[quantity].log and len(values):
@@ -64,10 +65,12 @@ def lines(
 
 
 def colours_of(groups: Sequence, by: str) -> dict:
-    """A colour for each group: that of a block, or of a layer by its depth."""
+    """A colour for each group: that of a block, or of a layer; of many layers by their depth."""
     if by == "block":
         return {group: theme.BLOCKS.get(group, theme.BASE) for group in groups}
-    depth = np.linspace(0.05, 0.9, max(2, len(groups)))
+    if len(groups) <= len(theme.RUNS):
+        return dict(zip(groups, theme.RUNS, strict=False))
+    depth = np.linspace(0.3, 0.85, len(groups))  # read on both grounds
     return dict(zip(groups, sample_colorscale(theme.MAGNITUDES, depth.tolist()), strict=False))
 
 

@@ -1,10 +1,12 @@
 """Families: the comparisons of a cache whose runs started from one base."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from opdviz.definitions import EXACT
+from opdviz.runs.trajectory import place_of
 from opdviz.store.manifest import LABELS, Manifest, Side
 from opdviz.store.store import Stored
 from opdviz.words import format_name, listing
@@ -29,9 +31,19 @@ class Family:
 
         def order(run: Stored) -> tuple:
             labels = run.manifest.labels
-            return *(labels.get(field, "") for field in LABELS), run.name
+            return *(labels.get(field, "") for field in LABELS), natural(run.name)
 
         return [run.key for run in sorted(self.runs, key=order)]
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A name as people order it: numbers by their value.
+
+    >>> sorted(["opd/100", "opd/25"], key=natural)
+    ['opd/25', 'opd/100']
+    """
+    pieces = re.split(r"([0-9]+)", name)
+    return [(int(piece), "") if piece.isdecimal() else (0, piece) for piece in pieces]
 
 
 def by_base(comparisons: Iterable[Stored]) -> list[Family]:
@@ -55,6 +67,20 @@ def distinct_names(runs: Sequence[Stored | Manifest]) -> list[str]:
     return [
         f"{manifest.title} ({manifest.key[:6]})" if often[manifest.title] > 1 else manifest.title
         for manifest in manifests
+    ]
+
+
+def grouping_labels(runs: Sequence[Manifest]) -> list[Mapping[str, str]]:
+    """The labels by which runs are seeds of one recipe: steps of one training are none, so these
+    have no recipe here.
+    """
+    places = [place_of(run.tuned.path) for run in runs]
+    often = Counter(place.root for place in places if place)
+    return [
+        {k: v for k, v in run.labels.items() if k != "recipe"}
+        if place and often[place.root] > 1
+        else run.labels
+        for run, place in zip(runs, places, strict=True)
     ]
 
 

@@ -2,24 +2,24 @@
 pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from opdviz.runs import seeds
-from opdviz.runs.family import by_recipe
-from opdviz.store.manifest import LABELS
+from opdviz.runs.family import by_recipe, grouping_labels
+from opdviz.store.manifest import LABELS, Manifest
 from opdviz.tables import published
 from opdviz.words import count
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A run that is measured to its end: what to call it, its labels, and its headline's rows."""
+    """A run that is measured to its end: what to call it, its manifest, and its headline's rows."""
 
     name: str
-    labels: Mapping[str, str]
+    manifest: Manifest
     headline: Sequence[dict]
 
     @property
@@ -41,10 +41,12 @@ def table(runs: Sequence[Measured], protocol: str) -> pd.DataFrame:
         return pd.DataFrame()
     of_runs = pd.DataFrame([run.values for run in runs], dtype=float)
     rows = [
-        {"run": run.name, **run.labels, "what": "run"} | values
+        {"run": run.name, **run.manifest.labels, "what": "run"} | values
         for run, values in zip(runs, of_runs.to_dict("records"), strict=True)
     ]
-    for recipe, places in by_recipe([(run.name, run.labels) for run in runs]).items():
+    labels = grouping_labels([run.manifest for run in runs])
+    names = [run.name for run in runs]
+    for recipe, places in by_recipe(list(zip(names, labels, strict=True))).items():
         values = of_runs.iloc[places]
         if len(values) >= seeds.ENOUGH:
             of_seeds, where = count(len(values), "seed"), {"run": recipe, "recipe": recipe}

@@ -123,9 +123,8 @@ def choose(where, label: str, options: Sequence, key: str, **more):
 def slide(where, label: str, options: Sequence[str], key: str) -> str:
     """A choice out of an order; the last is the default, which links leave out."""
     settle(key, options[-1])
-    if st.session_state.get(key, options[-1]) not in options:
-        del st.session_state[key]
-    st.session_state.setdefault(key, options[-1])
+    value = st.session_state.get(key, options[-1])
+    st.session_state[key] = value if value in options else options[-1]
     value = where.select_slider(label, options, key=key, bind="query-params")
     record(key, value, None if value == options[-1] else value)
     refuse(key, label, value, set(options).__contains__)

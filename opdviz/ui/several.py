@@ -139,7 +139,7 @@ def headline_table(runs: Runs, protocol: str) -> None:
     was published.
     """
     measured = [
-        headlines.Measured(name, member.manifest.labels, member.headline(protocol))
+        headlines.Measured(name, member.manifest, member.headline(protocol))
         for name, member in zip(runs.names, runs.members, strict=True)
         if member.state == "done"
     ]

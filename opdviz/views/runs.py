@@ -57,7 +57,7 @@ def waiting(readers: Sequence[Reader]) -> str:
 
 def by_recipe(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
     """Runs by recipe, those without one each by itself."""
-    labels = [reader.manifest.labels for reader in readers]
+    labels = family.grouping_labels([reader.manifest for reader in readers])
     groups = family.by_recipe(list(zip(names_of(readers), labels, strict=True)))
     return {recipe: [readers[at] for at in places] for recipe, places in groups.items()}
 
@@ -133,6 +133,9 @@ def seeds_reading(groups: dict[str, list[Reader]]) -> str:
     seeds = {recipe: len(runs) for recipe, runs in groups.items() if len(runs) >= ENOUGH}
     if len(groups) < 2:
         return f"All of them are seeds of {plain(next(iter(groups)), limit=60)}."
+    alone = {run.manifest.labels.get("recipe") for runs in groups.values() for run in runs}
+    if not seeds and len(alone - {None}) == 1 < len(groups):
+        return "Steps of one training are no seeds of its recipe: Trajectory follows them."
     if not seeds:
         return (
             "One run each: what sets two of them apart may be the seed. Runs that share a recipe"

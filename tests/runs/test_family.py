@@ -60,16 +60,27 @@ def test_a_gap_is_held_against_the_widest_range_of_seeds():
     assert seeds.gap({"a": [1.0, 1.0], "b": [2.0]}).ratio == float("inf")
 
 
+def test_steps_of_one_training_are_no_seeds_of_its_recipe():
+    def at(path: str) -> Manifest:
+        return replace(MANIFEST, labels={"recipe": "opd"}, tuned=Side(path, "t", ("bb",)))
+
+    steps = [at(f"/runs/opd/checkpoint-{step}") for step in (10, 20)]
+    assert [labels.get("recipe") for labels in family.grouping_labels(steps)] == [None, None]
+    seeds_ = [at(f"/runs/seed{seed}/checkpoint-20") for seed in (0, 1)]
+    assert [labels.get("recipe") for labels in family.grouping_labels(seeds_)] == ["opd", "opd"]
+
+
 def row(quantity: str, value: float | None, chance: float | None = None) -> dict:
     """A row of a headline."""
     return {"quantity": quantity, "value": value, "chance": chance}
 
 
 def test_the_table_of_headlines_has_runs_seeds_and_published_pairs():
+    opd = replace(MANIFEST, labels={"recipe": "opd"})
     runs = [
-        headlines.Measured("a", {"recipe": "opd"}, [row("relative_norm", 1.0), row("stable_rank", 4.0, 80.0)]),
-        headlines.Measured("b", {"recipe": "opd"}, [row("relative_norm", 3.0), row("stable_rank", None, 80.0)]),
-        headlines.Measured("c", {}, [row("relative_norm", 9.0)]),
+        headlines.Measured("a", opd, [row("relative_norm", 1.0), row("stable_rank", 4.0, 80.0)]),
+        headlines.Measured("b", opd, [row("relative_norm", 3.0), row("stable_rank", None, 80.0)]),
+        headlines.Measured("c", MANIFEST, [row("relative_norm", 9.0)]),
     ]  # fmt: skip
     table = headlines.table(runs, "A").set_index("what", drop=False)
     assert list(table)[:4] == ["run", "recipe", "optimizer", "what"]

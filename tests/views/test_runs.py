@@ -67,6 +67,15 @@ def test_runs_of_one_recipe_are_its_seeds_and_have_one_colour(pair):
     alone = labelled(pair[1], labels={"recipe": "sft"}, name="c", key="cccccccc")
     view = views.draw_runs("run_headlines", [*seeds, alone], {})
     assert "Seeds: opd 2. The gap between opd and sft" in view.reading
+    steps = [
+        labelled(
+            reader,
+            labels={"recipe": "opd"},
+            tuned=replace(reader.manifest.tuned, path=f"/runs/checkpoint-{at}"),
+        )
+        for at, reader in enumerate(pair)
+    ]
+    assert "Steps of one training" in views.draw_runs("run_headlines", steps, {}).reading
     assert "One run each" in views.draw_runs("run_headlines", pair, {}).reading
 
 
