@@ -10,12 +10,66 @@ import plotly.graph_objects as go
 
 from opdviz.figures import marks, theme
 from opdviz.figures.axes import axis_label, label_room, module_order, on_modules, ratios
+from opdviz.figures.layers import MOST_COLUMNS, MOST_LAYER_LABELS
+from opdviz.figures.layers import MOST_LABELS as MOST_TEXT
 from opdviz.words import percent
 
 CELL = 46  # pixels: a row of the matrix, which holds two lines
 MAP_CELL = 30
-MOST_TEXT = 220  # cells of a map up to which each holds its own number
 NAME = 26  # characters of a run's name beside the matrix
+
+
+def signed_cells(
+    values: np.ndarray,
+    words: Sequence[Sequence[str]],
+    data: Sequence[Sequence[list]],
+    *,
+    reach: float,
+    hover: str,
+    as_ratios: bool = False,
+) -> list[go.Heatmap | go.Scatter]:
+    """Cells coloured around chance at 0, up to `reach`, with words in each while there is room, and
+    invisible marks that take hovers and clicks with their `data`.
+    """
+    down, across = np.nonzero(np.isfinite(values))
+    cells = list(zip(down, across, strict=True))
+    shares = ((values[down, across] + reach) / (2 * reach)).clip(0.0, 1.0)
+    rows, columns = values.shape
+    ticks = ratios(-reach, reach) if as_ratios else {}
+    where = {"colour": "black", "size": 1, "showlegend": False}
+    unseen = {"marker": {"opacity": 0}}
+    traces = [
+        marks.cells(
+            values,
+            list(range(columns)),
+            list(range(rows)),
+            limits=(-reach, reach),
+            colours=theme.SIGNED,
+            xgap=1,
+            ygap=1,
+            colorbar=marks.colour_bar("", **ticks),
+        ),
+        marks.dots(
+            across,
+            down,
+            "cells",
+            **where,
+            **unseen,
+            selected=unseen,
+            unselected=unseen,
+            customdata=[data[row][column] for row, column in cells],
+            hover=hover,
+        ),
+    ]
+    if values.size <= MOST_TEXT and columns <= MOST_COLUMNS:
+        inks = [theme.ink_on(theme.SIGNED, share) for share in shares]
+        text = [words[row][column] for row, column in cells]
+        font = {"size": 12, "color": inks}
+        numbers = marks.dots(
+            across, down, "numbers", **where, mode="text", text=text, textfont=font
+        )
+        traces.insert(1, numbers)
+    return traces
 
 
 def matrix(
@@ -33,48 +87,13 @@ def matrix(
     `words` stand in the cells, `hovers` beside the pointer. A click's custom data are both places.
     """
     labels = [axis_label(theme.shortened(name, NAME)) for name in names]
-    places = list(range(len(names)))
-    down, across = np.nonzero(np.isfinite(values))
-    shares = ((values[down, across] + reach) / (2 * reach)).clip(0.0, 1.0)
-    inks = [theme.ink_on(theme.SIGNED, share) for share in shares]
-    ticks = ratios(-reach, reach) if as_ratios else {}
+    data = [
+        [[row, column, hover] for column, hover in enumerate(hovers[row])]
+        for row in range(len(names))
+    ]
     figure = theme.figure(
-        marks.cells(
-            values,
-            places,
-            places,
-            limits=(-reach, reach),
-            colours=theme.SIGNED,
-            xgap=2,
-            ygap=2,
-            colorbar=marks.colour_bar("", **ticks),
-        ),
-        marks.dots(
-            across,
-            down,
-            "pairs",
-            colour="black",
-            size=1,
-            mode="text",
-            text=[words[row][column] for row, column in zip(down, across, strict=True)],
-            textfont={"size": 12, "color": inks},
-            showlegend=False,
-        ),
-        marks.dots(
-            across,
-            down,
-            "cells",
-            colour="black",
-            size=1,
-            marker={"opacity": 0},
-            selected={"marker": {"opacity": 0}},
-            unselected={"marker": {"opacity": 0}},
-            showlegend=False,
-            customdata=[
-                [int(row), int(column), hovers[row][column]]
-                for row, column in zip(down, across, strict=True)
-            ],
-            hover="%{customdata[2]}",
+        *signed_cells(
+            values, words, data, reach=reach, as_ratios=as_ratios, hover="%{customdata[2]}"
         ),
         height=110 + CELL * max(3, len(names)),
         alt=f"Matrix of {len(names)} runs: {what} of each two.",
@@ -84,10 +103,15 @@ def matrix(
         showlegend=False,
         margin={"l": label_room(labels), "r": 10, "t": 10, "b": 90},
     )
-    ends = [-0.5, len(names) - 0.5]
-    figure.update_xaxes(tickvals=places, ticktext=labels, range=ends, showgrid=False)
-    figure.update_yaxes(tickvals=places, ticktext=labels, range=ends[::-1], showgrid=False)
-    return figure
+    return square(figure, labels)
+
+
+def square(figure: go.Figure, labels: Sequence[str], title: str | None = None) -> go.Figure:
+    """The same figure with the same labels on both axes, the first at the top left."""
+    ends = [-0.5, len(labels) - 0.5]
+    axis = {"tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False}
+    figure.update_xaxes(**axis, title=title, range=ends)
+    return figure.update_yaxes(**axis, title=title, range=ends[::-1])
 
 
 def pair_map(rows: pd.DataFrame, *, reach: float, as_ratios: bool, what: str) -> go.Figure:
@@ -101,34 +125,13 @@ def pair_map(rows: pd.DataFrame, *, reach: float, as_ratios: bool, what: str) ->
     across = [layers.index(int(layer)) for layer in rows["layer"]]
     down = [modules.index(module) for module in rows["module"]]
     values = np.full((len(modules), len(layers)), np.nan)
-    values[down, across] = rows["colour"].astype(float)
-    shares = ((rows["colour"].astype(float) + reach) / (2 * reach)).clip(0.0, 1.0).fillna(0.5)
-    ticks = ratios(-reach, reach) if as_ratios else {}
-    roomy = values.size <= MOST_TEXT and len(layers) <= 16
+    words, hovers = np.full((2, *values.shape), "", dtype=object)
+    for grid, column in ((values, "colour"), (words, "words"), (hovers, "hover")):
+        grid[down, across] = rows[column]
+    data = [[[hover] for hover in row] for row in hovers]
     figure = theme.figure(
-        marks.cells(
-            values,
-            list(range(len(layers))),
-            list(range(len(modules))),
-            limits=(-reach, reach),
-            colours=theme.SIGNED,
-            xgap=1,
-            ygap=1,
-            colorbar=marks.colour_bar("", **ticks),
-        ),
-        marks.dots(
-            across,
-            down,
-            "cells",
-            colour="black",
-            size=1,
-            mode="text" if roomy else "markers",
-            marker={"opacity": 0},
-            text=rows["words"].tolist(),
-            textfont={"size": 12, "color": [theme.ink_on(theme.SIGNED, one) for one in shares]},
-            customdata=[[hover] for hover in rows["hover"]],
-            hover="%{customdata[0]}",
-            showlegend=False,
+        *signed_cells(
+            values, words, data, reach=reach, as_ratios=as_ratios, hover="%{customdata[0]}"
         ),
         height=110 + MAP_CELL * max(5, len(modules)),
         alt=f"Map of {what} by layer and module of two runs.",
@@ -138,7 +141,7 @@ def pair_map(rows: pd.DataFrame, *, reach: float, as_ratios: bool, what: str) ->
         showlegend=False,
         margin={"r": 10, "t": 8, "b": 46},
     )
-    labelled = range(0, len(layers), max(1, len(layers) // 30))
+    labelled = range(0, len(layers), max(1, len(layers) // MOST_LAYER_LABELS))
     figure.update_xaxes(
         title="layer",
         tickvals=list(labelled),

@@ -11,6 +11,7 @@ from plotly.colors import sample_colorscale
 
 from opdviz.figures import marks, theme
 from opdviz.figures.axes import axis_label, logarithmic, value_label
+from opdviz.figures.run_overlap import signed_cells, square
 from opdviz.figures.runs import legend_below
 from opdviz.quantities import QUANTITIES
 from opdviz.words import percent
@@ -108,43 +109,20 @@ def growth(rows: pd.DataFrame) -> go.Figure:
 
 def angles(steps: Sequence[int], cosines: np.ndarray) -> go.Figure:
     """A matrix of steps: the cosine between the updates from the base to each two of them."""
-    labels, places = [axis_label(str(step)) for step in steps], list(range(len(steps)))
-    down, across = np.nonzero(np.isfinite(cosines))
-    values = cosines[down, across]
-    inks = [theme.ink_on(theme.SIGNED, share) for share in ((values + 1) / 2).clip(0, 1)]
-    roomy = len(steps) <= 16
+    labels = [axis_label(str(step)) for step in steps]
+    words = [[f"{value:.2f}" for value in row] for row in cosines]
+    data = [
+        [[labels[row], labels[column], words[row][column]] for column in range(len(steps))]
+        for row in range(len(steps))
+    ]
+    hover = "steps %{customdata[0]} and %{customdata[1]}: %{customdata[2]}"
     figure = theme.figure(
-        marks.cells(
-            cosines,
-            places,
-            places,
-            limits=(-1.0, 1.0),
-            colours=theme.SIGNED,
-            xgap=1,
-            ygap=1,
-            colorbar=marks.colour_bar(""),
-        ),
-        marks.dots(
-            across,
-            down,
-            "cosines",
-            colour="black",
-            size=1,
-            mode="text" if roomy else "markers",
-            marker={"opacity": 0},
-            text=[f"{value:.2f}" for value in values],
-            textfont={"size": 12, "color": inks},
-            customdata=[[labels[x], labels[y]] for x, y in zip(across, down, strict=True)],
-            hover="steps %{customdata[0]} and %{customdata[1]}: %{text}",
-            showlegend=False,
-        ),
+        *signed_cells(cosines, words, data, reach=1.0, hover=hover),
         height=120 + 34 * max(4, len(steps)),
         alt=f"Cosines between the updates to each two of {len(steps)} steps.",
         hovermode="closest",
+        hoverdistance=-1,
         dragmode=False,
         margin={"l": 64, "r": 10, "t": 10, "b": 50},
     )
-    ends = [-0.5, len(steps) - 0.5]
-    axis = {"tickvals": places, "ticktext": labels, "title": "step", "showgrid": False}
-    figure.update_xaxes(**axis, range=ends)
-    return figure.update_yaxes(**axis, range=ends[::-1])
+    return square(figure, labels, "step")
