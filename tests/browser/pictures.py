@@ -14,6 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from opdviz.lab import places
 from opdviz.lab.recipes import RECIPES, SEEDED
+from opdviz.runs import family
 from opdviz.store import board
 from opdviz.store.store import Store
 from opdviz.ui import ready
@@ -22,14 +23,15 @@ from tests.conftest import GOLDEN
 
 SCREEN = {"width": 1280, "height": 800}
 TENSOR = "model.layers.1.mlp.down_proj.weight"
-SEVERAL = "side_by_side"
 PICTURES = {
     "overview": ("overview", "Six headline"),
     "layers": ("layers?quantity=energy+of+the+top+16", "by layer and module"),
     "tensor": (f"tensor?tensor={TENSOR}", "Energy of the leading"),
     "present": ("board?present=1&embed=true", "Energy of the leading"),
     "lab": ("lab", ""),
-    SEVERAL: ("side_by_side?comparison=lab+opd&colour=recipe", "Six headline"),
+    "side_by_side": ("side_by_side?comparison=lab+opd&colour=recipe", "Six headline"),
+    "overlap": ("overlap?comparison=lab+opd&relation=cosine", "Cosine of the updates"),
+    "trajectory": ("trajectory?comparison=lab+opd", "over the steps"),
 }
 PIN = "A few directions hold most of this update, far more than chance would give them"
 
@@ -44,8 +46,33 @@ def compare_seeds(cache: Path) -> None:
     ]
     said = [f"--{option}={values[0]}" for _, of_each in runs for option, values in of_each.items()]
     paths = [str(path) for path in (lab / "base", *(path for path, _ in runs))]
-    command = [sys.executable, "-m", "opdviz", "compare", *paths, *said, "--cache", str(cache)]
+    opdviz(cache, "compare", *paths, *said)
+
+
+def opdviz(cache: Path, *arguments: str) -> None:
+    """A command on the cache of the pictures."""
+    command = [sys.executable, "-m", "opdviz", *arguments, "--cache", str(cache)]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def relate_seeds(cache: Path) -> None:
+    """How the runs that the page shows lie to each other."""
+    (of_base,) = family.by_base(Store(cache).all())
+    opdviz(cache, "overlap", *of_base.keys[: family.MOST])
+
+
+def compare_steps(cache: Path) -> None:
+    """The steps of the shipped OPD run."""
+    lab = cache / "lab"
+    opdviz(cache, "compare", str(lab / "base"), str(lab / "seed0" / "opd" / "steps"))
+
+
+# What a picture needs beside the comparison of a first start.
+PREPARED = {
+    "side_by_side": compare_seeds,
+    "overlap": relate_seeds,
+    "trajectory": compare_steps,
+}
 
 
 def take(page: Page, address: str, name: str) -> None:
@@ -72,8 +99,8 @@ def main() -> None:
         store = Store(server.cache)
         board.pin(store.folder(store.resolve("lab opd")), "energy", {"tensor": TENSOR}, PIN)
         for name in PICTURES:
-            if name == SEVERAL:  # only now: the other addresses name no comparison
-                compare_seeds(server.cache)
+            if name in PREPARED:  # only now: the other addresses name no comparison
+                PREPARED[name](server.cache)
             take(page, server.address, name)
         browser.close()
         server.stop()
