@@ -122,6 +122,59 @@ def cache(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A cache with both golden updates as two steps of one training, and how they lie to each
+    other.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    for step, tuned in enumerate("ab", start=1):
+        shutil.copytree(GOLDEN / f"tuned_{tuned}", folder / "run" / f"checkpoint-{step}")
+    names = ["base..run/checkpoint-1", "base..run/checkpoint-2"]
+    for command in (
+        ["compare", str(GOLDEN / "base"), str(folder / "run")],
+        ["overlap", *names],
+        ["overlap", *names, "--table", "subspace_similarity"],
+    ):
+        command = [sys.executable, "-m", "opdviz", *command, "--cache", str(folder / "cache")]
+        subprocess.run(command, check=True, capture_output=True)
+    return folder / "cache"
+
+
+@pytest.mark.parametrize(
+    ("page", "charts", "words"),
+    [
+        ("side_by_side", 5, "Higher than in"),
+        ("overlap", 4, "times what sizes and rows of the weights alone explain"),
+        ("trajectory", 4, "of the updates' energy lies in one direction"),
+    ],
+)
+def test_pages_of_several_runs_show_a_family(drawn, trained, page, charts, words):
+    key = Store(trained).keys()[0]
+    for turn in drawn(f"pages/runs/{page}.py", trained, {"comparison": key}):
+        assert len(turn["charts"]) == charts
+        assert not turn["errors"]
+        assert any(words in text for text in turn["text"])
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("side_by_side", "Still being measured: b."),
+        ("overlap", "is worked out from the checkpoints"),
+        ("trajectory", "None of these runs are steps of one training"),
+    ],
+)
+def test_pages_of_several_runs_say_what_is_not_there_yet(drawn, cache, page, words):
+    key = Store(cache).resolve("a")
+    where = (f"pages/runs/{page}.py", cache, {"comparison": key})
+    for turn in drawn(*where):
+        assert any(words in text for text in (*turn["text"], *turn["info"]))
+    if page == "overlap":
+        (cold, _) = drawn(*where, OPDVIZ_READ_ONLY="1")
+        assert any("opdviz overlap" in text for text in cold["text"])
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_PAGES])
 def test_every_page_has_an_empty_state(drawn, page, tmp_path):
     for turn in drawn(page, tmp_path, OPDVIZ_ROOTS=str(tmp_path)):
