@@ -113,7 +113,16 @@ def choose(where, of_base: family.Family) -> Runs:
     if len(keys) < 2:
         st.info("Choose two runs or more.")
         links.end()
-    return Runs(tuple(comparison.chosen(key) for key in keys))
+    return followed(Runs(tuple(comparison.chosen(key) for key in keys)))
+
+
+def followed(runs: Runs) -> Runs:
+    """The runs, the page of which is drawn again when more of one that is running is there."""
+    for member in runs.members:
+        if member.state == "running":
+            st.fragment(comparison.follow, run_every=comparison.PARTS_POLL)(member)
+            break  # its neighbours come with it
+    return runs
 
 
 def other_base(word: str, of_base: family.Family) -> str:

@@ -21,7 +21,8 @@ if not trainings:
 first, second, third = st.columns([5, 4, 3])
 name = links.choose(first, "Training", list(trainings), "training")
 training = trainings[name]
-runs = several.Runs(tuple(comparison.chosen(run.key) for run in training.runs))
+members = tuple(comparison.chosen(run.key) for run in training.runs)
+runs = several.followed(several.Runs(members))
 tensors = comparison.need_rows(runs.members[-1].summary("by_tensor"), "measurement")
 links.choose(second, "Quantity", layers.mappable(tensors), "quantity")
 links.switch(third, "By", run_trajectory.BY, "by")
