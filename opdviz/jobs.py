@@ -21,6 +21,7 @@ from opdviz import files, fingerprint
 from opdviz.errors import RequestError
 from opdviz.store.manifest import LABELS
 from opdviz.store.store import Store
+from opdviz.words import listing
 
 # Bytes of a log's end that a page shows.
 KEPT_LOG = 8_000
@@ -62,8 +63,8 @@ class Request:
         names = [name for name in self.of_each.get("name", ()) if name]
         if len(self.tuned) == 1 and names:
             return names[0]
-        runs = ", ".join(names if len(names) == len(self.tuned) else map(last_piece, self.tuned))
-        return f"{last_piece(self.base)} → {runs}"
+        runs = names if len(names) == len(self.tuned) else list(map(last_piece, self.tuned))
+        return f"{last_piece(self.base)} → {listing(runs) if runs else ''}"
 
     def covers(self, base: str, tuned: str) -> bool:
         """Whether it compares these two paths."""

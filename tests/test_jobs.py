@@ -108,6 +108,15 @@ def test_a_job_is_known_by_the_pair_that_it_compares_before_it_holds_the_compari
     assert not is_for(job, replace(manifest, tuned=manifest.base))
 
 
+def test_a_job_is_called_by_its_runs_and_of_many_by_the_first():
+    runs = tuple(f"/runs/{at}" for at in range(5))
+    assert jobs.Request(base="/base", tuned=runs[:1], of_each={"name": ("x",)}).title == "x"
+    assert jobs.Request(base="/base", tuned=runs[:2]).title == "base → 0 and 1"
+    assert jobs.Request(base="/base", tuned=runs).title == "base → 0, 1, 2 and 2 more"
+    assert jobs.Request(keys=("a", "b")).title == "overlap of 2 runs"
+    assert jobs.parsed("junk").title == " → " and not jobs.parsed("junk").sound
+
+
 @pytest.mark.parametrize("gpus", [[], ["NVIDIA H100"]])
 def test_a_device_is_asked_for_only_where_there_is_a_choice(gpus):
     from streamlit.testing.v1 import AppTest

@@ -9,7 +9,7 @@ from opdviz import jobs
 from opdviz.compare import devices
 from opdviz.errors import OpdvizError
 from opdviz.ui import address, comparison, links, server, turns
-from opdviz.words import duration, plain
+from opdviz.words import duration, listing, plain
 
 # The job that this session started and has not seen yet: its pages open as soon as there are any.
 OPENING = "_opening"
@@ -150,7 +150,7 @@ def draw_job(job: jobs.Job) -> None:
     it.
     """
     with st.container(border=True):
-        base, tuned = job.request.base, ", ".join(job.request.tuned)
+        base, tuned = job.request.base, listing(list(job.request.tuned) or [""])
         st.markdown(
             plain(job.request.title) if job.request.keys else f"{plain(base)} → {plain(tuned)}"
         )
