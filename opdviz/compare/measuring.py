@@ -6,7 +6,6 @@ Whatever stops the run, the parts on disk are whole and the next run takes them 
 
 import fnmatch
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor
@@ -126,7 +125,7 @@ def compare_all(
         work = measure_runs(runs, measures, executor, how=how, listener=listener)
         if not isinstance(executor, Cluster) and how == EXACTLY:  # the pace is this machine's
             with suppress(MachineError):  # the next estimate is no reason to lose this run
-                learn(store.root, work=work.done / workers_of(executor), seconds=work.taken)
+                learn(store.root, work=work.done / workers.count(executor), seconds=work.taken)
         listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
         return [outcome_of(run) for run in runs]
 
@@ -183,7 +182,7 @@ def measure_runs(
     listener(progress)
     # Twice as many as there are workers wait in the executor: none is idle, and a tensor that
     # somebody looks at is soon next.
-    room = 2 * workers_of(executor)
+    room = 2 * workers.count(executor)
 
     def start_next(running: list) -> tuple | None:
         if not tasks or len(running) >= room:
@@ -255,11 +254,6 @@ def without_stopped(tasks: list[list[Share]], runs: list[Run]) -> list[list[Shar
             run.failure = RequestError(f"{name}: stopped; what was finished is kept.")
             tasks = without(tasks, run)
     return tasks
-
-
-def workers_of(executor: Executor) -> int:
-    """How many processes an executor has."""
-    return getattr(executor, "_max_workers", None) or os.cpu_count() or 1
 
 
 def looked_at(tasks: list[list[Share]], runs: list[Run]) -> int:

@@ -47,6 +47,11 @@ def pool(workers: int, *, preload: tuple[str, ...] = ENGINE):
     writer.close()
 
 
+def count(executor: Executor) -> int:
+    """How many processes an executor has."""
+    return getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+
+
 def results(
     executor: Executor, start_next: Callable[[list], tuple | None], *, every: float
 ) -> Iterator[tuple[object, object] | None]:

@@ -204,10 +204,7 @@ def heatmap(
         height=120 + max(6, modules) * 30,
         alt=f"Heatmap of {title} by {grid.across} and module, {modules} modules by {layers}"
         f" {grid.across}s.",
-        hovermode="closest",
-        hoverdistance=-1,
-        dragmode=False,
-        showlegend=False,
+        **marks.ON_CELLS,
         margin={"r": 10, "t": 28 if beyond else 8, "b": 46},
     )
     if beyond:

@@ -13,6 +13,8 @@ CHANCE_WIDTH = 1.8
 CHANCE_STYLE = {"color": theme.CHANCE, "dash": "dash", "width": CHANCE_WIDTH}
 SHORT_DASHES = CHANCE_STYLE | {"dash": "5px,4px"}  # where a level is short
 BAND = 13  # pixels: a broad line, on which a dot of 9 still shows
+# A figure of cells: the nearest one takes hovers and clicks, nothing is dragged.
+ON_CELLS = {"hovermode": "closest", "hoverdistance": -1, "dragmode": False, "showlegend": False}
 OPAQUE = {"marker": {"opacity": 1}}
 
 

@@ -32,21 +32,26 @@ def strips(headline: list[dict], published: list[dict], width: int | None = None
         pairs = [pair for pair in published if pair["quantity"] == strip.protocol]
         here = by_quantity.get(strip.protocol, {})
         for trace in strip_marks(strip, pairs, here):
-            # Strips share their legend: a name stands there once, with the first that has it.
-            trace.update(legendgroup=trace.name, showlegend=trace.name not in legend)
-            legend.add(trace.name)
-            figure.add_trace(trace, row=row, col=1)
+            figure.add_trace(share_legend(trace, legend), row=row, col=1)
         values = [pair["value"] for pair in pairs] + shown_values(here)
         suffix = f" {unit_of(strip)}".rstrip()
         figure.update_xaxes(**strip_axis(values, strip.log, suffix), row=row, col=1)
         figure.update_yaxes(visible=False, range=[0, 1], fixedrange=True, row=row, col=1)
         heading(figure, row, strip_name(strip, width), left=True)
         heading(figure, row, value_text(strip, here), left=False)
+    alt = "Strip plot of six headline quantities of this run beside published pairs and chance."
+    return finished(figure, plot, alt=alt)
+
+
+def finished(
+    figure: go.Figure, plot: float, *, alt: str, legend_room: int = LEGEND_ROOM
+) -> go.Figure:
+    """Strips of so many pixels in all, dressed."""
     return theme.dressed(
         marks.unfading(figure),
-        height=plot + NAME_ROOM + TICKS_ROOM + LEGEND_ROOM,
-        alt="Strip plot of six headline quantities of this run beside published pairs and chance.",
-        margin={"l": 14, "r": 14, "t": NAME_ROOM, "b": TICKS_ROOM + LEGEND_ROOM},
+        height=plot + NAME_ROOM + TICKS_ROOM + legend_room,
+        alt=alt,
+        margin={"l": 14, "r": 14, "t": NAME_ROOM, "b": TICKS_ROOM + legend_room},
         # Below: where it wraps, on a narrow page, it takes no room from the title.
         legend={
             "y": -TICKS_ROOM / plot,
@@ -57,6 +62,15 @@ def strips(headline: list[dict], published: list[dict], width: int | None = None
         hovermode="closest",
         dragmode=False,
     )
+
+
+def share_legend(trace: go.Scatter, legend: set[str]) -> go.Scatter:
+    """A trace of one of several plots: its name stands once in their legend, with the first that
+    has it.
+    """
+    trace.update(legendgroup=trace.name, showlegend=trace.name not in legend)
+    legend.add(trace.name)
+    return trace
 
 
 def unit_of(strip: Headline) -> str:

@@ -101,10 +101,7 @@ def side_by_side(
         height=plot + 100,
         alt=f"Maps of {QUANTITIES[quantity].label} by {grids[0].across} and module of"
         f" {len(grids)} runs under one colour scale.",
-        hovermode="closest",
-        hoverdistance=-1,
-        dragmode=False,
-        showlegend=False,
+        **marks.ON_CELLS,
         margin={"l": label_room(labels), "r": 10, "t": 34, "b": 52},
     )
 

@@ -97,10 +97,7 @@ def matrix(
         ),
         height=110 + CELL * max(3, len(names)),
         alt=f"Matrix of {len(names)} runs: {what} of each two.",
-        hovermode="closest",
-        hoverdistance=-1,
-        dragmode=False,
-        showlegend=False,
+        **marks.ON_CELLS,
         margin={"l": label_room(labels), "r": 10, "t": 10, "b": 90},
     )
     return square(figure, labels)
@@ -135,10 +132,7 @@ def pair_map(rows: pd.DataFrame, *, reach: float, as_ratios: bool, what: str) ->
         ),
         height=110 + MAP_CELL * max(5, len(modules)),
         alt=f"Map of {what} by layer and module of two runs.",
-        hovermode="closest",
-        hoverdistance=-1,
-        dragmode=False,
-        showlegend=False,
+        **marks.ON_CELLS,
         margin={"r": 10, "t": 8, "b": 46},
     )
     labelled = range(0, len(layers), max(1, len(layers) // MOST_LAYER_LABELS))

@@ -11,11 +11,11 @@ from plotly.subplots import make_subplots
 
 from opdviz.figures import marks, theme
 from opdviz.figures.overview import (
-    NAME_ROOM,
-    TICKS_ROOM,
     blind_band,
+    finished,
     heading,
     published_marks,
+    share_legend,
     strip_axis,
     strip_name,
     unit_of,
@@ -64,9 +64,7 @@ def strips(lanes: Sequence[Lane], published: Sequence[dict]) -> go.Figure:
         at = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
         pairs = [pair for pair in published if pair["quantity"] == headline.protocol]
         for trace in strip_marks(headline, lanes, pairs):
-            trace.update(legendgroup=trace.name, showlegend=trace.name not in legend)
-            legend.add(trace.name)
-            figure.add_trace(trace, **at)
+            figure.add_trace(share_legend(trace, legend), **at)
         values = [pair["value"] for pair in pairs]
         for lane in lanes:
             for column in ("value", "chance", "chance_low", "chance_high"):
@@ -75,26 +73,11 @@ def strips(lanes: Sequence[Lane], published: Sequence[dict]) -> go.Figure:
         figure.update_xaxes(**strip_axis(values, headline.log, suffix), **at)
         figure.update_yaxes(visible=False, range=[len(lanes) + 0.5, -0.7], fixedrange=True, **at)
         heading(figure, number + 1, strip_name(headline, None), left=True)
-    return theme.dressed(
-        marks.unfading(figure),
-        height=plot + NAME_ROOM + TICKS_ROOM + LEGEND_ROOM,
-        alt=f"Strip plot of six headline quantities of {len(lanes)} runs or recipes beside"
-        " published pairs and chance.",
-        margin={
-            "l": 14,
-            "r": 14,
-            "t": NAME_ROOM,
-            "b": TICKS_ROOM + LEGEND_ROOM,
-        },
-        legend={
-            "y": -TICKS_ROOM / plot,
-            "yanchor": "top",
-            "itemsizing": "constant",
-            "itemwidth": 30,
-        },
-        hovermode="closest",
-        dragmode=False,
+    alt = (
+        f"Strip plot of six headline quantities of {len(lanes)} runs or recipes beside published"
+        " pairs and chance."
     )
+    return finished(figure, plot, alt=alt, legend_room=LEGEND_ROOM)
 
 
 def strip_marks(

@@ -120,9 +120,7 @@ def angles(steps: Sequence[int], cosines: np.ndarray) -> go.Figure:
         *signed_cells(cosines, words, data, reach=1.0, hover=hover),
         height=120 + 34 * max(4, len(steps)),
         alt=f"Cosines between the updates to each two of {len(steps)} steps.",
-        hovermode="closest",
-        hoverdistance=-1,
-        dragmode=False,
+        **marks.ON_CELLS,
         margin={"l": 64, "r": 10, "t": 10, "b": 50},
     )
     return square(figure, labels, "step")

@@ -61,6 +61,12 @@ class Mask:
         return np.unpackbits(packed, count=count).astype(bool).reshape(entry.shape)
 
 
+def seen(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Values as a checkpoint of 16 bits shows them."""
+    with np.errstate(over="ignore"):
+        return values if dtype in SIXTEEN_BITS else round_bfloat16(values)
+
+
 def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
     """The size of every coordinate's change as a bf16 checkpoint shows it, tensor by tensor as they
     are comparison.
@@ -72,11 +78,8 @@ def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
         if FORMATS[pair.base_dtype].kind == "integer":
             continue
         sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
-        with np.errstate(over="ignore"):
-            base, tuned = (
-                x if dtype in SIXTEEN_BITS else round_bfloat16(x)
-                for x, dtype in zip(sides, (pair.base_dtype, pair.tuned_dtype), strict=True)
-            )
+        dtypes = (pair.base_dtype, pair.tuned_dtype)
+        base, tuned = (seen(x, dtype) for x, dtype in zip(sides, dtypes, strict=True))
         with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, which is beyond no threshold
             delta = np.abs(tuned.astype(np.float64) - base.astype(np.float64))
         yield name, delta.reshape(matching.base.tensors[name].shape)

@@ -79,7 +79,7 @@ def relate(
         )
         progress.done = progress.total - sum(map(work_of, missing))
         listener(progress)
-        room = 2 * workers_of(executor)
+        room = 2 * workers.count(executor)
         measure = {COORDINATES: relations.of_tensor, DIRECTIONS: subspaces.of_tensor}[group]
 
         def start_next(running: list) -> tuple | None:
@@ -138,11 +138,6 @@ def is_there(store: Store, runs: Sequence[Stored], group: str = COORDINATES) -> 
 def work_of(tensor: Shared) -> float:
     """Coordinates that are read of a tensor."""
     return float(tensor.numel * (1 + len(tensor.tuned)))
-
-
-def workers_of(executor: Executor) -> int:
-    """How many processes an executor has."""
-    return getattr(executor, "_max_workers", 1)
 
 
 def table(store: Store, runs: Sequence[Stored], name: str) -> pd.DataFrame | None:

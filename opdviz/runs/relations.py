@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from opdviz import pairing
-from opdviz.checkpoint.formats import FORMATS, round_bfloat16
-from opdviz.definitions import RELATIVE, SIXTEEN_BITS, TOP_CHANNELS, VISIBLE
-from opdviz.measures.visibility import codes, quarters
+from opdviz.checkpoint.formats import FORMATS
+from opdviz.definitions import PROBES as MASKED
+from opdviz.definitions import TOP_CHANNELS
+from opdviz.measures.visibility import codes, quarters, visible_masks
 from opdviz.pairing import Matching
+from opdviz.runs.masks import seen
 
 # As bf16: any change at all, a visible one, one beyond a share of the larger of both weights.
-PROBES = (("exact", 0.0), ("absolute", VISIBLE), ("relative", RELATIVE))
+PROBES = tuple((probe if threshold else "exact", threshold) for probe, threshold in MASKED)
 BLOCK = 1 << 19  # coordinates of a run at a time
 # Quarter octaves from the least magnitude of 16 bits to the largest, and before them zero.
 LEAST, SIZES = -600, 1201
@@ -103,12 +105,6 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
     return tally.tables(tensor.name, [names[tuned.run] for tuned in tensor.tuned])
 
 
-def seen(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Values as a checkpoint of 16 bits shows them."""
-    with np.errstate(over="ignore"):
-        return values if dtype in SIXTEEN_BITS else round_bfloat16(values)
-
-
 def difference(base: np.ndarray, tuned: np.ndarray) -> np.ndarray:
     """tuned - base of each coordinate, flat in float64; one that is not finite counts as NaN."""
     with np.errstate(invalid="ignore"):
@@ -154,11 +150,10 @@ class Tally:
         self.numel += sizes.size
         self.of_size += np.bincount(sizes, minlength=SIZES)
         cells, of_cell = self.cells(sizes)
-        size_of_weight = np.abs(weights.ravel().astype(np.float64))
-        for at, (probe, threshold) in enumerate(PROBES):
-            masks = np.stack(
-                [visible(probe, threshold, size_of_weight, weights, change) for change in changes]
-            )
+        flat = weights.ravel().astype(np.float64)
+        by_run = np.stack([visible_masks(flat, change) for change in changes])
+        for at in range(len(PROBES)):
+            masks = by_run[:, at]
             for run, mask in enumerate(masks):
                 self.moved[at, run] += np.bincount(sizes[mask], minlength=SIZES)
             # Counts of a block are exact in float32.
@@ -263,21 +258,6 @@ class Tally:
                 "count": int(self.by_many[at, moved_by]),
                 "expected": float(expected[moved_by]),
             }
-
-
-def visible(
-    probe: str,
-    threshold: float,
-    size: np.ndarray,
-    weights: np.ndarray,
-    change: np.ndarray,
-) -> np.ndarray:
-    """Which coordinates a probe calls changed; `size` is that of the weights."""
-    if probe != "relative":
-        return np.abs(change) > threshold
-    # Beside the larger of base and tuned, so that swapping the two changes nothing.
-    after = np.abs(weights.ravel().astype(np.float64) + change)
-    return np.abs(change) > threshold * np.maximum(size, after)
 
 
 def rises(change: np.ndarray) -> np.ndarray:

@@ -101,6 +101,7 @@ def draw_done(job: jobs.Job, name: str, *, of_run: bool) -> None:
         st.markdown(f":green-badge[done] {name}")
         # A callback would draw this line again, and not the page.
         if st.button("Open", key=f"line_open_{job.id}", type="tertiary"):
+            followed.discard(job.id)
             open_made(job)
             st.rerun()
 

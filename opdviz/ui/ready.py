@@ -8,11 +8,11 @@ import streamlit as st
 
 from opdviz import demo
 from opdviz.lab import places
-from opdviz.lab.recipes import MAIN, Recipe
+from opdviz.lab.recipes import MAIN, OPD, Recipe
 from opdviz.ui import job_lines, server
 from opdviz.words import count
 
-ALL = "all runs of the lab"
+ALL, STEPS = "all runs of the lab", "the steps of lab opd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ def choices_but(compared: set[str]) -> dict[str, Ready]:
     left = {name: run for name, run in lab_runs().items() if name not in compared}
     choices = {ALL: together(list(left.values()))} if len(left) > 1 else {}
     choices |= left
+    steps = lab_steps()
+    if steps and not set(steps.of_each["name"]) <= compared:
+        choices[STEPS] = steps
     if demo.NAME not in compared and (pair := demo.pair()):
         text = "a sentence encoder and a model tuned from it, made by nobody here"
         choices[demo.NAME] = Ready(text, pair[0], (pair[1],), {"name": (demo.NAME,)})
@@ -73,6 +76,26 @@ def lab_runs() -> dict[str, Ready]:
                 ready = Ready(recipe.text, base, (str(folder),), called(recipe, seed))
                 runs[ready.of_each["name"][0]] = ready
     return runs
+
+
+def lab_steps() -> Ready | None:
+    """The steps of the lab's first OPD run, the last of which is the run itself; `None` while they
+    are not unpacked.
+    """
+    of_first = places.Places(server.store().root / "lab")
+    folders = [of_first.of(OPD.name) / "steps" / str(step) for step in OPD.saves]
+    if not all(folder.is_dir() for folder in folders):
+        return None
+    labels = called(OPD)
+    (run,) = labels["name"]
+    names = [f"{run} step {step}" if step < OPD.steps else run for step in OPD.saves]
+    of_each = {option: text * len(folders) for option, text in labels.items()}
+    return Ready(
+        f"{count(len(folders), 'step')} of one training, as a trajectory",
+        str(of_first.of(OPD.base)),
+        tuple(map(str, folders)),
+        of_each | {"name": tuple(names)},
+    )
 
 
 def called(recipe: Recipe, seed: int = 0) -> dict[str, tuple[str, ...]]:
