@@ -20,8 +20,9 @@ from pathlib import Path
 from opdviz import files, fingerprint
 from opdviz.errors import RequestError
 from opdviz.store.manifest import LABELS
+from opdviz.store.relations import PAYLOAD
 from opdviz.store.store import Store
-from opdviz.words import listing
+from opdviz.words import count, listing
 
 # Bytes of a log's end that a page shows.
 KEPT_LOG = 8_000
@@ -59,7 +60,8 @@ class Request:
     def title(self) -> str:
         """What it makes: the name that was given, or its folders."""
         if self.keys:
-            return f"overlap of {len(self.keys)} runs"
+            what = "payload" if self.table == PAYLOAD else "overlap"
+            return f"{what} of {count(len(self.keys), 'run')}"
         names = [name for name in self.of_each.get("name", ()) if name]
         if len(self.tuned) == 1 and names:
             return names[0]
@@ -83,6 +85,8 @@ class Request:
     @property
     def command(self) -> list[str]:
         """The command that does it, without the program and the job's folder."""
+        if self.keys and self.table == PAYLOAD:
+            return ["payload", "--", *self.keys]
         if self.keys:
             table = [f"--table={self.table}"] if self.table else []
             return ["overlap", *table, "--", *self.keys]

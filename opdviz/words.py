@@ -37,6 +37,18 @@ def percent(value: float | None, digits: int = 3) -> str:
     return f"{number(100 * value, 4)} %" if text == "100" and value < 1 else f"{text} %"
 
 
+def size(count_of_bytes: float) -> str:
+    """Bytes in words, in powers of a thousand.
+
+    >>> size(512), size(4_739_328), size(2.5e12)
+    ('512 bytes', '4.74 MB', '2,500 GB')
+    """
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count_of_bytes >= length:
+            return f"{number(count_of_bytes / length)} {unit}"
+    return f"{int(count_of_bytes):,} bytes"
+
+
 def listing(words: list[str], most: int = 3) -> str:
     """Some words as a list; beyond `most` how many more there are.
 

@@ -124,6 +124,23 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
         return x.astype(np.float32).astype(x.dtype) if dtype == "float32" else x
 
 
+def codes_in(target: str, raw: np.ndarray, dtype: str) -> np.ndarray:
+    """Stored elements of a format (`raw`, as `promote` takes them) as the bits, whole numbers
+    without a sign, that a target format stores them in; those of the target itself are not touched.
+
+    float8 is a target of its own elements alone.
+
+    >>> codes_in("bfloat16", np.float32([1.0, -2.5]), "float32").tolist()
+    [16256, 49184]
+    """
+    if dtype != target:
+        values = rounded(promote(raw, dtype), target)
+        if target == "bfloat16":
+            return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        raw = values.astype(target)
+    return np.ascontiguousarray(raw).view(f"uint{8 * FORMATS[target].size}")
+
+
 def step(x: np.ndarray, dtype: str) -> np.ndarray:
     """The grid step (ulp) of a format at each value, as float64: 2^(exponent - mantissa bits)."""
     form = FORMATS[dtype]

@@ -13,7 +13,7 @@ from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 INTERRUPTED = 130
 COMMANDS = (
     pair.check, pair.compare, stored.list_, stored.show, stored.headline, runs.subnetwork,
-    runs.overlap, lab.lab, stored.verify, stored.block, stored.rename, stored.label,
+    runs.overlap, runs.payload, lab.lab, stored.verify, stored.block, stored.rename, stored.label,
     stored.stop, stored.forget, app.app,
 )  # fmt: skip
 

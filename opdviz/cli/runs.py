@@ -1,4 +1,4 @@
-"""Commands on runs: a mask to train, the overlap of several."""
+"""Commands on runs: a mask to train, the overlap of several, what they take to send."""
 
 import argparse
 from pathlib import Path
@@ -18,6 +18,8 @@ from opdviz.cli.command import (
 from opdviz.errors import RequestError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
 RELATIONS = ("overlap", "relation", "consensus", "subspace_similarity")
@@ -101,25 +103,12 @@ def subnetwork(options: argparse.Namespace) -> None:
 )
 def overlap(options: argparse.Namespace) -> None:
     """`opdviz overlap`."""
-    from opdviz.compare import progress, workers
-    from opdviz.runs import family, relate
     from opdviz.runs import overlap as overlaps
+    from opdviz.runs import relate
     from opdviz.tables import stored
 
-    check_workers(options.workers)
-    store = store_of(options)
-    with progress.listener(options.job, quiet=options.json) as listener:
-        runs = [store.find(word) for word in options.key]
-        relate.checked(runs)
-        group = relate.group_of(options.table)
-        if not relate.is_there(store, runs, group):
-            with workers.pool(options.workers) as executor:
-                relate.relate(store, runs, executor, listener, group=group)
-    names = dict(zip([run.key for run in runs], family.distinct_names(runs), strict=True))
-
-    def read(name: str) -> "pd.DataFrame":
-        return overlaps.names_in(relate.table(store, runs, name), names)
-
+    group = relate.group_of(options.table)
+    runs, names, read = worked_out(options, group)
     if options.json:
         print_json(stored.records(read(options.table)))
         return
@@ -136,6 +125,56 @@ def overlap(options: argparse.Namespace) -> None:
         for row in overlaps.whole(rows):
             print_overlap(row)
         print_direction(directions.loc[pair])
+
+
+@command(
+    "payload",
+    "what an update takes to send: from the base to a run, and from step to step",
+    argument("key", nargs="+", help="comparisons on one base, by key or name"),
+    WORKERS,
+    JSON,
+    argument("--job", type=Path, help=argparse.SUPPRESS),
+    example="opdviz payload opd",
+)
+def payload(options: argparse.Namespace) -> None:
+    """`opdviz payload`."""
+    from opdviz.runs import payload as payloads
+    from opdviz.store.relations import PAYLOAD
+    from opdviz.tables import stored
+
+    *_, read = worked_out(options, PAYLOAD)
+    table = read("payload")
+    if options.json:
+        print_json(stored.records(table))
+        return
+    for row in payloads.whole(table).to_dict("records"):
+        one, other = (one_line(row[side], limit=60) for side in ("run_a", "run_b"))
+        moved = f"{row['moved'] / row['numel']:.2%} of {row['numel']:,} coordinates changed"
+        print(f"{one} to {other}: {moved}; all of them take {row['full_bytes']:,} bytes")
+        for column, words in payloads.ENCODINGS.items():
+            share = row[column] / row["full_bytes"]
+            print(f"    {row[column]:>15,} bytes, {share:7.2%}: {words}")
+
+
+def worked_out(
+    options: argparse.Namespace, group: str
+) -> tuple[list, dict[str, str], "Callable[[str], pd.DataFrame]"]:
+    """The runs that the options name, the names that tell them apart, and what reads a table of
+    them; a group of tables that is not there yet is worked out.
+    """
+    from opdviz.compare import progress, workers
+    from opdviz.runs import family, overlap, relate
+
+    check_workers(options.workers)
+    store = store_of(options)
+    with progress.listener(options.job, quiet=options.json) as listener:
+        runs = [store.find(word) for word in options.key]
+        relate.checked(runs, group)
+        if not relate.is_there(store, runs, group):
+            with workers.pool(options.workers) as executor:
+                relate.relate(store, runs, executor, listener, group=group)
+    names = dict(zip([run.key for run in runs], family.distinct_names(runs), strict=True))
+    return runs, names, lambda name: overlap.names_in(relate.table(store, runs, name), names)
 
 
 def print_overlap(row: dict) -> None:

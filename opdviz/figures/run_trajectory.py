@@ -17,6 +17,11 @@ from opdviz.quantities import QUANTITIES
 from opdviz.words import percent
 
 HEIGHT = 360
+# References that are not chance levels look otherwise.
+REFERENCES = {
+    "turned at random": {"line": {"color": theme.NULL, "width": 1.5, "dash": "dot"}},
+    "final subspace": {"line": {"color": theme.BASE, "width": 1.5, "dash": "longdash"}},
+}
 
 
 def lines(
@@ -33,7 +38,9 @@ def lines(
     label, groups = QUANTITIES[quantity].label, list(by_group)
     colours = colours_of(groups, by)
     traces = [
-        marks.chance(rows["step"], rows["value"], name, hover="%{y:.4g}")
+        marks.chance(
+            rows["step"], rows["value"], name, hover="%{y:.4g}", **REFERENCES.get(name, {})
+        )
         for name, rows in references.items()
     ]
     for group, rows in by_group.items():

@@ -17,7 +17,7 @@ from opdviz.naming import parse
 from opdviz.pairing import Matching
 from opdviz.runs import relations
 from opdviz.runs.relations import shares
-from opdviz.store.relations import TABLES
+from opdviz.store.relations import BASE, TABLES
 
 COLUMNS = tuple(TABLES["overlap"])
 COUNTS = ("numel", "a", "b", "both", "chance_both", "expected_both", "expected_both_rows")
@@ -157,6 +157,7 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def names_in(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """A table whose runs stand under their names instead of their keys."""
+    """A table whose runs stand under their names instead of their keys; the base stays `base`."""
     columns: Sequence[str] = [column for column in PAIR if column in table]
-    return table.assign(**{column: table[column].map(names) for column in columns})
+    called = names | {BASE: BASE}
+    return table.assign(**{column: table[column].map(called) for column in columns})

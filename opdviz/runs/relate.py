@@ -4,6 +4,7 @@ keep it: what is stopped goes on from its finished tensors.
 
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Executor
+from functools import partial
 
 import pandas as pd
 
@@ -11,38 +12,44 @@ from opdviz import files
 from opdviz.compare import workers
 from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, RequestError, one_line
-from opdviz.runs import relations, subspaces
+from opdviz.runs import payload, relations, subspaces, trajectory
 from opdviz.runs.masks import matching_of_comparison
 from opdviz.runs.relations import Shared
 from opdviz.store import relations as stored_relations
-from opdviz.store.relations import COORDINATES, DIRECTIONS, GROUPS
+from opdviz.store.relations import BASE, COORDINATES, DIRECTIONS, GROUPS, PAYLOAD
 from opdviz.store.store import Store, Stored
 
-MOST = 16  # runs whose pairs are counted at once
+# How many runs a group takes: all pairs of them are counted at once, and each two decomposed
+# updates are held against their rotations; a payload goes from step to step alone.
+LEAST = {COORDINATES: 2, DIRECTIONS: 2, PAYLOAD: 1}
+MOST = {COORDINATES: 64, DIRECTIONS: 16, PAYLOAD: 256}
 SWAPPED = {"run_a": "run_b", "a": "b", "a_in_b": "b_in_a"}
 SWAPPED |= {other: one for one, other in SWAPPED.items()}
 
 
-def checked(runs: Sequence[Stored]) -> None:
+def checked(runs: Sequence[Stored], group: str = COORDINATES) -> None:
     """Refuse runs that do not belong together.
 
     Raises
         RequestError: too few or too many, one twice, not on one base, or one still being compared.
     """
+    what, least, most = command_of(group), LEAST[group], MOST[group]
     names = [f"{one_line(run.name, limit=60)} ({run.key})" for run in runs]
-    if not 2 <= len(runs) <= MOST:
-        raise RequestError(f"overlap: found {len(runs)} runs; expected 2 to {MOST} on one base.")
+    if not least <= len(runs) <= most:
+        raise RequestError(
+            f"{what}: found {len(runs)} runs; expected {least} to {most} on one base."
+        )
     if len({run.key for run in runs}) < len(runs):
         twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"overlap: {twice} is named twice; name each run once.")
+        raise RequestError(f"{what}: {twice} is named twice; name each run once.")
     for run, name in zip(runs, names, strict=True):
         if run.manifest.base.fingerprints != runs[0].manifest.base.fingerprints:
             raise RequestError(
-                f"overlap: {names[0]} and {name} are not on one base; expected runs from the same"
+                f"{what}: {names[0]} and {name} are not on one base; expected runs from the same"
                 " checkpoint."
             )
         if run.running:
-            raise RequestError(f"overlap: {name} is still being compared; wait for it.")
+            raise RequestError(f"{what}: {name} is still being compared; wait for it.")
 
 
 def relate(
@@ -59,7 +66,7 @@ def relate(
         RequestError: they do not belong together, share no weights, or a checkpoint changed.
         MachineError: a worker was lost, or the disk is full; finished tensors are kept.
     """
-    checked(runs)
+    checked(runs, group)
     ordered = sorted(runs, key=lambda run: run.key)
     names = [run.key for run in ordered]
     folder = stored_relations.folder_of(store.root, names)
@@ -80,7 +87,11 @@ def relate(
         progress.done = progress.total - sum(map(work_of, missing))
         listener(progress)
         room = 2 * workers.count(executor)
-        measure = {COORDINATES: relations.of_tensor, DIRECTIONS: subspaces.of_tensor}[group]
+        measure = {
+            COORDINATES: relations.of_tensor,
+            DIRECTIONS: subspaces.of_tensor,
+            PAYLOAD: partial(payload.of_tensor, steps=trajectory.next_to_each_other(runs)),
+        }[group]
 
         def start_next(running: list) -> tuple | None:
             if not missing or len(running) >= room:
@@ -100,8 +111,8 @@ def relate(
                 listener(progress)
         except BrokenExecutor:
             raise MachineError(
-                "overlap: a worker process was lost (out of memory?); finished tensors are kept."
-                " Run it again, with one worker if memory is short."
+                f"{command_of(group)}: a worker process was lost (out of memory?); finished tensors"
+                " are kept. Run it again, with one worker if memory is short."
             ) from None
         stored_relations.finish(folder, [one.name for one in tensors], group)
 
@@ -112,16 +123,22 @@ def shared_tensors(runs: Sequence[Stored], group: str) -> list[Shared]:
     Raises
         RequestError: there is none.
     """
-    tensors = relations.shared([matching_of_comparison(run) for run in runs])
+    matchings = [matching_of_comparison(run) for run in runs]
+    tensors = relations.shared(matchings, by=LEAST[group])
     if group == DIRECTIONS:
         tensors = [one for one in tensors if len(one.shape) == 2 and min(one.shape) > 1]
     if not tensors:
         what = "matrices" if group == DIRECTIONS else "weights"
         raise RequestError(
-            f"overlap: found no {what} that two of the runs have; expected tensors of floats in"
-            " common."
+            f"{command_of(group)}: found no {what} that {LEAST[group]} of the runs have; expected"
+            " tensors of floats in common."
         )
     return tensors
+
+
+def command_of(group: str) -> str:
+    """The command that works out a group."""
+    return "payload" if group == PAYLOAD else "overlap"
 
 
 def group_of(table_name: str) -> str:
@@ -150,10 +167,12 @@ def table(store: Store, runs: Sequence[Stored], name: str) -> pd.DataFrame | Non
 
 
 def oriented(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Rows whose first run is the one that stands first among the keys, pairs in their order."""
+    """Rows whose first run is the one that stands first among the keys (the base before all),
+    pairs in their order.
+    """
     if "run_a" not in rows:
         return rows
-    place = {key: at for at, key in enumerate(keys)}
+    place = {BASE: -1} | {key: at for at, key in enumerate(keys)}
     first, second = rows["run_a"].map(place), rows["run_b"].map(place)
     swap = first > second
     in_order = rows.assign(

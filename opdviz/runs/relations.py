@@ -24,7 +24,7 @@ from opdviz.runs.masks import seen
 
 # As bf16: any change at all, a visible one, one beyond a share of the larger of both weights.
 PROBES = tuple((probe if threshold else "exact", threshold) for probe, threshold in MASKED)
-BLOCK = 1 << 19  # coordinates of a run at a time
+BLOCK, FEW = 1 << 19, 16  # coordinates of a run at a time, of up to so many runs
 # Quarter octaves from the least magnitude of 16 bits to the largest, and before them zero.
 LEAST, SIZES = -600, 1201
 
@@ -56,8 +56,8 @@ class Shared:
         return math.prod(self.shape)
 
 
-def shared(matchings: Sequence[Matching]) -> list[Shared]:
-    """The base tensors of floats that two runs or more have in one shape, the largest first."""
+def shared(matchings: Sequence[Matching], *, by: int = 2) -> list[Shared]:
+    """The base tensors of floats that so many runs or more have in one shape, the largest first."""
     tuned: dict[str, dict[int, Tuned]] = {}
     for run, matching in enumerate(matchings):
         for pair in matching.pairs:
@@ -71,7 +71,7 @@ def shared(matchings: Sequence[Matching]) -> list[Shared]:
             name, base.path, base.tensors[name].shape, base.tensors[name].dtype, (*runs.values(),)
         )
         for name, runs in tuned.items()
-        if len(runs) > 1
+        if len(runs) >= by
         and FORMATS[base.tensors[name].dtype].kind != "integer"
         and 0 not in base.tensors[name].shape
     ]
@@ -87,11 +87,8 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
     tally = Tally(len(tensor.tuned), tensor.shape)
     base = pairing.opened(tensor.path)
     runs = [(pairing.opened(tuned.path), tuned.name) for tuned in tensor.tuned]
-    rows = tensor.shape[0] if tensor.shape else 1
-    step = max(1, BLOCK * rows // tensor.numel)
     grid = "float16" if tensor.dtype == "float16" else "bfloat16"
-    for first in range(0, rows, step):
-        last = min(first + step, rows)
+    for first, last in row_blocks(tensor):
         weights = base.read(tensor.name, first, last)
         coarse = seen(weights, tensor.dtype)
         sizes = sizes_of(coarse, grid)
@@ -103,6 +100,17 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
             stored.append(difference(weights, values))
         tally.add(coarse, sizes, changes, stored, first)
     return tally.tables(tensor.name, [names[tuned.run] for tuned in tensor.tuned])
+
+
+def row_blocks(tensor: Shared) -> Iterator[tuple[int, int]]:
+    """The rows of a tensor in blocks that take about as much memory whatever its shape: of many
+    runs fewer rows at a time.
+    """
+    rows = tensor.shape[0] if tensor.shape else 1
+    coordinates = BLOCK * FEW // max(FEW, len(tensor.tuned))
+    step = max(1, coordinates * rows // tensor.numel)
+    for first in range(0, rows, step):
+        yield first, min(first + step, rows)
 
 
 def difference(base: np.ndarray, tuned: np.ndarray) -> np.ndarray:

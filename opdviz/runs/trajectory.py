@@ -1,8 +1,10 @@
 """Trajectories: checkpoints of one training after more and more steps, as runs on one base."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,16 +102,63 @@ class Trajectory:
 
 
 def trajectories(runs: Iterable[Stored]) -> list[Trajectory]:
-    """The trainings that some runs on one base are steps of, each with two steps or more."""
+    """The trainings that some runs on one base are steps of, each with two steps or more.
+
+    Steps in one folder are of one training. Those that lie alone in theirs are, too, as far as
+    they are labelled with one recipe, and no step is there twice.
+    """
+    placed = [(run, place) for run in runs if (place := place_of(run.manifest.tuned.path))]
     by_root: dict[str, dict[int, Stored]] = {}
-    for run in runs:
-        if place := place_of(run.manifest.tuned.path):
-            by_root.setdefault(place.root, {}).setdefault(place.step, run)
+    for run, place in placed:
+        by_root.setdefault(place.root, {}).setdefault(place.step, run)
+    together = {root: steps for root, steps in by_root.items() if len(steps) >= FEWEST}
+    by_recipe: dict[str, list[tuple[Stored, Place]]] = {}
+    for run, place in placed:
+        recipe = run.manifest.labels.get("recipe")
+        if recipe and place.root not in together:
+            by_recipe.setdefault(recipe, []).append((run, place))
+    for members in by_recipe.values():
+        steps = {place.step: run for run, place in members}
+        if FEWEST <= len(steps) == len(members):
+            together[os.path.commonpath([place.root for _, place in members])] = steps
     return [
         Trajectory(root, tuple(sorted(steps)), tuple(steps[step] for step in sorted(steps)))
-        for root, steps in by_root.items()
-        if len(steps) >= FEWEST
+        for root, steps in together.items()
     ]
+
+
+def missing(steps: Sequence[int]) -> list[int]:
+    """The steps that a training seems to lack: it goes on by one distance for most of its way, and
+    skips some.
+
+    >>> missing([25, 50, 100, 125, 200]), missing([1, 2, 4, 8, 16]), missing([10, 20])
+    ([75, 150, 175], [], [])
+    """
+    distances = [b - a for a, b in pairwise(steps)]
+    usual = min(distances, default=0)
+    if distances.count(usual) * 2 < len(distances) or any(d % usual for d in distances if usual):
+        return []
+    return [step for a, b in pairwise(steps) for step in range(a + usual, b, usual)]
+
+
+def next_to_each_other(runs: Iterable[Stored]) -> list[tuple[str, str]]:
+    """The keys of each two runs that are one step of a training and the next that there is."""
+    return [
+        (one.key, following.key)
+        for training in trajectories(runs)
+        for one, following in pairwise(training.runs)
+    ]
+
+
+def spread(members: Sequence, most: int) -> list:
+    """At most so many of the steps of a training, evenly among them, the first and last included.
+
+    >>> spread(range(10), 4)
+    [0, 3, 6, 9]
+    """
+    if len(members) <= most:
+        return list(members)
+    return [members[round(at)] for at in np.linspace(0, len(members) - 1, most)]
 
 
 def named(trainings: Iterable[Trajectory]) -> dict[str, Trajectory]:

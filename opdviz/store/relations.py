@@ -43,12 +43,17 @@ TABLES: dict[str, Columns] = {
     | {"runs": int, "moved_by": int, "count": int, "expected": float},
     "subspace_similarity": {"name": str, "run_a": str, "run_b": str, "side": str, "k": int}
     | dict.fromkeys(("similarity", "chance", "null_low", "null_high"), float),
+    "payload": {"name": str, "run_a": str, "run_b": str}
+    | dict.fromkeys(("numel", "moved", "full_bytes", "mask_bytes"), int)
+    | dict.fromkeys(("index32_bytes", "gap16_bytes", "xor_zstd_bytes"), int),
 }
+BASE = "base"  # stands where a run's key would, in rows that go from the base to a run
 # Tables that one reading of the checkpoints gives; the second takes decompositions.
-COORDINATES, DIRECTIONS = "coordinates", "directions"
+COORDINATES, DIRECTIONS, PAYLOAD = "coordinates", "directions", "payload"
 GROUPS = {
     COORDINATES: ("overlap", "relation", "consensus"),
     DIRECTIONS: ("subspace_similarity",),
+    PAYLOAD: ("payload",),
 }
 
 

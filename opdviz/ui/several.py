@@ -22,7 +22,6 @@ from opdviz.views.runs import names_of
 from opdviz.words import plain
 
 BY_ITSELF = "each by itself"
-MOST = relate.MOST
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from opdviz.definitions import HEADLINE_K
 from opdviz.figures import run_trajectory as figures
 from opdviz.figures.axes import value_label
 from opdviz.quantities import CHANCE_OF, QUANTITIES
@@ -14,12 +15,15 @@ from opdviz.tables.by_tensor import matrices
 from opdviz.views import layers
 from opdviz.views.run_overlap import PROBES, Related
 from opdviz.views.view import Reader, View, view
-from opdviz.words import number, percent
+from opdviz.words import listing, number, percent
 
 BY = ("block", "layer")
 # Of what a random walk would have come to: it goes with the square root of the steps.
 WALK = "random walk to the end"
 CLOSE = 0.9  # cosine from which two updates point the same way
+REACHED = 0.8  # of the last step's leading directions: from there on its subspace is there
+LAST, BEFORE = "the last step", "the step before"
+TO = (LAST, BEFORE)
 
 
 def lines(name: str, steps: Sequence[int], readers: Sequence[Reader], state: dict) -> View:
@@ -114,3 +118,82 @@ def growth(
     )
     title = f"How the mask grows ({probe}): {name}"
     return view(title, reading, figures.growth(frame), frame, ("moved", "a_in_b"))
+
+
+def settling(
+    name: str, steps: Sequence[int], keys: Sequence[str], table: pd.DataFrame, state: dict
+) -> View:
+    """How much of the leading directions of each step's update are those of the last step's, or of
+    the step before; from which step on those of the last are there, by block or layer.
+
+    Columns of `table`: those of `subspace_similarity`, runs by their keys in the order of steps.
+    """
+    by = state.get("by") if state.get("by") in BY else BY[0]
+    to = state.get("to") if state.get("to") in TO else LAST
+    title = f"Leading directions shared with {to}, by {by}: {name}"
+    rows = towards(table, steps, keys, to).dropna(subset=[by, "similarity"])
+    if rows.empty:
+        return View(title, "No matrix of these steps has leading directions to share.")
+    medians = rows.groupby([by, "step"])["similarity"].median().rename("value").reset_index()
+    by_group = {group: part for group, part in medians.groupby(by)}
+    references = {
+        words: rows.groupby("step")[column].median().rename("value").reset_index()
+        for words, column in (("chance", "chance"), ("turned at random", "null_high"))
+    }
+    if to == LAST:
+        ends = [rows["step"].min(), rows["step"].max()]
+        references["final subspace"] = pd.DataFrame({"step": ends, "value": [REACHED] * 2})
+        from_steps = {group: reached(part) for group, part in by_group.items()}
+        reading = settled_words(from_steps, by, int(steps[-1]))
+        rows = rows.assign(reached=rows[by].map(from_steps))
+    else:
+        first, end = rows["step"].min(), rows["step"].max()
+        at = rows.groupby("step")["similarity"].median()
+        reading = (
+            f"Step {first:,} shares {percent(at[first])} of its leading directions with the step"
+            f" before, step {end:,} {percent(at[end])}, in the median matrix (chance"
+            f" {percent(rows['chance'].median())})."
+        )
+    figure = figures.lines(by_group, "similarity", by=by, references=references)
+    figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
+    return view(title, reading, figure, rows, ("similarity", "null_high"))
+
+
+def towards(
+    table: pd.DataFrame, steps: Sequence[int], keys: Sequence[str], to: str
+) -> pd.DataFrame:
+    """The similarity of each step's right leading directions to those of the last step or of the
+    step before, a row a matrix and step; of 16 directions, or as many as small matrices have.
+    """
+    at = {key: place for place, key in enumerate(keys)}
+    first, second = table["run_a"].map(at), table["run_b"].map(at)
+    pairs = second == len(keys) - 1 if to == LAST else second == first + 1
+    rows = table[pairs & (table["side"] == "right")]
+    rows = rows.assign(step=[steps[at[run]] for run in rows["run_a" if to == LAST else "run_b"]])
+    widest = rows["k"].where(rows["k"] <= HEADLINE_K).groupby(rows["name"]).transform("max")
+    rows = rows[rows["k"] == widest].rename(columns={"name": "tensor"})
+    columns = ["tensor", "layer", "block", "module", "step", "k", "similarity", "chance"]
+    return overlap.placed(rows)[[*columns, "null_low", "null_high"]]
+
+
+def reached(rows: pd.DataFrame) -> int | None:
+    """The step from which on the final subspace is there; `None` where it comes with the last."""
+    ordered = rows.sort_values("step")
+    short = ordered["step"][ordered["value"] < REACHED]
+    after = ordered["step"] > short.max() if len(short) else ordered["step"] > -1
+    return int(ordered["step"][after].min()) if after.any() else None
+
+
+def settled_words(from_steps: dict, by: str, last: int) -> str:
+    """From which step on the final subspace is there, and where it comes with the last."""
+    early = {group: step for group, step in from_steps.items() if step is not None}
+    words = {group: f"layer {group}" if by == "layer" else str(group) for group in from_steps}
+    condition = f"({percent(REACHED)} of the directions of step {last:,} and more)"
+    if not early:
+        return f"**In no {by} is the final subspace there before the last step** {condition}."
+    first = min(early, key=early.get)
+    if len(early) == len(from_steps) and len(set(early.values())) == 1:
+        return f"**The final subspace is there from step {early[first]:,}** {condition}."
+    text = f"**The final subspace is there first in {words[first]}, from step {early[first]:,}**"
+    late = [words[group] for group in from_steps if group not in early]
+    return f"{text} {condition}{'; with the last step alone in ' + listing(late) if late else ''}."

@@ -10,7 +10,7 @@ import pytest
 
 from opdviz.cli import main
 from opdviz.errors import RequestError
-from opdviz.runs import overlap, relations, trajectory
+from opdviz.runs import overlap, relations, subspaces, trajectory
 from opdviz.runs.masks import matching_of
 from opdviz.store.relations import TABLES
 from opdviz.store.store import Store
@@ -97,6 +97,65 @@ def test_trainings_are_called_by_as_much_of_their_folder_as_tells_them_apart():
     assert list(trajectory.named(trainings)) == ["seed0/opd/steps", "seed1/opd/steps", "/b/grpo"]
     assert list(trajectory.named(trainings[:1])) == ["opd/steps"]
     assert trajectory.named([]) == {}
+
+
+def test_steps_in_folders_of_their_own_are_one_training_by_their_recipe(tmp_path):
+    base, root = written(tmp_path, growing())
+    paths = []
+    for step in STEPS[:3]:
+        paths.append(tmp_path / f"machine{step}" / f"step_{step}")
+        paths[-1].parent.mkdir()
+        (root / f"global_step_{step}").rename(paths[-1])
+    where = ["--cache", str(tmp_path / "cache"), "--workers", "1"]
+    assert main(["compare", str(base), *map(str, paths), *where]) == 0
+    store = Store(tmp_path / "cache")
+    assert trajectory.trajectories(store.all()) == [], "nothing says that they belong together"
+    keys = [run.key for run in store.all()]
+    assert main(["label", *keys, "--recipe", "opd", *where[:2]]) == 0
+    (training,) = trajectory.trajectories(store.all())
+    assert (training.root, training.steps) == (str(tmp_path), STEPS[:3])
+    write_checkpoint(tmp_path / "other" / "step_20", {NAME: np.ones((40, 30))})
+    twice = ["compare", str(base), str(tmp_path / "other" / "step_20"), "--recipe", "opd", *where]
+    assert main(twice) == 0
+    assert trajectory.trajectories(store.all()) == [], "step 20 is there twice"
+
+
+def similar(folder, updates) -> pd.DataFrame:
+    """The similarity of the steps' leading directions."""
+    base, root = written(folder, updates)
+    matchings = [matching_of(base, path) for path in trajectory.steps_below(root)]
+    keys = [f"key{at}" for at in range(len(matchings))]
+    (tensor,) = relations.shared(matchings)
+    return pd.DataFrame(subspaces.of_tensor(tensor, keys)["subspace_similarity"])
+
+
+def settling(table: pd.DataFrame, **state):
+    """The view of a table of these steps."""
+    return run_trajectory.settling("run", STEPS, [f"key{at}" for at in range(4)], table, state)
+
+
+def test_a_fixed_subspace_is_there_from_the_first_step_and_one_that_turns_only_at_the_last(
+    tmp_path,
+):
+    rng = np.random.default_rng(3)
+    direction = rng.standard_normal((40, 16)) @ rng.standard_normal((16, 30))
+    fixed = settling(similar(tmp_path / "a", [1e-4 * step * direction for step in STEPS]))
+    assert fixed.reading.startswith("**The final subspace is there from step 10**")
+    assert fixed.data["similarity"].min() > 0.999 and set(fixed.data["reached"]) == {10}
+    assert (fixed.data["chance"] == 16 / 30).all() and list(fixed.data["step"]) == [10, 20, 30]
+    table = similar(tmp_path / "b", turning())
+    turned = settling(table, by="layer")
+    assert turned.reading.startswith("**In no layer is the final subspace there before the last")
+    assert turned.data["reached"].isna().all()
+    before = settling(table, to=run_trajectory.BEFORE)
+    assert list(before.data["step"]) == [20, 30, 40] and "Step 20 shares" in before.reading
+    assert before.data["similarity"].max() < run_trajectory.REACHED
+
+
+def test_a_subspace_is_reached_where_it_stays():
+    values = pd.DataFrame({"step": [10, 20, 30, 40], "value": [0.9, 0.5, 0.8, 0.85]})
+    assert run_trajectory.reached(values) == 30
+    assert run_trajectory.reached(values.iloc[1:2]) is None
 
 
 def related(folder, updates) -> tuple[run_overlap.Related, list[str]]:
