@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from opdviz.words import count, listing
 KEPT_LOG = 8_000
 # Of each run, as the command line has them: as many as there are runs, or none.
 OF_EACH = ("name", *LABELS)
+GIVES_WAY = 19  # nicest: a job that follows a training takes what the training leaves
 PARTS = ("request.json", "status.json", "log.txt", "pid", "cancel")
 STATES = ("running", "done", "failed", "cancelled")
 TEXTS = ("state", "phase", "current", "message", "key")
@@ -40,7 +42,8 @@ class Request:
     or the `keys` of comparisons whose overlap is to be worked out, with the `table` that is asked
     for.
 
-    `of_each` has by option (`name`, `recipe`, `optimizer`) a text for each run, empty for none.
+    With `follow` the run is a training's folder, whose steps are compared as they come. `of_each`
+    has by option (`name`, `recipe`, `optimizer`) a text for each run, empty for none.
     """
 
     base: str = ""
@@ -49,6 +52,8 @@ class Request:
     keys: tuple[str, ...] = ()
     table: str | None = None
     device: str | None = None
+    workers: int | None = None
+    follow: bool = False
     time: float = 0.0
 
     @property
@@ -92,11 +97,13 @@ class Request:
             return ["overlap", *table, "--", *self.keys]
         options = [f"--{name}={value}" for name, values in self.of_each.items() for value in values]
         options += [f"--device={self.device}"] if self.device else []
+        options += [f"--workers={self.workers}"] if self.workers else []
+        options += ["--follow"] if self.follow else []
         return ["compare", *options, "--", self.base, *self.tuned]
 
     def encoded(self) -> bytes:
         """The request as the JSON that `parsed` takes."""
-        names = ("base", "tuned", "keys", "table", "device", "time")
+        names = ("base", "tuned", "keys", "table", "device", "workers", "follow", "time")
         facts = {name: getattr(self, name) for name in names}
         return json.dumps(facts | dict(self.of_each)).encode()
 
@@ -107,7 +114,7 @@ def parsed(value: object) -> Request:
     """
     facts = value if isinstance(value, dict) else {}
     base, device, table = (text_of(facts.get(name)) for name in ("base", "device", "table"))
-    when = facts.get("time")
+    when, workers = facts.get("time"), facts.get("workers")
     return Request(
         base=base or "",
         tuned=texts(facts.get("tuned")),
@@ -115,6 +122,8 @@ def parsed(value: object) -> Request:
         of_each={option: texts(facts.get(option)) for option in OF_EACH},
         table=table,
         device=device,
+        workers=workers if type(workers) is int else None,
+        follow=facts.get("follow") is True,
         time=float(when) if type(when) in (int, float) else 0.0,
     )
 
@@ -233,6 +242,8 @@ def spawn(store: Store, folder: Path, request: Request, lock: int) -> subprocess
     name, *rest = request.command
     where = ["--job", str(folder), "--cache", str(store.root)]
     command = [sys.executable, "-m", "opdviz", name, *where, *rest]
+    if request.follow:
+        command = ["nice", "-n", str(GIVES_WAY), *command]
     with open(folder / "log.txt", "w") as log:
         process = subprocess.Popen(
             command,
@@ -242,6 +253,10 @@ def spawn(store: Store, folder: Path, request: Request, lock: int) -> subprocess
             start_new_session=True,  # Ctrl-C in the server's terminal is not for the job
             pass_fds=(lock,),
         )
+    if request.follow:
+        # Linux gives each session a share of its own, in which nice counts only inside it.
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(GIVES_WAY))
     reap(process)
     return process
 

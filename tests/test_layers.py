@@ -21,16 +21,22 @@ STEPS = (
     ("store",),
     ("compare", "tables"),
     ("demo", "runs", "figures", "jobs"),
-    ("roots", "views", "lab"),
+    ("roots", "views", "lab", "live"),
     ("ui", "cli"),
     ("serve", "__main__"),
 )
 STEP_OF = {name: step for step, names in enumerate(STEPS) for name in names}
+LIVE = {"opdviz/live/recorder.py", "opdviz/live/callback.py"}
 LAB_TRAINS = {f"opdviz/lab/{name}.py" for name in ("models", "subnetwork", "callbacks", "train")}
 UI = {str(path.relative_to(ROOT)) for path in (ROOT / "opdviz" / "ui").glob("*.py")}
 BORDERS = {
-    "torch": {"opdviz/checkpoint/torch_file.py", "opdviz/linalg/accelerator.py", *LAB_TRAINS},
-    "transformers": LAB_TRAINS,
+    "torch": {
+        "opdviz/checkpoint/torch_file.py",
+        "opdviz/linalg/accelerator.py",
+        *LAB_TRAINS,
+        *LIVE,
+    },
+    "transformers": {*LAB_TRAINS, *LIVE},
     "trl": {"opdviz/lab/train.py"},
     "datasets": {"opdviz/lab/train.py"},
     "distributed": {"opdviz/compare/cluster.py"},

@@ -173,24 +173,49 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
         metavar="ADDRESS",
         help="compute on the workers of a Dask scheduler (tcp://host:8786; docs/cluster.md)",
     ),
+    argument(
+        "--follow",
+        action="store_true",
+        help="compare the steps of a training's folder as they are written, until Ctrl-C",
+    ),
     argument("--job", type=Path, help=argparse.SUPPRESS),
     example="opdviz compare models/base runs/opd/checkpoint-200 --name opd",
 )
 def compare(options: argparse.Namespace) -> None:
     """`opdviz compare`."""
-    options.tuned = with_steps(options.tuned)
     with executor_of(options) as executor:
-        from opdviz.compare import progress
+        (compare_steps if options.follow else compare_runs)(executor, options)
 
-        outcomes: list[Stored | OpdvizError] = []
-        try:
-            with progress.listener(options.job, quiet=options.json) as listener:
-                outcomes += compare_on(executor, options, listener)
-                for failure in outcomes:
-                    if isinstance(failure, OpdvizError):
-                        raise failure
-        finally:  # runs that are finished are said, and then what ended another
-            print_finished(outcomes, as_json=options.json)
+
+def compare_runs(executor: Executor, options: argparse.Namespace) -> None:
+    """Compare the runs that the options name, and say what was found."""
+    from opdviz.compare import progress
+
+    options.tuned = with_steps(options.tuned)
+    outcomes: list[Stored | OpdvizError] = []
+    try:
+        with progress.listener(options.job, quiet=options.json) as listener:
+            outcomes += compare_on(executor, options, listener)
+            for failure in outcomes:
+                if isinstance(failure, OpdvizError):
+                    raise failure
+    finally:  # runs that are finished are said, and then what ended another
+        print_finished(outcomes, as_json=options.json)
+
+
+def compare_steps(executor: Executor, options: argparse.Namespace) -> None:
+    """Compare the steps of a training's folder as they come, and say what was found in each."""
+    from opdviz.cli.follow import follow
+    from opdviz.compare import progress
+
+    def compare_next(steps: list[Path]) -> list["Stored | OpdvizError"]:
+        options.tuned = steps
+        outcomes = compare_on(executor, options, listener)
+        print_finished(outcomes, as_json=options.json)
+        return outcomes
+
+    with progress.listener(options.job, quiet=options.json) as listener:
+        follow(options, compare_next, listener)
 
 
 def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]:

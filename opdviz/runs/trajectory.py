@@ -18,6 +18,7 @@ from opdviz.store.store import Stored
 # As trainers name their folders: verl's global_step_20, transformers' checkpoint-20, step_20; or a
 # number alone below a folder of steps.
 STEP = re.compile(r"(?:global_?step|checkpoint|step|iter(?:ation)?)[-_]?([0-9]{1,12})")
+STEP_FOLDER = "step_{}"  # as the recorder of a training (`opdviz.live`) writes it
 NUMBER = re.compile(r"[0-9]{1,12}")
 FEWEST = 2
 

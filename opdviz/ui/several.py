@@ -78,6 +78,8 @@ def need() -> family.Family:
     """
     store = server.store()
     comparisons, key = store.all(), address.shown()
+    if any(job.request.follow and job.state == "running" for job in jobs.all_jobs(store)):
+        st.fragment(draw_new, run_every=comparison.PARTS_POLL)(store.keys())
     of_key = family.of(key, comparisons)
     if of_key is None:
         comparison.ask_for_one([one.key for one in comparisons])
@@ -92,6 +94,12 @@ def need() -> family.Family:
         st.page_link("pages/open/comparisons.py", label="Compare another", icon=":material/add:")
         links.end()
     return of_key
+
+
+def draw_new(keys: list[str]) -> None:
+    """While a training is followed: draw the page again when another step is there."""
+    if server.store().keys() != keys:
+        st.rerun()
 
 
 def choose(where, of_base: family.Family) -> Runs:
