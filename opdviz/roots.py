@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from opdviz import demo
+from opdviz.checkpoint.bounded import is_text
 from opdviz.checkpoint.readers import ENDINGS
 from opdviz.errors import RequestError, one_line
 
@@ -62,7 +63,8 @@ def checkpoint_folders() -> list[str]:
                 if depth < DEEPEST
                 else []
             )
-            if any(f.endswith(ENDINGS) for f in files):
+            # A browser cannot be sent a name of bytes that are no text; a command can be given it.
+            if is_text(folder) and any(f.endswith(ENDINGS) for f in files):
                 folders.append(folder)
             if len(folders) >= MOST_FOLDERS:
                 return folders

@@ -135,6 +135,7 @@ def trained(tmp_path_factory) -> Path:
         ["compare", str(GOLDEN / "base"), str(folder / "run")],
         ["overlap", *names],
         ["overlap", *names, "--table", "subspace_similarity"],
+        ["payload", *names],
     ):
         command = [sys.executable, "-m", "opdviz", *command, "--cache", str(folder / "cache")]
         subprocess.run(command, check=True, capture_output=True)
@@ -146,7 +147,7 @@ def trained(tmp_path_factory) -> Path:
     [
         ("side_by_side", 5, "Higher than in"),
         ("overlap", 4, "times what sizes and rows of the weights alone explain"),
-        ("trajectory", 4, "of the updates' energy lies in one direction"),
+        ("trajectory", 6, "of the updates' energy lies in one direction"),
     ],
 )
 def test_pages_of_several_runs_show_a_family(drawn, trained, page, charts, words):

@@ -45,6 +45,15 @@ def test_words_that_no_command_line_takes_are_refused_in_one_line(word):
     assert len(str(refused.value)) < 400
 
 
+def test_a_folder_of_bytes_that_are_no_text_is_not_listed(root):
+    for name in ("good", os.fsdecode(b"caf\xe9")):
+        (root / name).mkdir()
+        (root / name / "model.safetensors").touch()
+    assert [path for path in roots.checkpoint_folders() if path.startswith(str(root))] == [
+        str(root / "good")
+    ]
+
+
 def test_a_path_of_bytes_that_are_no_text_is_told_in_text(root):
     with pytest.raises(RequestError, match="found nothing there"):
         roots.check(*[roots.allowed(f"{root}/{os.fsdecode(b'caf' + bytes([0xE9]))}")] * 2)
