@@ -13,8 +13,8 @@ from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 INTERRUPTED = 130
 COMMANDS = (
     pair.check, pair.compare, stored.list_, stored.show, stored.headline, runs.subnetwork,
-    runs.overlap, runs.payload, lab.lab, stored.verify, stored.block, stored.rename, stored.label,
-    stored.stop, stored.forget, app.app,
+    runs.apply, runs.overlap, runs.payload, lab.lab, stored.verify, stored.block, stored.rename,
+    stored.label, stored.stop, stored.forget, app.app,
 )  # fmt: skip
 
 

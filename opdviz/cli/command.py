@@ -118,3 +118,23 @@ def target_of(command: str, out: Path) -> Path:
             " folder."
         )
     return target
+
+
+def new_folder_of(command: str, out: Path) -> Path:
+    """The folder that --out stands for, which is not there yet or is empty.
+
+    Raises
+        RequestError: something is there, or its folder is not.
+    """
+    try:
+        target = out.resolve()
+        trouble = "a file" if target.exists() and not target.is_dir() else ""
+        trouble = trouble or ("files in it" if target.is_dir() and any(target.iterdir()) else "")
+        trouble = trouble or ("" if target.parent.is_dir() else "no such folder to make it in")
+    except (OSError, RuntimeError, ValueError):
+        trouble = "no usable name"
+    if trouble:
+        raise RequestError(
+            f"{command} --out {one_line(out)}: found {trouble}; expected the name of a new folder."
+        )
+    return target

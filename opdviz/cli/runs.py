@@ -11,6 +11,7 @@ from opdviz.cli.command import (
     argument,
     check_workers,
     command,
+    new_folder_of,
     print_json,
     store_of,
     target_of,
@@ -84,6 +85,80 @@ def subnetwork(options: argparse.Namespace) -> None:
     mask = masks.open_mask(options.out)
     share = f"{mask.density:.4%} of the coordinates"
     print(f"{options.out}: {len(mask.tensors)} tensors, {share}, |D| > {threshold:g} in bf16.")
+
+
+@command(
+    "apply",
+    "write a checkpoint in which only some of an update's moves are kept, to evaluate it",
+    argument("base", type=Path, help="a checkpoint: a folder or a file"),
+    argument("tuned", type=Path, help="what training made of it"),
+    argument("--mask", type=Path, metavar="FILE", help="keep the moves inside a mask"),
+    argument("--keep-top", metavar="P%", help="keep so many percent of the moves, the largest"),
+    argument(
+        "--by",
+        choices=("size", "steps", "random"),
+        default="size",
+        help="what is large: |D|, or how many numbers of the format a weight went on",
+    ),
+    argument("--seed", type=int, default=0, help="of the lot drawn between equal moves"),
+    argument("--out", type=Path, required=True, metavar="DIR", help="a new folder"),
+    JSON,
+    example="opdviz apply models/base runs/opd --keep-top 10% --by size --out runs/opd_top10",
+)
+def apply(options: argparse.Namespace) -> None:
+    """`opdviz apply`."""
+    from dataclasses import asdict
+
+    from opdviz.compare import progress
+    from opdviz.runs import apply as applying
+    from opdviz.runs import masks
+
+    if (options.mask is None) == (options.keep_top is None):
+        raise RequestError(
+            "apply: expected --mask or --keep-top, one of them, to say what is kept."
+        )
+    if not 0 <= options.seed < 1 << 32:
+        raise RequestError(
+            f"apply --seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}."
+        )
+    share = None if options.keep_top is None else share_of(options.keep_top)
+    out = new_folder_of("apply", options.out)
+    matching = masks.matching_of(options.base, options.tuned)
+    tensors = applying.mixture(matching)
+    facts = {"base": str(matching.base.path), "tuned": str(matching.tuned.path)}
+    with progress.listener(None, quiet=options.json) as listener:
+        if share is None:
+            choice = applying.fitting(masks.open_mask(options.mask), matching)
+            facts |= {"mask": str(options.mask)}
+        else:
+            choice = applying.top(matching, tensors, share, options.by, options.seed, listener)
+            facts |= {"keep_top": share, "by": options.by, "seed": options.seed}
+        moves = applying.write(matching, tensors, choice, out, facts, listener)
+    if options.json:
+        print_json(facts | asdict(moves))
+        return
+    of_moves = f"{moves.kept:,} of {moves.moved:,} moves"
+    part = f" ({moves.kept / moves.moved:.4%})" if moves.moved else ""
+    print(f"{options.out}: {of_moves}{part} kept, of {moves.numel:,} weights.")
+
+
+def share_of(text: str) -> float:
+    """The share that `--keep-top` says.
+
+    Raises
+        RequestError: it is no percentage from 0 to 100.
+    """
+    number = text.removesuffix("%").strip()
+    try:
+        percents = float(number) if text.endswith("%") else -1.0
+    except ValueError:
+        percents = -1.0
+    if not 0 <= percents <= 100:
+        raise RequestError(
+            f"apply --keep-top: found {one_line(text, limit=40)}; expected a percentage from 0% to"
+            " 100%, as 10%."
+        )
+    return percents / 100
 
 
 @command(
