@@ -91,6 +91,16 @@ def check_workers(count: int) -> None:
         raise RequestError(f"--workers: found {count}; expected 1 to {MOST_WORKERS}.")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no generator takes.
+
+    Raises
+        RequestError: it is none.
+    """
+    if not 0 <= seed < 1 << 32:
+        raise RequestError(f"--seed: found {seed}; expected a whole number from 0 to {2**32 - 1}.")
+
+
 def print_json(value: object, *, indent: int | None = 1) -> None:
     """One JSON value on stdout."""
     print(json.dumps(value, indent=indent, allow_nan=False))

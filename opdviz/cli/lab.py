@@ -3,7 +3,16 @@
 import argparse
 import os
 
-from opdviz.cli.command import JSON, WORKERS, argument, check_workers, command, print_json, store_of
+from opdviz.cli.command import (
+    JSON,
+    WORKERS,
+    argument,
+    check_seed,
+    check_workers,
+    command,
+    print_json,
+    store_of,
+)
 from opdviz.errors import RequestError, one_line
 
 MOST_STEPS = 100_000
@@ -32,10 +41,7 @@ def lab(options: argparse.Namespace) -> None:
     from opdviz.lab.places import Places
 
     check_workers(options.workers)
-    if not 0 <= options.seed < 1 << 32:
-        raise RequestError(
-            f"--seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}."
-        )
+    check_seed(options.seed)
     if options.steps is not None and not 1 <= options.steps <= MOST_STEPS:
         raise RequestError(f"--steps: found {options.steps}; expected 1 to {MOST_STEPS:,}.")
     root = store_of(options).root.resolve() / "lab"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from opdviz.cli.command import (
     JSON,
-    KEY,
     WORKERS,
     argument,
+    check_seed,
     check_workers,
     command,
     new_folder_of,
@@ -23,13 +23,24 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+# As in `runs.mask_kinds`, which loads the engine.
+MASK_KINDS = (
+    *("visible", "union", "intersection", "difference"),
+    *("random", "principal", "low-magnitude", "safe"),
+)
 RELATIONS = ("overlap", "relation", "consensus", "subspace_similarity")
 
 
 @command(
     "subnetwork",
-    "write one run's visible-update mask, to train that subnetwork alone",
-    KEY,
+    "write a mask, to train that subnetwork alone: what a run visibly moved, or another kind",
+    argument("key", nargs="+", help="a comparison by key or name; of sets two or more on one base"),
+    argument(
+        "--kind",
+        choices=MASK_KINDS,
+        default=MASK_KINDS[0],
+        help="what the run moved, a set of runs, as many at random, or what the base decides",
+    ),
     argument(
         "--threshold",
         type=float,
@@ -38,15 +49,59 @@ RELATIONS = ("overlap", "relation", "consensus", "subspace_similarity")
     argument(
         "--density",
         type=float,
-        help="instead: the share of coordinates to keep, the most moved ones",
+        help="instead: the share of coordinates to keep, the most moved ones; of kinds of the base"
+        " the share of each matrix that is principal, or small (default: 0.1)",
     ),
+    argument("--seed", type=int, default=0, help="of random masks, and of the lot between ties"),
     argument("--out", type=Path, required=True, metavar="FILE"),
     example="opdviz subnetwork opd --out mask.safetensors",
 )
 def subnetwork(options: argparse.Namespace) -> None:
     """`opdviz subnetwork`."""
-    from opdviz.definitions import VISIBLE
-    from opdviz.runs import masks
+    from opdviz.definitions import HEADLINE_SHARE, VISIBLE
+    from opdviz.runs import mask_kinds, masks, relate
+
+    check_mask_options(options)
+    target = target_of("subnetwork", options.out)
+    store = store_of(options)
+    runs = [store.find(word) for word in options.key]
+    if len(runs) > 1:
+        relate.checked(runs)
+    matchings = [masks.matching_of_comparison(run) for run in runs]
+    sides = [side for matching in matchings for side in (matching.base, matching.tuned)]
+    if target in {file.resolve() for side in sides for file in side.files}:
+        raise RequestError(
+            f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name"
+            " another."
+        )
+    of_base = options.kind in mask_kinds.OF_BASE
+    threshold = VISIBLE if options.threshold is None else options.threshold
+    if options.density is not None and not of_base:
+        threshold = masks.threshold_for(matchings[0], options.density)
+    share = HEADLINE_SHARE if options.density is None else options.density
+    masks.keep(
+        target,
+        mask_kinds.masks_of(options.kind, matchings, threshold, share, options.seed),
+        key=",".join(run.key for run in runs),
+        base=list(runs[0].manifest.base.fingerprints),
+        threshold=0.0 if of_base else threshold,
+        of=options.kind,
+    )
+    mask = masks.open_mask(options.out)
+    words = f"{share:.4g} of each matrix" if of_base else f"|D| > {threshold:g} in bf16"
+    print(
+        f"{options.out}: {len(mask.tensors)} tensors, {mask.density:.4%} of the coordinates,"
+        f" {options.kind}, {words}."
+    )
+
+
+def check_mask_options(options: argparse.Namespace) -> None:
+    """Refuse what no mask can be made by.
+
+    Raises
+        RequestError: there is a contradiction, or a number that is none of a mask.
+    """
+    from opdviz.runs import mask_kinds
 
     if options.threshold is not None and options.density is not None:
         raise RequestError(
@@ -61,30 +116,17 @@ def subnetwork(options: argparse.Namespace) -> None:
             f"subnetwork --density: found {options.density:g}; expected a share above 0 and up"
             " to 1."
         )
-    target = target_of("subnetwork", options.out)
-    comparison = store_of(options).find(options.key)
-    matching = masks.matching_of_comparison(comparison)
-    if target in {
-        file.resolve() for side in (matching.base, matching.tuned) for file in side.files
-    }:
+    if options.threshold is not None and options.kind in mask_kinds.OF_BASE:
         raise RequestError(
-            f"subnetwork --out {one_line(options.out)}: found the checkpoint's own file; name"
-            " another."
+            f"subnetwork --kind {options.kind}: found --threshold, which is of what moved; expected"
+            " --density."
         )
-    threshold = VISIBLE if options.threshold is None else options.threshold
-    if options.density is not None:
-        threshold = masks.threshold_for(matching, options.density)
-    base = list(comparison.manifest.base.fingerprints)
-    masks.keep(
-        target,
-        masks.visible(matching, threshold),
-        key=comparison.key,
-        base=base,
-        threshold=threshold,
-    )
-    mask = masks.open_mask(options.out)
-    share = f"{mask.density:.4%} of the coordinates"
-    print(f"{options.out}: {len(mask.tensors)} tensors, {share}, |D| > {threshold:g} in bf16.")
+    if options.density is not None and options.kind in mask_kinds.SETS:
+        raise RequestError(
+            f"subnetwork --kind {options.kind}: found --density, which differs from run to run;"
+            " expected --threshold."
+        )
+    check_seed(options.seed)
 
 
 @command(
@@ -117,10 +159,7 @@ def apply(options: argparse.Namespace) -> None:
         raise RequestError(
             "apply: expected --mask or --keep-top, one of them, to say what is kept."
         )
-    if not 0 <= options.seed < 1 << 32:
-        raise RequestError(
-            f"apply --seed: found {options.seed}; expected a whole number from 0 to {2**32 - 1}."
-        )
+    check_seed(options.seed)
     share = None if options.keep_top is None else share_of(options.keep_top)
     out = new_folder_of("apply", options.out)
     matching = masks.matching_of(options.base, options.tuned)

@@ -8,7 +8,7 @@ and the density.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from opdviz.checkpoint.records import TensorInfo
 from opdviz.compare import sources
 from opdviz.definitions import SIXTEEN_BITS
 from opdviz.errors import RequestError, one_line
-from opdviz.pairing import Matching
+from opdviz.pairing import Matching, Pair
 from opdviz.store.store import Stored
 
 KIND = "opdviz.mask"
@@ -73,16 +73,27 @@ def deltas(matching: Matching) -> Iterator[tuple[str, np.ndarray]]:
 
     Integer tensors are left out; they are no weights.
     """
-    by_name = {pair.stored_name(pair.name): pair for pair in matching.pairs}
-    for name, pair in by_name.items():
-        if FORMATS[pair.base_dtype].kind == "integer":
-            continue
-        sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
-        dtypes = (pair.base_dtype, pair.tuned_dtype)
-        base, tuned = (seen(x, dtype) for x, dtype in zip(sides, dtypes, strict=True))
-        with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, which is beyond no threshold
-            delta = np.abs(tuned.astype(np.float64) - base.astype(np.float64))
-        yield name, delta.reshape(matching.base.tensors[name].shape)
+    for name, pair in weights(matching).items():
+        yield name, delta_of(matching, name, pair)
+
+
+def weights(matching: Matching) -> dict[str, Pair]:
+    """The tensors of floats that both have, by the base's name, each with one of its pairs."""
+    return {
+        pair.stored_name(pair.name): pair
+        for pair in matching.pairs
+        if FORMATS[pair.base_dtype].kind != "integer"
+    }
+
+
+def delta_of(matching: Matching, name: str, pair: Pair) -> np.ndarray:
+    """The size of every coordinate's change in one tensor as a bf16 checkpoint shows it."""
+    sides = (matching.base.read(name), matching.tuned.read(pair.stored_name(pair.tuned_name)))
+    dtypes = (pair.base_dtype, pair.tuned_dtype)
+    base, tuned = (seen(x, dtype) for x, dtype in zip(sides, dtypes, strict=True))
+    with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, which is beyond no threshold
+        delta = np.abs(tuned.astype(np.float64) - base.astype(np.float64))
+    return delta.reshape(matching.base.tensors[name].shape)
 
 
 def threshold_for(matching: Matching, density: float) -> float:
@@ -142,13 +153,29 @@ def visible(matching: Matching, threshold: float) -> Iterator[tuple[str, np.ndar
         yield name, delta > threshold
 
 
+def visible_of(matching: Matching, threshold: float) -> dict[str, Callable[[], np.ndarray]]:
+    """The same by name, each read when it is called for."""
+
+    def reading(name: str, pair: Pair) -> Callable[[], np.ndarray]:
+        return lambda: delta_of(matching, name, pair) > threshold
+
+    return {name: reading(name, pair) for name, pair in weights(matching).items()}
+
+
 def random_like(mask: Mask, seed: int) -> Iterator[tuple[str, np.ndarray]]:
     """Random masks of the same density, tensor by tensor."""
+    return drawn_like(((name, mask.read(name)) for name in mask.tensors), seed)
+
+
+def drawn_like(
+    bits: Iterable[tuple[str, np.ndarray]], seed: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """As many coordinates of each tensor as some masks hold, drawn at random."""
     draw = np.random.default_rng(seed)
-    for name, info in mask.tensors.items():
-        flat = np.zeros(math.prod(info.shape), dtype=bool)
-        flat[draw.choice(flat.size, size=int(mask.read(name).sum()), replace=False)] = True
-        yield name, flat.reshape(info.shape)
+    for name, mask in bits:
+        flat = np.zeros(mask.size, dtype=bool)
+        flat[draw.choice(flat.size, size=int(mask.sum()), replace=False)] = True
+        yield name, flat.reshape(mask.shape)
 
 
 def open_mask(path: Path) -> Mask:
