@@ -16,6 +16,7 @@ PAGES = {
         ("run/coordinates", "Coordinates", "grain"),
         ("run/tensor", "Tensor", "data_array"),
         ("run/part", "Part", "select_all"),
+        ("runs/subnetwork", "Subnetwork", "hub"),
     ],
     "Several runs": [
         ("runs/side_by_side", "Side by side", "view_column"),

@@ -49,6 +49,9 @@ for line in sys.stdin:
             "text": [e.value for e in app.markdown] + [e.value for e in app.caption],
             "charts": [c.proto.spec for c in app.get("plotly_chart")],
             "frames": len(app.dataframe),
+            "tables": [
+                {str(c): list(map(str, t.value[c].head(20))) for c in t.value} for t in app.dataframe
+            ],
             "buttons": [b.key for b in app.button],
         })
     print(json.dumps({"turns": turns, "torch": "torch" in sys.modules}), flush=True)
@@ -281,6 +284,20 @@ def test_the_lab_s_page_shows_what_is_there_of_its_results(drawn, tmp_path, kept
         assert any("No results yet" in text for text in cold["info"])
     else:
         assert any("not measured yet" in text for text in cold["text"])
+
+
+def test_the_lab_s_tables_are_in_percent_as_they_say(drawn, tmp_path):
+    from opdviz.lab import results
+
+    found = results.read(tmp_path)
+    cold, _ = drawn("pages/learn/lab.py", tmp_path)
+    recipes, pairs = cold["tables"]
+    means = results.by_recipe(found)
+    for column in ("test", "relative_norm", "unchanged_exact", "projection_joint_chance"):
+        assert list(map(float, recipes[column])) == pytest.approx(list(100 * means[column]))
+    assert list(map(float, recipes["stable_rank"])) == pytest.approx(list(means["stable_rank"]))
+    jaccard = 100 * results.overlaps(found)["jaccard"]
+    assert list(map(float, pairs["jaccard"])) == pytest.approx(list(jaccard))
 
 
 def test_damaged_results_are_one_line_on_the_lab_s_page(drawn, tmp_path):

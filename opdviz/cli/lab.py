@@ -22,7 +22,7 @@ RECIPES = "names or groups (main, ablation, sweep, all); `lab list` shows them"
 @command(
     "lab",
     "train small models, and measure the papers' claims on them",
-    argument("action", choices=("list", "run", "grade", "evaluate", "ship")),
+    argument("action", choices=("list", "run", "grade", "evaluate", "keep", "ship")),
     argument("recipe", nargs="*", default=[], help=RECIPES),
     argument("--seed", type=int, default=0),
     argument(
@@ -49,9 +49,15 @@ def lab(options: argparse.Namespace) -> None:
         raise RequestError(f"lab: found a file at {one_line(root)}; expected a folder.")
     places = Places(root, options.seed, options.steps)
     recipes = plan.recipes_of(options.recipe or ["base", "teacher", "main"])
-    {"list": list_, "run": run, "grade": grade, "evaluate": evaluate, "ship": ship}[options.action](
-        options, recipes, places
-    )
+    actions = {
+        "list": list_,
+        "run": run,
+        "grade": grade,
+        "evaluate": evaluate,
+        "keep": keep,
+        "ship": ship,
+    }
+    actions[options.action](options, recipes, places)
 
 
 def list_(options: argparse.Namespace, wanted: list, places) -> None:
@@ -133,6 +139,34 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
             f"{row['verdict']:18s} {row['claim']} {seeds}\n    {row['here']}\n    published:"
             f" {row['published']}"
         )
+
+
+def keep(options: argparse.Namespace, wanted: list, places) -> None:
+    """`opdviz lab keep`: grade parts of the moves of finished runs, of every seed, and keep the
+    curves with the results.
+    """
+    from opdviz.compare import progress
+    from opdviz.lab import keeping, plan, results
+    from opdviz.lab.places import RESULTS, Places, seeds
+    from opdviz.lab.recipes import SEEDED
+
+    plan.need_packages()
+    os.environ |= plan.OFFLINE
+    recipes = wanted if options.recipe else plan.recipes_of(SEEDED)
+    runs = [
+        (Places(places.root, seed), recipe) for seed in seeds(places.root) for recipe in recipes
+    ]
+    with progress.listener(None, quiet=options.json) as listener:
+        rows = keeping.curves(runs, listener)
+    before = results.read(places.root)
+    merged = results.merged(before, {keeping.TABLE: rows})
+    results.keep(before | merged, places.root / RESULTS)
+    if options.json:
+        print_json(rows.to_dict("records"))
+        return
+    means = rows.groupby(["recipe", "by", "share"], sort=False)["accuracy"].mean()
+    for (recipe, by, share), accuracy in means.items():
+        print(f"{recipe:12s} {by:8s} {share:6.1%} of the moves  {accuracy:.2%}")
 
 
 def ship(options: argparse.Namespace, wanted: list, places) -> None:

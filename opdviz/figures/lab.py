@@ -18,6 +18,12 @@ COLOURS = {
 OPTIMIZERS = {"AdamW": theme.DELTA, "SGD": theme.BLOCKS["attention"]}
 WIDTHS = ("circle", "square", "diamond", "triangle-up")
 RATES = ("#e8a25c", "#d97c64", "#c25a78", "#9c4a94", "#7a5ab8", "#5468c4")
+# How the moves that are kept are chosen.
+CHOICES = {
+    "size": ("largest |D|", theme.DELTA, "solid"),
+    "steps": ("most steps of the grid", theme.TUNED, "dash"),
+    "random": ("at random, as many", theme.NULL, "dot"),
+}
 ROW = 34
 SUBJECT = "small models of the lab"
 # As sparse as the papers' runs: half to 95 % of the coordinates keep their bf16 bits.
@@ -209,3 +215,57 @@ def moments(means: pd.DataFrame) -> go.Figure:
         margin={"l": 70, "r": 20, "t": 60, "b": 48},
     )
     return theme.titled(figure, "What each optimizer saw of the gradient", SUBJECT)
+
+
+def part_kept(parts: pd.DataFrame) -> go.Figure:
+    """x: share of the moves that is kept (log), y: accuracy, a line a way to choose them, with the
+    range of seeds; accuracy of the base and with all moves across.
+
+    Columns: by, share, accuracy, low, high; all moves and none are of `size`.
+    """
+    ends = parts[parts["by"] == "size"].set_index("share")["accuracy"]
+    base, whole = ends[0.0], ends[1.0]
+    rows = parts[(parts["share"] > 0) & (parts["share"] < 1)]
+    traces = []
+    for by, (name, colour, dash) in CHOICES.items():
+        part = rows[rows["by"] == by].sort_values("share")
+        spread = {
+            "type": "data",
+            "symmetric": False,
+            "array": part["high"] - part["accuracy"],
+            "arrayminus": part["accuracy"] - part["low"],
+            "thickness": 1,
+            "width": 0,
+        }
+        traces.append(
+            marks.line(
+                part["share"],
+                part["accuracy"],
+                name,
+                colour=colour,
+                dash=dash,
+                mode="lines+markers",
+                error_y=spread,
+                hover=f"{name}: %{{x:.1%}} of the moves, %{{y:.2%}} right",
+            )
+        )
+    figure = theme.figure(
+        *traces,
+        height=360,
+        alt="Accuracy against the share of the moves that is kept, by how they are chosen.",
+        margin={"t": 44, "r": 90},
+    )
+    for level, words in ((base, "base"), (whole, "all moves")):
+        figure.add_hline(y=level, line=marks.CHANCE_STYLE)
+        figure.add_annotation(
+            x=1, xref="paper", xanchor="left", xshift=6, y=level, showarrow=False, text=words
+        )
+    shares = sorted(rows["share"].unique())
+    figure.update_xaxes(
+        title="share of the moves that is kept (log)",
+        type="log",
+        tickvals=shares,
+        ticktext=[percent(share) for share in shares],
+    )
+    figure.update_yaxes(title="accuracy", tickformat=".0%")
+    return theme.titled(figure, "Accuracy by the share of the moves that is kept", SUBJECT)

@@ -141,10 +141,15 @@ def graded(model: Qwen3ForCausalLM, count: int) -> dict:
 
     Two runs are graded on the same problems: what tells them apart is on how many they differ.
     """
-    target = distinct(TARGET, "test", "graded", count)
+    target = test_problems(count)
     right = correct(model, target)
     accuracies = grade(model, target, sum(right) / len(right))
     return {"accuracy": accuracies, "answers": {"test": np.packbits(right).tobytes().hex()}}
+
+
+def test_problems(count: int) -> list[Problem]:
+    """The test problems that every run is graded on."""
+    return distinct(TARGET, "test", "graded", count)
 
 
 def grade(model: Qwen3ForCausalLM, target: list[Problem], test: float) -> dict[str, float]:

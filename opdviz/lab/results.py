@@ -11,9 +11,9 @@ from opdviz import files
 from opdviz.errors import CheckFailed, one_line
 from opdviz.lab.places import RESULTS
 from opdviz.lab.shipped import HERE
-from opdviz.words import percent
+from opdviz.words import count, percent
 
-TABLES = ("runs", "curve", "diagnostics", "overlap", "layers")
+TABLES = ("runs", "curve", "diagnostics", "overlap", "layers", "kept")
 SHIPPED = HERE / RESULTS
 
 
@@ -52,7 +52,7 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
 
 
 IDENTITY = {"overlap": ["run_a", "seed_a", "run_b", "seed_b"]} | dict.fromkeys(
-    ("runs", "curve", "diagnostics", "layers"), ["recipe", "seed"]
+    ("runs", "curve", "diagnostics", "layers", "kept"), ["recipe", "seed"]
 )
 
 
@@ -169,3 +169,27 @@ def moments_over_seeds(diagnostics: pd.DataFrame) -> pd.DataFrame:
     """What each optimizer saw at each step, as the mean over seeds."""
     by_step = diagnostics.groupby(["optimizer", "step"], as_index=False)
     return by_step[["cv_sqrt_v", "cosine"]].mean()
+
+
+def parts_kept(found: dict[str, pd.DataFrame], recipe: str) -> pd.DataFrame:
+    """Accuracy of a recipe's runs with a share of their moves: by, share, accuracy (mean over
+    seeds), low, high (least and most), seeds; all moves and none are of `size`.
+    """
+    rows = found["kept"]
+    grouped = rows[rows["recipe"] == recipe].groupby(["by", "share"], as_index=False)
+    columns = {"accuracy": "mean", "low": "min", "high": "max", "seeds": "size"}
+    return grouped.agg(**{name: ("accuracy", how) for name, how in columns.items()})
+
+
+def part_reading(parts: pd.DataFrame, recipe: str, share: float) -> str:
+    """How much of a recipe's gain a share of its moves keeps, beside as many at random."""
+    at = parts.set_index(["by", "share"])["accuracy"]
+    base, whole = at["size", 0.0], at["size", 1.0]
+    if whole <= base:
+        return f"{recipe} gained nothing that parts of it could keep."
+    largest, lot = ((at[by, share] - base) / (whole - base) for by in ("size", "random"))
+    return (
+        f"**The largest {percent(share)} of {recipe}'s moves keep {percent(largest, 2)} of its"
+        f" gain, as many at random {percent(lot, 2)}** (from {percent(base)} to {percent(whole)},"
+        f" mean of {count(int(parts['seeds'].max()), 'seed')})."
+    )

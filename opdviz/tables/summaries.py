@@ -21,7 +21,7 @@ from opdviz.errors import MachineError
 from opdviz.store import columns, parquet, status
 from opdviz.store.checking import Fault, clear
 from opdviz.store.store import Stored
-from opdviz.tables import by_tensor, dense, protocols, stored
+from opdviz.tables import by_tensor, dense, density, protocols, stored
 
 # Of what is summed up: another one makes every summary anew.
 VERSION = 4
@@ -56,6 +56,7 @@ REQUIRED = {
     },
     "dense_by_layer": {"tower", "numel", "relative_norm", "unchanged", "dense_unchanged"},
     "dense_curve": {"relative_norm", "unchanged"},
+    "density": {"name", "threshold", "numel", "moved", "expected", "density", "module", "layer"},
     "headline": {
         "protocol",
         "quantity",
@@ -119,6 +120,7 @@ SUMMARIES: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "blocks": blocks,
     "dense_by_layer": dense.by_layer,
     "dense_curve": dense.curve,
+    "density": density.density,
     "headline": headline,
     "moved_bins": moved_bins,
     "sparsity_shares": sparsity_shares,

@@ -1,10 +1,12 @@
-"""The lab's tables: verdicts, recipes, overlaps of runs."""
+"""The lab's tables: verdicts, recipes, overlaps of runs; and what parts of their moves do."""
 
 import pandas as pd
 import streamlit as st
 
-from opdviz.lab import judging
-from opdviz.ui import tables
+from opdviz.definitions import HEADLINE_SHARE
+from opdviz.figures import lab as figures
+from opdviz.lab import judging, results
+from opdviz.ui import figure, links, tables
 from opdviz.words import count
 
 COLUMNS = (
@@ -32,18 +34,28 @@ def verdict_lines(verdicts: list[dict]) -> None:
 def recipe_table(rows: pd.DataFrame) -> None:
     """A recipe a line, its numbers beside their chance."""
     columns = [column for column in COLUMNS if column in rows]
-    config = {column: tables.column(column) for column in columns}
-    config["learning_rate"] = st.column_config.NumberColumn("rate", format="scientific")
-    st.dataframe(rows[columns], hide_index=True, key="lab_runs", column_config=config)
+    rate = st.column_config.NumberColumn("rate", format="scientific")
+    tables.quantities_table(rows[columns], "lab_runs", columns={"learning_rate": rate})
 
 
 def overlap_table(pairs: pd.DataFrame) -> None:
     """A pair of runs a line: their overlap, beside chance and beside what sizes explain."""
-    config = {
+    others = {
         "run_a": st.column_config.TextColumn("run"),
         "run_b": st.column_config.TextColumn("beside"),
-        "jaccard": tables.column("jaccard"),
         "times_chance": st.column_config.NumberColumn("times chance", format="%.3g"),
         "times_expected": st.column_config.NumberColumn("times what sizes explain", format="%.3g"),
     }
-    st.dataframe(pairs, hide_index=True, key="lab_overlaps", column_config=config)
+    tables.quantities_table(pairs, "lab_overlaps", columns=others)
+
+
+def parts_kept(found: dict[str, pd.DataFrame]) -> None:
+    """How much of a recipe's gain parts of its moves keep, where that was graded."""
+    if found["kept"].empty:
+        return
+    st.header("How few of the moves are enough?", anchor=False)
+    line, _ = st.columns([4, 8])
+    recipe = links.choose(line, "Recipe", list(found["kept"]["recipe"].unique()), "recipe")
+    parts = results.parts_kept(found, recipe)
+    figure.reading(results.part_reading(parts, recipe, HEADLINE_SHARE))
+    figure.figure(figures.part_kept(parts), "lab_part_kept", parts, ("accuracy",))

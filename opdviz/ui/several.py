@@ -230,13 +230,6 @@ def ask_to_relate(runs: Runs, what: str, button: str, table: str | None = None) 
 
 def relation_table(rows: pd.DataFrame, by: str) -> None:
     """Every number of how runs lie to each other, to be sorted by a click on a column's name."""
-    whole = {name for name in rows if pd.api.types.is_integer_dtype(rows[name])}
-    st.dataframe(
-        tables.in_percent(rows),
-        hide_index=True,
-        key="relation_table",
-        column_config={name: tables.column(name, whole=name in whole) for name in rows},
-        height="content" if len(rows) <= tables.MOST_ROWS else tables.HEIGHT,
-    )
+    tables.quantities_table(rows, "relation_table")
     st.caption(f"{len(rows):,} rows. {tables.SIDEWAYS}")
     figure.data_buttons("relations", rows, stem=f"relations_by-{by}")

@@ -125,14 +125,21 @@ def rows_table(
         if (at := picked(key)) is not None:
             on_row(rows.iloc[at])
 
+    quantities_table(rows[columns], key, on_select=chosen, selection_mode=ANYWHERE)
+
+
+def quantities_table(rows: pd.DataFrame, key: str, *, columns: dict | None = None, **how) -> None:
+    """A table whose columns are quantities: each under its label, in its unit, with its meaning;
+    `columns` says otherwise of some.
+    """
+    by_name = {c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in rows}
     st.dataframe(
-        in_percent(rows[columns]),
+        in_percent(rows),
         hide_index=True,
         key=key,
-        on_select=chosen,
-        selection_mode=ANYWHERE,
-        column_config={c: column(c, whole=pd.api.types.is_integer_dtype(rows[c])) for c in columns},
+        column_config=by_name | (columns or {}),
         height="content" if len(rows) <= MOST_ROWS else HEIGHT,
+        **how,
     )
 
 

@@ -15,6 +15,7 @@ from opdviz.views import (
     run_curves,
     run_maps,
     runs,
+    subnetwork,
     tensor,
 )
 from opdviz.views.state import CHECKS, clean
@@ -33,6 +34,7 @@ VIEWS = {
     "coverage": (coordinates.coverage, "coordinates"),
     "sparsity": (coordinates.sparsity, "coordinates"),
     "steps": (coordinates.steps, "coordinates"),
+    "densities": (subnetwork.densities, "subnetwork"),
     "energy": (tensor.energy, "tensor"),
     "moved": (tensor.moved, "tensor"),
     "angles": (tensor.angles, "tensor"),
@@ -90,7 +92,10 @@ def draw(name: str, reader: Reader, state: dict) -> View:
 
 def page_of(name: str) -> str | None:
     """The page on which a view stands."""
-    return f"pages/run/{VIEWS[name][1]}.py" if name in VIEWS else None
+    if name not in VIEWS:
+        return None
+    page = VIEWS[name][1]
+    return f"pages/{'runs' if page == 'subnetwork' else 'run'}/{page}.py"
 
 
 __all__ = [

@@ -19,7 +19,8 @@ import torch
 
 from opdviz.cli import main
 from opdviz.definitions import VISIBLE
-from opdviz.lab import plan, recipes, shipped
+from opdviz.errors import RequestError
+from opdviz.lab import keeping, plan, recipes, shipped
 from opdviz.lab.places import Places
 from opdviz.runs import masks
 
@@ -66,6 +67,23 @@ def test_a_short_run_goes_end_to_end(killed_then_run):
         "cv_sqrt_v"
     ] > 0
     assert 0.4 < facts["accuracy"]["test"] < 0.95
+
+
+def test_parts_of_a_run_are_graded_between_its_base_and_itself(killed_then_run, monkeypatch):
+    cache, _ = killed_then_run
+    monkeypatch.setattr(keeping, "SHARES", (1.0, 0.5, 0.0))
+    places = Places(cache / "lab", 0, STEPS)
+    told = []
+    rows = keeping.curves([(places, recipes.RECIPES["opd"])], lambda p: told.append(p.done))
+    assert told == [1, 2, 3, 4, 5], "all and none are graded once"
+    by = rows.set_index(["by", "share"])
+    facts = places.facts(recipes.RECIPES["opd"])
+    assert by["accuracy"]["size", 1.0] == facts["accuracy"]["test"]
+    assert by["kept"]["size", 0.0] == 0 and 0.4 < by["accuracy"]["size", 0.0] < 0.95
+    half = round(0.5 * by["kept"]["size", 1.0])
+    assert [by["kept"][way, 0.5] for way in ("size", "steps", "random")] == [half] * 3
+    with pytest.raises(RequestError, match="none of these runs is finished"):
+        keeping.curves([(places, recipes.RECIPES["grpo"])], told.append)
 
 
 def test_a_killed_run_leaves_nothing_behind(killed_then_run):
