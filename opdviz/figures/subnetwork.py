@@ -30,6 +30,12 @@ def densities(
     at = groups["group"].map(place)
     tick = {"symbol": "line-ns-open", "line": {"width": 2.5}}
     figure = theme.figure(
+        marks.chance(
+            [model, model],
+            [-0.5, len(order) - 0.5],
+            "whole model",
+            hover=f"whole model: {percent(model)}",
+        ),
         marks.dots(
             rows["density"],
             y,
@@ -64,11 +70,6 @@ def densities(
         legend={"y": 1.0, "yref": "paper", "yanchor": "bottom"},
         margin={"l": label_room(list(map(str, order))), "r": 16, "t": 44, "b": 48},
     )
-    marks.chance_line(figure, x=model)
-    figure.add_annotation(
-        x=model, y=1, yref="paper", text=f"model {percent(model)}", showarrow=False, xanchor="left",
-        yanchor="top", xshift=4,
-    )  # fmt: skip
     top = np.nanmax([*rows["density"], *groups["density_given_sizes"], model])
     figure.update_xaxes(title="density of the mask", tickformat=".0%", range=[0, 1.08 * top])
     if modules is not None:

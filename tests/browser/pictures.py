@@ -31,6 +31,7 @@ PICTURES = {
     "lab": ("lab", ""),
     "side_by_side": ("side_by_side?comparison=lab+opd&colour=recipe", "Six headline"),
     "overlap": ("overlap?comparison=lab+opd&relation=cosine", "Cosine of the updates"),
+    "subnetwork": ("subnetwork?comparison=lab+opd", "How dense the mask is"),
     "trajectory": ("trajectory?comparison=lab+opd", "over the steps"),
 }
 PIN = "A few directions hold most of this update, far more than chance would give them"

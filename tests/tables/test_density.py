@@ -52,6 +52,7 @@ def test_what_sizes_do_not_explain_stands_beside_them(tmp_path):
     view = views.draw("densities", reader_of(run), {"above": "1e-5", "by": "layer"})
     assert "Layer 0 is 2 times as dense as the model" in view.reading
     assert [trace.name for trace in view.figure.data] == [
+        "whole model",
         "tensors",
         "given the sizes of the weights",
         "all of a line",
