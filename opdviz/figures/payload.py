@@ -13,11 +13,13 @@ COLOURS = dict(
 )
 
 
-def by_step(rows: pd.DataFrame, words: dict[str, str]) -> go.Figure:
+def by_step(
+    rows: pd.DataFrame, words: dict[str, str], changed: dict[str, pd.DataFrame]
+) -> go.Figure:
     """x: step, y: bytes under each encoding as a share of all that the checkpoint takes; grey: the
-    share of coordinates that changed.
+    share of coordinates that changed, a line for each name of `changed`.
 
-    `words` names the columns of bytes. Other columns: step, moved, numel, full_bytes.
+    `words` names the columns of bytes. Other columns of all: step, moved, numel, full_bytes.
     """
     traces = [
         marks.line(
@@ -32,20 +34,22 @@ def by_step(rows: pd.DataFrame, words: dict[str, str]) -> go.Figure:
         )
         for column, encoding in words.items()
     ]
-    changed = marks.line(
-        rows["step"],
-        rows["moved"] / rows["numel"],
-        "coordinates that changed",
-        colour=theme.BASE,
-        dash="dot",
-        mode="lines+markers",
-        hover="step %{x}: %{y:.2%} of the coordinates changed",
-    )
+    traces += [
+        marks.line(
+            moved["step"],
+            moved["moved"] / moved["numel"],
+            name,
+            colour=theme.BASE,
+            dash=dash,
+            mode="lines+markers",
+            hover=f"step %{{x}}: %{{y:.2%}} of the coordinates {name}",
+        )
+        for (name, moved), dash in zip(changed.items(), ("dot", "dash"), strict=True)
+    ]
     figure = theme.figure(
         *traces,
-        changed,
         alt="Bytes of an update under four encodings, as shares of the checkpoint, by step.",
-        **legend_below(len(traces) + 1, HEIGHT),
+        **legend_below(len(traces), HEIGHT),
     )
     figure.update_xaxes(title="step")
     return figure.update_yaxes(

@@ -105,6 +105,9 @@ class Tally:
         }
 
 
-def whole(table: pd.DataFrame) -> pd.DataFrame:
-    """The bytes of all tensors together, a row each two sides, in the order of the table."""
-    return table.groupby(["run_a", "run_b"], sort=False, as_index=False)[list(COUNTS)].sum()
+def whole(table: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """The bytes of all tensors together, a row each two sides, in the order of the table; columns
+    that are of both sides, `more`, stay.
+    """
+    by = ["run_a", "run_b", *more]
+    return table.groupby(by, sort=False, as_index=False)[list(COUNTS)].sum()

@@ -24,15 +24,18 @@ def by_step(
     since = state.get("since") if state.get("since") in SINCE else NEXT
     title = f"What a weight sync would send since {since}: {name}"
     step_of = dict(zip(keys, steps, strict=True))
-    rows = table[table["run_b"].isin(step_of) & ((table["run_a"] == BASE) == (since == WHOLE))]
-    sums = whole(rows)
-    if sums.empty:
+    rows = table[table["run_b"].isin(step_of)]
+    rows = rows.assign(step=rows["run_b"].map(step_of))
+    from_base = rows["run_a"] == BASE
+    by_since = {NEXT: rows[~from_base], WHOLE: rows[from_base]}
+    sums = {one: whole(part, "step").sort_values("step") for one, part in by_since.items()}
+    if sums[since].empty:
         return View(title, "No tensor of these steps can be sent as a difference.")
-    sums = sums.assign(step=sums["run_b"].map(step_of)).sort_values("step")
-    row = sums.iloc[-1]
+    row = sums[since].iloc[-1]
     reading = f"At step {row['step']:,} {update_words(row)}"
-    figure = figures.by_step(sums, ENCODINGS)
-    return view(title, reading, figure, rows.assign(step=rows["run_b"].map(step_of)), TERMS)
+    changed = {f"changed since {one}": part for one, part in sums.items()}
+    figure = figures.by_step(sums[since], ENCODINGS, changed)
+    return view(title, reading, figure, by_since[since], TERMS)
 
 
 def of_one(name: str, table: pd.DataFrame) -> View:

@@ -31,6 +31,7 @@ PAGES = (
     "coordinates",
     "tensor",
     "part",
+    "subnetwork",
     "board",
     "methods",
     "lab",
@@ -44,7 +45,7 @@ PHONE = {"width": 390, "height": 844}
 def fits(page: Page, name: str, scheme: str, *sizes: dict) -> None:
     """A page is drawn without an error, accessible, and at some sizes without scrolling sideways."""
     settled(page)
-    if name in PAGES[1:6]:
+    if name in (*PAGES[1:6], "subnetwork"):
         expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=15_000)
         top = page.locator(".js-plotly-plot").first.bounding_box()["y"]
         assert top < 420, "the main figure starts below the first screen's middle"

@@ -7,8 +7,11 @@ import shutil
 import time
 
 import pytest
+import torch
 from playwright.sync_api import expect
 
+from opdviz import live
+from opdviz.store import status
 from opdviz.store.store import Store
 from tests.browser.conftest import (
     accessible,
@@ -24,7 +27,7 @@ from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser
 BASE = GOLDEN / "base"
-LINES = 14  # of Streamlit's own navigation, with the section of several runs
+LINES = 15  # of Streamlit's own navigation, with the section of several runs
 
 
 @pytest.mark.slow
@@ -104,3 +107,27 @@ def test_a_link_says_its_runs_and_what_of_them_is_not_there(tmp_path, start_serv
     while words[1] not in page.url:
         assert time.monotonic() < deadline, page.url
         time.sleep(0.1)
+
+
+def test_a_training_grows_on_its_page_by_itself(tmp_path, start_server, visit):
+    cache, model = tmp_path / "cache", torch.nn.Linear(40, 30)
+
+    def recorded(*steps: int) -> None:
+        for step in steps:
+            with torch.no_grad():
+                model.weight.add_(1e-3)
+            recorder.record(model, step)
+        deadline = time.monotonic() + 60
+        while [status.state(run) for run in Store(cache).all()] != ["done"] * recorder.steps:
+            assert time.monotonic() < deadline, recorder.job
+            time.sleep(0.2)
+
+    with live.Recorder(tmp_path / "run", model, cache=cache) as recorder:
+        recorded(10, 20)
+        server, key = start_server(cache), Store(cache).keys()[0]
+        page = visit(f"{server.address}/trajectory?comparison={key}")
+        expect(page.get_by_text("2 steps, 10 to 20")).to_be_visible(timeout=20_000)
+        recorded(30)
+        expect(page.get_by_text("3 steps, 10 to 30")).to_be_visible(timeout=20_000)
+        figure(page, "over the steps")
+    settled(page)

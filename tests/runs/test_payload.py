@@ -127,6 +127,11 @@ def test_the_command_says_and_keeps_it(tmp_path, capsys):
     by_key = rows.assign(run_a=rows["run_a"].map(named), run_b=rows["run_b"].map(named))
     view = run_payload.by_step("run", (10, 20), keys, by_key, {})
     assert view.reading.startswith("At step 20 25 % of the coordinates changed: **")
+    changed = {trace.name: list(trace.y) for trace in view.figure.data if "since" in trace.name}
+    assert changed == {
+        "changed since the step before": [0.25],
+        "changed since the base": [0.25, 0.5],
+    }
     since = run_payload.by_step("run", (10, 20), keys, by_key, {"since": run_payload.WHOLE})
     assert since.data["moved"].tolist() == [300, 600] and "50 %" in since.reading
     one = run_payload.of_one("run", by_key[by_key["run_b"] == keys[0]])
