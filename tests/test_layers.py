@@ -20,7 +20,7 @@ STEPS = (
     ("measures",),
     ("store",),
     ("compare", "tables"),
-    ("demo", "runs", "figures", "jobs"),
+    ("demo", "runs", "figures", "jobs", "doctor"),
     ("roots", "views", "lab", "live"),
     ("ui", "cli"),
     ("serve", "__main__"),

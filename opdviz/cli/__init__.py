@@ -6,15 +6,15 @@ import signal
 import sys
 
 from opdviz import __version__
-from opdviz.cli import app, lab, pair, runs, stored
+from opdviz.cli import app, doctor, lab, pair, runs, stored
 from opdviz.cli.command import CACHE
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
 INTERRUPTED = 130
 COMMANDS = (
-    pair.check, pair.compare, stored.list_, stored.show, stored.headline, runs.subnetwork,
-    runs.apply, runs.overlap, runs.payload, lab.lab, stored.verify, stored.block, stored.rename,
-    stored.label, stored.stop, stored.forget, app.app,
+    pair.check, pair.compare, doctor.doctor, stored.list_, stored.show, stored.headline,
+    runs.subnetwork, runs.apply, runs.overlap, runs.payload, lab.lab, stored.verify,
+    stored.block, stored.rename, stored.label, stored.stop, stored.forget, app.app,
 )  # fmt: skip
 
 

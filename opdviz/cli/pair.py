@@ -214,6 +214,7 @@ def compare_steps(executor: Executor, options: argparse.Namespace) -> None:
         print_finished(outcomes, as_json=options.json)
         return outcomes
 
+    opened(options.base)  # what is no checkpoint is refused before there is a step
     with progress.listener(options.job, quiet=options.json) as listener:
         follow(options, compare_next, listener)
 

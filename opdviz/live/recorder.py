@@ -41,22 +41,9 @@ class Recorder:
         optimizer: str = "",
     ):
         self.folder, self.seconds, self.steps = Path(folder).absolute(), 0.0, 0
-        self.closing = ExitStack()
-        self.closing.enter_context(files.lock(self.folder))
-        for leftover in self.folder.glob(f".*{files.TEMPORARY}"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        if base is None:
-            base = self.folder / BASE
-            if steps_below(self.folder):
-                self.closing.close()
-                raise RequestError(
-                    f"Recorder({self.folder}): found steps of an earlier training; name another"
-                    f" folder, or base={str(base)!r} to go on with it."
-                )
-            self.write(model, base)
         of_each = {"recipe": recipe, "optimizer": optimizer}
         request = jobs.Request(
-            base=str(base),
+            base=str(self.folder / BASE if base is None else base),
             tuned=(str(self.folder),),
             of_each={option: (text,) for option, text in of_each.items() if text},
             workers=workers,
@@ -64,7 +51,28 @@ class Recorder:
             time=time.time(),
         )
         root = Path(cache or os.environ.get("OPDVIZ_CACHE") or "cache").absolute()
-        self.job = jobs.start_request(Store(root), request)
+        with ExitStack() as opening:  # what fails here holds nothing
+            opening.enter_context(files.lock(self.folder))
+            for leftover in self.folder.glob(f".*{files.TEMPORARY}"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            if base is None:
+                self.start_from(model)
+            self.job = jobs.start_request(Store(root), request)
+            self.closing = opening.pop_all()
+
+    def start_from(self, model: torch.nn.Module) -> None:
+        """Write the weights as the base.
+
+        Raises
+            RequestError: the folder has steps, which are of another base.
+        """
+        base = self.folder / BASE
+        if steps_below(self.folder):
+            raise RequestError(
+                f"Recorder({self.folder}): found steps of an earlier training; name another folder,"
+                f" or base={str(base)!r} to go on with it."
+            )
+        self.write(model, base)
 
     def record(self, model: torch.nn.Module, step: int) -> None:
         """Write the weights as those after a step; it blocks until they are written.

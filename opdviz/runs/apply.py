@@ -24,7 +24,7 @@ from opdviz.compare.progress import Listener, Progress
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.pairing import Matching
 from opdviz.runs.masks import Mask
-from opdviz.runs.relations import BLOCK
+from opdviz.runs.relations import row_blocks
 
 SIZE, STEPS, RANDOM = "size", "steps", "random"
 BY = (SIZE, STEPS, RANDOM)
@@ -44,14 +44,6 @@ class Mixed:
     info: TensorInfo
     base: str | None
     drawn_as: str
-
-    @property
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Its rows in blocks."""
-        rows = self.info.shape[0] if self.info.shape else 1
-        step = max(1, BLOCK * rows // max(1, self.info.numel))
-        for first in range(0, rows, step):
-            yield first, min(first + step, rows)
 
     @property
     def is_tied(self) -> bool:
@@ -80,7 +72,7 @@ def mixture(matching: Matching) -> list[Mixed]:
     mixed = []
     for name, info in tuned.items():
         # A tied head is no pair: it is counted once, and has to be written twice.
-        repeats = ties.get(name) if names.get(ties.get(name, "")) else None
+        repeats = ties.get(name) if name not in names and ties.get(name) in names else None
         its = names.get(repeats or name)
         if its is None and name in base and base[name].shape == info.shape:
             its = name
@@ -116,8 +108,7 @@ class ByMask:
         if tensor.base not in self.mask.tensors:
             return np.zeros(before.size, dtype=bool)
         row = math.prod(tensor.info.shape[1:])
-        bits = self.mask.read(tensor.base).ravel()
-        return bits[first * row : first * row + before.size]
+        return self.mask.part(tensor.base, first * row, before.size)
 
 
 def fitting(mask: Mask, matching: Matching) -> ByMask:
@@ -283,7 +274,7 @@ def is_counted(matching: Matching, tensor: Mixed) -> bool:
 def code_blocks(matching: Matching, tensor: Mixed) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The first row of each block of a tensor, and its codes in the base and in the tuned, flat."""
     target = tensor.info.dtype
-    for first, last in tensor.blocks:
+    for first, last in row_blocks(tensor.info.shape):
         raw, info = matching.base.read_raw(tensor.base, first, last)
         after, _ = matching.tuned.read_raw(tensor.info.name, first, last)
         before = codes_in(target, raw, info.dtype).ravel()
@@ -299,7 +290,7 @@ def mixed_blocks(
     base's, unless every move is kept.
     """
     if tensor.base is None:
-        for first, last in tensor.blocks:
+        for first, last in row_blocks(tensor.info.shape):
             raw, _ = matching.tuned.read_raw(tensor.info.name, first, last)
             yield codes_in(tensor.info.dtype, raw, tensor.info.dtype)
         return

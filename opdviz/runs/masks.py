@@ -55,10 +55,15 @@ class Mask:
 
     def read(self, name: str) -> np.ndarray:
         """One tensor's mask as booleans in its shape."""
-        entry = self.tensors[name]
-        count = math.prod(entry.shape)
-        packed = safetensors.read(entry.bits, 0, entry.bits.shape[0])
-        return np.unpackbits(packed, count=count).astype(bool).reshape(entry.shape)
+        shape = self.tensors[name].shape
+        return self.part(name, 0, math.prod(shape)).reshape(shape)
+
+    def part(self, name: str, first: int, count: int) -> np.ndarray:
+        """So many coordinates of a tensor's mask from the first on, flat."""
+        start, end = first // 8, -(-(first + count) // 8)
+        packed = safetensors.read(self.tensors[name].bits, start, end)
+        bits = np.unpackbits(packed, count=first % 8 + count)
+        return bits[first % 8 :].astype(bool)
 
 
 def seen(values: np.ndarray, dtype: str) -> np.ndarray:

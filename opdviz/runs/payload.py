@@ -52,7 +52,7 @@ def of_tensor(
     pairs += [pair for pair in steps if set(pair) <= set(sides)]
     pairs = [(a, b) for a, b in pairs if comparable(formats[a], formats[b])]
     tallies = {(a, b): Tally(FORMATS[formats[b]].size) for a, b in pairs}
-    for first, last in row_blocks(tensor):
+    for first, last in row_blocks(tensor.shape, len(tensor.tuned)):
         raw = {name: side.read_raw(its, first, last)[0] for name, (side, its) in sides.items()}
         for (a, b), tally in tallies.items():
             before = codes_in(formats[b], raw[a], formats[a])

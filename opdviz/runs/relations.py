@@ -88,7 +88,7 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
     base = pairing.opened(tensor.path)
     runs = [(pairing.opened(tuned.path), tuned.name) for tuned in tensor.tuned]
     grid = "float16" if tensor.dtype == "float16" else "bfloat16"
-    for first, last in row_blocks(tensor):
+    for first, last in row_blocks(tensor.shape, len(tensor.tuned)):
         weights = base.read(tensor.name, first, last)
         coarse = seen(weights, tensor.dtype)
         sizes = sizes_of(coarse, grid)
@@ -102,13 +102,13 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
     return tally.tables(tensor.name, [names[tuned.run] for tuned in tensor.tuned])
 
 
-def row_blocks(tensor: Shared) -> Iterator[tuple[int, int]]:
+def row_blocks(shape: tuple[int, ...], runs: int = 1) -> Iterator[tuple[int, int]]:
     """The rows of a tensor in blocks that take about as much memory whatever its shape: of many
     runs fewer rows at a time.
     """
-    rows = tensor.shape[0] if tensor.shape else 1
-    coordinates = BLOCK * FEW // max(FEW, len(tensor.tuned))
-    step = max(1, coordinates * rows // tensor.numel)
+    rows = shape[0] if shape else 1
+    coordinates = BLOCK * FEW // max(FEW, runs)
+    step = max(1, coordinates * rows // max(1, math.prod(shape)))
     for first in range(0, rows, step):
         yield first, min(first + step, rows)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from opdviz import tables
+from opdviz import doctor, tables
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, protocols, stored, summaries
 from opdviz.views import Reader, View, draw, draw_runs
@@ -38,6 +38,19 @@ def headline(folder: str, stamp: tuple, protocol: str, _comparison: Stored) -> l
 def summary(folder: str, stamp: tuple, name: str, _comparison: Stored) -> pd.DataFrame:
     """A summary."""
     return summaries.summary(_comparison, name)
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def findings(
+    folder: str,
+    stamp: tuple,
+    _tensors: pd.DataFrame,
+    _steps: pd.DataFrame,
+    _comparison: Stored,
+) -> list[doctor.Finding]:
+    """What the doctor finds."""
+    unmatched = stored.read(_comparison, "unmatched")
+    return doctor.examined(doctor.Patient(_tensors, _steps, unmatched))
 
 
 @st.cache_resource(max_entries=1_000, show_spinner=False)

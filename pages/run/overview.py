@@ -4,7 +4,7 @@ block.
 
 import streamlit as st
 
-from opdviz.ui import comparison, figure, links, tables
+from opdviz.ui import comparison, doctor, figure, links, tables
 from opdviz.views import overview
 from opdviz.words import count
 
@@ -59,6 +59,7 @@ if len(small):
         f"Norms and biases: {moved:,} of {len(small):,} moved. They are listed under Layers, kind"
         " norms and biases."
     )
+doctor.panel(chosen)
 unmatched, skipped = chosen.table("unmatched"), chosen.table("skipped")
 with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
     st.dataframe(unmatched.head(1000), hide_index=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from opdviz import live
+from opdviz import jobs, live
 from opdviz.store import status
 from opdviz.store.store import Store
 from tests.browser.conftest import (
@@ -109,7 +109,8 @@ def test_a_link_says_its_runs_and_what_of_them_is_not_there(tmp_path, start_serv
         time.sleep(0.1)
 
 
-def test_a_training_grows_on_its_page_by_itself(tmp_path, start_server, visit):
+def test_a_training_grows_on_its_page_by_itself(tmp_path, start_server, visit, monkeypatch):
+    monkeypatch.setattr(jobs, "GIVES_WAY", 1)  # to the tests of a busy machine it would for long
     cache, model = tmp_path / "cache", torch.nn.Linear(40, 30)
 
     def recorded(*steps: int) -> None:

@@ -14,7 +14,7 @@ from opdviz import checkpoint
 from opdviz.checkpoint import writing
 from opdviz.checkpoint.formats import codes_in
 from opdviz.cli import main
-from opdviz.runs import apply, masks
+from opdviz.runs import apply, masks, relations
 from tests.conftest import write_checkpoint
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -92,7 +92,7 @@ def kept_of(base, tuned, out) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("by", apply.BY)
 def test_so_many_moves_are_kept_the_largest_of_them(tmp_path, monkeypatch, dtype, by):
-    monkeypatch.setattr(apply, "BLOCK", 256)
+    monkeypatch.setattr(relations, "BLOCK", 256)
     base, tuned = pair(tmp_path, dtype)
     sizes = np.concatenate(
         [
@@ -172,7 +172,8 @@ def test_names_and_formats_are_those_of_the_tuned_and_its_own_tensors_stay(tmp_p
     assert np.array_equal(out["model.norm.weight"], expected)
 
 
-def test_the_moves_inside_a_mask_are_kept(tmp_path):
+def test_the_moves_inside_a_mask_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(relations, "BLOCK", 100)
     base, tuned = pair(tmp_path, "bfloat16")
     matching = masks.matching_of(base, tuned)
     path = tmp_path / "m.safetensors"

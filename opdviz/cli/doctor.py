@@ -1,0 +1,116 @@
+"""The command that answers: did training move what it should, and nothing else?"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opdviz.cli.command import JSON, WORKERS, argument, command, print_json, store_of
+from opdviz.definitions import EXACT
+from opdviz.errors import CheckFailed, RequestError, one_line
+
+if TYPE_CHECKING:
+    from opdviz.store.store import Stored
+
+
+@command(
+    "doctor",
+    "did training move what it should, and nothing else?",
+    argument("target", nargs="+", help="a comparison by key or name, or BASE TUNED"),
+    argument(
+        "--expect-frozen",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="tensors that were to stay as they were; may be given more than once",
+    ),
+    argument(
+        "--expect-moved",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="tensors that were to move; may be given more than once",
+    ),
+    argument("--rules", help="comma-separated; all by default"),
+    WORKERS,
+    JSON,
+    example="opdviz doctor models/base runs/opd --expect-frozen 'visual.*'",
+)
+def doctor(options: argparse.Namespace) -> None:
+    """`opdviz doctor`."""
+    from opdviz import doctor as examining
+
+    rules = examining.chosen_rules(options.rules.split(",") if options.rules else None)
+    comparison = comparison_of(options)
+    findings = examining.examine(
+        comparison, frozen=options.expect_frozen, moved=options.expect_moved, rules=rules
+    )
+    healthy = examining.healthy(findings)
+    if options.json:
+        rows = examining.table(findings).to_dict("records")
+        print_json({"healthy": healthy, "findings": rows})
+    else:
+        for finding in findings:
+            print(f"{finding.severity:8s} {finding.rule}: {one_line(finding.sentence, limit=600)}")
+            if finding.tensors:
+                names = [one_line(name, limit=80) for name in finding.tensors[: examining.NAMED]]
+                more = len(finding.tensors) - len(names)
+                print(f"         {', '.join(names)}{f' and {more:,} more' if more else ''}")
+        print(
+            f"{one_line(comparison.name, limit=60)}: {len(rules)} rules, {len(findings)} findings."
+        )
+    if not healthy:
+        wrong = sum(finding.severity == "error" for finding in findings)
+        raise CheckFailed(
+            f"doctor: {wrong} of {len(findings)} findings say that something is wrong."
+        )
+
+
+def comparison_of(options: argparse.Namespace) -> "Stored":
+    """The comparison that is meant; of two checkpoints, compared as far as the rules look.
+
+    Raises
+        RequestError: there are more than two words, or the comparison is not measured so far.
+    """
+    from opdviz import doctor as examining
+    from opdviz.cli.pair import compare_on
+    from opdviz.compare import progress, workers
+    from opdviz.errors import OpdvizError
+    from opdviz.tables import stored
+
+    if len(options.target) > 2:
+        raise RequestError(
+            f"doctor: found {len(options.target)} words; expected a comparison, or BASE TUNED."
+        )
+    if len(options.target) == 1:
+        comparison = store_of(options).find(options.target[0])
+        measured = len(stored.tensors(comparison))
+        if measured < comparison.manifest.pairs or stored.read(comparison, "sparsity").empty:
+            raise RequestError(
+                f"doctor: of {one_line(comparison.name, limit=60)} {measured:,} of"
+                f" {comparison.manifest.pairs:,} tensors are measured; expected all of them in the"
+                " first pass: `opdviz compare BASE TUNED --first-pass`."
+            )
+        return comparison
+    base, tuned = map(Path, options.target)
+    job = argparse.Namespace(
+        base=base,
+        tuned=[tuned],
+        name=None,
+        recipe=None,
+        optimizer=None,
+        device="cpu",
+        precision=EXACT,
+        measures=",".join(examining.MEASURES),
+        first_pass=False,
+        tensors=None,
+        cluster=None,
+        cache=options.cache,
+    )
+    with (
+        workers.pool(options.workers) as executor,
+        progress.listener(None, quiet=options.json) as listener,
+    ):
+        (outcome,) = compare_on(executor, job, listener)
+    if isinstance(outcome, OpdvizError):
+        raise outcome
+    return outcome

@@ -1,0 +1,45 @@
+"""What rules look at, and what they find."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+SEVERITIES = (ERROR, WARNING, NOTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found: a sentence, the tensors that it is of, and the numbers behind it."""
+
+    rule: str
+    severity: str
+    sentence: str
+    tensors: tuple[str, ...] = ()
+    evidence: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A comparison as rules see it: `tensors` with the columns of `quantities_by_tensor`, the
+    shares by grid steps, what has no partner, and what was declared.
+    """
+
+    tensors: pd.DataFrame
+    steps: pd.DataFrame
+    unmatched: pd.DataFrame
+    expected_frozen: frozenset[str] = frozenset()
+    expected_moved: frozenset[str] = frozenset()
+
+    @property
+    def weights(self) -> pd.DataFrame:
+        """The tensors of floats whose every value is finite."""
+        rows = self.tensors
+        return rows[(rows["nonfinite"].fillna(0) == 0) & rows["base_norm"].notna()]
+
+    @property
+    def matrices(self) -> pd.DataFrame:
+        """Of these the matrices of layers: attention and ffn."""
+        rows = self.weights
+        wide = (rows["rows"].fillna(1) > 1) & (rows["columns"].fillna(1) > 1)
+        return rows[wide & rows["block"].isin(["attention", "ffn"]) & rows["layer"].notna()]

@@ -1,0 +1,48 @@
+"""What the doctor finds, as a panel on a page."""
+
+import streamlit as st
+
+from opdviz import doctor
+from opdviz.doctor.finding import ERROR, NOTE, WARNING, Finding
+from opdviz.ui import cached, figure, links
+from opdviz.ui.comparison import Chosen
+from opdviz.words import count, plain
+
+COLOURS = {ERROR: "red", WARNING: "orange", NOTE: "blue"}
+MOST_LINKS = 3
+
+
+def panel(chosen: Chosen) -> None:
+    """Every finding with its evidence, once every tensor is measured."""
+    st.header("Did it move what it should?", anchor=False)
+    tensors = chosen.summary("by_tensor")
+    if len(tensors) < chosen.manifest.pairs:
+        st.caption("The doctor waits until every tensor is measured.")
+        return
+    findings = cached.findings(
+        str(chosen.folder), chosen.stamp, tensors, chosen.summary("step_shares"), chosen.comparison
+    )
+    rules = count(len(doctor.RULES), "rule")
+    figure.reading(
+        f"{rules}, {count(len(findings), 'finding')}."
+        if findings
+        else f"None of {rules} found anything out of the ordinary."
+    )
+    for at, finding in enumerate(findings):
+        line(at, finding)
+    st.caption(
+        "What should have stayed, or moved, can be declared:"
+        " `opdviz doctor KEY --expect-frozen 'visual.*'`, whose exit code is for scripts."
+    )
+
+
+def line(at: int, finding: Finding) -> None:
+    """One finding: how bad it is, what it says, and its first tensors to open."""
+    left, right = st.columns([1, 6])
+    left.badge(finding.severity, color=COLOURS[finding.severity])
+    right.markdown(plain(finding.sentence, limit=600))
+    for name in finding.tensors[:MOST_LINKS]:
+        if right.button(plain(name, limit=80), type="tertiary", key=f"finding_{at}_{name}"):
+            links.follow("pages/run/tensor.py", {"tensor": name})
+    if (more := len(finding.tensors) - MOST_LINKS) > 0:
+        right.caption(f"and {count(more, 'more tensor')}")
