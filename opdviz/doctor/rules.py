@@ -346,7 +346,8 @@ RULES = (
     ),
     Rule(
         "decay_alone", "Did anything but weight decay move it?", WARNING, ALONG_THE_BASE,
-        "Usually weight decay on parameters without a gradient.", "forum threads", decay_alone,
+        "Usually weight decay that is stronger than the gradient, or alone.", "forum threads",
+        decay_alone,
     ),
     Rule(
         "decayed_words", "Did words that never occur only decay?", NOTE, ALONG_THE_BASE,

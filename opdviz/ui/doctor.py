@@ -41,8 +41,11 @@ def line(at: int, finding: Finding) -> None:
     left, right = st.columns([1, 6])
     left.badge(finding.severity, color=COLOURS[finding.severity])
     right.markdown(plain(finding.sentence, limit=600))
+    if not finding.tensors:
+        return
+    names = right.container(horizontal=True, vertical_alignment="center")
     for name in finding.tensors[:MOST_LINKS]:
-        if right.button(plain(name, limit=80), type="tertiary", key=f"finding_{at}_{name}"):
+        if names.button(plain(name, limit=80), type="tertiary", key=f"finding_{at}_{name}"):
             links.follow("pages/run/tensor.py", {"tensor": name})
     if (more := len(finding.tensors) - MOST_LINKS) > 0:
-        right.caption(f"and {count(more, 'more tensor')}")
+        names.caption(f"and {count(more, 'more tensor')}", width="content")
