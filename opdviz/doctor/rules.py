@@ -13,7 +13,7 @@ import pandas as pd
 
 from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.doctor.finding import ERROR, NOTE, WARNING, Finding, Patient
-from opdviz.words import count, how_many, number, percent
+from opdviz.words import count, how_many, listing, number, percent
 
 # Moves that siblings' densities would give a tensor: at 20, none at all has a chance of 2e-9.
 MOVES_EXPECTED = 20.0
@@ -57,15 +57,36 @@ def identical(patient: Patient, rule: Rule) -> Iterator[Finding]:
 
 
 def left_behind(patient: Patient, rule: Rule) -> Iterator[Finding]:
-    """Matrices that are bit-equal though the same module moved in other layers."""
+    """Matrices that are bit-equal though the same module moved in other layers, and other modules
+    in theirs.
+    """
     rows = stuck(patient.matrices)
-    rows = rows[rows["elsewhere"] >= rule.threshold]
+    expected = rows[["elsewhere", "beside"]].min(axis=1)
+    rows, expected = rows[expected >= rule.threshold], expected[expected >= rule.threshold]
     if len(rows):
         yield rule.finding(
             f"{how_many(len(rows), len(patient.matrices)).capitalize()} matrices are bit-equal to"
-            " the base, though the same module moved in other layers.",
+            " the base, though the same module moved in other layers, and other modules in theirs.",
             rows,
-            moves_expected=float(rows["elsewhere"].min()),
+            moves_expected=float(expected.min()),
+        )
+
+
+def layer_frozen(patient: Patient, rule: Rule) -> Iterator[Finding]:
+    """Layers of which no matrix moved, though those of others did."""
+    rows = stuck(patient.matrices)
+    rows = rows[(rows["beside"] == 0) & (rows["elsewhere"] >= rule.threshold)]
+    by = ["tower", "layer"]
+    every = patient.matrices.groupby(by, dropna=False)["name"].transform("size")
+    rows = rows[rows.groupby(by, dropna=False)["name"].transform("size") == every[rows.index]]
+    if len(rows):
+        layers = sorted(rows["layer"].astype(int).unique())
+        of_all = how_many(len(rows[by].drop_duplicates()), patient.matrices["layer"].nunique())
+        yield rule.finding(
+            f"{of_all.capitalize()} layers have no matrix that moved, though others have:"
+            f" {listing([str(layer) for layer in layers])}.",
+            rows,
+            layers=[int(layer) for layer in layers],
         )
 
 
@@ -159,6 +180,18 @@ def router(patient: Patient, rule: Rule) -> Iterator[Finding]:
         yield rule.finding(
             f"{how_many(moved, len(routers)).capitalize()} routers moved.", routers, moved=moved
         )
+
+
+def at_their_start(patient: Patient, rule: Rule) -> Iterator[Finding]:
+    """Norms of ones and biases of zeros on both sides, though the rest moved."""
+    rows = patient.weights
+    still = rows[(rows["moved"] == 0) & (rows["kind"] == "vector") & (rows["numel"] > 1)]
+    # Values other than all ones that have a root mean square of exactly 1 are not met by chance.
+    ones = (still["block"] == "norm") & (still["base_rms"] == 1.0)
+    zeros = still["name"].str.endswith("bias") & (still["base_norm"] == 0.0)
+    for part, words in ((ones, "norms are exactly 1"), (zeros, "biases are exactly 0")):
+        if part.any() and (rows["moved"] > 0).any():
+            yield rule.finding(f"{int(part.sum()):,} {words} on both sides.", still[part])
 
 
 def another_model(patient: Patient, rule: Rule) -> Iterator[Finding]:
@@ -318,6 +351,10 @@ RULES = (
         "forum threads", left_behind,
     ),
     Rule(
+        "layer_frozen", "Did every layer move?", WARNING, MOVES_EXPECTED,
+        "Usually a freeze of some layers.", "forum threads", layer_frozen,
+    ),
+    Rule(
         "module_frozen", "Did every module move?", WARNING, MOVES_EXPECTED,
         "Usually adapters on some modules alone, or a freeze by name.", "forum threads",
         module_frozen,
@@ -338,6 +375,11 @@ RULES = (
     Rule(
         "router", "Did the routers move?", NOTE, None,
         "Recipes differ in whether they should.", "forum threads", router,
+    ),
+    Rule(
+        "at_their_start", "Did norms leave 1, and biases 0?", WARNING, None,
+        "Usually parameters that were lost in a conversion, or never trained.", "forum threads",
+        at_their_start,
     ),
     Rule(
         "another_model", "Are both of one model?", ERROR, LEAST_COSINE,

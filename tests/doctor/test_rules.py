@@ -98,6 +98,32 @@ def test_a_matrix_that_chance_may_have_left_out_is_none(tmp_path):
     assert "left_behind" not in examined(tmp_path, before, after)
 
 
+def test_layers_of_which_nothing_moved(tmp_path):
+    before = base()
+    stay = [*names(0), *names(1), "model.layers.0.input_layernorm.weight"]
+    findings = examined(tmp_path, before, trained(before) | {n: before[n] for n in stay})
+    assert set(findings) == {"layer_frozen"}
+    assert sorted(findings["layer_frozen"].tensors) == sorted([*names(0), *names(1)])
+    assert "2 of 6 layers have no matrix that moved, though others have: 0 and 1." in (
+        findings["layer_frozen"].sentence
+    )
+
+
+def test_norms_that_stayed_at_one_and_biases_at_zero(tmp_path):
+    before = base()
+    norm, bias = "model.layers.2.input_layernorm.weight", "model.layers.2.self_attn.q_proj.bias"
+    start = {norm: np.ones(WIDTH), bias: np.zeros(WIDTH)}
+    before |= start
+    paths_and_rules = []
+    for moved, rules in ((False, {"at_their_start"}), (True, set())):
+        after = trained(before) | ({} if moved else start)
+        after[bias] = after[bias] + (1e-3 if moved else 0.0)
+        paths_and_rules.append((after, rules))
+    for at, (after, rules) in enumerate(paths_and_rules):
+        findings = examined(tmp_path / str(at), before, after)
+        assert set(findings) == rules
+
+
 def test_a_module_frozen_in_every_layer(tmp_path):
     before = base()
     stay = [names(layer)[0] for layer in range(LAYERS)]
