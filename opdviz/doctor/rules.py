@@ -189,9 +189,11 @@ def at_their_start(patient: Patient, rule: Rule) -> Iterator[Finding]:
     # Values other than all ones that have a root mean square of exactly 1 are not met by chance.
     ones = (still["block"] == "norm") & (still["base_rms"] == 1.0)
     zeros = still["name"].str.endswith("bias") & (still["base_norm"] == 0.0)
-    for part, words in ((ones, "norms are exactly 1"), (zeros, "biases are exactly 0")):
+    for part, words in ((ones, "Norms are exactly 1"), (zeros, "Biases are exactly 0")):
         if part.any() and (rows["moved"] > 0).any():
-            yield rule.finding(f"{int(part.sum()):,} {words} on both sides.", still[part])
+            yield rule.finding(
+                f"{words} on both sides in {count(int(part.sum()), 'tensor')}.", still[part]
+            )
 
 
 def another_model(patient: Patient, rule: Rule) -> Iterator[Finding]:

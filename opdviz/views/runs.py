@@ -6,6 +6,7 @@ the place of the run that the others stand beside.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from opdviz.figures import runs as figures
 from opdviz.figures.runs import Look
 from opdviz.runs import family
 from opdviz.runs.seeds import ENOUGH, gap
+from opdviz.store.manifest import Manifest
 from opdviz.tables import published
 from opdviz.tables.headlines import STRIPS
 from opdviz.views.view import Reader, View, view
@@ -55,11 +57,27 @@ def waiting(readers: Sequence[Reader]) -> str:
     return f" Still being measured: {listing(names)}." if names else ""
 
 
-def by_recipe(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
+class Run(NamedTuple):
+    """A run with what to call it, and its headline by quantity, which is read once."""
+
+    name: str
+    manifest: Manifest
+    headline: dict[str, dict]
+
+
+def runs_of(readers: Sequence[Reader]) -> list[Run]:
+    """Runs with their headlines."""
+    return [
+        Run(name, reader.manifest, headline_rows(reader))
+        for name, reader in zip(names_of(readers), readers, strict=True)
+    ]
+
+
+def by_recipe(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs by recipe, those without one each by itself."""
-    labels = family.grouping_labels([reader.manifest for reader in readers])
-    groups = family.by_recipe(list(zip(names_of(readers), labels, strict=True)))
-    return {recipe: [readers[at] for at in places] for recipe, places in groups.items()}
+    labels = family.grouping_labels([run.manifest for run in runs])
+    groups = family.by_recipe(list(zip([run.name for run in runs], labels, strict=True)))
+    return {recipe: [runs[at] for at in places] for recipe, places in groups.items()}
 
 
 def headline_rows(reader: Reader) -> dict[str, dict]:
@@ -75,28 +93,25 @@ def headlines(readers: Sequence[Reader], state: dict) -> View:
     and chance.
     """
     title = "Six headline quantities of several runs beside published pairs"
-    groups = by_recipe(readers)
-    if all(len(runs) < ENOUGH for runs in groups.values()):
+    runs = runs_of(readers)
+    groups = by_recipe(runs)
+    if all(len(seeds) < ENOUGH for seeds in groups.values()):
         lanes = [
-            run_strips.Lane(look, (headline_rows(reader),))
-            for look, reader in zip(looks_of(readers, state), readers, strict=True)
+            run_strips.Lane(look, (run.headline,))
+            for look, run in zip(looks_of(readers, state), runs, strict=True)
         ]
     else:
         lanes = [
-            run_strips.Lane(look, tuple(map(headline_rows, runs)))
-            for look, runs in zip(
+            run_strips.Lane(look, tuple(run.headline for run in seeds))
+            for look, seeds in zip(
                 figures.looks(list(groups), list(groups)), groups.values(), strict=True
             )
         ]
     paper = [row for row in published.numbers() if row["paper"] == published.PAPERS["A"]]
-    rows = [
-        {"run": name} | row
-        for name, reader in zip(names_of(readers), readers, strict=True)
-        for row in headline_rows(reader).values()
-    ]
+    rows = [{"run": run.name} | row for run in runs for row in run.headline.values()]
     if not rows:
         return View(title, "The headline waits until a run is measured to its end.")
-    reading = f"{norms_reading(readers)} {seeds_reading(groups)}{waiting(readers)}"
+    reading = f"{norms_reading(runs)} {seeds_reading(groups)}{waiting(readers)}"
     terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
     return view(
         f"{title}: {base_of(readers)}",
@@ -112,12 +127,9 @@ def base_of(readers: Sequence[Reader]) -> str:
     return f"runs on {readers[0].manifest.base.label}"
 
 
-def norms_reading(readers: Sequence[Reader]) -> str:
+def norms_reading(runs: Sequence[Run]) -> str:
     """From which relative norm to which the runs reach."""
-    norms = {
-        name: headline_rows(reader).get("relative_norm", {}).get("value")
-        for name, reader in zip(names_of(readers), readers, strict=True)
-    }
+    norms = {run.name: run.headline.get("relative_norm", {}).get("value") for run in runs}
     norms = {name: norm for name, norm in norms.items() if norm is not None}
     if len(norms) < 2:
         return ""
@@ -128,7 +140,7 @@ def norms_reading(readers: Sequence[Reader]) -> str:
     )
 
 
-def seeds_reading(groups: dict[str, list[Reader]]) -> str:
+def seeds_reading(groups: dict[str, list[Run]]) -> str:
     """Whether recipes lie farther apart than seeds of one do, quantity by quantity."""
     seeds = {recipe: len(runs) for recipe, runs in groups.items() if len(runs) >= ENOUGH}
     if len(groups) < 2:
@@ -148,7 +160,7 @@ def seeds_reading(groups: dict[str, list[Reader]]) -> str:
         values = {
             recipe: [
                 row["value"]
-                for row in (headline_rows(run).get(strip.protocol, {}) for run in runs)
+                for row in (run.headline.get(strip.protocol, {}) for run in runs)
                 if row.get("value") is not None
             ]
             for recipe, runs in groups.items()
