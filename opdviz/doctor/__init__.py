@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from opdviz.doctor.finding import ERROR, SEVERITIES, Finding, Patient
-from opdviz.doctor.rules import RULES, Rule
+from opdviz.doctor.finding import ERROR, SEVERITIES, Finding, Patient, Rule
+from opdviz.doctor.rules import RULES
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
 from opdviz.tables import stored, summaries

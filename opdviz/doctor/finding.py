@@ -1,5 +1,6 @@
-"""What rules look at, and what they find."""
+"""What rules are, what they look at, and what they find."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -43,3 +44,24 @@ class Patient:
         rows = self.weights
         wide = (rows["rows"].fillna(1) > 1) & (rows["columns"].fillna(1) > 1)
         return rows[wide & rows["block"].isin(["attention", "ffn"]) & rows["layer"].notna()]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: what it asks, how bad a finding is, from where on it is one, what it usually means,
+    and who asks it.
+    """
+
+    name: str
+    question: str
+    severity: str
+    threshold: float | None
+    means: str
+    source: str
+    find: Callable[[Patient, "Rule"], Iterator[Finding]]
+
+    def finding(self, sentence: str, rows: pd.DataFrame | None = None, **evidence) -> Finding:
+        """A finding of the rule: what it says, the tensors' rows, and its numbers."""
+        names = () if rows is None else tuple(rows["name"])
+        evidence = {"threshold": self.threshold} | evidence
+        return Finding(self.name, self.severity, f"{sentence} {self.means}", names, evidence)

@@ -94,17 +94,35 @@ def strip_marks(
         )
         for recipe, rows in by_family.items()
     ]
+    of_runs: list[go.Scatter] = []
+    levels: list[tuple[float, int]] = []
+    bands: list[tuple[float, float, int]] = []
     for down, lane in enumerate(lanes, start=1):
         values = [value for value in lane.values(quantity) if value > 0 or not headline.log]
         low, high = (lane.values(quantity, f"chance_{end}") for end in ("low", "high"))
         if low and high:
-            band = blind_band(min(low), max(high), unit)
-            traces.append(band.update(y=[down, down], line_width=9))
+            bands.append((min(low), max(high), down))
         elif chance := lane.values(quantity, "chance"):
-            level = [float(np.mean(chance))] * 2
-            hover = f"chance %{{x:.3g}} {unit}"
-            traces.append(marks.chance(level, [down - 0.4, down + 0.4], "chance", hover=hover))
-        traces += lane_marks(lane, values, down, unit)
+            levels.append((float(np.mean(chance)), down))
+        of_runs += lane_marks(lane, values, down, unit)
+    return traces + chance_marks(levels, bands, unit) + of_runs
+
+
+def chance_marks(
+    levels: Sequence[tuple[float, int]], bands: Sequence[tuple[float, float, int]], unit: str
+) -> list[go.Scatter]:
+    """The chance levels of all lanes as one line that is broken between them, and so the bands of
+    blind updates: it is traces that take a browser time.
+    """
+    traces = []
+    if bands:
+        x = [at for low, high, _ in bands for at in (low, high, None)]
+        y = [at for *_, down in bands for at in (down, down, None)]
+        traces.append(blind_band(bands[0][0], bands[0][1], unit).update(x=x, y=y, line_width=9))
+    if levels:
+        x = [at for level, _ in levels for at in (level, level, None)]
+        y = [at for _, down in levels for at in (down - 0.4, down + 0.4, None)]
+        traces.append(marks.chance(x, y, "chance", hover=f"chance %{{x:.3g}} {unit}"))
     return traces
 
 
