@@ -83,12 +83,13 @@ def comparison_of(options: argparse.Namespace) -> "Stored":
         )
     if len(options.target) == 1:
         comparison = store_of(options).find(options.target[0])
-        measured = len(stored.tensors(comparison))
-        if measured < comparison.manifest.pairs or stored.read(comparison, "sparsity").empty:
+        pairs, skipped = comparison.manifest.pairs, stored.read(comparison, "skipped")
+        left = examining.left_to_measure(pairs, stored.tensors(comparison), skipped)
+        if left or stored.read(comparison, "sparsity").empty:
             raise RequestError(
-                f"doctor: of {one_line(comparison.name, limit=60)} {measured:,} of"
-                f" {comparison.manifest.pairs:,} tensors are measured; expected all of them in the"
-                " first pass: `opdviz compare BASE TUNED --first-pass`."
+                f"doctor: of {one_line(comparison.name, limit=60)} {pairs - left:,} of {pairs:,}"
+                " tensors are measured; expected all of them in the first pass: `opdviz compare"
+                " BASE TUNED --first-pass`."
             )
         return comparison
     base, tuned = map(Path, options.target)

@@ -67,6 +67,13 @@ def patient_of(
     )
 
 
+def left_to_measure(pairs: int, tensors: pd.DataFrame, skipped: pd.DataFrame) -> int:
+    """How many of the pairs rules would not see yet: neither measured nor left out with a reason,
+    as tensors without elements are.
+    """
+    return pairs - len(tensors) - int((skipped["measure"] == MEASURES[0]).sum())
+
+
 def fitting(patterns: Sequence[str], names: list[str], what: str) -> set[str]:
     """The tensors that some patterns fit.
 

@@ -16,7 +16,7 @@ def panel(chosen: Chosen) -> None:
     """Every finding with its evidence, once every tensor is measured."""
     st.header("Did it move what it should?", anchor=False)
     tensors = chosen.summary("by_tensor")
-    if len(tensors) < chosen.manifest.pairs:
+    if doctor.left_to_measure(chosen.manifest.pairs, tensors, chosen.table("skipped")):
         st.caption("The doctor waits until every tensor is measured.")
         return
     findings = cached.findings(

@@ -293,6 +293,23 @@ def test_the_command_says_its_findings_and_its_exit_code(tmp_path, capsys):
         assert words in line
 
 
+def test_a_comparison_is_examined_once_all_of_it_is_measured_or_left_out(tmp_path, capsys):
+    before = base()
+    paths = [
+        str(write_checkpoint(tmp_path / side, tensors | {"empty": np.zeros((0, 4))}))
+        for side, tensors in (("base", before), ("tuned", trained(before)))
+    ]
+    where = ["--cache", str(tmp_path / "cache"), "--workers", "1"]
+    measures = ["--measures", "magnitude,sparsity", *where]
+    assert main(["compare", *paths, "--tensors", "*layers.0*", *measures]) == 0
+    (key,) = Store(tmp_path / "cache").keys()
+    capsys.readouterr()
+    assert main(["doctor", key, *where]) == 2
+    assert "5 of 32 tensors are measured" in capsys.readouterr().err
+    assert main(["compare", *paths, *measures]) == 0
+    assert main(["doctor", key, *where]) == 0
+
+
 def test_rules_read_no_more_than_they_say():
     assert doctor.MEASURES == (magnitude.NAME, sparsity.NAME)
     assert len({rule.name for rule in doctor.RULES}) == len(doctor.RULES)
