@@ -304,7 +304,7 @@ def said_of_each(options: argparse.Namespace) -> list[tuple[str | None, dict[str
     for option in ("name", *LABELS):
         values = getattr(options, option)
         if values is not None and option in LABELS and len(values) == 1:
-            values *= runs
+            values = values * runs  # the options are asked for every batch of steps
         if values is not None and len(values) != runs:
             raise RequestError(
                 f"--{option}: found {len(values)} with {runs} runs; expected one for each, in their"

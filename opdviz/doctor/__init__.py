@@ -71,7 +71,8 @@ def left_to_measure(pairs: int, tensors: pd.DataFrame, skipped: pd.DataFrame) ->
     """How many of the pairs rules would not see yet: neither measured nor left out with a reason,
     as tensors without elements are.
     """
-    return pairs - len(tensors) - int((skipped["measure"] == MEASURES[0]).sum())
+    left_out = int((skipped["measure"] == MEASURES[0]).sum()) if len(skipped) else 0
+    return pairs - len(tensors) - left_out
 
 
 def fitting(patterns: Sequence[str], names: list[str], what: str) -> set[str]:

@@ -2,6 +2,7 @@
 by somebody else.
 """
 
+import argparse
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 from opdviz import checkpoint, files, jobs, live
 from opdviz.cli import main
+from opdviz.cli.pair import said_of_each
 from opdviz.errors import RequestError
 from opdviz.lab import models
 from opdviz.runs import following
@@ -195,6 +197,13 @@ def test_the_command_follows_until_it_is_ended(tmp_path):
         process.kill()
         process.stderr.close()
     assert steps_in(tmp_path / "cache") == (10, 20)
+
+
+def test_one_label_is_that_of_every_step_however_many_come_at_once():
+    options = argparse.Namespace(name=None, recipe=["opd"], optimizer=None)
+    for steps in (1, 3, 1):
+        options.tuned = [Path("step")] * steps
+        assert said_of_each(options) == [(None, {"recipe": "opd"})] * steps
 
 
 def test_wrong_requests_are_one_line(tmp_path, capsys):
