@@ -239,6 +239,7 @@ def choose(folder: Path) -> tuple[list[Path], list[str]]:
             return files, [f"{len(files)} files named by {one_line(index.name)}."]
         pattern = next(p for p in PATTERNS if p.endswith(ending))
         if files := [f for f in sorted(folder.glob(pattern)) if not f.name.startswith(NEVER)]:
+            beside.refuse_missing(files, folder)
             return files, [f"Chosen: {one_line(', '.join(f.name for f in files))}."]
     weights = [
         f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)

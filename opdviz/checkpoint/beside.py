@@ -6,6 +6,8 @@ so; an index that cannot be read leaves open what the weights are.
 """
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from opdviz.checkpoint.bounded import Unreadable, from_json, is_text, read_bytes
@@ -14,6 +16,7 @@ from opdviz.errors import RequestError, one_line
 LONGEST = 64_000_000  # bytes: twice the largest tokenizer in use
 MOST_TOKENS = 4_000_000
 LONGEST_TOKEN = 200
+SHARD = re.compile(r".+-(?P<at>[0-9]{1,6})-of-(?P<every>[0-9]{1,6})\.[a-z]+")
 
 
 def config_of(folder: Path) -> tuple[dict, list[str]]:
@@ -62,6 +65,23 @@ def shards(index: Path, folder: Path) -> list[Path]:
                 f"open({one_line(index)}): shard {label} is missing; copy it beside the index."
             )
     return [folder / name for name in names]
+
+
+def refuse_missing(files: Sequence[Path], folder: Path) -> None:
+    """Refuse shards of which some are not there, where no index names them: they say in their own
+    names how many they are, and while a trainer writes them the index is not there yet.
+
+    Raises
+        RequestError: one is missing.
+    """
+    shards = [match for file in files if (match := SHARD.fullmatch(file.name))]
+    every = max((int(match["every"]) for match in shards), default=0)
+    here = {int(match["at"]) for match in shards}
+    if len(here) < every:
+        raise RequestError(
+            f"open({one_line(folder)}): found {len(here)} of {every} shards and no index; expected"
+            " all of them. Is it still being written, or copied in part?"
+        )
 
 
 def tokens(path: Path) -> dict[int, str]:

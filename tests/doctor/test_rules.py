@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from opdviz import demo, doctor
+from opdviz.checkpoint.formats import rounded
 from opdviz.cli import main
 from opdviz.errors import RequestError
 from opdviz.lab import shipped
@@ -217,12 +218,22 @@ def test_one_matrix_that_moved_far_more_than_its_like(tmp_path):
     )
 
 
-def test_a_base_stored_finer_than_the_tuned(tmp_path):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_base_stored_finer_than_the_tuned(tmp_path, dtype):
+    """What storing alone changes is that of the tensors themselves."""
     before = base()
-    findings = examined(tmp_path, before, trained(before, size=1e-2), ("float32", "bfloat16"))
+    after = trained(before, size=2e-3)
+    findings = examined(tmp_path, before, after, ("float32", dtype))
     assert set(findings) == {"narrowed"}
-    assert "0.113 %" in findings["narrowed"].sentence
-    assert 0 < findings["narrowed"].evidence["rounding_share"] < 1
+    exact = {n: w.astype(np.float32) for n, w in before.items()}
+    kept = {n: rounded(w, dtype).astype(float) for n, w in exact.items()}
+    tuned = {n: rounded(w.astype(np.float32), dtype).astype(float) for n, w in after.items()}
+    storing = sum(((kept[n] - exact[n]) ** 2).sum() for n in exact)
+    differs = storing + sum(((tuned[n] - kept[n]) ** 2).sum() for n in exact)
+    share = findings["narrowed"].evidence["rounding_share"]
+    assert share == pytest.approx(storing / differs, rel=0.04)
+    told = {"bfloat16": "about 0.166 % of their norm", "float16": "about 0.0208 % of their norm"}
+    assert told[dtype] in findings["narrowed"].sentence
 
 
 def test_a_vocabulary_of_another_size(tmp_path):

@@ -173,6 +173,23 @@ def test_what_somebody_else_writes_waits_until_it_is_whole(tmp_path, monkeypatch
     assert steps_below(root) == [whole, half]
 
 
+def test_shards_without_their_index_wait_for_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(following, "QUIET", 0.0)
+    step = tmp_path / "run" / "checkpoint-10"
+    whole = write_checkpoint(tmp_path / "whole", {NAME: np.ones((40, 30))})
+    step.mkdir(parents=True)
+    first, second = (step / f"model-0000{at}-of-00002.safetensors" for at in (1, 2))
+    first.write_bytes((whole / "model.safetensors").read_bytes())
+    watch = following.Watch(tmp_path / "run")
+    assert watch.ready() == watch.ready() == []
+    with pytest.raises(RequestError, match="found 1 of 2 shards and no index"):
+        checkpoint.open(step)
+    write_checkpoint(tmp_path / "other", {"model.norm.weight": np.ones(30)})
+    second.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    assert watch.ready() == [] and watch.ready() == [step]
+    assert set(checkpoint.open(step).tensors) == {NAME, "model.norm.weight"}
+
+
 def test_the_command_follows_until_it_is_ended(tmp_path):
     base = write_checkpoint(tmp_path / "base", {NAME: np.ones((40, 30))})
     write_checkpoint(tmp_path / "run" / "checkpoint-10", {NAME: np.full((40, 30), 1.5)})
