@@ -20,6 +20,7 @@ from pathlib import Path
 
 from opdviz import files, fingerprint
 from opdviz.errors import RequestError
+from opdviz.interpreter import environment
 from opdviz.store.manifest import LABELS
 from opdviz.store.relations import PAYLOAD
 from opdviz.store.store import Store
@@ -250,6 +251,7 @@ def spawn(store: Store, folder: Path, request: Request, lock: int) -> subprocess
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=environment(),
             start_new_session=True,  # Ctrl-C in the server's terminal is not for the job
             pass_fds=(lock,),
         )

@@ -11,6 +11,7 @@ from opdviz import demo
 from opdviz.checkpoint.bounded import is_text
 from opdviz.checkpoint.readers import ENDINGS
 from opdviz.errors import RequestError, one_line
+from opdviz.interpreter import environment
 
 CHECK_SECONDS = 60
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -115,7 +116,12 @@ def output_of_command(*arguments: str) -> str:
     command = [sys.executable, "-m", "opdviz", *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=CHECK_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHECK_SECONDS,
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         raise RequestError(

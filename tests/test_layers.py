@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STEPS = (
     ("errors",),
-    ("definitions", "quantities", "methods", "words", "files", "naming", "slices"),
+    ("definitions", "quantities", "methods", "words", "files", "naming", "slices", "interpreter"),
     ("fingerprint",),
     ("checkpoint",),
     ("ties", "chunks"),

@@ -9,6 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Proces
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
+from opdviz.interpreter import in_environment
+
 ENGINE = ("opdviz.compare.measuring", "scipy.optimize")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -31,7 +33,7 @@ def pool(workers: int, *, preload: tuple[str, ...] = ENGINE):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     # By the server and its workers, for good: the parent tells them to leave.
-    with ctrl_c_ignored():
+    with ctrl_c_ignored(), in_environment():
         forkserver.ensure_running()
     reader, writer = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(
