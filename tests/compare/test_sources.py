@@ -21,7 +21,9 @@ from opdviz.errors import CheckFailed, RequestError
 from opdviz.store.store import Store
 from tests.conftest import compared_here, write_checkpoint
 
-SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+# Names that do not say how many there are.
+SHARDS = ("model-first.safetensors", "model-second.safetensors")
+COUNTED = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NAMES = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight")
 
 
@@ -110,6 +112,19 @@ def test_verify_says_what_changed_and_checks_the_rest(compared, tmp_path, capsys
     assert code == 1 and len(lines) == 2, out
     assert any(line.startswith(f"{key}: {words}") for line in lines)
     assert any("board.json is damaged" in line for line in lines)
+
+
+def test_a_lost_shard_is_counted_where_the_others_say_how_many_there_are(tmp_path, capsys):
+    sides = [shards(tmp_path / side, seed) for seed, side in enumerate(("base", "tuned"))]
+    for side in sides:
+        for old, new in zip(SHARDS, COUNTED):
+            (side / old).rename(side / new)
+    store = Store(tmp_path / "cache")
+    compared_here(store.root, *sides)
+    assert verified(store, capsys)[0] == 0
+    (tmp_path / "tuned" / COUNTED[1]).unlink()
+    code, out = verified(store, capsys)
+    assert code == 1 and GONE in out and "found 1 of 2 shards and no index" in out
 
 
 def test_what_changed_is_opened_by_nobody(compared, tmp_path, capsys):
