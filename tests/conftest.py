@@ -2,6 +2,7 @@
 store.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from opdviz import checkpoint, pairing
-from opdviz.compare import measuring, prepare
+from opdviz.compare import measuring, prepare, workers
 from opdviz.compare.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
@@ -28,6 +29,9 @@ from opdviz.views import Reader
 # Under a shell that runs the tests in the background Ctrl-C is ignored, and what they start inherits
 # it: tests of Ctrl-C would wait for nothing.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What the tests start has one BLAS thread, pytest's own workers among it: two workers of two threads
+# on two cores wait for each other.
+os.environ.update(dict.fromkeys(workers.ONE_THREAD, "1"))
 GOLDEN = Path(__file__).parent / "golden"
 DTYPES = {
     "float32": torch.float32,
