@@ -69,29 +69,19 @@ def comparison_of(options: argparse.Namespace) -> "Stored":
     """The comparison that is meant; of two checkpoints, compared as far as the rules look.
 
     Raises
-        RequestError: there are more than two words, or the comparison is not measured so far.
+        RequestError: there are more than two words, or no such comparison.
     """
     from opdviz import doctor as examining
     from opdviz.cli.pair import compare_on
     from opdviz.compare import progress, workers
     from opdviz.errors import OpdvizError
-    from opdviz.tables import stored
 
     if len(options.target) > 2:
         raise RequestError(
             f"doctor: found {len(options.target)} words; expected a comparison, or BASE TUNED."
         )
     if len(options.target) == 1:
-        comparison = store_of(options).find(options.target[0])
-        pairs, skipped = comparison.manifest.pairs, stored.read(comparison, "skipped")
-        left = examining.left_to_measure(pairs, stored.tensors(comparison), skipped)
-        if left or stored.read(comparison, "sparsity").empty:
-            raise RequestError(
-                f"doctor: of {one_line(comparison.name, limit=60)} {pairs - left:,} of {pairs:,}"
-                " tensors are measured; expected all of them in the first pass: `opdviz compare"
-                " BASE TUNED --first-pass`."
-            )
-        return comparison
+        return store_of(options).find(options.target[0])
     base, tuned = map(Path, options.target)
     job = argparse.Namespace(
         base=base,

@@ -17,7 +17,9 @@ from opdviz.store.store import Stored
 from opdviz.tables import stored, summaries
 
 # What rules read; the rest of the first pass is not waited for.
-MEASURES = ("magnitude", "sparsity")
+MEASURES = ("magnitude", "sparsity", "identity")
+# A column of each of them that every tensor has.
+OF_MEASURES = ("moved", "unchanged_exact_count", "base_digest")
 COLUMNS = ("rule", "severity", "sentence", "tensors", "names", "evidence")
 NAMED = 5  # tensors that a finding names
 
@@ -33,7 +35,8 @@ def examine(
     that were to stay as they were, or to move.
 
     Raises
-        RequestError: a pattern fits no tensor, or one tensor fits both kinds.
+        RequestError: not all of it is measured, a pattern fits no tensor, or one tensor fits both
+            kinds.
     """
     return examined(patient_of(comparison, frozen=frozen, moved=moved), rules)
 
@@ -49,6 +52,13 @@ def patient_of(
 ) -> Patient:
     """What rules look at. Raises as `examine` does."""
     tensors = summaries.summary(comparison, "by_tensor")
+    pairs = comparison.manifest.pairs
+    if left := left_to_measure(pairs, tensors, stored.read(comparison, "skipped")):
+        raise RequestError(
+            f"doctor: of {one_line(comparison.name, limit=60)} {pairs - left:,} of {pairs:,}"
+            " tensors are measured as far as the rules look; expected all of them: `opdviz compare"
+            " BASE TUNED --first-pass`."
+        )
     expected = {
         what: fitting(patterns, tensors["name"].tolist(), what)
         for what, patterns in (("frozen", frozen), ("moved", moved))
@@ -68,11 +78,15 @@ def patient_of(
 
 
 def left_to_measure(pairs: int, tensors: pd.DataFrame, skipped: pd.DataFrame) -> int:
-    """How many of the pairs rules would not see yet: neither measured nor left out with a reason,
-    as tensors without elements are.
+    """How many of the pairs rules would not see yet: neither measured by all of `MEASURES` nor left
+    out with a reason, as tensors without elements are.
     """
-    left_out = int((skipped["measure"] == MEASURES[0]).sum()) if len(skipped) else 0
-    return pairs - len(tensors) - left_out
+    names: set[str] = set()
+    if {*OF_MEASURES} <= {*tensors.columns}:  # else it is of an earlier version, or not begun
+        names |= set(tensors.loc[tensors[[*OF_MEASURES]].notna().all(axis=1), "name"])
+    if len(skipped):
+        names |= set(skipped.loc[skipped["measure"].isin(MEASURES), "name"])
+    return pairs - len(names)
 
 
 def fitting(patterns: Sequence[str], names: list[str], what: str) -> set[str]:

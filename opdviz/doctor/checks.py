@@ -11,6 +11,7 @@ import pandas as pd
 
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.definitions import SIXTEEN_BITS, WIDE
+from opdviz.doctor.copies import in_place
 from opdviz.doctor.finding import Finding, Patient, Rule
 from opdviz.words import count, how_many, listing, number, percent
 
@@ -172,7 +173,7 @@ def at_their_start(patient: Patient, rule: Rule) -> Iterator[Finding]:
 
 def another_model(patient: Patient, rule: Rule) -> Iterator[Finding]:
     """Matrices whose base and tuned point elsewhere."""
-    rows = patient.matrices
+    rows = in_place(patient.matrices)
     rows = rows[rows["cosine"] < rule.threshold]
     if len(rows):
         least = float(rows["cosine"].min())
@@ -186,7 +187,7 @@ def another_model(patient: Patient, rule: Rule) -> Iterator[Finding]:
 
 def decay_alone(patient: Patient, rule: Rule) -> Iterator[Finding]:
     """Tensors whose update points against the base."""
-    rows = patient.weights
+    rows = in_place(patient.weights)
     rows = rows[(rows["relative_norm"] > 0) & (rows["numel"] > 1)]
     along = rows["shrink"] / rows["relative_norm"]
     rows = rows[along < rule.threshold]
@@ -201,7 +202,7 @@ def decay_alone(patient: Patient, rule: Rule) -> Iterator[Finding]:
 
 def decayed_words(patient: Patient, rule: Rule) -> Iterator[Finding]:
     """Rows of an embedding that only shrank."""
-    rows = patient.weights
+    rows = in_place(patient.weights)
     rows = rows[rows["block"].isin(["embedding", "head"]) & (rows["decayed_rows"].fillna(0) > 0)]
     for row in rows.to_dict("records"):
         yield rule.finding(
@@ -227,7 +228,7 @@ def not_finite(patient: Patient, rule: Rule) -> Iterator[Finding]:
 
 def scale_jump(patient: Patient, rule: Rule) -> Iterator[Finding]:
     """Tensors that moved far more or less than their module does elsewhere."""
-    rows = patient.matrices
+    rows = in_place(patient.matrices)
     rows = rows[rows["relative_norm"] > 0]
     size = np.log(rows["relative_norm"].astype(float))
     of_module = size.groupby([rows["tower"], rows["module"]])

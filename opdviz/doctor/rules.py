@@ -2,7 +2,7 @@
 usually means, and who asks it.
 """
 
-from opdviz.doctor import checks
+from opdviz.doctor import checks, copies
 from opdviz.doctor.finding import ERROR, NOTE, WARNING, Rule
 
 # Moves that siblings' densities would give a tensor: at 20, none at all has a chance of 2e-9.
@@ -11,6 +11,8 @@ LEAST_COSINE = 0.5  # of base and tuned: below it they are not one model a few s
 ALONG_THE_BASE = -0.9  # cosine of an update and its base: shrinking, and little else
 DEVIATIONS = 8.0  # robust ones of the logarithm of the relative norm, within a module
 NEARLY_ALL = 0.99
+# Of a tensor's weights: steps of 16 bits as large as the weights make 0.3 % of them zero.
+SHARE_OF_ZEROS = 0.01
 
 RULES = (
     Rule(
@@ -70,6 +72,35 @@ RULES = (
     Rule(
         "not_finite", "Is every value finite?", ERROR, None,
         "Usually an overflow in training or in a conversion.", "forum threads", checks.not_finite,
+    ),
+    Rule(
+        "copied", "Are tensors equal that were not?", ERROR, copies.FEWEST_VALUES,
+        "Usually one was written over the other.", "forum threads", copies.copied,
+    ),
+    Rule(
+        "rearranged", "Is every value at its own place?", ERROR, copies.FEWEST_VALUES,
+        "Usually a conversion that transposed, permuted or renamed.", "forum threads",
+        copies.rearranged,
+    ),
+    Rule(
+        "tied_apart", "Are tied head and embedding still equal?", WARNING, None,
+        "Usually a tie that training or saving undid; a loader that ties them again drops one.",
+        "forum threads", copies.tied_apart,
+    ),
+    Rule(
+        "untied_equal", "Are head and embedding two tensors?", NOTE, None,
+        "Usually tied weights that are stored twice; totals count them twice.", "forum threads",
+        copies.untied_equal,
+    ),
+    Rule(
+        "new_zeros", "Did weights become exactly zero?", WARNING, SHARE_OF_ZEROS,
+        "Usually pruning, a mask, or values too small for the stored format.", "forum threads",
+        copies.new_zeros,
+    ),
+    Rule(
+        "zeroed_rows", "Did whole rows become zero?", ERROR, None,
+        "Usually a shard that was not written, or rows set up for padding.", "forum threads",
+        copies.zeroed_rows,
     ),
     Rule(
         "scale_jump", "Did one matrix move far more than its like?", WARNING, DEVIATIONS,

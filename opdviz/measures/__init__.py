@@ -22,6 +22,7 @@ from opdviz.measures import (
     coordinates,
     coverage,
     geometry,
+    identity,
     magnitude,
     signs,
     sparsity,
@@ -30,7 +31,14 @@ from opdviz.measures import (
 from opdviz.measures.skipping import skipped
 from opdviz.pairing import Pair
 
-FIRST_PASS: tuple[ModuleType, ...] = (magnitude, sparsity, concentration, coordinates, signs)
+FIRST_PASS: tuple[ModuleType, ...] = (
+    magnitude,
+    sparsity,
+    identity,
+    concentration,
+    coordinates,
+    signs,
+)
 SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
 LARGEST = 1e150
 MEASURES = (*FIRST_PASS, *SECOND_PASS)

@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, RELATIVE, VISIBLE, WIDE
+from opdviz.measures import identity
 from opdviz.store.store import Stored
 from opdviz.tables import stored
 
@@ -87,6 +88,7 @@ OF_DELTA, OF_GAUSSIAN = (pc.field("matrix") == matrix for matrix in ("delta", "g
 PROJECTED = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
 TURNED = {"chance": "chance", "pairs": "pairs"}
 JOINED = (
+    Joined("identity", {c: c for c in identity.TABLES["identity"] if c != "name"}),
     Joined("signs", {"share": "sign_flips", "chance": "sign_flips_chance"}),
     Joined(
         "top_energy",

@@ -17,7 +17,12 @@ def panel(chosen: Chosen) -> None:
     st.header("Did it move what it should?", anchor=False)
     tensors = chosen.summary("by_tensor")
     if doctor.left_to_measure(chosen.manifest.pairs, tensors, chosen.table("skipped")):
-        st.caption("The doctor waits until every tensor is measured.")
+        st.caption(
+            "This was compared before the doctor's rules were: comparing it again computes what"
+            " they need, and nothing else."
+            if chosen.manifest.complete
+            else "The doctor waits until every tensor is measured."
+        )
         return
     findings = cached.findings(
         str(chosen.folder), chosen.stamp, tensors, chosen.summary("step_shares"), chosen.comparison

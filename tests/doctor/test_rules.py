@@ -12,7 +12,7 @@ from opdviz.cli import main
 from opdviz.errors import RequestError
 from opdviz.lab import shipped
 from opdviz.lab.places import Places
-from opdviz.measures import magnitude, sparsity
+from opdviz.measures import identity, magnitude, sparsity
 from opdviz.store.store import Store
 from tests.conftest import write_checkpoint
 
@@ -311,7 +311,7 @@ def test_a_comparison_is_examined_once_all_of_it_is_measured_or_left_out(tmp_pat
         for side, tensors in (("base", before), ("tuned", trained(before)))
     ]
     where = ["--cache", str(tmp_path / "cache"), "--workers", "1"]
-    measures = ["--measures", "magnitude,sparsity", *where]
+    measures = ["--measures", ",".join(doctor.MEASURES), *where]
     assert main(["compare", *paths, "--tensors", "*layers.0*", *measures]) == 0
     (key,) = Store(tmp_path / "cache").keys()
     capsys.readouterr()
@@ -321,8 +321,23 @@ def test_a_comparison_is_examined_once_all_of_it_is_measured_or_left_out(tmp_pat
     assert main(["doctor", key, *where]) == 0
 
 
+def test_a_comparison_of_before_the_rules_measure_is_not_examined(tmp_path, capsys):
+    before = base()
+    paths = [
+        str(write_checkpoint(tmp_path / side, tensors))
+        for side, tensors in (("base", before), ("tuned", trained(before)))
+    ]
+    where = ["--workers", "1", "--cache", str(tmp_path / "cache")]
+    assert main(["compare", *paths, "--measures", "magnitude,sparsity", *where]) == 0
+    (key,) = Store(tmp_path / "cache").keys()
+    capsys.readouterr()
+    assert main(["doctor", key, *where]) == 2
+    assert "0 of 31 tensors are measured as far as the rules look" in capsys.readouterr().err
+    assert main(["doctor", *paths, *where]) == 0
+
+
 def test_rules_read_no_more_than_they_say():
-    assert doctor.MEASURES == (magnitude.NAME, sparsity.NAME)
+    assert doctor.MEASURES == (magnitude.NAME, sparsity.NAME, identity.NAME)
     assert len({rule.name for rule in doctor.RULES}) == len(doctor.RULES)
     for rule in doctor.RULES:
         assert rule.question.endswith("?") and rule.means.endswith(".") and rule.source
@@ -355,6 +370,7 @@ def test_the_lab_s_runs_trip_what_is_true_of_them(tmp_path, run, rules):
 def doctor_says(folder, base, tuned, **declared) -> list[doctor.Finding]:
     """The findings of two checkpoints, compared as far as the rules look."""
     where = ["--workers", "1", "--cache", str(folder / "cache")]
-    assert main(["compare", str(base), str(tuned), "--measures", "magnitude,sparsity", *where]) == 0
+    measures = ["--measures", ",".join(doctor.MEASURES)]
+    assert main(["compare", str(base), str(tuned), *measures, *where]) == 0
     (comparison,) = Store(folder / "cache").all()
     return doctor.examine(comparison, **declared)
