@@ -60,7 +60,8 @@ class Progress:
         if self.ahead:
             return 0.0
         if self.parts:
-            return MEASURED * self.parts_done / self.parts
+            # The ratio first: all of them are MEASURED to the bit.
+            return MEASURED * (self.parts_done / self.parts)
         return self.phase_share
 
     @property

@@ -1,5 +1,5 @@
 """The rules: written data, each with its question, its severity, its threshold, what a finding
-usually means, and who asks it.
+usually means, and where it was met: REPOSITORY#NUMBER is a thread on GitHub.
 """
 
 from opdviz.doctor import checks, copies
@@ -17,94 +17,101 @@ SHARE_OF_ZEROS = 0.01
 RULES = (
     Rule(
         "identical", "Do the two differ at all?", ERROR, None,
-        "Usually the wrong file, or one saved before training.", "forum threads", checks.identical,
+        "Usually the wrong file, or one saved before training.", "wdrink/SimpleAR#4",
+        checks.identical,
     ),
     Rule(
         "left_behind", "Did every layer's matrix of a module move?", ERROR, MOVES_EXPECTED,
         "Usually shards that were not gathered on saving, or parameters without a gradient.",
-        "forum threads", checks.left_behind,
+        "deepspeedai/DeepSpeed#3090", checks.left_behind,
     ),
     Rule(
         "layer_frozen", "Did every layer move?", WARNING, MOVES_EXPECTED,
-        "Usually a freeze of some layers.", "forum threads", checks.layer_frozen,
+        "Usually a freeze of some layers.", "planted alone", checks.layer_frozen,
     ),
     Rule(
         "module_frozen", "Did every module move?", WARNING, MOVES_EXPECTED,
-        "Usually adapters on some modules alone, or a freeze by name.", "forum threads",
+        "Usually adapters on some modules alone, or a freeze by name.", "LLaVA-VL/LLaVA-NeXT#345",
         checks.module_frozen,
     ),
     Rule(
         "only_small", "Did any matrix of a layer move?", ERROR, None,
         "Usually a freeze that took too much, or steps too small for the stored format.",
-        "forum threads", checks.only_small,
+        "workofart/ml-by-hand#85", checks.only_small,
     ),
     Rule(
         "declaration", "Did what was declared frozen stay, and what was to move move?", ERROR, None,
-        "The run did not train what it was meant to.", "the caller", checks.against_declaration,
+        "The run did not train what it was meant to.", "the caller; hiyouga/LlamaFactory#10139",
+        checks.against_declaration,
     ),
     Rule(
         "idle_experts", "Did every expert move?", WARNING, MOVES_EXPECTED,
-        "Usually experts that no token was sent to.", "forum threads", checks.idle_experts,
+        "Usually experts that no token was sent to.", "planted alone", checks.idle_experts,
     ),
     Rule(
         "router", "Did the routers move?", NOTE, None,
-        "Recipes differ in whether they should.", "forum threads", checks.router,
+        "Recipes differ in whether they should.", "PrimeIntellect-ai/prime-rl#1836", checks.router,
     ),
     Rule(
         "at_their_start", "Did norms leave 1, and biases 0?", WARNING, None,
-        "Usually parameters that were lost in a conversion, or never trained.", "forum threads",
+        "Usually parameters that were lost in a conversion, or never trained.",
+        "vllm-project/speculators#765",
         checks.at_their_start,
     ),
     Rule(
         "another_model", "Are both of one model?", ERROR, LEAST_COSINE,
-        "Usually another model, or weights set up anew after a conversion.", "forum threads",
+        "Usually another model, or weights set up anew after a conversion.",
+        "huggingface/transformers#45079",
         checks.another_model,
     ),
     Rule(
         "decay_alone", "Did anything but weight decay move it?", WARNING, ALONG_THE_BASE,
-        "Usually weight decay that is stronger than the gradient, or alone.", "forum threads",
+        "Usually weight decay that is stronger than the gradient, or alone.", "definitions, 1",
         checks.decay_alone,
     ),
     Rule(
         "decayed_words", "Did words that never occur only decay?", NOTE, ALONG_THE_BASE,
-        "Usually tokens that training never saw.", "forum threads", checks.decayed_words,
+        "Usually tokens that training never saw.", "definitions, 1", checks.decayed_words,
     ),
     Rule(
         "not_finite", "Is every value finite?", ERROR, None,
-        "Usually an overflow in training or in a conversion.", "forum threads", checks.not_finite,
+        "Usually an overflow in training or in a conversion.", "axolotl-ai-cloud/axolotl#1191",
+        checks.not_finite,
     ),
     Rule(
         "copied", "Are tensors equal that were not?", ERROR, copies.FEWEST_VALUES,
-        "Usually one was written over the other.", "forum threads", copies.copied,
+        "Usually one was written over the other.", "planted alone", copies.copied,
     ),
     Rule(
         "rearranged", "Is every value at its own place?", ERROR, copies.FEWEST_VALUES,
-        "Usually a conversion that transposed, permuted or renamed.", "forum threads",
+        "Usually a conversion that transposed, permuted or renamed.",
+        "huggingface/transformers#47031",
         copies.rearranged,
     ),
     Rule(
         "tied_apart", "Are tied head and embedding still equal?", WARNING, None,
         "Usually a tie that training or saving undid; a loader that ties them again drops one.",
-        "forum threads", copies.tied_apart,
+        "NVIDIA-NeMo/Automodel#2511", copies.tied_apart,
     ),
     Rule(
         "untied_equal", "Are head and embedding two tensors?", NOTE, None,
-        "Usually tied weights that are stored twice; totals count them twice.", "forum threads",
+        "Usually tied weights that are stored twice; totals count them twice.",
+        "vllm-project/vllm#3344",
         copies.untied_equal,
     ),
     Rule(
         "new_zeros", "Did weights become exactly zero?", WARNING, SHARE_OF_ZEROS,
-        "Usually pruning, a mask, or values too small for the stored format.", "forum threads",
+        "Usually pruning, a mask, or values too small for the stored format.", "planted alone",
         copies.new_zeros,
     ),
     Rule(
         "zeroed_rows", "Did whole rows become zero?", ERROR, None,
-        "Usually a shard that was not written, or rows set up for padding.", "forum threads",
+        "Usually a shard that was not written, or rows set up for padding.", "planted alone",
         copies.zeroed_rows,
     ),
     Rule(
         "scale_jump", "Did one matrix move far more than its like?", WARNING, DEVIATIONS,
-        "Usually a layer with a learning rate, or a bug, of its own.", "forum threads",
+        "Usually a layer with a learning rate, or a bug, of its own.", "planted alone",
         checks.scale_jump,
     ),
     Rule(
@@ -114,15 +121,16 @@ RULES = (
     ),
     Rule(
         "resized", "Has the vocabulary the same size?", NOTE, None,
-        "Usually tokens that were added, or rows for padding.", "forum threads", checks.resized,
+        "Usually tokens that were added, or rows for padding.", "huggingface/transformers#45079",
+        checks.resized,
     ),
     Rule(
         "one_step", "Did more than a cast move it?", ERROR, NEARLY_ALL,
-        "Usually a conversion, not training.", "forum threads", checks.one_step,
+        "Usually a conversion, not training.", "definitions, 2", checks.one_step,
     ),
     Rule(
         "sixteen_in_thirty_two", "Does a float32 file hold float32 values?", NOTE, None,
-        "Steps that bf16 cannot hold were lost before saving.", "forum threads",
+        "Steps that bf16 cannot hold were lost before saving.", "definitions, 6",
         checks.sixteen_in_thirty_two,
     ),
 )  # fmt: skip

@@ -72,6 +72,44 @@ def moved_given_size(bins: pd.DataFrame, *, height: int = 360) -> go.Figure:
     return figure.update_yaxes(title="share that moved", tickformat=".0%", range=[0, 1.04])
 
 
+def fingerprint(octaves: pd.DataFrame) -> go.Figure:
+    """x: octave of |W|; y: the share that moved over what small weights predict, with its error;
+    one line a module, those of a block in one colour.
+
+    Columns: block, module, octave, ratio, error, count, observed, predicted.
+    """
+    traces, named = [], set()
+    for (block, module), rows in octaves.groupby(["block", "module"], sort=True):
+        shares = zip(rows["observed"], rows["predicted"], strict=True)
+        # Of a logarithm: the ratio's own is as many times the ratio.
+        errors = (rows["error"] * rows["ratio"]).fillna(0.0)
+        traces.append(
+            marks.line(
+                rows["octave"],
+                rows["ratio"],
+                block,
+                colour=theme.BLOCKS[block],
+                mode="lines+markers",
+                legendgroup=block,
+                showlegend=block not in named,
+                error_y={"array": errors, "thickness": 1, "width": 0},
+                customdata=[(theme.literal(module), *map(percent, pair)) for pair in shares],
+                hover="%{customdata[0]}: %{customdata[1]} moved, %{customdata[2]} predicted",
+            )
+        )
+        named.add(block)
+    figure = theme.figure(
+        *traces,
+        height=380,
+        alt="Share that moved over what small weights predict, by octave of the weight and module.",
+        margin={"t": 34},
+    )
+    marks.chance_line(figure, y=1.0)
+    figure.update_xaxes(title="octave: floor(log2 |base weight|)", dtick=1)
+    top = max(1.3, 1.1 * float(octaves["ratio"].max()))
+    return figure.update_yaxes(title="moved / predicted", range=[-0.04, top])
+
+
 def dumbbells(medians: pd.DataFrame) -> go.Figure:
     """Facets by mask, one line a module: coverage, blind updates, and what is possible at all.
 

@@ -24,6 +24,7 @@ from opdviz.measures import (
     geometry,
     identity,
     magnitude,
+    octaves,
     signs,
     sparsity,
     spectrum,
@@ -38,6 +39,7 @@ FIRST_PASS: tuple[ModuleType, ...] = (
     concentration,
     coordinates,
     signs,
+    octaves,
 )
 SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
 LARGEST = 1e150

@@ -5,9 +5,14 @@ import pyarrow.compute as pc
 
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
-from opdviz.tables import groups, stored
+from opdviz.tables import groups, precision, stored
 
-TABLES = ("tensors", *groups.GROUPS, *stored.STORED)
+# Worked out from what is stored.
+COMPUTED = {
+    "fingerprint": precision.fingerprint,
+    "fingerprint_summary": precision.fingerprint_summary,
+}
+TABLES = ("tensors", *groups.GROUPS, *COMPUTED, *stored.STORED)
 
 
 def table(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
@@ -19,6 +24,8 @@ def table(comparison: Stored, name: str, *, where: pc.Expression | None = None) 
     """
     if name in groups.GROUPS:
         return groups.grouped(comparison, name)
+    if name in COMPUTED:
+        return COMPUTED[name](comparison)
     if name == "tensors":
         return stored.tensors(comparison)
     if name not in stored.STORED:

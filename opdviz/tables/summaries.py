@@ -21,7 +21,7 @@ from opdviz.errors import MachineError
 from opdviz.store import columns, parquet, status
 from opdviz.store.checking import Fault, clear
 from opdviz.store.store import Stored
-from opdviz.tables import by_tensor, dense, density, protocols, stored
+from opdviz.tables import by_tensor, dense, density, precision, protocols, stored
 
 # Of what is summed up: another one makes every summary anew.
 VERSION = 4
@@ -57,6 +57,8 @@ REQUIRED = {
     "dense_by_layer": {"tower", "numel", "relative_norm", "unchanged", "dense_unchanged"},
     "dense_curve": {"relative_norm", "unchanged"},
     "density": {"name", "threshold", "numel", "moved", "expected", "density", "module", "layer"},
+    "fingerprint": set(precision.COLUMNS),
+    "fingerprint_summary": {*precision.GROUP, *precision.VERDICT_COLUMNS},
     "headline": {
         "protocol",
         "quantity",
@@ -121,6 +123,8 @@ SUMMARIES: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "dense_by_layer": dense.by_layer,
     "dense_curve": dense.curve,
     "density": density.density,
+    "fingerprint": precision.fingerprint,
+    "fingerprint_summary": precision.fingerprint_summary,
     "headline": headline,
     "moved_bins": moved_bins,
     "sparsity_shares": sparsity_shares,

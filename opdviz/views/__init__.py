@@ -34,6 +34,7 @@ VIEWS = {
     "coverage": (coordinates.coverage, "coordinates"),
     "sparsity": (coordinates.sparsity, "coordinates"),
     "steps": (coordinates.steps, "coordinates"),
+    "fingerprint": (coordinates.fingerprint, "coordinates"),
     "densities": (subnetwork.densities, "subnetwork"),
     "energy": (tensor.energy, "tensor"),
     "moved": (tensor.moved, "tensor"),

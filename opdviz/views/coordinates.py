@@ -5,9 +5,10 @@ their sentences.
 import numpy as np
 import pandas as pd
 
-from opdviz.definitions import FEWEST_MOVES, NO_POWER
+from opdviz.definitions import FEWEST_MOVES, NO_POWER, WIDE
 from opdviz.figures import coordinates as figures
 from opdviz.figures.axes import module_order
+from opdviz.tables import precision
 from opdviz.tables.by_tensor import COVERAGE_ENDS
 from opdviz.views.view import Reader, View, counted_in, has_values, nothing_there, view
 from opdviz.words import count, how_many, percent
@@ -91,6 +92,27 @@ def steps(reader: Reader, state: dict) -> View:
             f" step of {form}."
         )
     return view(title, reading, figures.step_bars(rows), rows, ("steps",))
+
+
+def fingerprint(reader: Reader, state: dict) -> View:
+    """Were steps rounded away: moves by octave beside what small weights predict."""
+    title = f"Moved beside predicted by small weights, by octave: {reader.name}"
+    octaves = precision.with_power(reader.summary("fingerprint"))
+    if octaves.empty:
+        wide = reader.summary("by_tensor")["tuned_dtype"].isin(WIDE).all()
+        why = (
+            "Stored in more than 16 bits: no step is rounded away on saving."
+            if wide
+            else "It cannot be told: in no octave do 500 small weights stand beside large ones that"
+            " should have moved, or this was compared before it was asked."
+        )
+        return View(title, nothing_there(reader, why))
+    reading = (
+        f"{precision.sentence(reader.summary('fingerprint_summary'))} Only a cliff is evidence, a"
+        " drift is not, and stochastic rounding leaves no cliff; in"
+        f" {len(octaves)} octaves of {count(octaves['module'].nunique(), 'module')}."
+    )
+    return view(title, reading, figures.fingerprint(octaves), octaves, ("ratio", "error"))
 
 
 SAME = 0.05  # share of the moves that may stand elsewhere for the null to say the same

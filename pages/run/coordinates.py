@@ -19,3 +19,5 @@ with left:
     figure.show("sparsity", chosen)
 with right:
     figure.show("steps", chosen)
+st.header("Were steps rounded away while it was trained?", anchor=False)
+figure.show("fingerprint", chosen)

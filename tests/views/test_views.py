@@ -17,6 +17,8 @@ from tests.conftest import reader_of
 
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
 BLOCK = "model.layers.1.mlp.up_proj.weight"
+# Nobody read values, and the golden matrices are small.
+EMPTY = {"pixels": "not read yet", "fingerprint": "It cannot be told"}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,8 @@ def run(golden_store) -> views.Reader:
 def test_every_view_says_what_it_shows_reads_itself_and_hands_out_its_data(run, name):
     tensor = "model.embed_tokens.weight" if name == "vocabulary" else TENSOR
     view = views.draw(name, run, {"tensor": tensor})
-    if name == "pixels":
-        assert view.figure is None and "not read yet" in view.reading
+    if name in EMPTY:
+        assert view.figure is None and EMPTY[name] in view.reading
         return
     told = view.figure.layout.title.text
     assert theme.literal(view.title.split(": ", 1)[0]) in told

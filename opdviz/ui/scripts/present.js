@@ -12,6 +12,11 @@ function target(key, { at, total }) {
   return places[key] && Math.min(Math.max(places[key], 1), total);
 }
 
+// By the address, which a key changes at once: what is drawn follows, and may be that of before.
+function here(data) {
+  return Number(new URL(location.href).searchParams.get("present")) || data.at;
+}
+
 // Streamlit reads the new address as it reads one that Back leads to.
 function goTo(pin) {
   const address = new URL(location.href);
@@ -23,16 +28,16 @@ function goTo(pin) {
 export default function ({ data, setStateValue }) {
   removeEventListener("keydown", listening, true);
   removeEventListener("resize", fitting);
-  let at = data.at;
 
   listening = (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.isComposing) return;
     if (event.key === "Escape") return location.assign(data.leave);
+    const at = here(data);
     const to = target(event.key, { at, total: data.total });
     if (!to) return;
     event.preventDefault();
     event.stopPropagation();
-    if (to !== at) goTo((at = to));
+    if (to !== at) goTo(to);
   };
 
   fitting = () => {

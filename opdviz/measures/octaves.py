@@ -1,0 +1,200 @@
+"""Were weights kept in a finer copy and cast, or updated in 16 bits (definitions, 8)? What moved
+octave by octave of |W|, beside what the displacements of small weights would move there.
+
+Small weights have a fine grid, so their displacements are known; passed through the coarser grid of
+a larger weight they say what would be visible there. Steps that were themselves rounded away leave
+nothing above one octave, whatever small weights did.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from opdviz.checkpoint.formats import FORMATS
+from opdviz.chunks import CHUNK
+from opdviz.definitions import SIXTEEN_BITS
+from opdviz.linalg import Decomposition
+from opdviz.measures.skipping import SKIPPED, skipped
+from opdviz.pairing import Pair
+
+NAME = "octaves"
+VERSION = 1
+NEEDS = "floats"
+TABLES = {
+    "octaves": {
+        "name": str,
+        "octave": int,
+        "count": int,
+        "moved": int,
+        "predicted_moves": float,
+        "reference": int,
+    },
+    "skipped": SKIPPED,
+}
+# Groups of rows by norm: rows of unlike scale pooled would look like a slope.
+STRATA = 16
+# Small weights of a stratum from which its displacements are taken at all, and that are enough: the
+# grid of larger ones, a quarter of the target's, moves a share in a tail by a third.
+FEWEST, ENOUGH = 500, 1_000
+# Octaves between a weight and the small ones that speak for it: a grid of a quarter or finer, so
+# that their own rounding hardly counts.
+BELOW = 3
+OCTAVES = 64  # below the largest weight that are told apart; the rest is as good as zero
+BIAS = 127  # of a float32's exponent
+
+
+def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
+    """Rows of `octaves`, or the reason why the tensor has none."""
+    if reason := refusal(pair, work):
+        return {"skipped": [skipped(pair, NAME, reason)]}
+    counts = counted(work)
+    table = [
+        {"name": pair.name, "octave": octave} | row
+        for octave in range(counts.lowest + BELOW + 1, counts.lowest + OCTAVES)
+        if (row := one_octave(counts, octave)) is not None
+    ]
+    if not table:
+        reason = f"no octave has {FEWEST} weights of a stratum {BELOW} octaves below it"
+        return {"skipped": [skipped(pair, NAME, reason)]}
+    return {"octaves": table}
+
+
+def refusal(pair: Pair, work: Decomposition) -> str | None:
+    """Why nothing can be said of a tensor; `None` where it can."""
+    if work.form not in SIXTEEN_BITS:
+        return f"stored in {work.form}: no step is rounded away"
+    if work.off_grid:
+        return "the base is stored finer than the tuned: where its weights stood is rounded"
+    if not pair.is_matrix or pair.place.block == "embedding":
+        return "not a matrix whose rows all learn: norms, biases and embeddings have no power"
+    return f"{work.nonfinite:,} coordinates are NaN or infinite" if work.nonfinite else None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weights of a matrix by stratum and octave, octaves counted from `lowest`: all, those between
+    powers of two and how many of these moved; and the moved ones by octave of the weight and of
+    the displacement, apart where that is a power of two itself.
+    """
+
+    form: str
+    lowest: int
+    every: Int[np.ndarray, "strata octaves"]
+    between: Int[np.ndarray, "strata octaves"]
+    moved: Int[np.ndarray, "strata octaves"]
+    displaced: Int[np.ndarray, "strata octaves sizes 2"]
+
+    @cached_property
+    def small(self) -> Int[np.ndarray, "strata octaves"]:
+        """Weights up to each octave; without the lowest, which also holds zeros."""
+        return np.cumsum(self.every * (np.arange(OCTAVES) > 0), axis=1)
+
+    @cached_property
+    def displacements(self) -> Int[np.ndarray, "strata octaves sizes 2"]:
+        """How far these moved."""
+        above = np.arange(OCTAVES)[:, None, None] > 0
+        return np.cumsum(self.displaced * above, axis=1)
+
+    @cached_property
+    def finest(self) -> Int[np.ndarray, " strata"]:
+        """The octave up to which a stratum has weights enough: larger ones only add the rounding of
+        their own grid.
+        """
+        return np.argmax(self.small >= np.minimum(ENOUGH, self.small[:, -1:]), axis=1)
+
+
+def counted(work: Decomposition) -> Counts:
+    """One pass over the rows of a matrix on a grid of 16 bits."""
+    strata = row_strata(work)
+    mantissa = FORMATS[work.form].mantissa
+    lowest = max(largest_octave(work) - OCTAVES, -BIAS) + 1
+    shape = (int(strata.max()) + 1, OCTAVES)
+    # Displacements count from half a grid step of the lowest octave, which is as far below it.
+    sizes = OCTAVES + mantissa + 2
+    every, between, moved = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    displaced = np.zeros((*shape, sizes, 2), dtype=np.int64)
+    for rows in row_blocks(work.m, work.n):
+        w, t = work.base[rows], work.tuned[rows]
+        octave, power = octaves_of(w, lowest, OCTAVES)
+        cell = strata[rows, None] * OCTAVES + octave
+        changed = w != t
+        every += binned(cell, shape)
+        between += binned(cell[~power], shape)
+        moved += binned(cell[changed & ~power], shape)
+        size, exact = octaves_of(t[changed] - w[changed], lowest - mantissa - 1, sizes)
+        displaced += binned((cell[changed] * sizes + size) * 2 + exact, displaced.shape)
+    return Counts(work.form, lowest, every, between, moved, displaced)
+
+
+def binned(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """How many of some flat cell numbers fall into each cell."""
+    return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+
+
+def octaves_of(values: np.ndarray, lowest: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """floor(log2 |x|) of values counted from an octave, those below and zeros as 0; and which are
+    powers of two.
+    """
+    # By bits, as frexp of every coordinate would take five times as long.
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    octave = ((bits >> 23) & np.uint32(0xFF)).astype(np.int32) - (BIAS + lowest)
+    return np.clip(octave, 0, most - 1, out=octave), (bits & np.uint32(0x7FFFFF)) == 0
+
+
+def largest_octave(work: Decomposition) -> int:
+    """floor(log2) of the largest |W|."""
+    largest = max(
+        float(np.abs(work.base[rows]).max(initial=0.0)) for rows in row_blocks(work.m, work.n)
+    )
+    return int(np.frexp(largest)[1]) - 1
+
+
+def row_strata(work: Decomposition) -> Int[np.ndarray, " rows"]:
+    """The group of each row: `STRATA` of about as many rows, by their norm."""
+    squares = np.concatenate(
+        [np.einsum("ij,ij->i", w, w) for w in (work.base[r] for r in row_blocks(work.m, work.n))]
+    )
+    order = np.argsort(np.argsort(squares, kind="stable"), kind="stable")
+    return order * min(STRATA, work.m) // work.m
+
+
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """Rows of a matrix, some elements at a time."""
+    size = max(1, CHUNK // columns)
+    return [slice(first, first + size) for first in range(0, rows, size)]
+
+
+def one_octave(counts: Counts, octave: int) -> dict | None:
+    """The row of one octave: its weights in strata that have small ones enough, how many moved, and
+    how many would by the displacements of the small ones; `None` where no stratum has enough.
+    """
+    # Below its normal numbers a format's grid is no finer.
+    if octave - BELOW < FORMATS[counts.form].least - 1:
+        return None
+    at = octave - counts.lowest
+    last = np.minimum(counts.finest, at - BELOW)
+    reference = counts.small[np.arange(len(last)), last]
+    used = (reference >= FEWEST) & (counts.between[:, at] > 0)
+    if not used.any():
+        return None
+    weights, strata = counts.between[used, at], np.flatnonzero(used)
+    share = visible(counts, at, strata, last[used]) / reference[used]
+    return {
+        "count": int(weights.sum()),
+        "moved": int(counts.moved[used, at].sum()),
+        "predicted_moves": float(weights @ share),
+        "reference": int(reference[used].sum()),
+    }
+
+
+def visible(
+    counts: Counts, at: int, strata: Int[np.ndarray, " used"], last: Int[np.ndarray, " used"]
+) -> Float[np.ndarray, " used"]:
+    """How many displacements of small weights change a weight of an octave, by stratum: beyond half
+    a step of its grid all, at exactly half one in two, as ties go to the even neighbour.
+    """
+    sizes = counts.displacements[strata, last]
+    # Half a step of octave e is 2^(e - mantissa - 1), and sizes count from the lowest octave's.
+    return sizes[:, at + 1 :].sum(axis=(1, 2)) + sizes[:, at, 0] + sizes[:, at, 1] / 2
