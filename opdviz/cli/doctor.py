@@ -1,6 +1,7 @@
 """The command that answers: did training move what it should, and nothing else?"""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from opdviz.definitions import EXACT
 from opdviz.errors import CheckFailed, RequestError, one_line
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from opdviz.store.store import Stored
 
 
@@ -37,10 +40,12 @@ if TYPE_CHECKING:
 )
 def doctor(options: argparse.Namespace) -> None:
     """`opdviz doctor`."""
-    from opdviz import doctor as examining
+    # Its workers load the engine while this process loads the rules.
+    with executor_for(options) as executor:
+        from opdviz import doctor as examining
 
-    rules = examining.chosen_rules(options.rules.split(",") if options.rules else None)
-    comparison = comparison_of(options)
+        rules = examining.chosen_rules(options.rules.split(",") if options.rules else None)
+        comparison = comparison_of(options, executor)
     findings = examining.examine(
         comparison, frozen=options.expect_frozen, moved=options.expect_moved, rules=rules
     )
@@ -65,23 +70,36 @@ def doctor(options: argparse.Namespace) -> None:
         )
 
 
-def comparison_of(options: argparse.Namespace) -> "Stored":
-    """The comparison that is meant; of two checkpoints, compared as far as the rules look.
+def executor_for(options: argparse.Namespace) -> AbstractContextManager:
+    """Where two checkpoints are compared; nothing is started for a comparison that is there.
 
     Raises
-        RequestError: there are more than two words, or no such comparison.
+        RequestError: there are more than two words.
     """
-    from opdviz import doctor as examining
-    from opdviz.cli.pair import compare_on
-    from opdviz.compare import progress, workers
-    from opdviz.errors import OpdvizError
-
     if len(options.target) > 2:
         raise RequestError(
             f"doctor: found {len(options.target)} words; expected a comparison, or BASE TUNED."
         )
     if len(options.target) == 1:
+        return nullcontext()
+    from opdviz.compare import workers
+
+    return workers.pool(options.workers)
+
+
+def comparison_of(options: argparse.Namespace, executor: "Executor | None") -> "Stored":
+    """The comparison that is meant; of two checkpoints, compared as far as the rules look.
+
+    Raises
+        RequestError: no such comparison.
+    """
+    if executor is None:
         return store_of(options).find(options.target[0])
+    from opdviz import doctor as examining
+    from opdviz.cli.pair import compare_on
+    from opdviz.compare import progress
+    from opdviz.errors import OpdvizError
+
     base, tuned = map(Path, options.target)
     job = argparse.Namespace(
         base=base,
@@ -97,10 +115,7 @@ def comparison_of(options: argparse.Namespace) -> "Stored":
         cluster=None,
         cache=options.cache,
     )
-    with (
-        workers.pool(options.workers) as executor,
-        progress.listener(None, quiet=options.json) as listener,
-    ):
+    with progress.listener(None, quiet=options.json) as listener:
         (outcome,) = compare_on(executor, job, listener)
     if isinstance(outcome, OpdvizError):
         raise outcome

@@ -28,7 +28,7 @@ def copies(rows: pd.DataFrame) -> pd.Series:
 def exchanged(rows: pd.DataFrame) -> pd.Series:
     """Which tensors hold in the tuned what another one holds in the base, as one of its own."""
     moved = (rows["moved"] > 0) & (rows["numel"] >= FEWEST_VALUES) & (rows["tuned_norm"] > 0)
-    return moved & rows["tuned_digest"].isin(set(rows["base_digest"])) & ~copies(rows)
+    return moved & rows["tuned_digest"].isin(rows["base_digest"]) & ~copies(rows)
 
 
 def copied(patient: Patient, rule: Rule) -> Iterator[Finding]:

@@ -7,10 +7,10 @@ nothing above one octave, whatever small weights did.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.chunks import CHUNK
@@ -110,22 +110,31 @@ def counted(work: Decomposition) -> Counts:
     strata = row_strata(work)
     mantissa = FORMATS[work.form].mantissa
     lowest = max(largest_octave(work) - OCTAVES, -BIAS) + 1
-    shape = (int(strata.max()) + 1, OCTAVES)
+    shape = (int(strata.max()) + 1, OCTAVES, 2)
     # Displacements count from half a grid step of the lowest octave, which is as far below it.
-    sizes = OCTAVES + mantissa + 2
-    every, between, moved = (np.zeros(shape, dtype=np.int64) for _ in range(3))
-    displaced = np.zeros((*shape, sizes, 2), dtype=np.int64)
+    sizes = (OCTAVES + mantissa + 2, 2)
+    every, moved = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+    displaced = np.zeros((*shape, *sizes), dtype=np.int64)
     for rows in row_blocks(work.m, work.n):
         w, t = work.base[rows], work.tuned[rows]
-        octave, power = octaves_of(w, lowest, OCTAVES)
-        cell = strata[rows, None] * OCTAVES + octave
-        changed = w != t
-        every += binned(cell, shape)
-        between += binned(cell[~power], shape)
-        moved += binned(cell[changed & ~power], shape)
-        size, exact = octaves_of(t[changed] - w[changed], lowest - mantissa - 1, sizes)
-        displaced += binned((cell[changed] * sizes + size) * 2 + exact, displaced.shape)
-    return Counts(work.form, lowest, every, between, moved, displaced)
+        cells = octaves_of(w, lowest, OCTAVES) + strata[rows, None] * np.uint32(2 * OCTAVES)
+        every += binned(cells, shape)
+        changed = np.flatnonzero(w != t)
+        cells, d = cells.ravel()[changed], t.ravel()[changed] - w.ravel()[changed]
+        moved += binned(cells, shape)
+        size = octaves_of(d, lowest - mantissa - 1, sizes[0])
+        # A displacement has more digits than a weight: only what is all of one power is a tie.
+        digits = d.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
+        size[digits > 0] &= ~np.uint32(1)
+        displaced += binned(cells * np.uint32(2 * sizes[0]) + size, displaced.shape)
+    return Counts(
+        work.form,
+        lowest,
+        every.sum(axis=2),
+        every[:, :, 0],
+        moved[:, :, 0],
+        displaced.sum(axis=2),
+    )
 
 
 def binned(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -133,14 +142,22 @@ def binned(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def octaves_of(values: np.ndarray, lowest: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """floor(log2 |x|) of values counted from an octave, those below and zeros as 0; and which are
+def octaves_of(values: np.ndarray, lowest: int, most: int) -> UInt[np.ndarray, "..."]:
+    """Twice floor(log2 |x|), counted from an octave, those below it and zeros as 0; one more for
     powers of two.
     """
-    # By bits, as frexp of every coordinate would take five times as long.
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    octave = ((bits >> 23) & np.uint32(0xFF)).astype(np.int32) - (BIAS + lowest)
-    return np.clip(octave, 0, most - 1, out=octave), (bits & np.uint32(0x7FFFFF)) == 0
+    # Sign, exponent and seven fraction bits of a float32: where the numbers of float16 have more,
+    # those next to a power of two count as one.
+    codes = np.ascontiguousarray(values, dtype=np.float32).view(np.uint16)[..., 1::2]
+    return octave_table(lowest, most)[codes]
+
+
+@lru_cache(maxsize=64)
+def octave_table(lowest: int, most: int) -> UInt[np.ndarray, " codes"]:
+    """The same for every code."""
+    codes = np.arange(1 << 16)
+    octave = np.clip(((codes >> 7) & 0xFF) - (BIAS + lowest), 0, most - 1)
+    return (2 * octave + ((codes & 0x7F) == 0)).astype(np.uint32)
 
 
 def largest_octave(work: Decomposition) -> int:
