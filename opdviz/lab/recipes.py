@@ -31,7 +31,8 @@ class Recipe:
     `loop` names the trainer; `mask` the run whose subnetwork alone may move, and how it is chosen:
     `visible`, `density` or `random`; `seed` is set where a run is not the seed's own but one for
     all (base, teacher); `until` ends a run early, `ANNEAL` steps after validation accuracy has
-    reached it.
+    reached it. `weights` is the format that they are updated in: a copy of float32, rounded when it
+    is saved, or bfloat16 itself.
     """
 
     name: str
@@ -48,15 +49,16 @@ class Recipe:
     diagnostics: bool = False
     seed: int | None = None
     until: float | None = None
+    weights: str = "float32"
 
     @property
     def data(self) -> dict:
-        """Everything that decides what comes out, as JSON keeps it."""
-        return {
-            k: list(v) if isinstance(v, tuple) else v
-            for k, v in asdict(self).items()
-            if k != "text"
-        }
+        """Everything that decides what comes out, as JSON keeps it; without the format of the
+        weights where it is the usual one, which runs of before do not name.
+        """
+        facts = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        usual = Recipe.__dataclass_fields__["weights"].default
+        return {k: v for k, v in facts.items() if k != "text" and (k, v) != ("weights", usual)}
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -131,6 +133,8 @@ MAIN = (
     ),
 )
 CONTROLS = (
+    Recipe("sft_16bit", "`sft` of weights kept in bf16 itself", "sft", 2e-6, weights="bfloat16"),
+    opd("opd_16bit", "`opd` of weights kept in bf16 itself", weights="bfloat16"),
     opd(
         "grpo_random_mask",
         "OPD of as many random coordinates as `grpo` visibly moved",

@@ -128,6 +128,7 @@ def train(recipe: Recipe, places: Places, work: Path, *, master: bool, tell) -> 
         if fresh
         else models.load(places.of(recipe.base))
     )
+    model = model.to(getattr(torch, recipe.weights))
     count = CURVE_POINTS if recipe.until is None else recipe.steps // (5 * LOOK_EVERY)
     points = {max(1, round(recipe.steps * i / count)) for i in range(1, count + 1)}
     curve = Curve(

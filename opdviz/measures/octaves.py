@@ -33,11 +33,13 @@ TABLES = {
     },
     "skipped": SKIPPED,
 }
-# Groups of rows by norm: rows of unlike scale pooled would look like a slope.
-STRATA = 16
+# Groups of rows by norm, of as many weights each: rows of unlike scale pooled would look like a
+# slope.
+STRATA, STRATUM = 16, 1 << 15
 # Small weights of a stratum from which its displacements are taken at all, and that are enough: the
-# grid of larger ones, a quarter of the target's, moves a share in a tail by a third.
-FEWEST, ENOUGH = 500, 1_000
+# grid of larger ones, a quarter of the target's, moves a share in a tail by a third. Few are no
+# bias, and their noise is in the error of what is pooled.
+FEWEST, ENOUGH = 25, 1_000
 # Octaves between a weight and the small ones that speak for it: a grid of a quarter or finer, so
 # that their own rounding hardly counts.
 BELOW = 3
@@ -174,7 +176,8 @@ def row_strata(work: Decomposition) -> Int[np.ndarray, " rows"]:
         [np.einsum("ij,ij->i", w, w) for w in (work.base[r] for r in row_blocks(work.m, work.n))]
     )
     order = np.argsort(np.argsort(squares, kind="stable"), kind="stable")
-    return order * min(STRATA, work.m) // work.m
+    strata = min(STRATA, max(1, work.m * work.n // STRATUM))
+    return order * min(strata, work.m) // work.m
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:

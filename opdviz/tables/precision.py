@@ -13,8 +13,8 @@ from opdviz.words import number
 ONE_DISPLACEMENT, CUT_OFF, CANNOT_TELL = "one displacement", "cut off", "cannot tell"
 GROUP = ["block", "module"]
 SUMS = ["count", "moved", "predicted_moves", "reference"]
-# An octave can tell where that share would move, and as many weights.
-SHARE, MOVES = 0.05, 100
+# An octave can tell where that share would move, as many weights, by as many small ones.
+SHARE, MOVES, REFERENCE = 0.05, 100, 500
 # Ratios that say that all moved, that nothing did, and how far from 1 one displacement lies.
 MOVED, STILL, NEAR = 0.8, 0.1, (0.8, 1.25)
 DEVIATIONS = 5.0  # of the sampling error, that a cliff is beyond
@@ -79,13 +79,15 @@ def judged(pooled: pd.DataFrame, by_tensor: pd.DataFrame) -> dict:
             CANNOT_TELL, f"{few} with small weights enough that moved far enough to tell"
         )
     if (edge := cliff(pooled)) is not None:
-        with_it = [cliff(part) is not None for _, part in able(by_tensor)]
+        with_it = [cliff(part, 0) == edge for part in able(by_tensor, edge)]
         if 2 * sum(with_it) > len(with_it):
             return cut_off(edge, by_tensor["tuned_dtype"].iloc[0], sum(with_it), len(with_it))
     low, high = float(telling["ratio"].min()), float(telling["ratio"].max())
     octaves = f"{len(telling)} octaves, ratio {number(low)} to {number(high)}"
     if NEAR[0] <= low and high <= NEAR[1]:
         return verdict(ONE_DISPLACEMENT, octaves)
+    if high <= STILL:
+        return verdict(CANNOT_TELL, f"{octaves}: an edge, if there is one, lies below them")
     return verdict(CANNOT_TELL, f"{octaves}: a drift, and only a cliff is evidence")
 
 
@@ -102,24 +104,26 @@ def cut_off(edge: int, form: str, tensors: int, every: int) -> dict:
     return verdict(CUT_OFF, reason, octave=edge, step_low=low, step_high=2 * low)
 
 
-def with_power(rows: pd.DataFrame) -> pd.DataFrame:
-    """The octaves in which enough weights would move."""
+def with_power(rows: pd.DataFrame, reference: int = REFERENCE) -> pd.DataFrame:
+    """The octaves in which enough weights would move, by enough small ones."""
     expected = rows["predicted"] * rows["count"]
-    return rows[(rows["predicted"] > SHARE) & (expected >= MOVES)]
+    enough = (expected >= MOVES) & (rows["reference"] >= reference)
+    return rows[(rows["predicted"] > SHARE) & enough]
 
 
-def able(by_tensor: pd.DataFrame):
-    """The tensors with two octaves that can tell, each with its rows."""
-    return [
-        (name, rows)
-        for name, rows in by_tensor.groupby("name")
-        if len(with_power(rows)) >= FEWEST_OCTAVES
-    ]
+def able(by_tensor: pd.DataFrame, edge: int) -> list[pd.DataFrame]:
+    """The rows of each tensor that could show a cliff above an octave: it has power on both sides,
+    whatever small weights it has, as their number is in the error.
+    """
+    telling = with_power(by_tensor, 0)
+    both_sides = telling[telling["octave"].isin([edge, edge + 1])].groupby("name")["octave"]
+    names = both_sides.nunique()[lambda sides: sides == 2].index
+    return [rows for name, rows in by_tensor.groupby("name") if name in names]
 
 
-def cliff(rows: pd.DataFrame) -> int | None:
+def cliff(rows: pd.DataFrame, reference: int = REFERENCE) -> int | None:
     """The octave above which nothing moved that should have; `None` where there is no such edge."""
-    by_octave = with_power(rows).set_index("octave")
+    by_octave = with_power(rows, reference).set_index("octave")
     for octave in sorted(by_octave.index):
         if octave + 1 not in by_octave.index:
             continue

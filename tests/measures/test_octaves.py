@@ -19,17 +19,17 @@ NAMES = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(3)]
 
 
 def trained(
-    seed: int, form: str, how: str, *, scale: float = 0.03
+    seed: int, form: str, how: str, *, scale: float = 0.03, shape: tuple[int, int] = SHAPE
 ) -> tuple[np.ndarray, np.ndarray]:
     """A matrix whose rows differ in scale, before and after steps as Adam takes them: each at most
     as large as the rate, whatever the weight, with a drift.
     """
     rng = np.random.default_rng(seed)
-    rows = np.exp(rng.normal(scale=0.5, size=(SHAPE[0], 1)))
-    base = rounded((scale * rows * rng.standard_normal(SHAPE)).astype(np.float32), form)
+    rows = np.exp(rng.normal(scale=0.5, size=(shape[0], 1)))
+    base = rounded((scale * rows * rng.standard_normal(shape)).astype(np.float32), form)
     master, stored = base.copy(), base.copy()
     for _ in range(STEPS):
-        step = rng.uniform(0.2, 1.0, size=SHAPE) * np.where(rng.random(SHAPE) < 0.65, 1, -1)
+        step = rng.uniform(0.2, 1.0, size=shape) * np.where(rng.random(shape) < 0.65, 1, -1)
         step = (LARGEST_STEP * step).astype(np.float32)
         master += step
         if how == "stochastic":
@@ -38,7 +38,7 @@ def trained(
             low = np.minimum(rounded(wanted, form), wanted)
             grid = 2.0 ** (np.frexp(np.abs(wanted))[1] - 1 - FORMATS[form].mantissa)
             low = (np.floor(wanted / grid) * grid).astype(np.float32)
-            stored = low + grid * (rng.random(SHAPE) < (wanted - low) / grid)
+            stored = low + grid * (rng.random(shape) < (wanted - low) / grid)
             stored = stored.astype(np.float32)
         else:
             stored = rounded(stored + step, form)
@@ -107,14 +107,19 @@ def test_stochastic_rounding_and_scaling_leave_no_cliff(tmp_path):
 
 
 def test_too_few_small_weights_cannot_tell(tmp_path):
-    rng = np.random.default_rng(4)
-    base = rounded((0.03 * rng.standard_normal((40, 64))).astype(np.float32), "bfloat16")
+    base = 0.03 * np.random.default_rng(4).standard_normal((4, 5))
     tables, _, _ = measured_arrays(tmp_path, base, base * 1.02, "bfloat16", (magnitude, octaves))
     assert "octaves" not in tables
-    assert "no octave has 500 weights of a stratum" in tables["skipped"].iloc[0]["reason"]
-    assert precision.sentence(
-        table(compared(tmp_path / "still", "bfloat16", "master", scale=3e3), "fingerprint_summary")
-    ).endswith("cannot be told.")
+    assert "no octave has 25 weights of a stratum" in tables["skipped"].iloc[0]["reason"]
+    for name, unlike, why in (
+        ("small", {"shape": (40, 64)}, "2 octaves, ratio 0 to 0: an edge, if there is one, lies"),
+        ("still", {"scale": 3e3}, "no octave of |W| with small weights enough"),
+    ):
+        comparison = compared(tmp_path / name, "bfloat16", "pure", **unlike)
+        summary = table(comparison, "fingerprint_summary")
+        assert set(summary["verdict"]) == {precision.CANNOT_TELL}
+        assert summary["reason"].iloc[0].startswith(why)
+        assert precision.sentence(summary).endswith("cannot be told.")
 
 
 @pytest.mark.parametrize(
