@@ -175,21 +175,22 @@ def ship(options: argparse.Namespace, wanted: list, places) -> None:
     """
     from opdviz.lab import results, shipped
     from opdviz.lab.places import RESULTS, Places, seeds
-    from opdviz.lab.recipes import MAIN, RECIPES, SEEDED
+    from opdviz.lab.recipes import IN_16_BITS, MAIN, RECIPES, SEEDED
 
-    recipes = [RECIPES["base"], RECIPES["teacher"], *MAIN]
+    recipes = [RECIPES["base"], RECIPES["teacher"], *MAIN, *IN_16_BITS]
     missing = [recipe.name for recipe in recipes if not places.facts(recipe)]
     if missing or places.steps or not (places.root / RESULTS).is_dir():
         what = f"{', '.join(missing)} not finished" if missing else "--steps given, or no results"
         raise RequestError(
-            f"lab ship: {what}; expected `opdviz lab run main`, then `opdviz lab evaluate`."
+            f"lab ship: {what}; expected `opdviz lab run main controls`, then `opdviz lab"
+            " evaluate`."
         )
     names = [str(places.folder(recipe).relative_to(places.root)) for recipe in recipes]
     others = [Places(places.root, seed) for seed in seeds(places.root) if seed != places.seed]
     ends = [
         str(other.of(name).relative_to(other.root))
         for other in others
-        for name in SEEDED
+        for name in (*SEEDED, *(recipe.name for recipe in IN_16_BITS))
         if other.facts(RECIPES[name])
     ]
     shipped.pack(places.root, names, ends=ends)

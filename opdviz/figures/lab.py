@@ -217,6 +217,41 @@ def moments(means: pd.DataFrame) -> go.Figure:
     return theme.titled(figure, "What each optimizer saw of the gradient", SUBJECT)
 
 
+def octaves(rows: pd.DataFrame) -> go.Figure:
+    """x: octave of |W|; y: the share that moved over what small weights predict, a line a seed; as
+    published, a copy of float32, beside weights of 16 bits.
+
+    Columns: recipe, loop, seed, weights, octave, ratio.
+    """
+    traces, named = [], set()
+    for (recipe, seed), part in rows.sort_values("octave").groupby(["recipe", "seed"]):
+        first = part.iloc[0]
+        traces.append(
+            marks.line(
+                part["octave"],
+                part["ratio"],
+                recipe,
+                colour=COLOURS[first["loop"]],
+                dash="solid" if first["weights"] == "float32" else "dot",
+                mode="lines+markers",
+                legendgroup=recipe,
+                showlegend=recipe not in named,
+                hover=f"{recipe}, seed {seed}, 2^%{{x}}: %{{y:.3f}}",
+            )
+        )
+        named.add(recipe)
+    figure = theme.figure(
+        *traces,
+        height=340,
+        alt="Moved over predicted by octave of the weight, by recipe and seed.",
+        margin={"t": 44},
+    )
+    marks.chance_line(figure, y=1.0)
+    figure.update_xaxes(title="octave: floor(log2 |base weight|)", dtick=1)
+    figure.update_yaxes(title="moved / predicted", range=[-0.04, 1.3])
+    return theme.titled(figure, "Moves beside what small weights predict", SUBJECT)
+
+
 def part_kept(parts: pd.DataFrame) -> go.Figure:
     """x: share of the moves that is kept (log), y: accuracy, a line a way to choose them, with the
     range of seeds; accuracy of the base and with all moves across.

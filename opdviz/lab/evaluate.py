@@ -6,6 +6,7 @@ chance `curve`        one row a run and step: validation accuracy, what is uncha
 relative norm `diagnostics`  one row a run and step: the moments of the gradients `overlap`      one
 row a pair of runs: visible coordinates that both moved, beside both expectations `layers`       one
 row a run and layer: its share of the visible coordinates beside its share of the parameters
+`octaves`      one row a run and octave of |W|: its precision fingerprint
 """
 
 import re
@@ -27,7 +28,7 @@ from opdviz.runs import overlap
 from opdviz.runs.masks import deltas, matching_of, open_mask
 from opdviz.store import status
 from opdviz.store.store import Store, Stored
-from opdviz.tables import by_tensor, protocols
+from opdviz.tables import by_tensor, precision, protocols
 from opdviz.tables.headlines import LAB
 
 SEED = re.compile(r"seed([0-9]+)")
@@ -75,6 +76,11 @@ def gather(
             keys[places.seed, recipe.name] = comparison.key
             row |= headline(comparison) | masked(places, recipe)
             tables["layers"] += [where | layer for layer in layers(comparison)]
+            octaves, verdict = precision.of_run(comparison)
+            tables["octaves"] += [where | octave for octave in octaves.to_dict("records")]
+            row |= {"precision": verdict["verdict"]} | {
+                c: verdict[c] for c in ("step_low", "step_high")
+            }
         tables["runs"].append(row)
     tables["overlap"] = list(overlaps(root, set(keys)))
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
@@ -113,6 +119,7 @@ def about(recipe: Recipe, facts: dict) -> dict:
         "learning_rate": recipe.learning_rate,
         "hidden": recipe.hidden,
         "steps": recipe.steps,
+        "weights": recipe.weights,
     }
 
 

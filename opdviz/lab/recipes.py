@@ -132,9 +132,13 @@ MAIN = (
         mask=("opd", "random"),
     ),
 )
-CONTROLS = (
+# The same without a copy of float32: steps that bf16 cannot hold are lost.
+IN_16_BITS = (
     Recipe("sft_16bit", "`sft` of weights kept in bf16 itself", "sft", 2e-6, weights="bfloat16"),
     opd("opd_16bit", "`opd` of weights kept in bf16 itself", weights="bfloat16"),
+)
+CONTROLS = (
+    *IN_16_BITS,
     opd(
         "grpo_random_mask",
         "OPD of as many random coordinates as `grpo` visibly moved",

@@ -10,10 +10,12 @@ import pandas as pd
 from opdviz import files
 from opdviz.errors import CheckFailed, one_line
 from opdviz.lab.places import RESULTS
+from opdviz.lab.recipes import IN_16_BITS
 from opdviz.lab.shipped import HERE
-from opdviz.words import count, percent
+from opdviz.tables import precision
+from opdviz.words import count, how_many, percent
 
-TABLES = ("runs", "curve", "diagnostics", "overlap", "layers", "kept")
+TABLES = ("runs", "curve", "diagnostics", "overlap", "layers", "octaves", "kept")
 SHIPPED = HERE / RESULTS
 
 
@@ -52,7 +54,7 @@ def read(root: Path) -> dict[str, pd.DataFrame]:
 
 
 IDENTITY = {"overlap": ["run_a", "seed_a", "run_b", "seed_b"]} | dict.fromkeys(
-    ("runs", "curve", "diagnostics", "layers", "kept"), ["recipe", "seed"]
+    ("runs", "curve", "diagnostics", "layers", "octaves", "kept"), ["recipe", "seed"]
 )
 
 
@@ -179,6 +181,42 @@ def parts_kept(found: dict[str, pd.DataFrame], recipe: str) -> pd.DataFrame:
     grouped = rows[rows["recipe"] == recipe].groupby(["by", "share"], as_index=False)
     columns = {"accuracy": "mean", "low": "min", "high": "max", "seeds": "size"}
     return grouped.agg(**{name: ("accuracy", how) for name, how in columns.items()})
+
+
+def in_16_bits(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The runs of weights kept in 16 bits, and those that are like them in all else."""
+    recipes = [name for recipe in IN_16_BITS for name in (recipe.name, like(recipe.name))]
+    runs = found["runs"]
+    return runs[runs["recipe"].isin(recipes)] if "precision" in runs else runs[:0]
+
+
+def like(recipe: str) -> str:
+    """The recipe that one of weights kept in 16 bits is like in all else.
+
+    >>> like("opd_16bit")
+    'opd'
+    """
+    return recipe.removesuffix("_16bit")
+
+
+def precision_reading(runs: pd.DataFrame) -> str:
+    """What two files say of how the weights of runs were kept, and what that cost."""
+    sixteen = runs["weights"] != "float32"
+    cut = runs["precision"] == precision.CUT_OFF
+    accuracy = runs.groupby("recipe")["test"].mean()
+    answers = [
+        f"{like(name)} {percent(accuracy[like(name)])} with a copy,"
+        f" {percent(accuracy[name])} without"
+        for name in runs.loc[sixteen, "recipe"].unique()
+    ]
+    low, high = runs.loc[cut, "step_low"].min(), runs.loc[cut, "step_high"].max()
+    return (
+        f"**Steps were rounded away in {how_many(int((cut & sixteen).sum()), int(sixteen.sum()))}"
+        " runs of weights kept in bf16, and in"
+        f" {how_many(int((cut & ~sixteen).sum()), int((~sixteen).sum()))} with a copy of float32:"
+        f" two files tell.** The largest step lay between {low:.2g} and {high:.2g}; AdamW's rate is"
+        f" {runs['learning_rate'].max():.2g}. Right answers: {'; '.join(answers)}."
+    )
 
 
 def part_reading(parts: pd.DataFrame, recipe: str, share: float) -> str:

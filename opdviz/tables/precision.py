@@ -19,7 +19,8 @@ SHARE, MOVES, REFERENCE = 0.05, 100, 500
 MOVED, STILL, NEAR = 0.8, 0.1, (0.8, 1.25)
 DEVIATIONS = 5.0  # of the sampling error, that a cliff is beyond
 FEWEST_OCTAVES = 2
-COLUMNS = [*GROUP, "octave", "count", "reference", "observed", "predicted", "ratio", "error"]
+OCTAVES = ["octave", "count", "reference", "observed", "predicted", "ratio", "error"]
+COLUMNS = [*GROUP, *OCTAVES]
 VERDICT_COLUMNS = ["verdict", "octave", "step_low", "step_high", "reason"]
 
 
@@ -43,6 +44,15 @@ def fingerprint_summary(comparison: Stored) -> pd.DataFrame:
         dict(zip(GROUP, group, strict=True)) | judged(pooled, tensors[group])
         for group, pooled in fingerprint(comparison).groupby(GROUP, sort=True)
     )
+
+
+def of_run(comparison: Stored) -> tuple[pd.DataFrame, dict]:
+    """The octaves of all modules together, and what they say."""
+    rows = placed(comparison)
+    if rows.empty:
+        return pd.DataFrame(columns=OCTAVES), verdict(CANNOT_TELL, "no tensor can be asked")
+    pooled = with_ratio(rows.groupby("octave", as_index=False)[SUMS].sum())
+    return pooled[OCTAVES], judged(pooled, with_ratio(rows))
 
 
 def placed(comparison: Stored) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import streamlit as st
 from opdviz.definitions import HEADLINE_SHARE
 from opdviz.figures import lab as figures
 from opdviz.lab import judging, results
+from opdviz.tables import precision
 from opdviz.ui import figure, links, tables
 from opdviz.words import count
 
@@ -59,3 +60,15 @@ def parts_kept(found: dict[str, pd.DataFrame]) -> None:
     parts = results.parts_kept(found, recipe)
     figure.reading(results.part_reading(parts, recipe, HEADLINE_SHARE))
     figure.figure(figures.part_kept(parts), "lab_part_kept", parts, ("accuracy",))
+
+
+def sixteen_bits(found: dict[str, pd.DataFrame]) -> None:
+    """Whether two files tell a run of 16-bit weights from one with a copy of float32."""
+    runs = results.in_16_bits(found)
+    if runs.empty or found["octaves"].empty:
+        return
+    st.header("What is a copy of float32 good for?", anchor=False)
+    figure.reading(results.precision_reading(runs))
+    octaves = precision.with_power(found["octaves"])
+    octaves = octaves[octaves["recipe"].isin(runs["recipe"])]
+    figure.figure(figures.octaves(octaves), "lab_octaves", octaves, ("ratio",))

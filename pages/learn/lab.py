@@ -75,7 +75,7 @@ figure.reading(
 figure.figure(lab.sweep(gains), "lab_sweep", gains, ("sparsity_exact", "accuracy"))
 
 lab_tables.parts_kept(found)
-
+lab_tables.sixteen_bits(found)
 ablation = results.of_group(found, "curve", "ablation")
 if len(ablation):
     st.header("AdamW against SGD, both tuned", anchor=False)

@@ -150,7 +150,7 @@ def test_the_first_start_opens_on_the_lab_s_own_run(tmp_path, start_server, visi
     again.get_by_role("link", name="Comparisons").click()
     expect(again.get_by_text("1 comparison in the cache")).to_be_visible(timeout=15_000)
     ready = again.get_by_role("combobox", name="Ready to compare")
-    expect(ready).to_have_value(re.compile("15 runs on one base, as one family"))
+    expect(ready).to_have_value(re.compile("21 runs on one base, as one family"))
     ready.click()
     choose_in(again, ready, "lab sft:")
     again.get_by_role("button", name="Compare it").click()
