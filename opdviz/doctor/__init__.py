@@ -17,8 +17,8 @@ from opdviz.store.store import Stored
 from opdviz.tables import stored, summaries
 
 # What rules read; the rest of the first pass is not waited for.
-MEASURES = ("magnitude", "sparsity", "identity")
-# A column of each of them that every tensor has.
+MEASURES = ("magnitude", "sparsity", "identity", "octaves")
+# A column that every tensor has of each of them but octaves, of which few tensors can be asked.
 OF_MEASURES = ("moved", "unchanged_exact_count", "base_digest")
 COLUMNS = ("rule", "severity", "sentence", "tensors", "names", "evidence")
 NAMED = 5  # tensors that a finding names
@@ -72,6 +72,7 @@ def patient_of(
         tensors=tensors,
         steps=summaries.summary(comparison, "step_shares"),
         unmatched=stored.read(comparison, "unmatched"),
+        precision=summaries.summary(comparison, "fingerprint_summary"),
         expected_frozen=frozenset(expected["frozen"]),
         expected_moved=frozenset(expected["moved"]),
     )
@@ -85,7 +86,7 @@ def left_to_measure(pairs: int, tensors: pd.DataFrame, skipped: pd.DataFrame) ->
     if {*OF_MEASURES} <= {*tensors.columns}:  # else it is of an earlier version, or not begun
         names |= set(tensors.loc[tensors[[*OF_MEASURES]].notna().all(axis=1), "name"])
     if len(skipped):
-        names |= set(skipped.loc[skipped["measure"].isin(MEASURES), "name"])
+        names |= set(skipped.loc[skipped["measure"].isin(MEASURES[:-1]), "name"])
     return pairs - len(names)
 
 

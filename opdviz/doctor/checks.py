@@ -13,6 +13,7 @@ from opdviz.checkpoint.formats import FORMATS
 from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.doctor.copies import in_place
 from opdviz.doctor.finding import Finding, Patient, Rule
+from opdviz.tables import precision
 from opdviz.words import count, how_many, listing, number, percent
 
 FEWEST_SIBLINGS = 5
@@ -299,6 +300,23 @@ def one_step(patient: Patient, rule: Rule) -> Iterator[Finding]:
             f"{percent(moved / every)} of the weights moved, {percent(single / moved)} of them by"
             " exactly one step of their format.",
             moved=moved / every,
+        )
+
+
+def rounded_away(patient: Patient, rule: Rule) -> Iterator[Finding]:
+    """Modules in which single steps no longer showed from one octave of the weight on."""
+    rows = patient.precision
+    cut = rows[rows["verdict"] == precision.CUT_OFF] if len(rows) else rows
+    if len(cut):
+        matrices = patient.matrices
+        low, high = float(cut["step_low"].min()), float(cut["step_high"].max())
+        yield rule.finding(
+            f"In {how_many(len(cut), len(rows))} modules nothing moved above an octave of the"
+            f" weight in which it should have: the largest single step was between {low:.2g} and"
+            f" {high:.2g}.",
+            matrices[matrices["module"].isin(cut["module"])],
+            step_low=low,
+            step_high=high,
         )
 
 

@@ -28,12 +28,14 @@ class Finding:
 @dataclass(frozen=True)
 class Patient:
     """A comparison as rules see it: `tensors` with the columns of `quantities_by_tensor`, the
-    shares by grid steps, what has no partner, and what was declared.
+    shares by grid steps, what has no partner, the verdicts on how weights were kept (empty where
+    nobody asked), and what was declared.
     """
 
     tensors: pd.DataFrame
     steps: pd.DataFrame
     unmatched: pd.DataFrame
+    precision: pd.DataFrame = field(default_factory=pd.DataFrame)
     expected_frozen: frozenset[str] = frozenset()
     expected_moved: frozenset[str] = frozenset()
 

@@ -129,6 +129,11 @@ RULES = (
         "Usually a conversion, not training.", "definitions, 2", checks.one_step,
     ),
     Rule(
+        "rounded_away", "Did steps show in weights of every size?", WARNING, None,
+        "Usually weights kept in 16 bits without a copy of float32: large ones learn nothing.",
+        "huggingface/blog#3386", checks.rounded_away,
+    ),
+    Rule(
         "sixteen_in_thirty_two", "Does a float32 file hold float32 values?", NOTE, None,
         "Steps that bf16 cannot hold were lost before saving.", "definitions, 6",
         checks.sixteen_in_thirty_two,

@@ -50,7 +50,8 @@ def findings(
 ) -> list[doctor.Finding]:
     """What the doctor finds."""
     unmatched = stored.read(_comparison, "unmatched")
-    return doctor.examined(doctor.Patient(_tensors, _steps, unmatched))
+    verdicts = summaries.summary(_comparison, "fingerprint_summary")
+    return doctor.examined(doctor.Patient(_tensors, _steps, unmatched, verdicts))
 
 
 @st.cache_resource(max_entries=1_000, show_spinner=False)

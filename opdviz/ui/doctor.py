@@ -4,6 +4,7 @@ import streamlit as st
 
 from opdviz import doctor
 from opdviz.doctor.finding import ERROR, NOTE, WARNING, Finding
+from opdviz.tables import precision
 from opdviz.ui import cached, figure, links
 from opdviz.ui.comparison import Chosen
 from opdviz.words import count, plain
@@ -35,6 +36,9 @@ def panel(chosen: Chosen) -> None:
     )
     for at, finding in enumerate(findings):
         line(at, finding)
+    verdicts = chosen.summary("fingerprint_summary")
+    if len(verdicts) and precision.CUT_OFF not in set(verdicts["verdict"]):  # else a rule says so
+        st.caption(precision.sentence(verdicts))
     st.caption(
         "What should have stayed, or moved, can be declared:"
         " `opdviz doctor KEY --expect-frozen 'visual.*'`, whose exit code is for scripts."

@@ -4,7 +4,6 @@ block.
 
 import streamlit as st
 
-from opdviz.tables import precision
 from opdviz.ui import comparison, doctor, figure, links, tables
 from opdviz.views import overview
 from opdviz.words import count
@@ -61,8 +60,6 @@ if len(small):
         " norms and biases."
     )
 doctor.panel(chosen)
-if precision_sentence := precision.sentence(chosen.summary("fingerprint_summary")):
-    figure.reading(precision_sentence)
 unmatched, skipped = chosen.table("unmatched"), chosen.table("skipped")
 with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
     st.dataframe(unmatched.head(1000), hide_index=True)

@@ -12,7 +12,7 @@ from opdviz.cli import main
 from opdviz.errors import RequestError
 from opdviz.lab import shipped
 from opdviz.lab.places import Places
-from opdviz.measures import identity, magnitude, sparsity
+from opdviz.measures import identity, magnitude, octaves, sparsity
 from opdviz.store.store import Store
 from tests.conftest import write_checkpoint
 
@@ -337,7 +337,12 @@ def test_a_comparison_of_before_the_rules_measure_is_not_examined(tmp_path, caps
 
 
 def test_rules_read_no_more_than_they_say():
-    assert doctor.MEASURES == (magnitude.NAME, sparsity.NAME, identity.NAME)
+    assert doctor.MEASURES == (
+        magnitude.NAME,
+        sparsity.NAME,
+        identity.NAME,
+        octaves.NAME,
+    )
     assert len({rule.name for rule in doctor.RULES}) == len(doctor.RULES)
     for rule in doctor.RULES:
         assert rule.question.endswith("?") and rule.means.endswith(".") and rule.source
@@ -358,9 +363,19 @@ def test_the_demonstration_pair_has_words_that_only_decayed(tmp_path):
     assert "28,502 of 30,522 rows of word_embeddings only shrank" in words[2].sentence
 
 
-@pytest.mark.parametrize(("run", "rules"), [("opd", set()), ("grpo", set()), ("opd_sgd", SHRANK)])
+@pytest.mark.parametrize(
+    ("run", "rules"),
+    [
+        ("opd", set()),
+        ("grpo", set()),
+        ("opd_sgd", SHRANK),
+        ("opd_16bit", {"rounded_away"}),
+    ],
+)
 def test_the_lab_s_runs_trip_what_is_true_of_them(tmp_path, run, rules):
-    """SGD at its large rate, with AdamW's decay, moves most matrices by decay."""
+    """SGD at its large rate, with AdamW's decay, moves most matrices by decay; in 16 bits steps of
+    AdamW's small one do not show in large weights.
+    """
     places = Places(tmp_path)
     shipped.expand(tmp_path)
     findings = doctor_says(tmp_path, places.of("base"), places.of(run))
