@@ -18,6 +18,7 @@ from opdviz.checkpoint.formats import FORMATS
 from opdviz.errors import one_line
 from opdviz.linalg import Decomposition
 from opdviz.measures import (
+    channels,
     concentration,
     coordinates,
     coverage,
@@ -38,6 +39,7 @@ FIRST_PASS: tuple[ModuleType, ...] = (
     identity,
     concentration,
     coordinates,
+    channels,
     signs,
     octaves,
 )

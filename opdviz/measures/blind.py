@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import ndtri
+from scipy.special import gammainccinv, ndtri
 
 FIRST_ORDER = 0.3  # rms sine above which a subspace no longer turns in proportion to the update
 # Times its first order above which the drift of singular values is not expanded any more.
@@ -45,6 +45,18 @@ def concentration(count: int, numel: int) -> float | None:
     p = count / numel
     q = float(ndtri(1 - p / 2))
     return p + 2 * q * math.exp(-q * q / 2) / math.sqrt(2 * math.pi)
+
+
+def channel_concentration(count: int, channels: int, width: int) -> float:
+    """Energy share of the `count` channels of most energy among `channels` of `width` independent
+    Gaussian coordinates: means of the largest of so many chi-square variables.
+
+    >>> round(channel_concentration(10, 100, 64), 3)
+    0.133
+    """
+    # As above, the quantile at the middle position of each.
+    positions = (np.arange(1, count + 1) - 0.5) / channels
+    return float(np.sum(2 * gammainccinv(width / 2, positions))) / (channels * width)
 
 
 def participation(s: Float[np.ndarray, " r"]) -> float | None:

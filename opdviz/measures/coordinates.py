@@ -5,6 +5,7 @@ histogram, profile, rows).
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
@@ -55,6 +56,7 @@ TABLES = {
 }
 MOST_ROWS = 100  # of a vocabulary, the most moved ones
 MOST_BINS = 64  # bands of an axis
+AXES = ("row", "column")
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -174,20 +176,7 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
 def profile(pair: Pair, work: Decomposition) -> list[dict]:
     """Share of moved coordinates and of energy in bands of rows and of columns."""
     (m, n), wide = pair.shape, len(pair.precisions) > 1
-    # Moved as stored, moved as bf16, and energy: one pass over the rows fills all three.
-    sums = {axis: np.zeros((3, length)) for axis, length in (("row", m), ("column", n))}
-    size = max(1, CHUNK // n)
-    ones = np.ones(max(size, n))
-    for first in range(0, m, size):
-        w, t = work.base[first : first + size], work.tuned[first : first + size]
-        d = (t - w).astype(np.float64)
-        moved = d != 0
-        coarse = round_bfloat16(w) != round_bfloat16(t) if wide else moved
-        # As products with ones: sums along an axis take numpy several times as long.
-        for at, part in enumerate((moved, coarse, d * d)):
-            part = part.astype(np.float64, copy=False)
-            sums["row"][at, first : first + size] = part @ ones[:n]
-            sums["column"][at] += ones[: len(d)] @ part
+    sums = axis_sums(pair, work)
     total = float(sums["row"][2].sum())
     table = []
     for axis, across in (("row", n), ("column", m)):
@@ -203,6 +192,33 @@ def profile(pair: Pair, work: Decomposition) -> list[dict]:
                 | {"energy": float(energy[low:high].sum()) / total if total else None}
             )
     return table
+
+
+def axis_sums(pair: Pair, work: Decomposition) -> dict[str, Float[np.ndarray, "3 length"]]:
+    """Of each row and of each column how many coordinates moved as stored and as bf16, and their
+    energy; worked out once.
+    """
+    return work.once(("axis sums",), lambda: take_axis_sums(pair, work))
+
+
+def take_axis_sums(pair: Pair, work: Decomposition) -> dict[str, np.ndarray]:
+    """The same, in one pass."""
+    (m, n), wide = pair.shape, len(pair.precisions) > 1
+    # Moved as stored, moved as bf16, and energy: one pass over the rows fills all three.
+    sums = {axis: np.zeros((3, length)) for axis, length in zip(AXES, pair.shape, strict=True)}
+    size = max(1, CHUNK // n)
+    ones = np.ones(max(size, n))
+    for first in range(0, m, size):
+        w, t = work.base[first : first + size], work.tuned[first : first + size]
+        d = (t - w).astype(np.float64)
+        moved = d != 0
+        coarse = round_bfloat16(w) != round_bfloat16(t) if wide else moved
+        # As products with ones: sums along an axis take numpy several times as long.
+        for at, part in enumerate((moved, coarse, d * d)):
+            part = part.astype(np.float64, copy=False)
+            sums["row"][at, first : first + size] = part @ ones[:n]
+            sums["column"][at] += ones[: len(d)] @ part
+    return sums
 
 
 def band(length: int, head: int | None) -> int:

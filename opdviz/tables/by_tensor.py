@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, RELATIVE, VISIBLE, WIDE
 from opdviz.measures import identity
+from opdviz.measures.coordinates import AXES
 from opdviz.store.store import Stored
 from opdviz.tables import stored
 
@@ -89,6 +90,14 @@ PROJECTED = {"chance": "chance", "chance_sd": "sd", "chance_profile": "profile"}
 TURNED = {"chance": "chance", "pairs": "pairs"}
 JOINED = (
     Joined("identity", {c: c for c in identity.TABLES["identity"] if c != "name"}),
+    *(
+        Joined(
+            "channels",
+            {"energy_share": f"top_{axis}s", "chance": f"top_{axis}s_chance"},
+            pc.field("axis") == axis,
+        )
+        for axis in AXES
+    ),
     Joined("signs", {"share": "sign_flips", "chance": "sign_flips_chance"}),
     Joined(
         "top_energy",

@@ -34,6 +34,7 @@ VIEWS = {
     "coverage": (coordinates.coverage, "coordinates"),
     "sparsity": (coordinates.sparsity, "coordinates"),
     "steps": (coordinates.steps, "coordinates"),
+    "sparse_or_small": (runs.sparse_or_small_alone, "coordinates"),
     "fingerprint": (coordinates.fingerprint, "coordinates"),
     "densities": (subnetwork.densities, "subnetwork"),
     "energy": (tensor.energy, "tensor"),

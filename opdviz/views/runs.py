@@ -6,6 +6,7 @@ the place of the run that the others stand beside.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -184,11 +185,17 @@ def together(by_run: dict[Look, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([rows.assign(run=look.name) for look, rows in by_run.items()])
 
 
-def sparse_or_small(readers: Sequence[Reader], state: dict) -> View:
+def sparse_or_small_alone(reader: Reader, state: dict) -> View:
+    """The same of one run."""
+    return sparse_or_small([reader], {}, of_what=reader.name)
+
+
+def sparse_or_small(readers: Sequence[Reader], state: dict, of_what: str | None = None) -> View:
     """Share unchanged against relative norm by layer of each run, beside a dense update's."""
-    title = "Unchanged coordinates against the size of the update"
+    title = f"Unchanged coordinates against the size of the update: {of_what or base_of(readers)}"
     by_run = {}
     for look, reader in zip(looks_of(readers, state), readers, strict=True):
+        look = replace(look, name="this run") if of_what else look
         rows = reader.summary("dense_by_layer") if reader.complete else pd.DataFrame()
         rows = rows[rows["relative_norm"] > 0] if len(rows) else rows
         if len(rows):
@@ -210,7 +217,7 @@ def sparse_or_small(readers: Sequence[Reader], state: dict) -> View:
         f"{'. '.join(words)}. In brackets: unchanged, and of a dense Gaussian update as large."
     )
     return view(
-        f"{title}: {base_of(readers)}",
+        title,
         reading,
         figure,
         together(by_run),

@@ -19,5 +19,7 @@ with left:
     figure.show("sparsity", chosen)
 with right:
     figure.show("steps", chosen)
+st.header("Is it sparse, or only small?", anchor=False)
+figure.show("sparse_or_small", chosen)
 st.header("Were steps rounded away while it was trained?", anchor=False)
 figure.show("fingerprint", chosen)
