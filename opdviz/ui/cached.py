@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from opdviz import doctor, tables
+from opdviz.doctor import outstanding as standing_out
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, protocols, stored, summaries
 from opdviz.views import Reader, View, draw, draw_runs
@@ -52,6 +53,18 @@ def findings(
     unmatched = stored.read(_comparison, "unmatched")
     verdicts = summaries.summary(_comparison, "fingerprint_summary")
     return doctor.examined(doctor.Patient(_tensors, _steps, unmatched, verdicts))
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def outstanding(
+    folder: str,
+    stamp: tuple,
+    _tensors: pd.DataFrame,
+    _blocks: pd.DataFrame,
+    _findings: list[doctor.Finding],
+) -> tuple[list[standing_out.Outstanding], int]:
+    """What stands out, and of how many numbers."""
+    return standing_out.outstanding(_tensors, _blocks, _findings)
 
 
 @st.cache_resource(max_entries=1_000, show_spinner=False)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from opdviz import doctor
+from opdviz.doctor import outstanding
 from opdviz.doctor.finding import ERROR, NOTE, WARNING, Finding
 from opdviz.tables import precision
 from opdviz.ui import cached, figure, links
@@ -25,9 +26,7 @@ def panel(chosen: Chosen) -> None:
             else "The doctor waits until every tensor is measured."
         )
         return
-    findings = cached.findings(
-        str(chosen.folder), chosen.stamp, tensors, chosen.summary("step_shares"), chosen.comparison
-    )
+    findings = findings_of(chosen)
     rules = count(len(doctor.RULES), "rule")
     figure.reading(
         f"{rules}, {count(len(findings), 'finding')}."
@@ -45,6 +44,14 @@ def panel(chosen: Chosen) -> None:
     )
 
 
+def findings_of(chosen: Chosen) -> list[Finding]:
+    """What the doctor finds, as far as it is measured."""
+    tensors, steps = chosen.summary("by_tensor"), chosen.summary("step_shares")
+    if doctor.left_to_measure(chosen.manifest.pairs, tensors, chosen.table("skipped")):
+        return []
+    return cached.findings(str(chosen.folder), chosen.stamp, tensors, steps, chosen.comparison)
+
+
 def line(at: int, finding: Finding) -> None:
     """One finding: how bad it is, what it says, and its first tensors to open."""
     left, right = st.columns([1, 6])
@@ -58,3 +65,20 @@ def line(at: int, finding: Finding) -> None:
             links.follow("pages/run/tensor.py", {"tensor": name})
     if (more := len(finding.tensors) - MOST_LINKS) > 0:
         names.caption(f"and {count(more, 'more tensor')}", width="content")
+
+
+def standing_out(chosen: Chosen) -> None:
+    """At most five sentences, each with a way to its view, and of how many numbers they are."""
+    st.header("What stands out", anchor=False)
+    sentences, looked_at = cached.outstanding(
+        str(chosen.folder), chosen.stamp, chosen.summary("by_tensor"), chosen.summary("blocks"),
+        findings_of(chosen),
+    )  # fmt: skip
+    if not sentences:
+        figure.reading("Nothing, by these rules.")
+    for at, one in enumerate(sentences):
+        left, right = st.columns([9, 1], vertical_alignment="center")
+        left.markdown(plain(one.sentence, limit=600))
+        if one.page and right.button("open", type="tertiary", key=f"outstanding_{at}"):
+            links.follow(f"pages/run/{one.page}.py", one.state)
+    st.caption(f"{looked_at:,} numbers were looked at. {outstanding.CAUTION}")

@@ -60,6 +60,7 @@ if len(small):
         " norms and biases."
     )
 doctor.panel(chosen)
+doctor.standing_out(chosen)
 unmatched, skipped = chosen.table("unmatched"), chosen.table("skipped")
 with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
     st.dataframe(unmatched.head(1000), hide_index=True)
