@@ -54,6 +54,8 @@ MAPPED = (
     "sign_flips",
     "stable_rank",
     "entropy_rank",
+    "entropy_rank_relative",
+    "entropy_rank_tuned",
     "top16_energy",
     "top_rows",
     "top_columns",

@@ -65,6 +65,8 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
 
 def refusal(pair: Pair, work: Decomposition) -> str | None:
     """Why nothing can be said of a tensor; `None` where it can."""
+    if pair.float8:
+        return "the steps of float8 differ by scale block"
     if work.form not in SIXTEEN_BITS:
         return f"stored in {work.form}: no step is rounded away"
     if work.off_grid:

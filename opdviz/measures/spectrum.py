@@ -23,7 +23,7 @@ from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
 NAME = "spectrum"
-VERSION = 2
+VERSION = 3
 NEEDS = "finite matrix"
 TABLES = {
     "spectrum": {"name": str, "matrix": str, "index": int, "sigma": float, "energy": float},
@@ -31,6 +31,7 @@ TABLES = {
         "name": str,
         "matrix": str,
         "spectral_norm": float,
+        "nuclear_norm": float,
         "stable_rank": float,
         "entropy_rank": float,
         "energy_entropy_rank": float,
@@ -144,6 +145,7 @@ def summary(s: np.ndarray, total: float | None = None) -> dict:
     row = {"spectral_norm": top, "norm": math.sqrt(total)}
     if not total:
         names = (
+            "nuclear_norm",
             "stable_rank",
             "entropy_rank",
             "energy_entropy_rank",
@@ -160,6 +162,7 @@ def summary(s: np.ndarray, total: float | None = None) -> dict:
         row
         | {f"rank_{p}": rank if rank <= len(s) else None for p, rank in ranks.items()}
         | {
+            "nuclear_norm": float(s.sum()) if complete else None,
             "stable_rank": total / top**2,
             "entropy_rank": entropy_rank(s / s.sum()) if complete else None,
             "energy_entropy_rank": entropy_rank(energy / total) if complete else None,

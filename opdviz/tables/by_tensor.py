@@ -61,7 +61,19 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
             )
     for columns in joined_columns(comparison).values():
         rows = rows.merge(columns, on="name", how="left")
-    return rows
+    return with_relative_ranks(rows)
+
+
+def with_relative_ranks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The entropy ranks of the tuned and of the update as multiples of the base's."""
+    of_base, of_tuned = "entropy_rank_of_base", "entropy_rank_of_tuned"
+    if of_base not in rows:
+        return rows
+    ratios = {
+        "entropy_rank_tuned": rows[of_tuned] / rows[of_base],
+        "entropy_rank_relative": rows["entropy_rank"] / rows[of_base],
+    }
+    return rows.drop(columns=[of_base, of_tuned]).assign(**ratios)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,14 @@ JOINED = (
         OF_DELTA & (pc.field("k") == HEADLINE_K),
     ),
     Joined("spectrum_summary", {"stable_rank": "stable_rank_chance"}, OF_GAUSSIAN),
+    *(
+        Joined(
+            "spectrum_summary",
+            {"entropy_rank": f"entropy_rank_of_{side}"},
+            pc.field("matrix") == side,
+        )
+        for side in ("base", "tuned")
+    ),
     Joined("tail", {"position": "position", "verdict": "verdict"}),
     Joined("drift", {"nss": "nss", "chance": "nss_chance"}),
     *(

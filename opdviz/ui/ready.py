@@ -8,7 +8,7 @@ import streamlit as st
 
 from opdviz import demo
 from opdviz.lab import places
-from opdviz.lab.recipes import MAIN, OPD, Recipe
+from opdviz.lab.recipes import IN_16_BITS, MAIN, OPD, Recipe
 from opdviz.ui import job_lines, server
 from opdviz.words import count
 
@@ -70,7 +70,7 @@ def lab_runs() -> dict[str, Ready]:
     root, runs = server.store().root / "lab", {}
     for seed in places.seeds(root):
         of_seed = places.Places(root, seed)
-        for recipe in MAIN:
+        for recipe in (*MAIN, *IN_16_BITS):
             if (folder := of_seed.folder(recipe)).is_dir():
                 base = str(of_seed.of(recipe.base))
                 ready = Ready(recipe.text, base, (str(folder),), called(recipe, seed))
