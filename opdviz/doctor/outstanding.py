@@ -85,7 +85,8 @@ def of_findings(findings: Sequence[Finding]) -> Iterator[Outstanding]:
     for finding in findings:
         if finding.severity != NOTE:
             tensor = {"tensor": finding.tensors[0]} if finding.tensors else {}
-            yield Outstanding(finding.sentence, "tensor" if tensor else "", tensor)
+            page = "coordinates" if finding.rule == "rounded_away" else "tensor" if tensor else ""
+            yield Outstanding(finding.sentence, page, tensor if page == "tensor" else {})
 
 
 def deviations(tensors: pd.DataFrame) -> pd.DataFrame:

@@ -26,6 +26,7 @@ TABLES = {
     "octaves": {
         "name": str,
         "octave": int,
+        "grid": str,
         "count": int,
         "moved": int,
         "predicted_moves": float,
@@ -53,7 +54,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         return {"skipped": [skipped(pair, NAME, reason)]}
     counts = counted(work)
     table = [
-        {"name": pair.name, "octave": octave} | row
+        {"name": pair.name, "octave": octave, "grid": work.form} | row
         for octave in range(counts.lowest + BELOW + 1, counts.lowest + OCTAVES)
         if (row := one_octave(counts, octave)) is not None
     ]

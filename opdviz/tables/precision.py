@@ -60,7 +60,7 @@ def placed(comparison: Stored) -> pd.DataFrame:
     rows = stored.read(comparison, "octaves")
     if rows.empty:
         return rows
-    places = stored.read(comparison, "tensors")[["name", *GROUP, "tuned_dtype"]]
+    places = stored.read(comparison, "tensors")[["name", *GROUP]]
     return rows.merge(places, on="name")
 
 
@@ -91,7 +91,7 @@ def judged(pooled: pd.DataFrame, by_tensor: pd.DataFrame) -> dict:
     if (edge := cliff(pooled)) is not None:
         with_it = [cliff(part, 0) == edge for part in able(by_tensor, edge)]
         if 2 * sum(with_it) > len(with_it):
-            return cut_off(edge, by_tensor["tuned_dtype"].iloc[0], sum(with_it), len(with_it))
+            return cut_off(edge, by_tensor["grid"].iloc[0], sum(with_it), len(with_it))
     low, high = float(telling["ratio"].min()), float(telling["ratio"].max())
     octaves = f"{len(telling)} octaves, ratio {number(low)} to {number(high)}"
     if NEAR[0] <= low and high <= NEAR[1]:

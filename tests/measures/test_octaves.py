@@ -45,11 +45,11 @@ def trained(
     return base, rounded(master, form) if how == "master" else stored
 
 
-def compared(folder, form: str, how: str, **more):
-    """The comparison of a planted model of three layers."""
+def compared(folder, form: str, how: str, *, stored: str | None = None, **more):
+    """The comparison of a planted model of three layers, stored in another format or its own."""
     sides = zip(*(trained(seed, form, how, **more) for seed in range(len(NAMES))), strict=True)
     paths = [
-        str(write_checkpoint(folder / side, dict(zip(NAMES, tensors, strict=True)), form))
+        str(write_checkpoint(folder / side, dict(zip(NAMES, tensors, strict=True)), stored or form))
         for side, tensors in zip(("base", "tuned"), sides, strict=True)
     ]
     where = ["--cache", str(folder / "cache"), "--workers", "1"]
@@ -86,6 +86,14 @@ def test_weights_of_16_bits_have_a_cliff_where_the_largest_step_is_half_a_grid_s
     assert "**Steps were rounded away in 1 of 1 modules" in precision.sentence(
         table(comparison, "fingerprint_summary")
     )
+
+
+def test_float32_files_of_16_bit_values_have_the_grid_of_these(tmp_path):
+    verdicts = [
+        table(compared(tmp_path / name, "bfloat16", "pure", stored=name), "fingerprint_summary")
+        for name in ("bfloat16", "float32")
+    ]
+    assert verdicts[0].equals(verdicts[1]) and set(verdicts[0]["verdict"]) == {precision.CUT_OFF}
 
 
 @pytest.mark.parametrize("how", ["master", "pure"])
