@@ -94,6 +94,12 @@ def chunks(
         yield Chunk(values, *((round_bfloat16(w), round_bfloat16(t)) if coarse else (w, t)))
 
 
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """The rows of a matrix, some elements at a time."""
+    size = max(1, CHUNK // max(1, columns))
+    return [slice(first, first + size) for first in range(0, rows, size)]
+
+
 def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     """t - w in the arrays' own type; in float64 where float32 would overflow (3e38 to -3e38)."""
     with np.errstate(over="ignore"):

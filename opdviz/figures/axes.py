@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from opdviz.figures import theme
+from opdviz.figures import marks, theme
 from opdviz.quantities import QUANTITIES
 from opdviz.words import number, percent
 
@@ -87,6 +87,13 @@ def label_room(labels: Sequence[str]) -> int:
 def index_axis(r: int) -> dict:
     """A logarithmic axis of positions from 1 to r."""
     return logarithmic(0, float(np.log10(max(r, 2))))
+
+
+def on_octaves(figure: go.Figure, top: float) -> go.Figure:
+    """Axes of what moved over what was predicted, by octave of the weight, with the line of 1."""
+    marks.chance_line(figure, y=1.0)
+    figure.update_xaxes(title="octave: floor(log2 |base weight|)", dtick=1)
+    return figure.update_yaxes(title="moved / predicted", range=[-0.04, top])
 
 
 def on_modules(figure: go.Figure, modules: Sequence[str]) -> go.Figure:

@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from opdviz.figures import marks, theme
-from opdviz.figures.axes import QUARTER, label_room, on_modules
+from opdviz.figures.axes import QUARTER, label_room, on_modules, on_octaves
 from opdviz.words import percent
 
 THIN = 1e-4  # of the fullest bin: below it a share is that of a handful of weights
@@ -104,10 +104,7 @@ def fingerprint(octaves: pd.DataFrame) -> go.Figure:
         alt="Share that moved over what small weights predict, by octave of the weight and module.",
         margin={"t": 34},
     )
-    marks.chance_line(figure, y=1.0)
-    figure.update_xaxes(title="octave: floor(log2 |base weight|)", dtick=1)
-    top = max(1.3, 1.1 * float(octaves["ratio"].max()))
-    return figure.update_yaxes(title="moved / predicted", range=[-0.04, top])
+    return on_octaves(figure, top=max(1.3, 1.1 * float(octaves["ratio"].max())))
 
 
 def dumbbells(medians: pd.DataFrame) -> go.Figure:

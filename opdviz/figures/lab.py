@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from opdviz.figures import marks, theme
+from opdviz.figures.axes import on_octaves
 from opdviz.words import percent
 
 COLOURS = {
@@ -246,10 +247,9 @@ def octaves(rows: pd.DataFrame) -> go.Figure:
         alt="Moved over predicted by octave of the weight, by recipe and seed.",
         margin={"t": 44},
     )
-    marks.chance_line(figure, y=1.0)
-    figure.update_xaxes(title="octave: floor(log2 |base weight|)", dtick=1)
-    figure.update_yaxes(title="moved / predicted", range=[-0.04, 1.3])
-    return theme.titled(figure, "Moves beside what small weights predict", SUBJECT)
+    return theme.titled(
+        on_octaves(figure, top=1.3), "Moves beside what small weights predict", SUBJECT
+    )
 
 
 def part_kept(parts: pd.DataFrame) -> go.Figure:

@@ -5,7 +5,7 @@ other places, and zeros that were none.
 import numpy as np
 import xxhash
 
-from opdviz.chunks import CHUNK
+from opdviz.chunks import row_blocks
 from opdviz.linalg import Decomposition
 from opdviz.pairing import Pair
 
@@ -71,7 +71,7 @@ def rearranged(work: Decomposition) -> str | None:
 def transposed(work: Decomposition) -> bool:
     """Whether a square tuned is the base with rows for columns."""
     return all(
-        np.array_equal(work.tuned[rows], work.base.T[rows]) for rows in blocks(work.m, work.n)
+        np.array_equal(work.tuned[rows], work.base.T[rows]) for rows in row_blocks(work.m, work.n)
     )
 
 
@@ -80,13 +80,7 @@ def zeroed_rows(work: Decomposition, new_zeros: int) -> int:
     if not new_zeros:
         return 0
     zeroed = 0
-    for rows in blocks(work.m, work.n):
+    for rows in row_blocks(work.m, work.n):
         held_something = work.base[rows].any(axis=1)
         zeroed += int(np.count_nonzero(held_something & ~work.tuned[rows].any(axis=1)))
     return zeroed
-
-
-def blocks(rows: int, columns: int) -> list[slice]:
-    """Rows of a matrix, some elements at a time."""
-    size = max(1, CHUNK // max(1, columns))
-    return [slice(first, first + size) for first in range(0, rows, size)]

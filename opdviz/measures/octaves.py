@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt
 
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.chunks import CHUNK
+from opdviz.chunks import row_blocks
 from opdviz.definitions import SIXTEEN_BITS
 from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
@@ -181,12 +181,6 @@ def row_strata(work: Decomposition) -> Int[np.ndarray, " rows"]:
     order = np.argsort(np.argsort(squares, kind="stable"), kind="stable")
     strata = min(STRATA, max(1, work.m * work.n // STRATUM))
     return order * min(strata, work.m) // work.m
-
-
-def row_blocks(rows: int, columns: int) -> list[slice]:
-    """Rows of a matrix, some elements at a time."""
-    size = max(1, CHUNK // columns)
-    return [slice(first, first + size) for first in range(0, rows, size)]
 
 
 def one_octave(counts: Counts, octave: int) -> dict | None:
