@@ -21,7 +21,7 @@ def panel(chosen: Chosen) -> None:
     if doctor.left_to_measure(chosen.manifest.pairs, tensors, chosen.table("skipped")):
         st.caption(
             "This was compared before the doctor's rules were: comparing it again computes what"
-            " they need, and nothing else."
+            " they need."
             if chosen.manifest.complete
             else "The doctor waits until every tensor is measured."
         )
