@@ -32,6 +32,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What the tests start has one BLAS thread, pytest's own workers among it: two workers of two threads
 # on two cores wait for each other.
 os.environ.update(dict.fromkeys(workers.ONE_THREAD, "1"))
+# Containers often forbid it: the hundreds of processes that the tests start would then compile every
+# library anew, a second for pandas alone.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 GOLDEN = Path(__file__).parent / "golden"
 DTYPES = {
     "float32": torch.float32,

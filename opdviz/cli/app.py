@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from opdviz.cli.command import argument, command, store_of
+from opdviz.cli.command import argument, cache_of, command, store_of
 from opdviz.errors import RequestError, one_line
 
 
@@ -33,8 +33,7 @@ def app(options: argparse.Namespace) -> None:
         raise RequestError(
             "app: app.py is not beside the package; run it from a checkout or an editable install."
         )
-    cache = store_of(options).root.resolve()
-    os.environ["OPDVIZ_CACHE"] = str(cache)
+    os.environ["OPDVIZ_CACHE"] = str(cache_of(options).resolve())
     if options.roots:
         missing = [r for r in options.roots if not os.path.isdir(r)]
         if missing:

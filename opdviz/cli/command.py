@@ -67,10 +67,12 @@ LABEL_OPTIONS = tuple(
 )
 
 
-def store_of(options: argparse.Namespace):
-    """The store that the options or the environment name."""
-    from opdviz.store.store import Store
+def cache_of(options: argparse.Namespace) -> Path:
+    """The folder of the store that the options or the environment name.
 
+    Raises
+        RequestError: it is a file, or no name of a folder.
+    """
     root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
     try:
         why = "a file" if root.exists() and not root.is_dir() else ""
@@ -78,7 +80,14 @@ def store_of(options: argparse.Namespace):
         why = (error.strerror or "no usable name").lower()
     if why or "\0" in str(root):
         raise RequestError(f"--cache {one_line(root)}: found {why or 'a NUL'}; expected a folder.")
-    return Store(root)
+    return root
+
+
+def store_of(options: argparse.Namespace):
+    """The store that the options or the environment name."""
+    from opdviz.store.store import Store
+
+    return Store(cache_of(options))
 
 
 def check_workers(count: int) -> None:

@@ -173,9 +173,13 @@ def start_server():
 @pytest.fixture(scope="session")
 def contexts(browser):
     """A browser context a colour scheme, kept for all tests: its cache holds Streamlit's bundles,
-    and while a tab is open so does the one process of all tabs, compiled.
+    and while a tab is open so does the one process of all tabs, compiled. Without motion, as every
+    frame of an animation is painted by the processor.
     """
-    kept = {scheme: browser.new_context(color_scheme=scheme) for scheme in ("light", "dark")}
+    kept = {
+        scheme: browser.new_context(color_scheme=scheme, reduced_motion="reduce")
+        for scheme in ("light", "dark")
+    }
     for context in kept.values():
         context.new_page()
     yield kept
