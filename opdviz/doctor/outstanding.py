@@ -43,7 +43,8 @@ MASKS = {"principal": "principal weights", "low_magnitude": "the smallest weight
 MASKED = [f"{mask}_coverage" for mask in MASKS]
 CAUTION = (
     "Movement is not importance: how much a run forgets follows how far its outputs went (their KL"
-    " divergence), not how far its weights did (RL's Razor, arXiv 2509.04259)."
+    " divergence), not how far its weights did (RL's Razor, arXiv 2509.04259). Two files know"
+    " neither the optimizer's history nor other seeds: what is the recipe's, a second run tells."
 )
 
 

@@ -25,6 +25,7 @@ RANGES = (
     ("blind_low", "blind_high", "all blind updates", theme.NULL, 3),
     ("null_low", "null_high", "typical blind updates", theme.NULL_AREA, marks.BAND),
 )
+BELOW = 0.3  # of a line: where the range of updates turned at random stands, beside those
 MASKS = {"principal": "on principal weights", "low_magnitude": "on the smallest weights"}
 
 
@@ -111,7 +112,7 @@ def dumbbells(medians: pd.DataFrame) -> go.Figure:
     """Facets by mask, one line a module: coverage, blind updates, and what is possible at all.
 
     `medians` has a row a module, first at the top, and the columns `<mask>_<end>` of each mask:
-    coverage, lowest, highest, null_low, null_high, blind_low, blind_high.
+    coverage, lowest, highest, and low and high of null, blind and turned.
     """
     figure = marks.facets(list(MASKS.values()), spacing=0.04)
     y = list(range(len(medians)))
@@ -144,6 +145,14 @@ def coverage_marks(ends: pd.DataFrame, y: list[int]) -> list[go.Scatter]:
         *(
             marks.segments(ends[low], ends[high], y, name, colour=colour, width=width)
             for low, high, name, colour, width in RANGES
+        ),
+        marks.segments(
+            ends["turned_low"],
+            ends["turned_high"],
+            [at + BELOW for at in y],
+            "updates turned at random",
+            colour=theme.CHANCE,
+            width=3,
         ),
         marks.dots(
             ends["coverage"],

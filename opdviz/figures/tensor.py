@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from opdviz.definitions import HEADLINE_K
 from opdviz.figures import marks, theme
-from opdviz.figures.axes import QUARTER, index_axis
+from opdviz.figures.axes import QUARTER, index_axis, on_modules
 from opdviz.words import number
 
 HEIGHT = 340
@@ -34,6 +34,18 @@ CURVES = {
     "gaussian": Curve("chance", theme.CHANCE, "dash", marks.CHANCE_WIDTH),
     "rounding_null": Curve("rank-16 null", theme.NULL, "dot"),
 }
+# What counts directions, the least first: column, and its words.
+RANK_TOLERANCE = 1e-5
+RANKS = {
+    "stable_rank": "stable rank",
+    "rank_50": "50 % of energy",
+    "entropy_rank": "entropy rank",
+    "rank_90": "90 % of energy",
+    "rank_95": "95 % of energy",
+    "rank_99": "99 % of energy",
+    "rank": "above 1e-5 of the largest",
+}
+RANKED = {"gaussian": "line-ns", "rounding_null": "diamond", "delta": "circle"}
 ANGLES = {"left": (theme.TUNED, "solid"), "right": (theme.DELTA, "dash")}
 SIZES = {"base": ("|base weight|", theme.BASE), "delta": ("|change|", theme.DELTA)}
 
@@ -94,6 +106,40 @@ def spectra(spectrum: pd.DataFrame, r: int) -> go.Figure:
     return figure.update_yaxes(
         title="singular value (log)", type="log", exponentformat="power", dtick=1
     )
+
+
+def ranks(counted: pd.DataFrame, r: int) -> go.Figure:
+    """x: directions (log), one line a way to count them: update, rounding null, random.
+
+    `counted` has a row a matrix and a column a way.
+    """
+    traces = [
+        marks.dots(
+            counted.loc[matrix, list(RANKS)].astype(float),
+            list(range(len(RANKS))),
+            CURVES[matrix].name,
+            colour=CURVES[matrix].colour,
+            size=11 if matrix == "delta" else 10,
+            hover=f"{CURVES[matrix].name}: %{{x:,.4~g}} of {r:,}",
+            marker={
+                "symbol": symbol,
+                "line": {
+                    "width": 2.5 if symbol == "line-ns" else 0,
+                    "color": CURVES[matrix].colour,
+                },
+            },
+        )
+        for matrix, symbol in RANKED.items()
+        if matrix in counted.index
+    ]
+    figure = theme.figure(
+        *traces,
+        height=HEIGHT,
+        alt="Directions that the update takes, by seven counts, beside chance and rounding null.",
+        margin={"t": 34},
+    )
+    figure.update_xaxes(title=f"directions (of {r:,}; log)", **index_axis(r))
+    return on_modules(figure, list(RANKS.values()))
 
 
 def angles(rows: pd.DataFrame, r: int, turned: pd.DataFrame) -> go.Figure:

@@ -29,6 +29,7 @@ from opdviz.measures import (
     signs,
     sparsity,
     spectrum,
+    turned,
 )
 from opdviz.measures.skipping import skipped
 from opdviz.pairing import Pair
@@ -43,7 +44,7 @@ FIRST_PASS: tuple[ModuleType, ...] = (
     signs,
     octaves,
 )
-SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage)
+SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage, turned)
 LARGEST = 1e150
 MEASURES = (*FIRST_PASS, *SECOND_PASS)
 

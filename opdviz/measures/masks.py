@@ -210,18 +210,22 @@ def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return level
 
 
+def mask_ranks(r: int) -> dict[float, int]:
+    """By share the rank of its principal mask, in a matrix of r directions."""
+    fixed = min(MASK_RANK, r)
+    return {
+        share: fixed if share in FIXED_RANK_SHARES else rank_of_share(share, r)
+        for share in ALL_SHARES
+    }
+
+
 def principal_counts(
     work: Decomposition, by_precision: list[ClassCounts]
 ) -> dict[float, tuple[int, list[np.ndarray]]]:
     """By share the rank of its principal mask, and for each precision the classes inside it (ties
     share their places).
     """
-    ranks = {
-        share: min(MASK_RANK, work.r)
-        if share in FIXED_RANK_SHARES
-        else rank_of_share(share, work.r)
-        for share in ALL_SHARES
-    }
+    ranks = mask_ranks(work.r)
     # The masks of all precisions are of the stored base: one reconstruction serves them all.
     members, tied = work.largest_of_base(ranks)
     counts = [members_of_classes(classes, members, tied) for classes in by_precision]

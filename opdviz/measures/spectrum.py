@@ -23,7 +23,7 @@ from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.pairing import Pair
 
 NAME = "spectrum"
-VERSION = 3
+VERSION = 4
 NEEDS = "finite matrix"
 TABLES = {
     "spectrum": {"name": str, "matrix": str, "index": int, "sigma": float, "energy": float},
@@ -37,6 +37,7 @@ TABLES = {
         "energy_entropy_rank": float,
         "rank_50": int,
         "rank_90": int,
+        "rank_95": int,
         "rank_99": int,
         "norm": float,
         "method": str,
@@ -151,13 +152,14 @@ def summary(s: np.ndarray, total: float | None = None) -> dict:
             "energy_entropy_rank",
             "rank_50",
             "rank_90",
+            "rank_95",
             "rank_99",
         )
         return row | dict.fromkeys(names)
     held = np.cumsum(energy) / total
     # 1e-12: a cumulated share that should be exactly 0.9 may come out just below, and give one rank
     # more.
-    ranks = {p: int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 99)}
+    ranks = {p: int(np.searchsorted(held, p / 100 - 1e-12) + 1) for p in (50, 90, 95, 99)}
     return (
         row
         | {f"rank_{p}": rank if rank <= len(s) else None for p, rank in ranks.items()}

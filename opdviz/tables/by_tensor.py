@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow.compute as pc
 
-from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, RELATIVE, VISIBLE, WIDE
+from opdviz.definitions import ERRORS, HEADLINE_K, HEADLINE_SHARE, RELATIVE, VISIBLE, WIDE
 from opdviz.measures import identity
 from opdviz.measures.coordinates import AXES
 from opdviz.store.store import Stored
@@ -61,7 +61,7 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
             )
     for columns in joined_columns(comparison).values():
         rows = rows.merge(columns, on="name", how="left")
-    return with_relative_ranks(rows)
+    return with_isospectral_residual(with_relative_ranks(rows))
 
 
 def with_relative_ranks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +74,20 @@ def with_relative_ranks(rows: pd.DataFrame) -> pd.DataFrame:
         "entropy_rank_relative": rows["entropy_rank"] / rows[of_base],
     }
     return rows.drop(columns=[of_base, of_tuned]).assign(**ratios)
+
+
+def with_isospectral_residual(rows: pd.DataFrame) -> pd.DataFrame:
+    """The share of ||D||^2 that changed no singular value, beside that of a blind update."""
+    if "nss" not in rows:
+        return rows
+    # ||s(T) - s(W)||^2 is the least squared norm of a change to these values (Mirsky 1960).
+    of_spectrum = {
+        "isospectral_residual": rows["nss"] / rows["relative_norm"],
+        "isospectral_residual_chance": rows["nss_chance"] / rows["relative_norm"],
+    }
+    return rows.assign(
+        **{column: (1 - share**2).clip(lower=0.0) for column, share in of_spectrum.items()}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +171,8 @@ def joined_columns(comparison: Stored) -> dict[str, pd.DataFrame]:
         comparison, "coverage", where=headline & (pc.field("threshold") == VISIBLE)
     )
     if len(coverage):
-        parts |= coverage_columns(at_headline_precision(coverage))
+        of_turned = stored.read(comparison, "turned")
+        parts |= coverage_columns(at_headline_precision(coverage), of_turned)
     return {name: columns for name, columns in parts.items() if len(columns)}
 
 
@@ -177,18 +192,26 @@ COVERAGE_ENDS = (
     "null_high",
     "blind_low",
     "blind_high",
+    "turned_low",
+    "turned_high",
     "visible",
 )
 
 
-def coverage_columns(coverage: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def coverage_columns(coverage: pd.DataFrame, of_turned: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Coverage by tensor, a column group a mask; the rows are those of the headline's share, probe
     and threshold.
 
     `typical` is the middle of what typical blind updates cover: the level that a coverage stands
-    beside.
+    beside. `turned_low` and `turned_high` are three standard deviations to either side of updates
+    turned at random; missing where the comparison was made before they were measured.
     """
     coverage = coverage.assign(typical=(coverage["null_low"] + coverage["null_high"]) / 2)
+    of_turned = of_turned.reindex(columns=["name", "mask", "turned", "turned_sd"])
+    coverage = coverage.merge(of_turned, on=["name", "mask"], how="left")
+    reach = ERRORS * coverage["turned_sd"]
+    coverage["turned_low"] = (coverage["turned"] - reach).clip(lower=0.0)
+    coverage["turned_high"] = (coverage["turned"] + reach).clip(upper=1.0)
     return {
         mask: renamed(
             coverage[coverage["mask"] == mask], {end: f"{mask}_{end}" for end in COVERAGE_ENDS}

@@ -41,6 +41,7 @@ VIEWS = {
     "moved": (tensor.moved, "tensor"),
     "angles": (tensor.angles, "tensor"),
     "spectra": (tensor.spectra, "tensor"),
+    "ranks": (tensor.ranks, "tensor"),
     "magnitudes": (tensor.magnitudes, "tensor"),
     "heads": (tensor.heads, "tensor"),
     "bands": (tensor.bands, "tensor"),

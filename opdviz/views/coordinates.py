@@ -45,11 +45,12 @@ def coverage(reader: Reader, state: dict) -> View:
             ),
         )
     legend = (
-        "Violet: typical blind updates; thin line: all of them; a grey dot has nowhere else to be."
+        "Violet: typical blind updates; thin line: all of them; grey below: the update turned at"
+        " random; a grey dot has nowhere else to be."
     )
     reading = f"{coverage_reading(rows)} {legend}"
     columns = ["name", *(c for c in rows if c.startswith(("principal_", "low_magnitude_")))]
-    terms = ("coverage", "null_low", "blind_low", "blind_high", "lowest")
+    terms = ("coverage", "null_low", "blind_low", "blind_high", "turned", "lowest")
     figure = figures.dumbbells(coverage_by_module(rows))
     return view(title, reading, figure, rows[columns], terms)
 
@@ -109,8 +110,9 @@ def fingerprint(reader: Reader, state: dict) -> View:
         return View(title, nothing_there(reader, why))
     reading = (
         f"{precision.sentence(reader.summary('fingerprint_summary'))} Only a cliff is evidence, a"
-        " drift is not, and stochastic rounding leaves no cliff; in"
-        f" {len(octaves)} octaves of {count(octaves['module'].nunique(), 'module')}."
+        " drift is not, and stochastic rounding leaves no cliff. That there was a copy in float32,"
+        f" no file of 16 bits can show. {len(octaves)} octaves of"
+        f" {count(octaves['module'].nunique(), 'module')}."
     )
     return view(title, reading, figures.fingerprint(octaves), octaves, ("ratio", "error"))
 
@@ -198,8 +200,19 @@ def coverage_reading(rows: pd.DataFrame) -> str:
             judged[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high")
         )
         telling = (high - low <= NO_POWER) & (judged[f"{mask}_visible"] >= FEWEST_MOVES)
-        above, below = int(((value > high) & telling).sum()), int(((value < low) & telling).sum())
+        # Of low rank, an update aims at nothing and still lies beyond the hull: where its few rows
+        # and columns are.
+        ends = judged.reindex(columns=[f"{mask}_turned_low", f"{mask}_turned_high"])
+        by_lot = (value >= ends.iloc[:, 0]) & (value <= ends.iloc[:, 1])
+        beyond = telling & ((value > high) | (value < low))
+        above = int((beyond & ~by_lot & (value > high)).sum())
+        below = int((beyond & ~by_lot & (value < low)).sum())
         sentences += mask_verdict(label, above, below, int(telling.sum()))
+        if withheld := int((beyond & by_lot).sum()):
+            sentences.append(
+                f"{count(withheld, 'more lies', 'more lie')} beyond random updates, but not beyond"
+                " their own singular values in random directions."
+            )
         sentences += beside_typical(judged[telling], mask)
         if blunt := int((~telling).sum()):
             sentences.append(

@@ -121,6 +121,55 @@ def spectra(reader: Reader, state: dict) -> View:
     )
 
 
+def ranks(reader: Reader, state: dict) -> View:
+    """How many directions the update takes, beside what storing and chance alone would take."""
+    title = "How many directions the update takes"
+    rows = reader.rows("spectrum_summary", state["tensor"])
+    if rows.empty:
+        return nothing_to_draw(title, reader, state, "spectrum")
+    by_tolerance = reader.rows("rank", state["tensor"])
+    above = by_tolerance[by_tolerance["tolerance"] == figures.RANK_TOLERANCE]
+    counted = rows.merge(above[["matrix", "rank"]], on="matrix", how="left").set_index("matrix")
+    columns = ["name", *figures.RANKS]
+    counted = counted.loc[[m for m in figures.RANKED if m in counted.index], columns]
+    r = int(reader.rows("spectrum", state["tensor"])["index"].max())
+    if "delta" not in counted.index or counted.loc["delta"].isna().all():
+        return View(titled(title, reader, state), "The tensor did not move: it takes none.")
+    tails = reader.rows("tail", state["tensor"])
+    reason = None if tails.empty else tails.iloc[0]["reason"]
+    return view(
+        titled(title, reader, state),
+        ranks_reading(counted, r, reason),
+        figures.ranks(counted, r),
+        counted.reset_index(),
+        ("rank", "rank_99", "entropy_rank", "stable_rank"),
+    )
+
+
+def ranks_reading(counted: pd.DataFrame, r: int, reason: str | None) -> str:
+    """How many directions hold nearly all energy, and whether storing alone would take as many;
+    `reason` says why there is no rounding null, where there is none.
+    """
+
+    def takes(matrix: str, column: str) -> str:
+        present = matrix in counted.index and pd.notna(counted.loc[matrix, column])
+        return f"{int(counted.loc[matrix, column]):,}" if present else "not known"
+
+    sentences = [
+        f"**99 % of the energy takes {takes('delta', 'rank_99')} of {r:,} directions**; a random"
+        f" update's takes {takes('gaussian', 'rank_99')}."
+    ]
+    if "rounding_null" in counted.index:
+        sentences.append(
+            f"Storing an update of rank 16 takes {takes('rounding_null', 'rank_99')}, and"
+            f" {takes('rounding_null', 'rank')} lie above 1e-5 of the largest (the update's:"
+            f" {takes('delta', 'rank')}): so many are no finding."
+        )
+    elif reason:
+        sentences.append(f"No rounding null: {plain(reason)}.")
+    return " ".join(sentences)
+
+
 def magnitudes(reader: Reader, state: dict) -> View:
     """How large weights and changes are."""
     rows = reader.rows("histogram", state["tensor"])

@@ -56,6 +56,7 @@ SIZES = ("magnitudes", "Sizes of weights and changes")
 PAIRS = (
     (("energy", "How concentrated is the update?"), MOVES),
     (("angles", "How far did the leading subspace turn?"), ("spectra", "Spectra")),
+    (("ranks", "How many directions does it take?"), SIZES),
 )
 vector = bool(small[row.name])
 if vector:
@@ -86,7 +87,4 @@ if row.notna()["rows"]:
     links.switch(st, "Profile of", ("energy", "moved"), "profile")
     figure.show("bands", chosen, on_click=open_part, hint="Click a bar to see the band.")
     tables.part_table(chosen, name)
-if not vector:
-    st.header(SIZES[1], anchor=False)
-    figure.show(SIZES[0], chosen)
 notes.notes(chosen, tensors[tensors["name"] == name], of=name)

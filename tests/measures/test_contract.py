@@ -115,6 +115,7 @@ def test_float8_is_counted_but_has_no_null(tmp_path, dtype):
         ("spectrum", f"rounding null: stored as {'float8_e4m3' if dtype == torch.float8_e4m3fn else 'float8_e5m2'}: "
                      "drawn for formats up to bf16 and fp16"),
         ("coverage", f"coverage: {NO_NULLS}"),
+        ("turned", f"turned at random: {NO_NULLS}"),
         ("signs", f"chance: {NO_NULLS}"),
         ("octaves", "the steps of float8 differ by scale block"),
     }  # fmt: skip
