@@ -43,7 +43,7 @@ RANKS = {
     "rank_90": "90 % of energy",
     "rank_95": "95 % of energy",
     "rank_99": "99 % of energy",
-    "rank": "above 1e-5 of the largest",
+    "rank": "above 1e-5 s1",
 }
 RANKED = {"gaussian": "line-ns", "rounding_null": "diamond", "delta": "circle"}
 ANGLES = {"left": (theme.TUNED, "solid"), "right": (theme.DELTA, "dash")}
@@ -109,7 +109,7 @@ def spectra(spectrum: pd.DataFrame, r: int) -> go.Figure:
 
 
 def ranks(counted: pd.DataFrame, r: int) -> go.Figure:
-    """x: directions (log), one line a way to count them: update, rounding null, random.
+    """x: directions, one line a way to count them: update, rounding null, random.
 
     `counted` has a row a matrix and a column a way.
     """
@@ -136,9 +136,9 @@ def ranks(counted: pd.DataFrame, r: int) -> go.Figure:
         *traces,
         height=HEIGHT,
         alt="Directions that the update takes, by seven counts, beside chance and rounding null.",
-        margin={"t": 34},
+        margin={"t": 50},
     )
-    figure.update_xaxes(title=f"directions (of {r:,}; log)", **index_axis(r))
+    figure.update_xaxes(title=f"directions (of {r:,})", range=[0, 1.04 * r])
     return on_modules(figure, list(RANKS.values()))
 
 
@@ -210,7 +210,7 @@ def magnitudes(sizes: dict[str, pd.DataFrame]) -> go.Figure:
         height=HEIGHT,
         alt="Histogram of the sizes of base weights and of changes, beside Gaussians of the same"
         " norm; zeros apart.",
-        margin={"t": 34},
+        margin={"t": 50},
         barmode="group",
     )
     figure.update_xaxes(title="zero", showticklabels=False, row=1, col=1)

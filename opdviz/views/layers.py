@@ -197,8 +197,8 @@ def scatter(reader: Reader, state: dict) -> View:
 
 # Quantities of which 0 means that nothing moved.
 MOVEMENT = ("relative_norm", "delta_norm", "delta_rms", "delta_max", "delta_mean_abs")
-# A small rank says more than a large one, which any noise has.
-SMALL_IS_NEWS = ("stable_rank", "entropy_rank")
+# A small one says more than a large one, which any noise has.
+SMALL_IS_NEWS = ("stable_rank", "entropy_rank", "isospectral_residual")
 
 
 def layers_reading(rows: pd.DataFrame, label: str, quantity: str, column: str | None = None) -> str:

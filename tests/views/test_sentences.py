@@ -269,10 +269,31 @@ def test_a_coverage_is_a_finding_only_beyond_all_blind_updates():
         "The median matrix has 50 % of its moves there, typical random ones 20 % to 25 %."
         in coordinates.coverage_reading(typical)
     )
+    ends = {"principal_turned_low": 0.2, "principal_turned_high": [0.6, 0.6, 0.6, 0.45]}
+    withheld = coordinates.coverage_reading(covered(0.5, 0.1, 0.4).assign(**ends))
+    assert (
+        "**On principal weights: more of the moves than any random update could put there in 1 of 4"
+        in withheld
+    )
+    assert "3 more lie beyond random updates, but not beyond their own singular values" in withheld
     assert (
         coordinates.coverage_reading(covered(np.nan, np.nan, np.nan))
         == "No matrix moved so far that it could be asked."
     )
+
+
+def test_no_rank_is_claimed_that_storing_alone_would_give():
+    counted = pd.DataFrame(
+        {"rank_99": [245, 214, 225], "rank": [256, 256, 256]},
+        index=["gaussian", "rounding_null", "delta"],
+    )
+    text = tensor.ranks_reading(counted, 256, None)
+    assert text.startswith(
+        "**99 % of the energy takes 225 of 256 directions**; a random update's takes 245."
+    )
+    assert "Storing an update of rank 16 takes 214, and 256 lie above" in text
+    wide = tensor.ranks_reading(counted.drop("rounding_null"), 256, "stored as float32")
+    assert wide.endswith("No rounding null: stored as float32.") and "finding" not in wide
 
 
 def test_projections_are_claimed_beyond_three_spreads():
