@@ -21,7 +21,7 @@ STEPS = (
     ("store",),
     ("compare", "tables"),
     ("demo", "runs", "figures", "jobs", "doctor"),
-    ("roots", "views", "lab", "live"),
+    ("roots", "views", "lab", "live", "report"),
     ("ui", "cli"),
     ("serve", "__main__"),
 )

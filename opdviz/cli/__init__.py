@@ -6,7 +6,7 @@ import signal
 import sys
 
 from opdviz import __version__
-from opdviz.cli import app, doctor, lab, pair, runs, stored
+from opdviz.cli import app, doctor, lab, pair, runs, share, stored
 from opdviz.cli.command import CACHE
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
@@ -14,7 +14,8 @@ INTERRUPTED = 130
 COMMANDS = (
     pair.check, pair.compare, doctor.doctor, stored.list_, stored.show, stored.headline,
     runs.subnetwork, runs.apply, runs.overlap, runs.payload, lab.lab, stored.verify,
-    stored.block, stored.rename, stored.label, stored.stop, stored.forget, app.app,
+    stored.block, stored.rename, stored.label, stored.stop, stored.forget, share.pack,
+    share.unpack, app.app,
 )  # fmt: skip
 
 

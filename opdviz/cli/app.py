@@ -20,6 +20,7 @@ from opdviz.errors import RequestError, one_line
         help="folders below which checkpoints may be listed",
     ),
     argument("--read-only", action="store_true", help="no jobs can be started from the pages"),
+    argument("--pack", type=Path, metavar="F", help="show this pack and nothing else, read-only"),
     argument(
         "--demo", action="store_true", help="start comparing the demo pair, if that is not done yet"
     ),
@@ -33,7 +34,10 @@ def app(options: argparse.Namespace) -> None:
         raise RequestError(
             "app: app.py is not beside the package; run it from a checkout or an editable install."
         )
-    os.environ["OPDVIZ_CACHE"] = str(cache_of(options).resolve())
+    cache = cache_of(options).resolve()
+    if options.pack:
+        cache = store_of_pack(cache, options.pack)
+    os.environ["OPDVIZ_CACHE"] = str(cache)
     if options.roots:
         missing = [r for r in options.roots if not os.path.isdir(r)]
         if missing:
@@ -41,12 +45,24 @@ def app(options: argparse.Namespace) -> None:
         os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
     if options.demo:
         start_demo(options)
-    if options.read_only:
+    if options.read_only or options.pack:
         os.environ["OPDVIZ_READ_ONLY"] = "1"
     os.chdir(script.parent)
     os.execv(
         sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit]
     )
+
+
+def store_of_pack(cache: Path, pack: Path) -> Path:
+    """A store below the cache that holds a pack's comparisons alone; where it was shown before it
+    is there already.
+    """
+    from opdviz.report import pack as packing
+    from opdviz.store.store import Store
+
+    store = Store(cache / "packs" / packing.digest(pack)[:16])
+    packing.unpack(store, pack)
+    return store.root
 
 
 def start_demo(options: argparse.Namespace) -> None:

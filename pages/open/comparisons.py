@@ -5,7 +5,7 @@ import streamlit as st
 from opdviz import jobs
 from opdviz.runs import family
 from opdviz.store import status
-from opdviz.ui import comparison, figure, form, job_lines, links, listing, ready, server
+from opdviz.ui import comparison, figure, form, job_lines, links, listing, packs, ready, server
 from opdviz.words import count
 
 st.title("What did training do to the weights?", anchor=False)
@@ -30,7 +30,10 @@ if rows:
         figure.reading(f"{count(len(rows), 'comparison')} in the cache. Click one to open it.")
         if not server.read_only():
             listing.manage(rows)
+        packs.offer(rows)
     listing.families(family.by_base(store.all()), rows)
+elif not server.read_only():
+    packs.offer(rows)
 
 
 def draw_jobs() -> None:

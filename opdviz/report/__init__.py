@@ -1,0 +1,1 @@
+"""What leaves this machine: packs that open anywhere without the checkpoints."""
