@@ -85,7 +85,7 @@ def test_killed_twenty_times_nothing_finished_is_lost_and_the_tables_are_the_sam
     random, kept, kills = Random(0), set(), 0
     while kills < KILLS:
         run = start(tmp_path)
-        time.sleep(random.uniform(0.3, 2.2))
+        time.sleep(random.uniform(0.2, 1.6))
         ended = run.poll() is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
