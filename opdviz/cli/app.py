@@ -45,12 +45,13 @@ def app(options: argparse.Namespace) -> None:
         os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
     if options.demo:
         start_demo(options)
+    settings = []
     if options.read_only or options.pack:
         os.environ["OPDVIZ_READ_ONLY"] = "1"
+        settings = ["--server.maxUploadSize", "1"]  # the least there is: nobody can send anything
     os.chdir(script.parent)
-    os.execv(
-        sys.executable, [sys.executable, "-m", "opdviz.serve", "run", "app.py", *options.streamlit]
-    )
+    command = [sys.executable, "-m", "opdviz.serve", "run", "app.py", *settings]
+    os.execv(sys.executable, [*command, *options.streamlit])
 
 
 def store_of_pack(cache: Path, pack: Path) -> Path:

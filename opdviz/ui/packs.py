@@ -1,11 +1,12 @@
 """Packs on a page: some comparisons to save as one file, and somebody else's to open."""
 
+import tempfile
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
-from opdviz import roots
+from opdviz import files, roots
 from opdviz.errors import OpdvizError
 from opdviz.report import pack
 from opdviz.ui import server
@@ -55,15 +56,36 @@ def packed(keys: tuple[str, ...]) -> bytes:
 
 
 def open_one() -> None:
-    """A pack of this machine, by its path: its comparisons join the cache."""
-    path = st.text_input("Open a pack", key="pack_path", placeholder="its path on this machine")
-    if not st.button("Open", disabled=not path.strip(), key="open_pack"):
+    """A pack from the browser's machine, or by its path on this one: its comparisons join the
+    cache.
+    """
+    with st.form("open_pack", border=False):
+        file = st.file_uploader("Open a pack", key="pack_file")
+        path = st.text_input("or its path on this machine", key="pack_path").strip()
+        if not st.form_submit_button("Open the pack"):
+            return
+    if file is None and not path:
+        st.error("Choose a file, or type a path.")
         return
+    store = server.store()
     try:
-        new, present = pack.unpack(server.store(), Path(roots.allowed(path.strip())))
+        if file is None:
+            new, present = pack.unpack(store, Path(roots.allowed(path)))
+        else:
+            new, present = unpacked(file.getbuffer())
     except OpdvizError as error:
         st.error(plain(error, limit=600))
         return
     if new:
         st.rerun()
     st.info(f"{count(len(present), 'comparison')} of it: in the cache before, left as they are.")
+
+
+def unpacked(data: bytes | memoryview) -> tuple[list[str], list[str]]:
+    """Bring in a pack that somebody sent; its name on their machine is nobody's business."""
+    store = server.store()
+    store.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(suffix=files.TEMPORARY, dir=store.root) as work:
+        file = Path(work) / "uploaded.opdviz"
+        file.write_bytes(data)
+        return pack.unpack(store, file)

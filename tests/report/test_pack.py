@@ -5,6 +5,7 @@ whole before any of it is written.
 import getpass
 import io
 import json
+import os
 import shutil
 import socket
 import stat
@@ -25,6 +26,7 @@ from opdviz.store.manifest import Side
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN, compared_here, reader_of
 
+ROOT = Path(__file__).parent.parent.parent
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
 
 
@@ -170,6 +172,32 @@ def test_wrong_requests_are_one_line(family, tmp_path, capsys, monkeypatch, argu
     assert main([*arguments, "--cache", str(family.root)]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_the_app_shows_a_pack_and_nothing_else(packed, family, tmp_path, monkeypatch):
+    (tmp_path / "f.opdviz").write_bytes(packed)
+    started = []
+    monkeypatch.setattr("os.execv", lambda program, command: started.append(command))
+    monkeypatch.setattr("os.environ", os.environ.copy())
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert (
+            main(["app", "--pack", str(tmp_path / "f.opdviz"), "--cache", str(tmp_path / "cache")])
+            == 0
+        )
+    store = Store(Path(os.environ["OPDVIZ_CACHE"]))
+    assert store.keys() and set(store.keys()) == set(family.keys())
+    assert len(list((tmp_path / "cache" / "packs").iterdir())) == 1
+    assert os.environ["OPDVIZ_READ_ONLY"] == "1"
+    assert "--server.maxUploadSize 1" in " ".join(started[0]), "nobody can send anything to it"
+
+
+def test_the_viewer_s_requirements_are_the_app_s_without_torch():
+    wanted, viewer = (
+        [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+        for name in ("requirements.txt", "requirements-viewer.txt")
+    )
+    assert viewer == [line for line in wanted if not line.startswith("torch")]
 
 
 def test_a_comparison_that_is_not_whole_is_not_packed(tmp_path, family, capsys):

@@ -1,0 +1,38 @@
+"""A pack sent by the browser joins the cache; what is none is refused in one line."""
+
+import pytest
+from playwright.sync_api import expect
+
+from opdviz.report import pack
+from opdviz.store.store import Store
+from tests.browser.conftest import compared, settled
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_pack_is_sent_and_opened(tmp_path, pair, start_server, visit):
+    compared(pair, tmp_path / "theirs")
+    theirs = Store(tmp_path / "theirs")
+    (tmp_path / "golden.opdviz").write_bytes(pack.packed(theirs, theirs.all()))
+    (tmp_path / "other.opdviz").write_bytes(b"PK and no more")
+    own = start_server(tmp_path / "cache", tmp_path)
+    page = visit(own.address)
+    page.get_by_role("button", name="Packs").click()
+    for name, words in (
+        ("other.opdviz", "expected a pack that"),
+        ("golden.opdviz", "1 comparison in the cache"),
+    ):
+        page.locator("input[type=file]").set_input_files(tmp_path / name)
+        settled(page)
+        page.get_by_role("button", name="Open the pack").click()
+        expect(page.get_by_text(words)).to_be_visible(timeout=15_000)
+    assert Store(own.cache).keys() == theirs.keys()
+    page.get_by_role("button", name="Packs").click()
+    box = page.get_by_role("combobox", name="Comparisons")
+    box.fill("golden")
+    page.keyboard.press("Enter")
+    settled(page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save 1 comparison as a pack").click()
+    assert saved.value.suggested_filename == "golden.opdviz"
+    assert pack.unpack(Store(tmp_path / "third"), saved.value.path())[0] == theirs.keys()
