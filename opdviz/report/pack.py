@@ -87,19 +87,21 @@ def contents_of(comparison: Stored) -> Iterator[tuple[str, bytes]]:
 
 def elsewhere(facts: Manifest) -> Manifest:
     """A manifest as it travels: nothing in it says where on this machine its checkpoints were."""
-    sides = {side.path: without_place(side) for side in (facts.base, facts.tuned)}
+    base, tuned = without_place(facts.base), without_place(facts.tuned)
+    # The longer path first: the base may be a folder above the tuned.
+    words = sorted(
+        [(facts.base.path, base.label), (facts.tuned.path, tuned.label)], key=lambda s: -len(s[0])
+    )
+    # A name that nobody gave is made of both labels.
+    words += [(facts.base.label, base.label), (facts.tuned.label, tuned.label)]
 
     def anonymous(text: str) -> str:
-        for path, side in sorted(sides.items(), key=lambda item: -len(item[0])):
-            text = text.replace(path, side.label)
+        for here, there in words:
+            text = text.replace(here, there)
         return text
 
-    return replace(
-        facts,
-        base=sides[facts.base.path],
-        tuned=sides[facts.tuned.path],
-        notes=tuple(map(anonymous, facts.notes)),
-    )
+    notes = tuple(map(anonymous, facts.notes))
+    return replace(facts, base=base, tuned=tuned, name=anonymous(facts.name), notes=notes)
 
 
 def without_place(side: Side) -> Side:
@@ -110,9 +112,17 @@ def without_place(side: Side) -> Side:
     above = Path(place.root) if place else Path(side.path).parent
     if above.name in STEPS:  # whose numbers are steps because of its name
         above = above.parent
-    below = Path(side.path).relative_to(above)
+    below = nobodys(Path(side.path).relative_to(above).parts)
     digest = fingerprint.of_bytes(str(above))[:8]
-    return replace(side, path=str(PurePosixPath("packed", digest, below)))
+    label = "/".join(nobodys(side.label.split("/")))
+    return replace(side, path=str(PurePosixPath("packed", digest, *below)), label=label)
+
+
+def nobodys(parts: Sequence[str]) -> list[str]:
+    """Pieces of a path or label without the name of this user, as of a checkpoint that lies in
+    their home.
+    """
+    return [part for part in parts if part != Path.home().name] or ["checkpoint"]
 
 
 def zipped(keys: list[str], contents: dict[str, bytes]) -> bytes:

@@ -178,7 +178,7 @@ def part_table(chosen: comparison.Chosen, tensor: str) -> None:
 
 def tensor_table(rows: pd.DataFrame, columns: list[str], sorts: list[str], key: str) -> None:
     """Tensors in pages, sorted by any quantity before they are cut; a row opens its tensor."""
-    first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
+    first, second, third = st.columns([3, 3, 4], vertical_alignment="bottom")
     sort = links.choose(first, "Sort by", sorts, "sort")
     order = links.switch(
         second, "Order", ("largest first", "smallest first"), "order", label_visibility="collapsed"

@@ -11,6 +11,7 @@ import socket
 import stat
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,6 +141,15 @@ def test_of_a_path_the_folder_and_the_step_stay(path, kept):
     assert left.startswith("packed/") and left.split("/", 2)[2] == kept
     sibling = pack.without_place(Side(path.replace("/me/", "/me/x"), "opd")).path
     assert sibling.split("/")[1] != left.split("/")[1]
+
+
+def test_a_checkpoint_in_somebody_s_home_does_not_say_whose(monkeypatch, family):
+    monkeypatch.setenv("HOME", "/home/alice")
+    side = Side("/home/alice/model.safetensors", "alice")
+    facts = replace(family.all()[0].manifest, base=side, name="alice..opd", notes=("alice moved",))
+    assert b"alice" not in pack.elsewhere(facts).encoded()
+    home = pack.without_place(Side("/home/alice", "alice"))
+    assert (home.path.split("/")[-1], home.label) == ("checkpoint", "checkpoint")
 
 
 def test_the_commands_make_and_open_one_and_leave_alone_what_is_there(family, tmp_path, capsys):
