@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,9 @@ from opdviz.compare import measuring, prepare, workers
 from opdviz.compare.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
+from opdviz.report.contents import reader_of  # noqa: F401  what views are drawn from in tests
 from opdviz.store.store import Store, Stored
-from opdviz.tables import by_tensor, stored, summaries
-from opdviz.views import Reader
+from opdviz.tables import summaries
 
 # Under a shell that runs the tests in the background Ctrl-C is ignored, and what they start inherits
 # it: tests of Ctrl-C would wait for nothing.
@@ -113,17 +112,6 @@ def golden_store(tmp_path_factory) -> Store:
         capture_output=True,
     )
     return Store(cache)
-
-
-def reader_of(comparison: Stored) -> Reader:
-    """What views are drawn from, without a page: nobody read values, nothing is noted."""
-    return Reader(
-        comparison.manifest,
-        partial(summaries.summary, comparison),
-        partial(stored.of_tensor, comparison),
-        lambda name: by_tensor.moved_given_size(comparison, name=name),
-        lambda *_: None,
-    )
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -46,3 +46,31 @@ def unpack(options: argparse.Namespace) -> None:
         print(f"{key}  {one_line(store.open(key).name)}")
     for key in present:
         print(f"{key}  was in the cache before, and is left as it is")
+
+
+@command(
+    "report",
+    "write one HTML file with live figures that opens offline, of runs on one base",
+    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
+    argument("--out", type=Path, required=True, help="the file, as opd.html"),
+    argument("--protocol", default="A", help="of the headline: A, B, C or D"),
+    argument("--tensor", nargs="+", default=[], help="tensors to show; else those that moved most"),
+    example="opdviz report opd --out opd.html",
+)
+def report(options: argparse.Namespace) -> None:
+    """`opdviz report`."""
+    import shlex
+    from datetime import UTC, datetime
+
+    from opdviz import files
+    from opdviz.report import contents, page
+
+    store, target = store_of(options), target_of("report", options.out)
+    runs = list({run.key: run for run in map(store.find, options.key)}.values())
+    how = ["--protocol", options.protocol]
+    how += ["--tensor", *options.tensor] if options.tensor else []
+    again = ["opdviz", "report", *(run.name for run in runs), *how, "--out", target.name]
+    sections = contents.sections(runs, protocol=options.protocol, tensors=options.tensor)
+    text = page.page(runs, sections, shlex.join(again), datetime.now(UTC))
+    files.write(target, text.encode())
+    print(f"{one_line(options.out)}: {len(text) / 1e6:.1f} MB; it opens offline and asks nobody.")
