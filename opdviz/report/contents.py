@@ -14,7 +14,7 @@ from opdviz.errors import OpdvizError, RequestError, one_line
 from opdviz.runs import headlines
 from opdviz.store import board
 from opdviz.store.store import Stored
-from opdviz.tables import by_tensor, protocols, published, stored, summaries
+from opdviz.tables import by_tensor, protocols, stored, summaries
 from opdviz.views import Reader, View
 from opdviz.views.runs import names_of
 from opdviz.words import plain
@@ -106,7 +106,7 @@ def of_one(
     yield Section(
         "Headline",
         views=(draw("headline", state={}),),
-        tables=((f"Under protocol {protocol}", headline_table(comparison, protocol)),),
+        tables=(headline_table([comparison], [reader], protocol),),
     )
     yield Section("Verdicts", verdicts(comparison, reader))
     rows = reader.summary("by_tensor")
@@ -124,17 +124,16 @@ def of_one(
         yield Section("Pinned", plain(pin["caption"], limit=4_000), (pinned(reader, pin),))
 
 
-def headline_table(comparison: Stored, protocol: str) -> pd.DataFrame:
-    """The headline beside its chance levels and what was published."""
-    rows = []
-    for row in protocols.headline(comparison, protocol):
-        rows.append({"what": comparison.name} | row)
-        rows += [
-            {"what": f"published: {other['recipe']}, {other['pair']}"}
-            | {key: other[key] for key in ("quantity", "value", "unit")}
-            for other in published.rows(row["quantity"], protocol=protocol)
-        ]
-    return pd.DataFrame(rows)[["quantity", "what", "value", "unit", "chance", "aggregation"]]
+def headline_table(
+    comparisons: Sequence[Stored], readers: Sequence[Reader], protocol: str
+) -> tuple[str, pd.DataFrame]:
+    """The headline of some runs beside its chance levels and what was published."""
+    measured = [
+        headlines.Measured(name, comparison.manifest, protocols.headline(comparison, protocol))
+        for name, comparison in zip(names_of(readers), comparisons, strict=True)
+    ]
+    caption = f"Under protocol {protocol}, in percent but for ranks and angles"
+    return caption, headlines.table(measured, protocol).dropna(axis="columns", how="all")
 
 
 def verdicts(comparison: Stored, reader: Reader) -> str:
@@ -175,16 +174,11 @@ def side_by_side(
     comparisons: Sequence[Stored], readers: Sequence[Reader], protocol: str, tensors: Sequence[str]
 ) -> Iterator[Section]:
     """What sets several runs apart."""
-    measured = [
-        headlines.Measured(name, comparison.manifest, protocols.headline(comparison, protocol))
-        for name, comparison in zip(names_of(readers), comparisons, strict=True)
-    ]
-    table = headlines.table(measured, protocol)
     quantity = {"quantity": "relative_norm"}
     yield Section(
         "Runs side by side",
         views=tuple(views.draw_runs(name, readers, quantity) for name in OF_RUNS),
-        tables=((f"Under protocol {protocol}, in percent but for ranks and angles", table),),
+        tables=(headline_table(comparisons, readers, protocol),),
     )
     for tensor in tensors or most_moved(readers[0].summary("by_tensor"))[:1]:
         curves = ("energy", "spectra", "angles")

@@ -57,8 +57,8 @@ def test_its_figures_are_those_of_the_app(store, tmp_path):
     assert len(drawn) > 15 and len(text) < 15e6
     for view in drawn:
         assert theme.alt(view.figure) in text.replace("&#x27;", "'").replace("&amp;", "&")
-    assert text.count("<caption>Under protocol A</caption>") == 1
-    assert "Formula: " in text and "published: OPD" in text and store.find("a").key in text
+    assert text.count("<caption>Under protocol A, in percent") == 1
+    assert "Formula: " in text and ">published<" in text and store.find("a").key in text
 
 
 def test_several_runs_come_side_by_side_first(store, tmp_path):
