@@ -21,7 +21,8 @@ STEPS = (
     ("store",),
     ("compare", "tables"),
     ("demo", "runs", "figures", "jobs", "doctor"),
-    ("roots", "views", "lab", "live", "report"),
+    ("roots", "views", "lab", "live"),
+    ("report",),
     ("ui", "cli"),
     ("serve", "__main__"),
 )
@@ -41,7 +42,7 @@ BORDERS = {
     "datasets": {"opdviz/lab/train.py"},
     "distributed": {"opdviz/compare/cluster.py"},
     "streamlit": {*UI, "opdviz/serve.py", "app.py"},
-    "plotly": UI,
+    "plotly": {*UI, "opdviz/report/page.py"},
 }
 MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -45,16 +45,16 @@ class Section:
 def reader_of(comparison: Stored) -> Reader:
     """What views are drawn from, without a page: no values of weights."""
     try:
-        noted = frozenset(note["tensor"] for note in board.read(comparison.folder)["notes"])
+        with_notes = frozenset(note["tensor"] for note in board.read(comparison.folder)["notes"])
     except OpdvizError:
-        noted = frozenset()
+        with_notes = frozenset()
     return Reader(
         comparison.manifest,
         partial(summaries.summary, comparison),
         partial(stored.of_tensor, comparison),
         lambda name: by_tensor.moved_given_size(comparison, name=name),
         lambda *_: None,
-        noted,
+        with_notes,
     )
 
 

@@ -96,8 +96,8 @@ def elsewhere(facts: Manifest) -> Manifest:
     words += [(facts.base.label, base.label), (facts.tuned.label, tuned.label)]
 
     def anonymous(text: str) -> str:
-        for here, there in words:
-            text = text.replace(here, there)
+        for of_this_machine, packed_words in words:
+            text = text.replace(of_this_machine, packed_words)
         return text
 
     notes = tuple(map(anonymous, facts.notes))

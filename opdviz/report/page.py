@@ -93,13 +93,13 @@ def unbadged(text: str) -> str:
 
 def table_html(frame: pd.DataFrame, caption: str = "", most: int = MOST_ROWS) -> str:
     """The first rows of a frame, every cell escaped."""
-    shown = frame.head(most)
+    first_rows = frame.head(most)
     more = (
-        f"<p class=quiet>{len(shown)} of {len(frame):,} rows.</p>"
-        if len(frame) > len(shown)
+        f"<p class=quiet>{len(first_rows)} of {len(frame):,} rows.</p>"
+        if len(frame) > len(first_rows)
         else ""
     )
-    body = shown.to_html(
+    body = first_rows.to_html(
         index=False, border=0, escape=True, na_rep="", float_format="{:.4g}".format
     )
     if caption:
