@@ -19,12 +19,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from opdviz import __version__, files, fingerprint
 from opdviz.compare.prepare import STEPS
-from opdviz.errors import CheckFailed, RequestError, one_line
+from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.runs.trajectory import place_of
 from opdviz.store import board, checking, manifest, relations
 from opdviz.store.manifest import Manifest, Side
@@ -158,14 +159,11 @@ def unpack(store: Store, path: Path) -> tuple[list[str], list[str]]:
     Raises
         RequestError: the file is no pack, or anything in it is not what a pack holds; nothing is
             written.
-        MachineError: the disk is full.
+        MachineError: the disk is full, or the store cannot be written.
     """
     purpose = f"unpack({one_line(path, limit=120)})"
-    store.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".pack.", suffix=files.TEMPORARY, dir=store.root
-    ) as work:
-        beside = Store(Path(work))
+    with folder_beside(store) as work:
+        beside = Store(work)
         keys = extract(path, beside.root, purpose)
         check(beside, keys, purpose)
         present = {folder.name for folder in store.folders()}
@@ -179,6 +177,26 @@ def unpack(store: Store, path: Path) -> tuple[list[str], list[str]]:
                 into.parent.mkdir(exist_ok=True)
                 files.move(folder, into)
     return new, [key for key in keys if key in present]
+
+
+@contextmanager
+def folder_beside(store: Store) -> Iterator[Path]:
+    """A folder of a store's disk that is gone afterwards.
+
+    Raises
+        MachineError: the store cannot be written.
+    """
+    try:
+        store.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".pack.", suffix=files.TEMPORARY, dir=store.root
+        ) as work:
+            yield Path(work)
+    except OSError as error:
+        raise MachineError(
+            f"unpack: {one_line(store.root)}: {error.strerror}; make the cache writable, or name"
+            " another with --cache."
+        ) from None
 
 
 def digest(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Packs on a page: some comparisons to save as one file, and somebody else's to open."""
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -84,8 +83,6 @@ def open_one() -> None:
 def unpacked(data: bytes | memoryview) -> tuple[list[str], list[str]]:
     """Bring in a pack that somebody sent; its name on their machine is nobody's business."""
     store = server.store()
-    store.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(suffix=files.TEMPORARY, dir=store.root) as work:
-        file = Path(work) / "uploaded.opdviz"
-        file.write_bytes(data)
-        return pack.unpack(store, file)
+    with pack.folder_beside(store) as work:
+        files.write(work / "uploaded.opdviz", bytes(data))
+        return pack.unpack(store, work / "uploaded.opdviz")

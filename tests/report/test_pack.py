@@ -20,6 +20,7 @@ import pytest
 
 from opdviz import fingerprint, views
 from opdviz.cli import main
+from opdviz.errors import MachineError
 from opdviz.report import pack
 from opdviz.runs import relate
 from opdviz.store import board, checking
@@ -208,6 +209,12 @@ def test_the_viewer_s_requirements_are_the_app_s_without_torch():
         for name in ("requirements.txt", "requirements-viewer.txt")
     )
     assert viewer == [line for line in wanted if not line.startswith("torch")]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(packed, tmp_path):
+    (tmp_path / "f.opdviz").write_bytes(packed)
+    with pytest.raises(MachineError, match="make the cache writable"):
+        pack.unpack(Store(Path("/proc/nowhere")), tmp_path / "f.opdviz")
 
 
 def test_a_comparison_that_is_not_whole_is_not_packed(tmp_path, family, capsys):

@@ -61,6 +61,16 @@ def test_its_figures_are_those_of_the_app(store, tmp_path):
     assert "Formula: " in text and ">published<" in text and store.find("a").key in text
 
 
+def test_a_run_that_is_not_compared_to_its_end_is_refused(tmp_path, capsys):
+    sides = [str(GOLDEN / side) for side in ("base", "tuned_a")]
+    cache = ["--cache", str(tmp_path)]
+    few = ["--measures", "magnitude,sparsity", "--workers", "1", "--name", "few"]
+    assert main(["compare", *sides, *few, *cache]) == 0
+    assert main(["report", "few", "--out", str(tmp_path / "few.html"), *cache]) == 2
+    assert "report(few): it is not compared to its end" in capsys.readouterr().err
+    assert not (tmp_path / "few.html").exists()
+
+
 def test_several_runs_come_side_by_side_first(store, tmp_path):
     text = report(store, tmp_path / "two.html", "a", EVIL)
     titles = re.findall(r'<h[23] id="s\d+">(.*?)</h', text)
