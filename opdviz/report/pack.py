@@ -34,6 +34,7 @@ from opdviz.tables import summaries
 
 FORMAT = 1
 CONTENTS = "pack.json"
+NOWHERE = "packed"  # what paths in a pack begin with, which lead to no file
 MOST_FILES, MOST_BYTES = 1 << 16, 1 << 33  # of tables, which are not packed a second time
 # What a pack may hold, below the folder of a comparison and that of a relation.
 OF_COMPARISON = re.compile(
@@ -116,7 +117,7 @@ def without_place(side: Side) -> Side:
     below = nobodys(Path(side.path).relative_to(above).parts)
     digest = fingerprint.of_bytes(str(above))[:8]
     label = "/".join(nobodys(side.label.split("/")))
-    return replace(side, path=str(PurePosixPath("packed", digest, *below)), label=label)
+    return replace(side, path=str(PurePosixPath(NOWHERE, digest, *below)), label=label)
 
 
 def nobodys(parts: Sequence[str]) -> list[str]:
@@ -339,6 +340,13 @@ def check(store: Store, keys: Sequence[str], purpose: str) -> None:
                 f"{purpose}: comparison {key} is damaged, not whole, or of another version; pack it"
                 " again with this one."
             )
+        for side in (facts.base, facts.tuned):
+            path = PurePosixPath(side.path)
+            if path.parts[:1] != (NOWHERE,) or ".." in path.parts:
+                raise RequestError(
+                    f"{purpose}: comparison {key} names files of a machine,"
+                    f" {one_line(side.path, limit=80)}; a pack names none."
+                )
         faults = [*checking.check(store.folder(key)), *board.check(store.folder(key))]
         for fault in faults or summaries.check(store.open(key)):
             raise RequestError(f"{purpose}: {fault}.")

@@ -298,6 +298,10 @@ def written(contents: Contents, *more: tuple[zipfile.ZipInfo, bytes], **changed)
     return buffer.getvalue()
 
 
+def side_at(path: str) -> dict:
+    return {"path": path, "label": "x", "fingerprints": []}
+
+
 KEY16 = "comparisons/0123456789abcdef"
 EXTRA = [
     "../evil.json", "/etc/evil.json", "comparisons/../../evil", f"{KEY16}/../../x.json",
@@ -333,6 +337,9 @@ MALFORMED = {
     "another key": lambda c: written(with_manifest(c, key="0123456789abcdef")),
     "not whole": lambda c: written(with_manifest(c, compacted=[])),
     "an older format": lambda c: written(with_manifest(c, format=1)),
+    "a path of a machine": lambda c: written(with_manifest(c, base=side_at("/etc"))),
+    "a model of the hub": lambda c: written(with_manifest(c, tuned=side_at("someone/model"))),
+    "a path above": lambda c: written(with_manifest(c, tuned=side_at("packed/../../etc"))),
     "a table outside": lambda c: written(with_manifest(c, tables={"../x.parquet": "0"})),
     "a pickle for a table": lambda c: written(resealed(c | {first(c, "drift.geometry.parquet"): b"\x80\x04N."})),
     "other rows": lambda c: written(other_rows(c)),
