@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from opdviz.report import pack
 from opdviz.store.store import Store
-from tests.browser.conftest import compared, settled
+from tests.browser.conftest import choose_in, compared, settled
 
 pytestmark = pytest.mark.browser
 
@@ -28,10 +28,7 @@ def test_a_pack_is_sent_and_opened(tmp_path, pair, start_server, visit):
         expect(page.get_by_text(words)).to_be_visible(timeout=15_000)
     assert Store(own.cache).keys() == theirs.keys()
     page.get_by_role("button", name="Packs").click()
-    box = page.get_by_role("combobox", name="Comparisons")
-    box.fill("golden")
-    page.keyboard.press("Enter")
-    settled(page)
+    choose_in(page, page.get_by_role("combobox", name="Comparisons"), "golden")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save 1 comparison as a pack").click()
     assert saved.value.suggested_filename == "golden.opdviz"
