@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from opdviz.definitions import FEWEST_MOVES, NO_POWER
 from opdviz.doctor.checks import FEWEST_SIBLINGS, LEAST_SPREAD, TO_SIGMA
 from opdviz.doctor.finding import NOTE, Finding
 from opdviz.quantities import CHANCE_OF, QUANTITIES
+from opdviz.tables.by_tensor import coverage_claims
 from opdviz.words import how_many, number, percent
 
 MOST = 5
@@ -97,10 +97,11 @@ def deviations(tensors: pd.DataFrame) -> pd.DataFrame:
     rows = tensors[tensors["layer"].notna() & tensors["expert"].isna()] if len(tensors) else tensors
     parts = []
     for quantity in ASKED:
-        if quantity not in rows:
+        chance = CHANCE_OF.get(quantity)
+        if not {quantity, chance or quantity} <= {*rows.columns}:  # while it is computed
             continue
         value = rows[quantity].astype(float)
-        if chance := CHANCE_OF.get(quantity):
+        if chance:
             value = value / rows[chance].astype(float)
         size = np.log(value.where(value > 0)).dropna()
         module = [rows.loc[size.index, column] for column in ("tower", "module")]
@@ -184,17 +185,15 @@ def of_masks(tensors: pd.DataFrame) -> Iterator[Outstanding]:
     update could.
     """
     for mask, words in MASKS.items():
-        columns = [f"{mask}_{end}" for end in ("coverage", "blind_low", "blind_high", "visible")]
-        if not {*columns} <= {*tensors.columns}:
+        if f"{mask}_coverage" not in tensors:
             continue
-        rows = tensors.dropna(subset=columns[:3])
-        value, low, high, visible = (rows[column].astype(float) for column in columns)
-        telling = (high - low <= NO_POWER) & (visible >= FEWEST_MOVES)
-        for side, word in ((value > high, "more"), (value < low, "fewer")):
-            beyond = int((side & telling).sum())
-            if 2 * beyond > int(telling.sum()):
+        claims = coverage_claims(tensors, mask)
+        telling = int(claims["telling"].sum())
+        for side, word in (("above", "more"), ("below", "fewer")):
+            beyond = int(claims[side].sum())
+            if 2 * beyond > telling:
                 yield Outstanding(
-                    f"In {how_many(beyond, int(telling.sum()))} matrices {word} of the moves fall"
+                    f"In {how_many(beyond, telling)} matrices {word} of the moves fall"
                     f" on {words} than any blind update could put there.",
                     "coordinates",
                 )

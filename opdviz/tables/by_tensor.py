@@ -5,7 +5,16 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow.compute as pc
 
-from opdviz.definitions import ERRORS, HEADLINE_K, HEADLINE_SHARE, RELATIVE, VISIBLE, WIDE
+from opdviz.definitions import (
+    ERRORS,
+    FEWEST_MOVES,
+    HEADLINE_K,
+    HEADLINE_SHARE,
+    NO_POWER,
+    RELATIVE,
+    VISIBLE,
+    WIDE,
+)
 from opdviz.measures import identity
 from opdviz.measures.coordinates import AXES
 from opdviz.store.store import Stored
@@ -67,8 +76,8 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
 def with_relative_ranks(rows: pd.DataFrame) -> pd.DataFrame:
     """The entropy ranks of the tuned and of the update as multiples of the base's."""
     of_base, of_tuned = "entropy_rank_of_base", "entropy_rank_of_tuned"
-    if of_base not in rows:
-        return rows
+    if not {of_base, of_tuned, "entropy_rank"} <= {*rows.columns}:  # while it is computed
+        return rows.drop(columns=[of_base, of_tuned], errors="ignore")
     ratios = {
         "entropy_rank_tuned": rows[of_tuned] / rows[of_base],
         "entropy_rank_relative": rows["entropy_rank"] / rows[of_base],
@@ -218,6 +227,30 @@ def coverage_columns(coverage: pd.DataFrame, of_turned: pd.DataFrame) -> dict[st
         )
         for mask in ("principal", "low_magnitude")
     }
+
+
+def coverage_claims(rows: pd.DataFrame, mask: str) -> pd.DataFrame:
+    """What can be claimed of each matrix's coverage of a mask, as columns of yes and no: `telling`,
+    whether anything can; `above` and `below`, whether it lies beyond all blind updates and the
+    update turned at random; `withheld`, whether it lies beyond the former alone.
+    """
+    ends = ("coverage", "blind_low", "blind_high", "visible", "turned_low", "turned_high")
+    value, low, high, visible, turned_low, turned_high = (
+        rows.reindex(columns=[f"{mask}_{end}"]).iloc[:, 0].astype(float) for end in ends
+    )
+    telling = (high - low <= NO_POWER) & (visible >= FEWEST_MOVES)
+    # Of low rank, an update aims at nothing and still lies beyond the hull: where its few rows and
+    # columns are.
+    by_lot = (value >= turned_low) & (value <= turned_high)
+    above, below = telling & (value > high), telling & (value < low)
+    return pd.DataFrame(
+        {
+            "telling": telling,
+            "above": above & ~by_lot,
+            "below": below & ~by_lot,
+            "withheld": (above | below) & by_lot,
+        }
+    )
 
 
 def share_unchanged(rows: pd.DataFrame, probe: str) -> float | None:

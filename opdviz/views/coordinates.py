@@ -5,11 +5,11 @@ their sentences.
 import numpy as np
 import pandas as pd
 
-from opdviz.definitions import FEWEST_MOVES, NO_POWER, WIDE
+from opdviz.definitions import WIDE
 from opdviz.figures import coordinates as figures
 from opdviz.figures.axes import module_order
 from opdviz.tables import precision
-from opdviz.tables.by_tensor import COVERAGE_ENDS
+from opdviz.tables.by_tensor import COVERAGE_ENDS, coverage_claims
 from opdviz.views.view import Reader, View, counted_in, has_values, nothing_there, view
 from opdviz.words import count, how_many, percent
 
@@ -196,19 +196,11 @@ def coverage_reading(rows: pd.DataFrame) -> str:
         judged = rows.dropna(subset=[f"{mask}_coverage", f"{mask}_blind_low"])
         if judged.empty:
             continue
-        value, low, high = (
-            judged[f"{mask}_{end}"] for end in ("coverage", "blind_low", "blind_high")
-        )
-        telling = (high - low <= NO_POWER) & (judged[f"{mask}_visible"] >= FEWEST_MOVES)
-        # Of low rank, an update aims at nothing and still lies beyond the hull: where its few rows
-        # and columns are.
-        ends = judged.reindex(columns=[f"{mask}_turned_low", f"{mask}_turned_high"])
-        by_lot = (value >= ends.iloc[:, 0]) & (value <= ends.iloc[:, 1])
-        beyond = telling & ((value > high) | (value < low))
-        above = int((beyond & ~by_lot & (value > high)).sum())
-        below = int((beyond & ~by_lot & (value < low)).sum())
+        claims = coverage_claims(judged, mask)
+        telling = claims["telling"]
+        above, below, withheld = (int(claims[c].sum()) for c in ("above", "below", "withheld"))
         sentences += mask_verdict(label, above, below, int(telling.sum()))
-        if withheld := int((beyond & by_lot).sum()):
+        if withheld:
             sentences.append(
                 f"{count(withheld, 'more lies', 'more lie')} beyond random updates, but not beyond"
                 " their own singular values in random directions."

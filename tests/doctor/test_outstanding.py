@@ -91,3 +91,10 @@ def test_projections_beyond_three_spreads_and_how_many_numbers_there_were():
         assert bool(sentences) == told
         assert looked_at == len(outstanding.ASKED) * len(rows) + len(rows)
     assert outstanding.outstanding(pd.DataFrame(), NO_BLOCKS, ()) == ([], 0)
+
+
+def test_while_a_run_is_computed_a_quantity_waits_for_its_chance():
+    rows = tensors(0)
+    whole = outstanding.deviations(rows)
+    part = outstanding.deviations(rows.drop(columns="stable_rank_chance"))
+    assert set(whole["quantity"]) - set(part["quantity"]) == {"stable_rank"}
