@@ -15,6 +15,7 @@ import json
 import os
 import re
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -42,7 +43,12 @@ OF_COMPARISON = re.compile(
 )
 OF_RELATION = re.compile(r"runs\.json|[a-z_]+\.[a-z0-9]+\.parquet")
 ENCRYPTED = 0x1
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+# What a file that is no zip makes zipfile raise, or a damaged one: of its directory, of names that
+# are no text (ValueError), of contents, and of versions that it does not know.
+UNREADABLE = (
+    *(zipfile.BadZipFile, struct.error, ValueError),
+    *(zlib.error, EOFError, OSError, NotImplementedError),
+)
 
 
 def packed(store: Store, comparisons: Sequence[Stored]) -> bytes:
