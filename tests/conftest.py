@@ -21,9 +21,9 @@ from opdviz.compare import measuring, prepare, workers
 from opdviz.compare.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
-from opdviz.report.contents import reader_of  # noqa: F401  what views are drawn from in tests
 from opdviz.store.store import Store, Stored
 from opdviz.tables import summaries
+from opdviz.views.readers import reader_of  # noqa: F401  what views are drawn from in tests
 
 # Under a shell that runs the tests in the background Ctrl-C is ignored, and what they start inherits
 # it: tests of Ctrl-C would wait for nothing.

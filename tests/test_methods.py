@@ -47,7 +47,7 @@ def test_every_name_in_a_legend_is_explained(golden_store):
     names = tensors.groupby("block")["name"].first().tolist()
     reader = reader_of(comparison)
     seen = set()
-    for view, (_, page) in views.VIEWS.items():
+    for view, (_, page, _) in views.VIEWS.items():
         of_tensor = page in ("tensor", "part")
         for state in [{"tensor": name} for name in names] if of_tensor else [{}]:
             if figure := views.draw(view, reader, state).figure:

@@ -70,7 +70,7 @@ def report(options: argparse.Namespace) -> None:
     how = ["--protocol", options.protocol]
     how += ["--tensor", *options.tensor] if options.tensor else []
     again = ["opdviz", "report", *(run.name for run in runs), *how, "--out", target.name]
-    sections = contents.sections(runs, protocol=options.protocol, tensors=options.tensor)
+    sections = contents.sections(store, runs, protocol=options.protocol, tensors=options.tensor)
     text = page.page(runs, sections, shlex.join(again), datetime.now(UTC))
     files.write(target, text.encode())
     print(f"{one_line(options.out)}: {len(text) / 1e6:.1f} MB; it opens offline and asks nobody.")

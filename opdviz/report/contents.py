@@ -13,9 +13,10 @@ from opdviz.doctor import outstanding
 from opdviz.errors import OpdvizError, RequestError, one_line
 from opdviz.runs import headlines
 from opdviz.store import board
-from opdviz.store.store import Stored
-from opdviz.tables import by_tensor, protocols, stored, summaries
-from opdviz.views import Reader, View
+from opdviz.store.store import Store, Stored
+from opdviz.tables import by_tensor, protocols
+from opdviz.views import Reader, Several, View, run_overlap
+from opdviz.views.readers import reader_of, several_of
 from opdviz.views.runs import names_of
 from opdviz.words import plain
 
@@ -27,6 +28,9 @@ OF_RUN = (
 )
 OF_TENSOR = ("energy", "spectra", "ranks", "angles", "moved", "magnitudes")
 OF_RUNS = ("run_headlines", "run_sizes", "run_maps", "run_against")
+ALIKE = "Do they move alike?"
+NOT_RELATED = "Nobody worked that out yet: `opdviz overlap` of these runs does."
+RELATIONS_CAPTION = "Coordinates that both moved, under every probe"
 MOST_MOVED = 3  # tensors shown where nobody chose any
 SIGNS = {"error": "Wrong", "warning": "Look at this", "note": "Noted"}
 
@@ -42,24 +46,8 @@ class Section:
     level: int = 2
 
 
-def reader_of(comparison: Stored) -> Reader:
-    """What views are drawn from, without a page: no values of weights."""
-    try:
-        with_notes = frozenset(note["tensor"] for note in board.read(comparison.folder)["notes"])
-    except OpdvizError:
-        with_notes = frozenset()
-    return Reader(
-        comparison.manifest,
-        partial(summaries.summary, comparison),
-        partial(stored.of_tensor, comparison),
-        lambda name: by_tensor.moved_given_size(comparison, name=name),
-        lambda *_: None,
-        with_notes,
-    )
-
-
 def sections(
-    comparisons: Sequence[Stored], *, protocol: str, tensors: Sequence[str]
+    store: Store, comparisons: Sequence[Stored], *, protocol: str, tensors: Sequence[str]
 ) -> Iterator[Section]:
     """All of a report: of several runs what sets them apart comes first.
 
@@ -69,7 +57,9 @@ def sections(
     readers = [reader_of(comparison) for comparison in comparisons]
     checked(comparisons, readers, tensors)
     if len(comparisons) > 1:
-        yield from side_by_side(comparisons, readers, protocol, tensors)
+        several = several_of(store, comparisons)
+        yield from side_by_side(comparisons, several, protocol, tensors)
+        yield together(several)
     for comparison, reader in zip(comparisons, readers, strict=True):
         of_run = of_one(comparison, reader, protocol, tensors)
         if len(comparisons) > 1:
@@ -171,18 +161,32 @@ def pinned(reader: Reader, pin: dict) -> View:
 
 
 def side_by_side(
-    comparisons: Sequence[Stored], readers: Sequence[Reader], protocol: str, tensors: Sequence[str]
+    comparisons: Sequence[Stored], several: Several, protocol: str, tensors: Sequence[str]
 ) -> Iterator[Section]:
     """What sets several runs apart."""
+    readers = several.readers
     quantity = {"quantity": "relative_norm"}
     yield Section(
         "Runs side by side",
-        views=tuple(views.draw_runs(name, readers, quantity) for name in OF_RUNS),
+        views=tuple(views.draw_runs(name, several, quantity) for name in OF_RUNS),
         tables=(headline_table(comparisons, readers, protocol),),
     )
     for tensor in tensors or most_moved(readers[0].summary("by_tensor"))[:1]:
         curves = ("energy", "spectra", "angles")
         states = [{"tensor": tensor, "curve": curve} for curve in curves]
-        yield Section(
-            tensor, views=tuple(views.draw_runs("run_curves", readers, state) for state in states)
-        )
+        drawn = tuple(views.draw_runs("run_curves", several, state) for state in states)
+        yield Section(tensor, views=drawn)
+
+
+def together(several: Several) -> Section:
+    """How several runs lie to each other, as far as somebody worked it out."""
+    related = run_overlap.related(several)
+    if related is None:
+        return Section(ALIKE, NOT_RELATED)
+    states = [{"relation": relation} for relation in run_overlap.RELATIONS]
+    drawn = [views.draw_runs("overlap_matrix", several, state) for state in states]
+    drawn += [views.draw_runs(name, several, {}) for name in ("overlap_map", "overlap_agreement")]
+    if run_overlap.similarities(several) is not None:
+        drawn.append(views.draw_runs("overlap_directions", several, {}))
+    rows = run_overlap.numbers(related, run_overlap.SAME, "model")
+    return Section(ALIKE, views=tuple(drawn), tables=((RELATIONS_CAPTION, rows),))

@@ -3,7 +3,6 @@ depend on. Nobody changes them.
 """
 
 import json
-from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -12,7 +11,7 @@ from opdviz import doctor, tables
 from opdviz.doctor import outstanding as standing_out
 from opdviz.store.store import Stored
 from opdviz.tables import by_tensor, protocols, stored, summaries
-from opdviz.views import Reader, View, draw, draw_runs
+from opdviz.views import Reader, Several, View, draw, draw_runs
 
 
 @st.cache_resource(max_entries=300, show_spinner=False)
@@ -22,11 +21,11 @@ def view(folder: str, stamp: tuple, name: str, state: str, _reader: Reader) -> V
 
 
 @st.cache_resource(max_entries=100, show_spinner=False)
-def runs_view(stamps: tuple, name: str, state: str, _readers: Sequence[Reader]) -> View:
+def runs_view(stamps: tuple, name: str, state: str, _several: Several) -> View:
     """A view of several runs in a state, which is JSON; `stamps` has the folder of each and its
     stamp.
     """
-    return draw_runs(name, _readers, json.loads(state))
+    return draw_runs(name, _several, json.loads(state))
 
 
 @st.cache_resource(max_entries=100, show_spinner=False)

@@ -12,12 +12,11 @@ import pandas as pd
 import streamlit as st
 
 from opdviz import jobs
-from opdviz.runs import family, headlines, overlap, relate
+from opdviz.runs import family, headlines, relate
 from opdviz.store.manifest import LABELS
 from opdviz.ui import address, cached, comparison, figure, job_lines, links, server, tables
 from opdviz.ui.comparison import Chosen
-from opdviz.views import View, state_of
-from opdviz.views.run_overlap import Related
+from opdviz.views import Several, View, state_of
 from opdviz.views.runs import names_of
 from opdviz.words import plain
 
@@ -45,12 +44,16 @@ class Runs:
         stored_runs = [member.comparison for member in self.members]
         return relate.table(server.store(), stored_runs, table)
 
+    @property
+    def several(self) -> Several:
+        """They as views see them."""
+        return Several([member.reader for member in self.members], self.related)
+
     def view(self, name: str, state: dict) -> View:
         """A view in a state, drawn once for all sessions."""
         state = state_of(name, state)
         stamps = tuple((str(one.folder), one.name, *one.drawn_from) for one in self.members)
-        readers = [member.reader for member in self.members]
-        return cached.runs_view(stamps, name, json.dumps(state, sort_keys=True), readers)
+        return cached.runs_view(stamps, name, json.dumps(state, sort_keys=True), self.several)
 
     def show(
         self,
@@ -175,34 +178,6 @@ def headline_table(runs: Runs, protocol: str) -> None:
         f" {tables.SIDEWAYS}"
     )
     figure.data_buttons("run_headlines", frame, stem=f"{len(measured)}-runs_headline-{protocol}")
-
-
-def relations(runs: Runs, *, by_key: bool = False) -> Related | None:
-    """What was worked out of how some runs lie to each other, under their names or keys; `None`
-    while it is not there.
-    """
-    tables_of_runs = [runs.related(name) for name in ("overlap", "relation", "consensus")]
-    if any(table is None for table in tables_of_runs):
-        return None
-    called = runs.keys if by_key else runs.names
-    names = dict(zip(runs.keys, called, strict=True))
-    return Related(
-        tuple(called),
-        runs.members[0].manifest.base.label,
-        *(overlap.names_in(table, names) for table in tables_of_runs),
-        {
-            name: overlap.delta_norms(member.summary("by_tensor"))
-            for name, member in zip(called, runs.members, strict=True)
-        },
-    )
-
-
-def similarities(runs: Runs) -> pd.DataFrame | None:
-    """How alike the leading directions of some runs are; `None` while it is not worked out."""
-    rows = runs.related("subspace_similarity")
-    if rows is None:
-        return None
-    return overlap.names_in(rows, dict(zip(runs.keys, runs.names, strict=True)))
 
 
 def ask_to_relate(runs: Runs, what: str, button: str, table: str | None = None) -> None:

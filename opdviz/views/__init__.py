@@ -1,80 +1,60 @@
-"""Every figure of a comparison by name, drawn from what is stored and from the plain values that a
-link carries.
+"""Every figure by name, drawn from what is stored and from the plain values that a link carries.
 
-Pages, the board and the presentation draw the same views: `draw("layers", reader, {"quantity":
-"stable_rank"})`.
+Pages, the board, reports and commands draw the same views: `draw("layers", reader, {"quantity":
+"stable_rank"})` of one comparison, `draw_runs("run_maps", several, {...})` of several on one base.
 """
-
-from collections.abc import Sequence
 
 from opdviz.views import (
     coordinates,
     directions,
+    filters,
     layers,
     overview,
-    run_curves,
-    run_maps,
     runs,
     subnetwork,
     tensor,
 )
-from opdviz.views.state import CHECKS, clean
-from opdviz.views.view import Reader, View
+from opdviz.views.several import RUN_VIEWS, draw_runs
+from opdviz.views.state import KEYS, clean, parsed
+from opdviz.views.view import Drawing, Reader, Several, View
 
+SELECTION = ("quantity", *filters.KEYS)
+ONE_TENSOR = ("tensor",)
 VIEWS = {
-    "headline": (overview.headline, "overview"),
-    "layers": (layers.layers, "layers"),
-    "strip": (layers.strip, "layers"),
-    "scatter": (layers.scatter, "layers"),
-    "stable_rank": (directions.stable_rank, "directions"),
-    "tails": (directions.tails, "directions"),
-    "projection": (directions.projection, "directions"),
-    "rotation": (directions.rotation, "directions"),
-    "moved_given_size": (coordinates.moved_given_size, "coordinates"),
-    "coverage": (coordinates.coverage, "coordinates"),
-    "sparsity": (coordinates.sparsity, "coordinates"),
-    "steps": (coordinates.steps, "coordinates"),
-    "sparse_or_small": (runs.sparse_or_small_alone, "coordinates"),
-    "fingerprint": (coordinates.fingerprint, "coordinates"),
-    "densities": (subnetwork.densities, "subnetwork"),
-    "energy": (tensor.energy, "tensor"),
-    "moved": (tensor.moved, "tensor"),
-    "angles": (tensor.angles, "tensor"),
-    "spectra": (tensor.spectra, "tensor"),
-    "ranks": (tensor.ranks, "tensor"),
-    "magnitudes": (tensor.magnitudes, "tensor"),
-    "heads": (tensor.heads, "tensor"),
-    "bands": (tensor.bands, "tensor"),
-    "vocabulary": (tensor.vocabulary, "tensor"),
-    "pixels": (tensor.pixels, "part"),
-}
-
-
-# Of several runs on one base, all on one page: what draws each, and what of a state it speaks of.
-RUN_VIEWS = {
-    "run_headlines": (runs.headlines, ("colour",)),
-    "run_maps": (run_maps.maps, ("quantity", "against")),
-    "run_against": (run_maps.against_one, ("quantity", "against", "colour")),
-    "run_curves": (run_curves.curves, ("tensor", "curve", "colour")),
-    "run_sizes": (runs.sparse_or_small, ("colour",)),
+    "headline": Drawing(overview.headline, "overview"),
+    "layers": Drawing(
+        layers.layers, "layers", (*SELECTION, "over", "cells", "limits", "low", "high")
+    ),
+    "strip": Drawing(layers.strip, "layers", (*SELECTION, "over")),
+    "scatter": Drawing(layers.scatter, "layers", ("x", "y", *SELECTION, "over")),
+    "stable_rank": Drawing(directions.stable_rank, "directions"),
+    "tails": Drawing(directions.tails, "directions"),
+    "projection": Drawing(directions.projection, "directions"),
+    "rotation": Drawing(directions.rotation, "directions"),
+    "moved_given_size": Drawing(coordinates.moved_given_size, "coordinates", ("above",)),
+    "coverage": Drawing(coordinates.coverage, "coordinates"),
+    "sparsity": Drawing(coordinates.sparsity, "coordinates"),
+    "steps": Drawing(coordinates.steps, "coordinates"),
+    "sparse_or_small": Drawing(runs.sparse_or_small_alone, "coordinates", ("colour",)),
+    "fingerprint": Drawing(coordinates.fingerprint, "coordinates"),
+    "densities": Drawing(subnetwork.densities, "subnetwork", ("above", "by")),
+    "energy": Drawing(tensor.energy, "tensor", ONE_TENSOR),
+    "moved": Drawing(tensor.moved, "tensor", ONE_TENSOR),
+    "angles": Drawing(tensor.angles, "tensor", ONE_TENSOR),
+    "spectra": Drawing(tensor.spectra, "tensor", ONE_TENSOR),
+    "ranks": Drawing(tensor.ranks, "tensor", ONE_TENSOR),
+    "magnitudes": Drawing(tensor.magnitudes, "tensor", ONE_TENSOR),
+    "heads": Drawing(tensor.heads, "tensor", ONE_TENSOR),
+    "bands": Drawing(tensor.bands, "tensor", (*ONE_TENSOR, "profile")),
+    "vocabulary": Drawing(tensor.vocabulary, "tensor", ONE_TENSOR),
+    "pixels": Drawing(tensor.pixels, "part", (*ONE_TENSOR, "row", "column", "size")),
 }
 
 
 def state_of(name: str, state: dict) -> dict:
-    """What of a page's state a view of several runs speaks of: the others change and it stays."""
-    _, keys = RUN_VIEWS[name]
-    return {key: state[key] for key in keys if state.get(key) is not None}
-
-
-def draw_runs(name: str, readers: Sequence[Reader], state: dict) -> View:
-    """One view of several runs on one base in one state; what it cannot draw it says."""
-    if any(reader.summary("by_tensor").empty for reader in readers):
-        return View(
-            "This figure", f"It waits for a first tensor of each run.{runs.waiting(readers)}"
-        )
-    if name == "run_curves" and not state.get("tensor"):
-        return View("This figure", "The runs share no tensor.")
-    return RUN_VIEWS[name][0](readers, state)
+    """What of a page's state a view speaks of: the others change and it stays."""
+    drawing = VIEWS.get(name) or RUN_VIEWS[name]
+    return {key: state[key] for key in drawing.keys if state.get(key) is not None}
 
 
 def draw(name: str, reader: Reader, state: dict) -> View:
@@ -85,7 +65,7 @@ def draw(name: str, reader: Reader, state: dict) -> View:
     """
     if name not in VIEWS:
         return View("This figure", "This version of opdviz does not draw it.")
-    make, page = VIEWS[name]
+    make, page, _ = VIEWS[name]
     if reader.summary("by_tensor").empty:
         return View("This figure", "No tensor is measured yet. It appears here as soon as one is.")
     if page in ("tensor", "part") and tensor.facts(reader, state) is None:
@@ -97,19 +77,22 @@ def page_of(name: str) -> str | None:
     """The page on which a view stands."""
     if name not in VIEWS:
         return None
-    page = VIEWS[name][1]
+    page = VIEWS[name].page
     return f"pages/{'runs' if page == 'subnetwork' else 'run'}/{page}.py"
 
 
 __all__ = [
-    "CHECKS",
+    "KEYS",
     "RUN_VIEWS",
     "VIEWS",
+    "Drawing",
     "Reader",
+    "Several",
     "View",
     "clean",
     "draw",
     "draw_runs",
     "page_of",
+    "parsed",
     "state_of",
 ]

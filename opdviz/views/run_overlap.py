@@ -13,9 +13,11 @@ import pandas as pd
 from opdviz.figures import run_overlap as figures
 from opdviz.figures import theme
 from opdviz.runs import overlap
-from opdviz.views.view import View, view
+from opdviz.views.runs import names_of
+from opdviz.views.view import Several, View, view
 from opdviz.words import how_many, listing, number, percent, plain
 
+SIMILARITY = "subspace_similarity"  # a table
 SAME, OPPOSITE, COSINE, CHANNELS = (
     "same coordinates",
     "opposite signs",
@@ -63,6 +65,35 @@ class Related:
         else:
             rows = overlap.related(rows, self.norms, by)
         return rows.assign(**CELLS[relation](rows))
+
+
+def related(runs: Several, *, by_key: bool = False) -> Related | None:
+    """What was worked out of how some runs lie to each other, under their names or keys; `None`
+    while it is not there.
+    """
+    tables = [runs.relation(name) for name in ("overlap", "relation", "consensus")]
+    if any(table is None for table in tables):
+        return None
+    called = runs.keys if by_key else names_of(runs.readers)
+    names = dict(zip(runs.keys, called, strict=True))
+    return Related(
+        tuple(called),
+        runs.readers[0].manifest.base.label,
+        *(overlap.names_in(table, names) for table in tables),
+        {
+            name: overlap.delta_norms(reader.summary("by_tensor"))
+            for name, reader in zip(called, runs.readers, strict=True)
+        },
+    )
+
+
+def similarities(runs: Several) -> pd.DataFrame | None:
+    """How alike the leading directions of some runs are, by their names; `None` while it is not
+    worked out.
+    """
+    rows = runs.relation(SIMILARITY)
+    names = dict(zip(runs.keys, names_of(runs.readers), strict=True))
+    return None if rows is None else overlap.names_in(rows, names)
 
 
 # What the table can be by.

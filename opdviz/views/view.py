@@ -1,7 +1,8 @@
 """What a view is drawn from, and what it gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -35,6 +36,30 @@ class Reader:
         return self.manifest.title
 
 
+def not_worked_out(table: str) -> None:
+    """No table of how runs lie to each other."""
+    return None
+
+
+@dataclass(frozen=True)
+class Several:
+    """Some runs on one base as views see them.
+
+    `relation(table)` gives how they lie to each other by their keys, or `None` where nobody worked
+    that out; `steps` are the steps of one training that they are, in their order.
+    """
+
+    readers: Sequence[Reader]
+    relation: Callable[[str], pd.DataFrame | None] = not_worked_out
+    training: str = ""
+    steps: Sequence[int] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        """Their keys."""
+        return [reader.manifest.key for reader in self.readers]
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A figure with what is said about it: its title, one sentence that reads it, its data, the
@@ -48,6 +73,14 @@ class View:
     figure: go.Figure | None = None
     data: pd.DataFrame = field(default_factory=pd.DataFrame)
     terms: tuple[str, ...] = ()
+
+
+class Drawing(NamedTuple):
+    """How a view is drawn, the page on which it stands, and what of a state it speaks of."""
+
+    make: Callable
+    page: str
+    keys: tuple[str, ...] = ()
 
 
 def view(

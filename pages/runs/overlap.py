@@ -20,7 +20,7 @@ st.caption(
     f"{shown} on **{plain(family.base.label, limit=60)}**. Two runs of one optimizer share its"
     " history, which no two files can separate."
 )
-related = several.relations(runs)
+related = run_overlap.related(runs.several)
 if related is None:
     words = f"How these {len(runs.members)} runs lie to each other"
     several.ask_to_relate(runs, words, "Read the runs")
@@ -57,7 +57,7 @@ if len(related.names) > 2:
     st.header("By how many runs", anchor=False)
 show("overlap_agreement")
 st.header("Leading directions", anchor=False)
-table = several.similarities(runs)
+table = run_overlap.similarities(runs.several)
 if table is None:
     several.ask_to_relate(
         runs, "What leading directions they share", "Compare directions", "subspace_similarity"

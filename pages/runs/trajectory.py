@@ -11,8 +11,6 @@ from opdviz.ui import comparison, figure, links, several
 from opdviz.views import View, layers, run_overlap, run_payload, run_trajectory
 from opdviz.words import count, listing, plain
 
-SIMILARITY = "subspace_similarity"
-
 family = several.need()
 st.title("When did it settle?", anchor=False)
 trainings = named(trajectories(family.runs))
@@ -46,7 +44,7 @@ state = links.state()
 readers = [member.reader for member in runs.members]
 draw("steps_lines", run_trajectory.lines(name, training.steps, readers, state))
 st.header("Which way it went", anchor=False)
-if (related := several.relations(runs, by_key=True)) is None:
+if (related := run_overlap.related(runs.several, by_key=True)) is None:
     several.ask_to_relate(runs, "Which way the steps went", "Read the steps")
 else:
     draw("steps_angles", run_trajectory.angles(name, training.steps, runs.keys, related))
@@ -56,9 +54,12 @@ else:
     draw("steps_growth", mask)
 st.header("When its leading directions were there", anchor=False)
 few = several.Runs(tuple(spread(runs.members, relate.MOST[DIRECTIONS])))
-if (similar := few.related(SIMILARITY)) is None:
+if (similar := few.related(run_overlap.SIMILARITY)) is None:
     several.ask_to_relate(
-        few, "Which leading directions the steps share", "Compare directions", SIMILARITY
+        few,
+        "Which leading directions the steps share",
+        "Compare directions",
+        run_overlap.SIMILARITY,
     )
 else:
     line, _ = st.columns([4, 8])

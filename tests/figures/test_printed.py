@@ -23,7 +23,9 @@ def figures(golden_store) -> dict:
     state = {"tensor": matrix}
     drawn = {view: views.draw(view, reader, state).figure for view in views.VIEWS}
     twice = [reader, replace(reader, manifest=replace(reader.manifest, name="again"))]
-    drawn |= {view: views.draw_runs(view, twice, state).figure for view in views.RUN_VIEWS}
+    drawn |= {
+        view: views.draw_runs(view, views.Several(twice), state).figure for view in views.RUN_VIEWS
+    }
     return {view: figure for view, figure in drawn.items() if figure is not None}
 
 

@@ -10,11 +10,14 @@ import pytest
 from opdviz import views
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
+from opdviz.views import Several
 from opdviz.views import runs as of_runs
 from opdviz.views.run_curves import CURVES
 from tests.conftest import GOLDEN, compared_here, reader_of
 
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
+
+OF_EACH = [name for name, drawing in views.RUN_VIEWS.items() if drawing.page == "side_by_side"]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +34,9 @@ def labelled(reader: views.Reader, **facts) -> views.Reader:
 
 
 @pytest.mark.parametrize("against", [None, 1])
-@pytest.mark.parametrize("name", views.RUN_VIEWS)
+@pytest.mark.parametrize("name", OF_EACH)
 def test_every_view_says_what_it_shows_reads_itself_and_hands_out_its_data(pair, name, against):
-    view = views.draw_runs(name, pair, {"tensor": TENSOR, "against": against})
+    view = views.draw_runs(name, Several(pair), {"tensor": TENSOR, "against": against})
     assert "run a" in view.reading and "run b" in view.reading
     assert any(c.isdigit() for c in view.reading)
     assert theme.alt(view.figure).endswith(".")
@@ -46,7 +49,7 @@ def test_every_view_says_what_it_shows_reads_itself_and_hands_out_its_data(pair,
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_a_tensor_s_curves_have_a_line_a_run_and_a_level_beside_them(pair, curve):
-    view = views.draw_runs("run_curves", pair, {"tensor": TENSOR, "curve": curve})
+    view = views.draw_runs("run_curves", Several(pair), {"tensor": TENSOR, "curve": curve})
     names = theme.legend_names(view.figure)
     assert {"run a", "run b"} <= set(names) and len(names) == 3
 
@@ -59,13 +62,13 @@ def test_two_runs_of_one_name_are_told_apart_by_their_keys(pair):
 
 def test_runs_of_one_recipe_are_its_seeds_and_have_one_colour(pair):
     seeds = [labelled(reader, labels={"recipe": "opd"}) for reader in pair]
-    view = views.draw_runs("run_headlines", seeds, {})
+    view = views.draw_runs("run_headlines", Several(seeds), {})
     assert "All of them are seeds of opd" in view.reading
     assert "opd, 2 seeds" in theme.legend_names(view.figure)
     looks = of_runs.looks_of(seeds, {"colour": "recipe"})
     assert looks[0].colour == looks[1].colour and looks[0].dash != looks[1].dash
     alone = labelled(pair[1], labels={"recipe": "sft"}, name="c", key="cccccccc")
-    view = views.draw_runs("run_headlines", [*seeds, alone], {})
+    view = views.draw_runs("run_headlines", Several([*seeds, alone]), {})
     assert "Seeds: opd 2. The gap between opd and sft" in view.reading
     steps = [
         labelled(
@@ -75,12 +78,12 @@ def test_runs_of_one_recipe_are_its_seeds_and_have_one_colour(pair):
         )
         for at, reader in enumerate(pair)
     ]
-    assert "Steps of one training" in views.draw_runs("run_headlines", steps, {}).reading
-    assert "One run each" in views.draw_runs("run_headlines", pair, {}).reading
+    assert "Steps of one training" in views.draw_runs("run_headlines", Several(steps), {}).reading
+    assert "One run each" in views.draw_runs("run_headlines", Several(pair), {}).reading
 
 
 def test_a_map_beside_a_run_has_its_ratios_as_doublings(pair):
-    view = views.draw_runs("run_maps", pair, {"against": 0})
+    view = views.draw_runs("run_maps", Several(pair), {"against": 0})
     rows = view.data.set_index("name")
     base = pair[0].summary("by_tensor").set_index("name")["relative_norm"]
     name = rows.index[0]
@@ -94,7 +97,7 @@ def test_a_map_beside_a_run_has_its_ratios_as_doublings(pair):
 
 
 def test_a_mark_beside_a_run_opens_the_run_that_it_is_of(pair):
-    view = views.draw_runs("run_against", pair, {"against": 0})
+    view = views.draw_runs("run_against", Several(pair), {"against": 0})
     (trace,) = (trace for trace in view.figure.data if trace.customdata is not None)
     assert {data[-1] for data in trace.customdata} == {1}
     assert trace.customdata[0][0] in set(view.data["name"])
@@ -102,13 +105,13 @@ def test_a_mark_beside_a_run_opens_the_run_that_it_is_of(pair):
 
 def test_what_is_not_measured_to_the_end_is_said(pair):
     going = replace(pair[1], complete=False)
-    view = views.draw_runs("run_headlines", [pair[0], going], {})
+    view = views.draw_runs("run_headlines", Several([pair[0], going]), {})
     assert view.reading.endswith("Still being measured: run b.")
     nothing = replace(going, summary=lambda name: pd.DataFrame())
-    view = views.draw_runs("run_maps", [pair[0], nothing], {})
+    view = views.draw_runs("run_maps", Several([pair[0], nothing]), {})
     assert view.figure is None and "Still being measured: run b" in view.reading
     neither = [replace(reader, complete=False) for reader in pair]
-    assert views.draw_runs("run_headlines", neither, {}).figure is None
-    assert views.draw_runs("run_sizes", neither, {}).figure is None
-    assert views.draw_runs("run_curves", pair, {}).figure is None
-    assert views.draw_runs("run_curves", pair, {"tensor": "gone"}).figure is None
+    assert views.draw_runs("run_headlines", Several(neither), {}).figure is None
+    assert views.draw_runs("run_sizes", Several(neither), {}).figure is None
+    assert views.draw_runs("run_curves", Several(pair), {}).figure is None
+    assert views.draw_runs("run_curves", Several(pair), {"tensor": "gone"}).figure is None

@@ -135,7 +135,7 @@ plain = st.one_of(
     st.text(max_size=12),
     st.lists(st.integers(), max_size=2),
 )
-keys = st.sampled_from([*views.CHECKS, "other"])
+keys = st.sampled_from([*views.KEYS, "other"])
 
 
 @settings(
