@@ -15,7 +15,7 @@ COMMANDS = (
     pair.check, pair.compare, doctor.doctor, stored.list_, stored.show, stored.headline,
     runs.subnetwork, runs.apply, runs.overlap, runs.payload, lab.lab, stored.verify,
     stored.block, stored.rename, stored.label, stored.stop, stored.forget, share.pack,
-    share.unpack, share.report, app.app,
+    share.unpack, share.report, share.figure, app.app,
 )  # fmt: skip
 
 

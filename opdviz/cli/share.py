@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from opdviz.cli.command import argument, command, store_of, target_of
-from opdviz.errors import one_line
+from opdviz.errors import RequestError, one_line
 
 
 @command(
@@ -74,3 +74,56 @@ def report(options: argparse.Namespace) -> None:
     text = page.page(runs, sections, shlex.join(again), datetime.now(UTC))
     files.write(target, text.encode())
     print(f"{one_line(options.out)}: {len(text) / 1e6:.1f} MB; it opens offline and asks nobody.")
+
+
+@command(
+    "figure",
+    "write one figure to a file: for paper, live, or the numbers behind it",
+    argument("key", nargs="+", help="a comparison, or several runs on one base"),
+    argument("view", help="what to draw, as layers or run_maps; the README lists them"),
+    argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="as quantity=stable_rank"),
+    argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="its ending says what it is: pdf, svg, png, html, json, csv, parquet; of headlines"
+        " also tex and md, of maps nodes.json for Model Explorer",
+    ),
+    argument(
+        "--width",
+        choices=("column", "full"),
+        default="column",
+        help="on paper: 3.25 or 6.75 inches",
+    ),
+    argument("--no-title", action="store_true", help="where a caption says it"),
+    example="opdviz figure opd layers --set quantity=stable_rank --out layers.pdf",
+)
+def figure(options: argparse.Namespace) -> None:
+    """`opdviz figure`."""
+    from opdviz import files
+    from opdviz.report import picture
+    from opdviz.views import request
+
+    target, ending = target_of("figure", options.out), picture.ending_of(options.out.name)
+    if ending not in picture.ENDINGS:
+        raise RequestError(
+            f"figure --out {one_line(options.out)}: found ending {ending!r}; expected one of"
+            f" {', '.join(picture.ENDINGS)}."
+        )
+    store = store_of(options)
+    runs = list({run.key: run for run in map(store.find, options.key)}.values())
+    view = request.draw(store, runs, options.view, dict(map(word_of, options.set)))
+    data = picture.saved(view, ending, width=options.width, title=not options.no_title)
+    files.write(target, data)
+
+
+def word_of(text: str) -> tuple[str, str]:
+    """The key and the word of `key=word`.
+
+    Raises
+        RequestError: there is no `=`.
+    """
+    key, sign, word = text.partition("=")
+    if not sign:
+        raise RequestError(f"figure --set {one_line(text, limit=80)}: expected KEY=VALUE.")
+    return key.strip(), word.strip()

@@ -1,7 +1,6 @@
 """Commands on what is stored: list it, show it, judge it, take care of it."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from opdviz.cli.pair import headline_line
 from opdviz.errors import CheckFailed, RequestError, one_line
 
 FORMATS = ("csv", "json", "parquet")
+HEADLINE_FORMATS = ("csv", "tex", "md")
 
 
 @command("list", "the comparisons in the cache", JSON, example="opdviz list")
@@ -50,58 +50,81 @@ def list_(options: argparse.Namespace) -> None:
 )
 def show(options: argparse.Namespace) -> None:
     """`opdviz show`."""
-    import io
-
     from opdviz import tables
-    from opdviz.tables import stored
+    from opdviz.tables import writing
 
     frame = tables.table(store_of(options).find(options.key), options.table)
-    if options.format == "parquet":
-        if options.out is None:
-            raise RequestError(
-                "show: --format parquet needs --out FILE; Parquet is not for a terminal."
-            )
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
-        data = buffer.getvalue()
-    elif options.format == "json":
-        data = (json.dumps(stored.records(frame), allow_nan=False) + "\n").encode()
-    else:
-        data = frame.to_csv(index=False).encode()
-    if options.out is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-        return
-    from opdviz import files
-
-    files.write(target_of("show", options.out), data)
+    if options.format == "parquet" and options.out is None:
+        raise RequestError(
+            "show: --format parquet needs --out FILE; Parquet is not for a terminal."
+        )
+    data = writing.WRITERS[options.format](frame)
+    write_or_print("show", options.out, data)
 
 
 @command(
     "headline",
     "a paper's row beside its published numbers",
-    KEY,
+    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
     argument("--protocol", default="A", help="A, B, C or D"),
     JSON,
+    argument("--format", choices=HEADLINE_FORMATS, help="one table of all of them instead"),
+    argument("--out", type=Path, help="write that table to this file"),
     example="opdviz headline opd --protocol B",
 )
 def headline(options: argparse.Namespace) -> None:
     """`opdviz headline`."""
-    from opdviz.tables import protocols, published
+    from opdviz.runs import headlines
+    from opdviz.runs.family import distinct_names
+    from opdviz.tables import protocols, published, writing
 
-    rows = protocols.headline(store_of(options).find(options.key), options.protocol)
-    if options.json:
-        print_json(rows)
+    store = store_of(options)
+    runs = list({run.key: run for run in map(store.find, options.key)}.values())
+    of_runs = [protocols.headline(run, options.protocol) for run in runs]
+    names = distinct_names([run.manifest for run in runs])
+    if options.format or options.out:
+        measured = [
+            headlines.Measured(name, run.manifest, rows)
+            for name, run, rows in zip(names, runs, of_runs, strict=True)
+        ]
+        ending = options.format or "csv"
+        make = headlines.table if ending == "csv" else headlines.for_paper
+        frame = make(measured, options.protocol)
+        write_or_print("headline", options.out, writing.WRITERS[ending](frame))
         return
-    if not rows:
-        print("Not computed yet: the headline needs the measure magnitude.")
-    for row in rows:
-        print(headline_line(row))
-        for other in published.rows(row["quantity"], protocol=options.protocol):
-            print(
-                f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}:"
-                f" {other['pair']}"
-            )
+    if options.json:
+        several = len(runs) > 1
+        print_json(
+            [
+                ({"run": name} if several else {}) | row
+                for name, rows in zip(names, of_runs, strict=True)
+                for row in rows
+            ]
+        )
+        return
+    for name, rows in zip(names, of_runs, strict=True):
+        if len(runs) > 1:
+            print(one_line(name))
+        if not rows:
+            print("Not computed yet: the headline needs the measure magnitude.")
+        for row in rows:
+            print(headline_line(row))
+            for other in published.rows(row["quantity"], protocol=options.protocol):
+                print(
+                    f"    published  {other['value']:>10.4g} {other['unit']}   {other['recipe']}:"
+                    f" {other['pair']}"
+                )
+
+
+def write_or_print(command: str, out: Path | None, data: bytes) -> None:
+    """A file, or stdout without one."""
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    from opdviz import files
+
+    files.write(target_of(command, out), data)
 
 
 @command(

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from opdviz.figures import theme
 
-# Millimetres: one column of two, and the whole text, as most journals and conferences have them.
-WIDTHS = {"column": 86.0, "full": 178.0}
-PIXEL = 25.4 / 96  # millimetres, as CSS counts
+# Inches: one column of two, and the whole text, as most conferences have them.
+WIDTHS = {"column": 3.25, "full": 6.75}
+PIXEL = 1 / 96  # inches, as CSS counts
 POINT = 96 / 72  # pixels
 SMALLER = 0.75  # of the screen's sizes
 LEAST, TITLE = 7.2 * POINT, 9 * POINT  # pixels of type
@@ -25,14 +25,17 @@ CELLS = 0.86  # of a map's plot: the rest is its colour bar
 STYLE = ("marker", "line", "textfont", "colorbar", "visible")
 
 
-def printed(figure: go.Figure, width: str) -> go.Figure:
-    """A copy for paper, `column` or `full` wide, with the layout's width and height in CSS pixels.
+def printed(figure: go.Figure, width: str, *, title: bool = True) -> go.Figure:
+    """A copy for paper, `column` or `full` wide, with the layout's width and height in CSS pixels;
+    without its title where a paper's caption says it.
 
     Every mark, line and space is three quarters of the screen's; labels that no longer fit beside
     each other are thinned out.
     """
     pixels = round(WIDTHS[width] / PIXEL)
     figure = theme.inked(figure, "light")
+    if not title and figure.layout.title.text:
+        theme.untitled(figure)
     height = round((figure.layout.height or 360) * SMALLER)
     theme.enlarged(figure, SMALLER, height)
     for font in theme.fonts(figure):
@@ -43,6 +46,7 @@ def printed(figure: go.Figure, width: str) -> go.Figure:
     figure.update_xaxes(showgrid=False)
     break_title(figure, pixels)
     make_room_for_legend(figure, pixels)
+    break_axis_titles(figure, pixels)
     thin_out(figure, pixels)
     return figure
 
@@ -96,6 +100,23 @@ def make_room_for_legend(figure: go.Figure, pixels: int) -> None:
     if side == "t" and has_facet_titles(figure):
         plot = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
         legend.y = 1 + 2 * LEAST / plot
+
+
+def break_axis_titles(figure: go.Figure, pixels: int) -> None:
+    """Break titles below axes that are wider than their axis, in place, and make room for the
+    lines: side by side they would run into each other.
+    """
+    titled = [axis for axis in figure.select_xaxes() if axis.title.text]
+    if len(titled) < 2:  # it has the whole width
+        return
+    margin, most = figure.layout.margin, 1
+    for axis in titled:
+        low, high = axis.domain or (0.0, 1.0)
+        letters = (pixels - margin.l - margin.r) * (high - low) / (LEAST * LETTER)
+        lines = textwrap.wrap(axis.title.text, int(letters), break_long_words=False)
+        axis.title.text = "<br>".join(lines)
+        most = max(most, len(lines))
+    add_room(figure, "b", (most - 1) * LINE * LEAST)
 
 
 def has_facet_titles(figure: go.Figure) -> bool:

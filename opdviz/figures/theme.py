@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseTraceType
-from plotly.colors import sample_colorscale
+from plotly.colors import convert_to_RGB_255, sample_colorscale
 
 BASE, TUNED, DELTA = "#8c8a84", "#2f6db3", "#d0641c"
 CHANCE, NULL = "#9a978f", "#7653b0"
@@ -196,6 +196,16 @@ def has_words(trace: BaseTraceType) -> bool:
     """
     mode = "text" if trace.type == "bar" else getattr(trace, "mode", None) or ""
     return "text" in mode and trace.text is not None
+
+
+def colour_at(colours: str, share: float) -> str:
+    """The colour at a place of a colour scale between 0 and 1.
+
+    >>> colour_at("Cividis", 0.0)
+    '#00224e'
+    """
+    (sampled,) = sample_colorscale(colours, [float(share)], colortype="tuple")
+    return f"#{bytes(convert_to_RGB_255(sampled)).hex()}"
 
 
 def ink_on(colours: str, share: float) -> str:

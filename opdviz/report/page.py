@@ -44,18 +44,36 @@ def page(
         f'<a href="#s{at}">{html.escape(section.title)}</a></li>'
         for at, section in enumerate(every)
     ]
+    body = f"""<h1>What training did to the weights: {html.escape(title)}</h1>
+<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>
+<main>{"".join(parts)}
+{definitions(terms)}
+<h2 id="provenance">Provenance</h2>{provenance(comparisons, command, now)}</main>"""
+    return document(title, body)
+
+
+def one_figure(view: View) -> str:
+    """A file of one figure, live, with its sentence, the numbers behind it, and definitions."""
+    title = html.escape(view.title)
+    body = f"<main><h1>{title}</h1>{view_html('figure', view)}{definitions(view.terms)}</main>"
+    return document(view.title, body)
+
+
+def document(title: str, body: str) -> str:
+    """A whole file around what stands in it."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{html.escape(title)}</title><style>{STYLE}</style></head>
-<body><h1>What training did to the weights: {html.escape(title)}</h1>
-<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>
-<main>{"".join(parts)}
-<h2 id="definitions">Definitions</h2><dl>{"".join(map(definition, terms))}</dl>
-<h2 id="provenance">Provenance</h2>{provenance(comparisons, command, now)}</main>
+<body>{body}
 <script>{get_plotlyjs()}</script><script>{SCRIPT}</script></body></html>
 """
+
+
+def definitions(terms: Iterable[str]) -> str:
+    """What some quantities are."""
+    return f'<h2 id="definitions">Definitions</h2><dl>{"".join(map(definition, terms))}</dl>'
 
 
 def section_html(at: int, section: Section) -> str:

@@ -1,5 +1,7 @@
 """The board: pins in their order, to be edited, and as a presentation, one to a screen."""
 
+from functools import partial
+
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -7,9 +9,10 @@ from opdviz import views
 from opdviz.figures import theme
 from opdviz.store import board
 from opdviz.ui import browser, comparison, links, server
-from opdviz.ui.figure import chart, saving, stem_of
+from opdviz.ui.figure import chart, stem_of
 from opdviz.ui.notes import done
-from opdviz.views import filters
+from opdviz.ui.saving import saving
+from opdviz.views import filters, request
 from opdviz.words import markdown, plain
 
 # Pins drawn at once: each is a figure that the browser has to draw.
@@ -93,7 +96,8 @@ def draw(chosen: comparison.Chosen, pin: dict) -> None:
     key = f"pin_{pin['id']}"
     chart(view.figure, key)
     stem = stem_of(chosen.name, pin["view"], pin["state"])
-    saving(key, view.figure, view.data, stem=stem)
+    command = partial(request.command, [chosen.comparison.name], pin["view"], pin["state"])
+    saving(key, view, stem=stem, command=command)
 
 
 def view_of(chosen: comparison.Chosen, pin: dict) -> views.View:

@@ -18,29 +18,15 @@ COPY_HTML = """
 <input type="text" aria-label="Link to this view" readonly hidden>
 """
 SAVE_HTML = """
-<form>
-<label>Width <select name="width">
-<option value="column">column, 86 mm</option><option value="full">full, 178 mm</option>
-</select></label>
-<label>Format <select name="format">
-<option value="svg">SVG</option><option value="png">PNG, 300 dpi</option>
-</select></label>
-<label class="line"><input type="checkbox" name="transparent"> Transparent</label>
 <button type="button">Save figure</button>
 <span role="status"></span>
-</form>
 """
 SAVE_CSS = """
-form { display: grid; grid-template-columns: 1fr 1fr; gap: 0.6rem; align-items: center; }
-label.line { display: flex; gap: 0.4rem; align-items: center; }
-[role=status] { grid-column: 1 / -1; }
-[role=status]:empty { display: none; }
-select, button { font: inherit; color: inherit; background: var(--st-secondary-background-color);
-                 border: 1px solid var(--st-border-color); border-radius: 0.4rem;
-                 padding: 0.3rem 0.6rem; cursor: pointer; }
-select { display: block; width: 100%; margin-top: 0.2rem; }
+button { font: inherit; color: inherit; background: var(--st-secondary-background-color);
+         border: 1px solid var(--st-border-color); border-radius: 0.4rem;
+         padding: 0.3rem 0.6rem; cursor: pointer; }
 button:hover { border-color: var(--st-primary-color); }
-:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
+button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
 """
 COPY_CSS = """
 button { font: inherit; color: inherit; background: none; border: 0; padding: 0.25rem 0;
@@ -88,14 +74,14 @@ def presentation(*, at: int, total: int, leave: str) -> tuple[int, int] | None:
     return (window, room) if sound else None
 
 
-def save_button(figure: str, stem: str, widths: dict[str, dict]) -> None:
-    """A form that saves the figure of a key as a picture.
+def save_button(figure: str, stem: str, paper: dict) -> None:
+    """A button that saves the figure of a key as a picture.
 
-    `widths` has for each width the layout, each trace's look, and the millimetres that it takes on
-    paper; the data are those that the page has drawn.
+    `paper` has the layout, each trace's look, the inches that it takes, the format, and whether its
+    ground is transparent; the data are those that the page has drawn.
     """
     script("save", SAVE_HTML, SAVE_CSS)(
-        key=f"save_{figure}", data={"figure": figure, "stem": stem, "widths": widths}
+        key=f"save_{figure}", data=paper | {"figure": figure, "stem": stem}
     )
 
 

@@ -2,8 +2,6 @@
 data and pin.
 """
 
-import io
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +10,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from opdviz.figures import printed, theme
+from opdviz.figures import theme
 from opdviz.methods import FORMULAS, LEGEND, sources
 from opdviz.quantities import QUANTITIES, Quantity
-from opdviz.ui import browser, comparison, links, notes, server
-from opdviz.views import View, filters
+from opdviz.ui import comparison, links, notes, server
+from opdviz.ui.saving import saving
+from opdviz.views import View, filters, request
 from opdviz.words import plain
 
 
@@ -37,7 +36,9 @@ def show(
     """
     state = links.state()
     view = chosen.view(name, state)
-    with drawn(name, view, stem_of(chosen.name, name, state), on_click=on_click, hint=hint):
+    stem = stem_of(chosen.name, name, state)
+    command = partial(request.command, [chosen.comparison.name], name, links.not_default(state))
+    with drawn(name, view, stem, command=command, on_click=on_click, hint=hint):
         if (
             view.figure is not None
             and not server.read_only()
@@ -57,16 +58,19 @@ def drawn(
     view: View,
     stem: str,
     *,
+    command: Callable[[str], str] | None = None,
     on_click: Callable[[list], None] | None = None,
     hint: str = "",
 ):
-    """A view under its sentence, or the reason why there is none; the place below it for more."""
+    """A view under its sentence, or the reason why there is none; the place below it for more.
+    `command` gives what writes it to a file.
+    """
     if view.figure is None:
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return st.container()
     reading(f"{view.reading} {hint}".strip())
     chart(view.figure, name, on_click)
-    return below(name, view.figure, view.data, view.terms, stem=stem)
+    return below(name, view, stem=stem, command=command)
 
 
 def stem_of(run: str, view: str, state: dict) -> str:
@@ -110,80 +114,26 @@ def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None =
     )
 
 
-def below(
-    key: str, figure: go.Figure, data: pd.DataFrame, terms: tuple[str, ...], *, stem: str = ""
-):
-    """The line under a figure: its legend and quantities explained, its data; the place for
+def below(key: str, view: View, *, stem: str = "", command: Callable[[str], str] | None = None):
+    """The line under a figure: its legend and quantities explained, its files; the place for
     more.
     """
     line = st.container(horizontal=True, gap="small")
     with line.popover("Definition", type="tertiary", width="content"):
-        if legend := legend_lines(figure):
+        if legend := legend_lines(view.figure):
             st.markdown("In the legend:  \n" + "  \n".join(legend))
-        for term in terms:
+        for term in view.terms:
             definition(term)
     place = line.container(width="content")
     with line:  # last: a fragment takes all the width that is left
-        saving(key, figure, data, stem=stem)
+        saving(key, view, stem=stem, command=command)
     return place
-
-
-@st.fragment
-def saving(key: str, figure: go.Figure, data: pd.DataFrame, *, stem: str = "") -> None:
-    """Behind one word: the figure for paper, and the data behind it; made when it is opened."""
-    box = st.popover(
-        "Save", type="tertiary", width="content", key=f"saving_{key}", on_change="rerun"
-    )
-    if not box.open:
-        return
-    with box:
-        browser.save_button(f"figure_{key}", f"opdviz_{stem or key}", for_paper(figure))
-        st.caption("The data behind it")
-        data_buttons(key, data, stem=stem)
-
-
-def data_buttons(key: str, data: pd.DataFrame, *, stem: str = "") -> None:
-    """Two buttons that save a frame, which is written when one is pressed."""
-    both = st.container(horizontal=True)
-    for label, ending, write in (("CSV", "csv", csv), ("Parquet", "parquet", parquet)):
-        both.download_button(
-            label,
-            partial(write, data),
-            f"{stem or key}.{ending}",
-            on_click="ignore",
-            key=f"{ending}_{key}",
-        )
-
-
-def csv(data: pd.DataFrame) -> bytes:
-    """A frame as CSV."""
-    return data.to_csv(index=False).encode()
 
 
 def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]) -> None:
     """A figure that is no view of a comparison, with its definitions and data."""
     chart(made, key)
-    below(key, made, data, terms)
-
-
-def for_paper(figure: go.Figure) -> dict[str, dict]:
-    """A figure's layouts for paper by width, without its data."""
-    widths = {}
-    for width, millimetres in printed.WIDTHS.items():
-        on_paper = printed.printed(figure, width)
-        widths[width] = {
-            "layout": json.loads(go.Figure(layout=on_paper.layout).to_json())["layout"],
-            "looks": [printed.look(trace.to_plotly_json()) for trace in on_paper.data],
-            "millimetres": millimetres,
-        }
-    return widths
-
-
-def parquet(data: pd.DataFrame) -> bytes:
-    """A frame as a Parquet file."""
-    buffer = io.BytesIO()
-    data.to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    below(key, View(theme.alt(made), "", made, data, terms))
 
 
 def definition(name: str, *, column: bool = False) -> None:

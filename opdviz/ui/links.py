@@ -338,6 +338,12 @@ def state() -> dict:
     return {key: value for key, (value, _) in st.session_state[DRAWN].items() if key not in FRAME}
 
 
+def not_default(state_: dict) -> dict:
+    """What of a state a link would carry."""
+    defaults = {key for key, (_, text_) in st.session_state[DRAWN].items() if text_ is None}
+    return {key: value for key, value in state_.items() if key not in defaults}
+
+
 def link(page: str | None = None, /, **more: str) -> str:
     """The address of what is shown, or of another page of the same comparison with other
     parameters.

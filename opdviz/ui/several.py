@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -14,9 +15,9 @@ import streamlit as st
 from opdviz import jobs
 from opdviz.runs import family, headlines, relate
 from opdviz.store.manifest import LABELS
-from opdviz.ui import address, cached, comparison, figure, job_lines, links, server, tables
+from opdviz.ui import address, cached, comparison, figure, job_lines, links, saving, server, tables
 from opdviz.ui.comparison import Chosen
-from opdviz.views import Several, View, state_of
+from opdviz.views import Several, View, request, state_of
 from opdviz.views.runs import names_of
 from opdviz.words import plain
 
@@ -71,7 +72,9 @@ class Runs:
         traces = view.figure.data if view.figure is not None else ()
         takes = any(getattr(trace, "customdata", None) is not None for trace in traces)
         clicks = {"on_click": on_click, "hint": hint} if takes else {}
-        with figure.drawn(name, view, stem, **clicks):
+        names = [member.comparison.name for member in self.members]
+        command = partial(request.command, names, name, links.not_default(state))
+        with figure.drawn(name, view, stem, command=command, **clicks):
             pass
 
 
@@ -177,7 +180,9 @@ def headline_table(runs: Runs, protocol: str) -> None:
         "In percent but for ranks and angles; a click on a column's name sorts by it."
         f" {tables.SIDEWAYS}"
     )
-    figure.data_buttons("run_headlines", frame, stem=f"{len(measured)}-runs_headline-{protocol}")
+    stem = f"{len(measured)}-runs_headline-{protocol}"
+    saving.data_buttons("run_headlines", frame, stem=stem)
+    saving.table_buttons("run_headlines", headlines.for_paper(measured, protocol), stem=stem)
 
 
 def ask_to_relate(runs: Runs, what: str, button: str, table: str | None = None) -> None:
@@ -207,4 +212,4 @@ def relation_table(rows: pd.DataFrame, by: str) -> None:
     """Every number of how runs lie to each other, to be sorted by a click on a column's name."""
     tables.quantities_table(rows, "relation_table")
     st.caption(f"{len(rows):,} rows. {tables.SIDEWAYS}")
-    figure.data_buttons("relations", rows, stem=f"relations_by-{by}")
+    saving.data_buttons("relations", rows, stem=f"relations_by-{by}")

@@ -1,5 +1,7 @@
 """Where it moved: the map, tensors without a layer, any two quantities; with sentences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -103,7 +105,8 @@ def layers(reader: Reader, state: dict) -> View:
         reading += (
             f" Median {value_label(middle, quantity)}; chance {value_label(by_chance, quantity)}."
         )
-    return view(title, reading, figure, in_layers[columns], (quantity,))
+    drawn = view(title, reading, figure, in_layers[columns], (quantity,))
+    return replace(drawn, nodes=rows.set_index("name")[quantity])
 
 
 def spread(values: pd.Series) -> str:
@@ -158,13 +161,9 @@ def strip(reader: Reader, state: dict) -> View:
             f"Largest in {plain(largest['module'])}:"
             f" {value_label(float(largest[quantity]), quantity)}."
         )
-    return view(
-        title,
-        reading,
-        maps.strip(drawn, quantity, log=QUANTITIES[quantity].log),
-        outside[["name", quantity]],
-        (quantity,),
-    )
+    figure = maps.strip(drawn, quantity, log=QUANTITIES[quantity].log)
+    stands = view(title, reading, figure, outside[["name", quantity]], (quantity,))
+    return replace(stands, nodes=rows.set_index("name")[quantity])
 
 
 def scatter(reader: Reader, state: dict) -> View:

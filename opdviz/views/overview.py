@@ -6,11 +6,13 @@ escaped where they enter.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from opdviz.figures import overview as figures
+from opdviz.runs import headlines
 from opdviz.tables import by_tensor, published
 from opdviz.tables.published import FAMILIES, family
 from opdviz.views.view import Reader, View, counted_in, view
@@ -158,6 +160,7 @@ def headline(reader: Reader, state: dict) -> View:
         "coverage",
         "null_low",
     )
-    return view(
-        title, reading, figures.strips(rows, paper, width), reader.summary("headline"), terms
-    )
+    figure = figures.strips(rows, paper, width)
+    drawn = view(title, reading, figure, reader.summary("headline"), terms)
+    measured = headlines.Measured(reader.name, reader.manifest, rows)
+    return replace(drawn, for_paper=headlines.for_paper([measured], "A"))

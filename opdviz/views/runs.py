@@ -16,6 +16,7 @@ from opdviz.figures import run_strips
 from opdviz.figures import runs as figures
 from opdviz.figures.runs import Look
 from opdviz.runs import family
+from opdviz.runs.headlines import Measured, for_paper
 from opdviz.runs.seeds import ENOUGH, gap
 from opdviz.store.manifest import Manifest
 from opdviz.tables import published
@@ -114,13 +115,14 @@ def headlines(readers: Sequence[Reader], state: dict) -> View:
         return View(title, "The headline waits until a run is measured to its end.")
     reading = f"{norms_reading(runs)} {seeds_reading(groups)}{waiting(readers)}"
     terms = ("relative_norm", "sparsity_absolute", "top16_energy", "stable_rank", "coverage")
-    return view(
-        f"{title}: {base_of(readers)}",
-        reading,
-        run_strips.strips(lanes, paper),
-        pd.DataFrame(rows),
-        terms,
-    )
+    figure = run_strips.strips(lanes, paper)
+    drawn = view(f"{title}: {base_of(readers)}", reading, figure, pd.DataFrame(rows), terms)
+    measured = [
+        Measured(run.name, reader.manifest, list(run.headline.values()))
+        for run, reader in zip(runs, readers, strict=True)
+        if run.headline
+    ]
+    return replace(drawn, for_paper=for_paper(measured, "A"))
 
 
 def base_of(readers: Sequence[Reader]) -> str:

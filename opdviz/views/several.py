@@ -5,7 +5,15 @@ have of their own, how they lie to each other, or the steps of one training that
 from collections.abc import Callable
 
 from opdviz.store.relations import PAYLOAD
-from opdviz.views import run_curves, run_maps, run_overlap, run_payload, run_trajectory, runs
+from opdviz.views import (
+    filters,
+    run_curves,
+    run_maps,
+    run_overlap,
+    run_payload,
+    run_trajectory,
+    runs,
+)
 from opdviz.views.view import Drawing, Several, View
 
 
@@ -74,9 +82,13 @@ RELATION = ("relation", "probe")
 # Of several runs on one base.
 RUN_VIEWS = {
     "run_headlines": Drawing(of_readers(runs.headlines), "side_by_side", ("colour",)),
-    "run_maps": Drawing(of_readers(run_maps.maps), "side_by_side", ("quantity", "against")),
+    "run_maps": Drawing(
+        of_readers(run_maps.maps), "side_by_side", ("quantity", "against", *filters.KEYS)
+    ),
     "run_against": Drawing(
-        of_readers(run_maps.against_one), "side_by_side", ("quantity", "against", "colour")
+        of_readers(run_maps.against_one),
+        "side_by_side",
+        ("quantity", "against", "colour", *filters.KEYS),
     ),
     "run_curves": Drawing(
         of_readers(run_curves.curves), "side_by_side", ("tensor", "curve", "colour")

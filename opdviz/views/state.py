@@ -50,7 +50,7 @@ def ranges(value: object) -> bool:
 
 def two_places(value: object) -> bool:
     """Whether these are the places of two runs."""
-    return isinstance(value, tuple) and len(set(value)) == 2 and all(map(whole, value))
+    return isinstance(value, tuple | list) and all(map(whole, value)) and len(set(value)) == 2
 
 
 def one_of(*words: str) -> Key:

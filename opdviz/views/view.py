@@ -65,7 +65,8 @@ class View:
     """A figure with what is said about it: its title, one sentence that reads it, its data, the
     quantities it speaks of.
 
-    `figure` is `None` where there is nothing to draw; `reading` then says why.
+    `figure` is `None` where there is nothing to draw; `reading` then says why. `for_paper` are the
+    numbers as text, for a table in a paper; `nodes` a value by tensor, for a graph of the model.
     """
 
     title: str
@@ -73,6 +74,8 @@ class View:
     figure: go.Figure | None = None
     data: pd.DataFrame = field(default_factory=pd.DataFrame)
     terms: tuple[str, ...] = ()
+    for_paper: pd.DataFrame | None = None
+    nodes: pd.Series | None = None
 
 
 class Drawing(NamedTuple):

@@ -2,6 +2,7 @@
 gone is said.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -170,11 +171,13 @@ def test_choices_are_taken_back_and_a_new_part_starts_at_its_own_rows(server, vi
     expect(part.get_by_role("heading", name="rows 40-50")).to_be_visible()
 
 
-def saved(page, *, width: str = "column", kind: str = "svg", transparent: bool = False):
-    """What *Save figure* in the open popover hands out: the file's name and its content."""
-    page.get_by_label("Width").select_option(width)
-    page.get_by_label("Format").select_option(kind)
-    page.get_by_label("Transparent").set_checked(transparent)
+def saved(page, *choices: str):
+    """What *Save figure* in the open popover hands out after some choices: the file's name and its
+    content.
+    """
+    for choice in choices:
+        page.get_by_text(choice, exact=True).click()
+        settled(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save figure").click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
@@ -185,14 +188,15 @@ def test_a_figure_is_saved_for_paper_whatever_the_theme_and_its_data_beside_it(s
     figure(page, "by layer and module")
     settled(page)
     page.get_by_role("button", name="Save", exact=True).first.click()
-    for width, millimetres, transparent in (("column", 86, False), ("full", 178, True)):
-        name, content = saved(page, width=width, transparent=transparent)
+    for choices, inches in (((), 3.25), (("6.75 in", "Transparent"), 6.75)):
+        name, content = saved(page, *choices)
+        transparent = bool(choices)
         assert name == "opdviz_golden_layers_block-attention.svg"
         svg = content.decode()
-        assert f'width="{millimetres}mm"' in svg
+        assert f'width="{inches}in"' in svg
         pixels = float(re.search(r'viewBox="0 0 ([0-9.]+)', svg)[1])
         points = [
-            float(size) / pixels * millimetres / 25.4 * 72
+            float(size) / pixels * inches * 72
             for size in re.findall(r"font-size: ([0-9.]+)px", svg)
         ]
         assert points and min(points) >= 7 and max(points) <= 9.05
@@ -206,10 +210,21 @@ def test_a_figure_is_saved_for_paper_whatever_the_theme_and_its_data_beside_it(s
         assert inks == {"rgb(79, 75, 69)"}, "axes in the ink of the light theme"
         assert "by layer and module" in svg and "golden (block attention)" in svg
         assert "http://127" not in svg
-    name, png = saved(page, kind="png")
+    name, png = saved(page, "PNG", "3.25 in")
     assert name.endswith(".png") and png.startswith(b"\x89PNG")
     wide = int.from_bytes(png[16:20])
-    assert wide == pytest.approx(86 / 25.4 * 300, abs=2)
+    assert wide == pytest.approx(3.25 * 300, abs=2)
+    name, pdf = saved(page, "PDF", "Title")
+    assert name.endswith(".pdf") and b"/MediaBox [0 0 234 " in pdf
+    command = "opdviz figure golden layers --set block=attention"
+    end = "golden_layers_block-attention.pdf --no-title"
+    expect(page.get_by_text(f"{command} --out {end}")).to_be_visible()
+    name, live = saved(page, "HTML")
+    assert name.endswith(".html") and b"default-src 'none'" in live
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Model Explorer").click()
+    assert download.value.suggested_filename == "golden_layers_block-attention.nodes.json"
+    assert json.loads(Path(download.value.path()).read_text())["name"] == "relative_norm"
     SHOTS.mkdir(exist_ok=True)
     (SHOTS / "saved_dark.svg").write_text(svg)
     (SHOTS / "saved_dark.png").write_bytes(png)

@@ -10,7 +10,7 @@ from opdviz.figures import printed, theme
 from opdviz.tables import summaries
 from tests.conftest import reader_of
 
-POINTS = printed.PIXEL / 25.4 * 72  # of one pixel
+POINTS = printed.PIXEL * 72  # of one pixel
 SMALL = 0.85  # the second line of a title, of its first
 
 
@@ -36,7 +36,7 @@ def test_type_is_7_to_9_points_at_the_width_that_is_named(figures, width):
         before = json.loads(figure.to_json())
         paper = printed.printed(figure, width)
         assert json.loads(figure.to_json()) == before, "what the page shows was changed"
-        assert paper.layout.width * printed.PIXEL == pytest.approx(printed.WIDTHS[width], abs=0.2)
+        assert paper.layout.width * printed.PIXEL == pytest.approx(printed.WIDTHS[width], abs=0.008)
         points = [font.size * POINTS for font in theme.fonts(paper) if font.size]
         points.append(paper.layout.title.font.size * POINTS * SMALL)
         points += [bar.colorbar.tickfont.size * POINTS for bar in paper.select_traces("heatmap")]

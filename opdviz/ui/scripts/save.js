@@ -41,7 +41,7 @@ async function fontFace() {
   return `@font-face{font-family:"${FAMILY}";font-weight:200 900;src:url(${data}) format("woff2")}`;
 }
 
-async function svgOf({ figure, layout, looks, millimetres }, background) {
+async function svgOf({ figure, layout, looks, inches }, background) {
   const shown = document.querySelector(`.st-key-${figure} .js-plotly-plot`);
   const data = shown.data.map((trace, at) => {
     const { selectedpoints, ...rest } = trace; // what was clicked on is not faded around
@@ -53,10 +53,10 @@ async function svgOf({ figure, layout, looks, millimetres }, background) {
   );
   const text = decodeURIComponent(address.slice(address.indexOf(",") + 1));
   const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-  const high = (millimetres * layout.height) / layout.width;
+  const high = (inches * layout.height) / layout.width;
   svg.setAttribute("viewBox", `0 0 ${layout.width} ${layout.height}`);
-  svg.setAttribute("width", `${millimetres}mm`);
-  svg.setAttribute("height", `${high.toFixed(2)}mm`);
+  svg.setAttribute("width", `${inches}in`);
+  svg.setAttribute("height", `${high.toFixed(3)}in`);
   const style = document.createElementNS(XMLNS, "style");
   style.textContent = await fontFace();
   svg.prepend(style);
@@ -85,19 +85,17 @@ function download(blob, name) {
 }
 
 export default function ({ data, parentElement }) {
-  const field = (name) => parentElement.querySelector(`[name=${name}]`);
   const button = parentElement.querySelector("button");
   const status = parentElement.querySelector("[role=status]");
   button.onclick = async () => {
-    const wanted = { figure: data.figure, ...data.widths[field("width").value] };
-    const background = field("transparent").checked ? "rgba(0,0,0,0)" : "#ffffff";
-    const format = field("format").value;
+    const background = data.transparent ? "rgba(0,0,0,0)" : "#ffffff";
     button.disabled = true;
     status.textContent = "";
     try {
-      const svg = await svgOf(wanted, background);
+      const svg = await svgOf(data, background);
       const svgBlob = new Blob([svg], { type: "image/svg+xml" });
-      download(format === "png" ? await pngOf(svg, wanted) : svgBlob, `${data.stem}.${format}`);
+      const blob = data.format === "png" ? await pngOf(svg, data) : svgBlob;
+      download(blob, `${data.stem}.${data.format}`);
     } catch (error) {
       status.textContent = `It could not be drawn: ${error.message}`;
     }
