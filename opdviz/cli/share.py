@@ -59,19 +59,14 @@ def unpack(options: argparse.Namespace) -> None:
 )
 def report(options: argparse.Namespace) -> None:
     """`opdviz report`."""
-    import shlex
-    from datetime import UTC, datetime
-
     from opdviz import files
-    from opdviz.report import contents, page
+    from opdviz.report import page
 
     store, target = store_of(options), target_of("report", options.out)
     runs = list({run.key: run for run in map(store.find, options.key)}.values())
-    how = ["--protocol", options.protocol]
-    how += ["--tensor", *options.tensor] if options.tensor else []
-    again = ["opdviz", "report", *(run.name for run in runs), *how, "--out", target.name]
-    sections = contents.sections(store, runs, protocol=options.protocol, tensors=options.tensor)
-    text = page.page(runs, sections, shlex.join(again), datetime.now(UTC))
+    text = page.written(
+        store, runs, protocol=options.protocol, tensors=options.tensor, out=target.name
+    )
     files.write(target, text.encode())
     print(f"{one_line(options.out)}: {len(text) / 1e6:.1f} MB; it opens offline and asks nobody.")
 

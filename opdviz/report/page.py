@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,10 @@ from plotly.offline import get_plotlyjs
 from opdviz import __version__
 from opdviz.figures import theme
 from opdviz.quantities import QUANTITIES
+from opdviz.report import contents
 from opdviz.report.contents import Section
 from opdviz.report.pack import elsewhere
-from opdviz.store.store import Stored
+from opdviz.store.store import Store, Stored
 from opdviz.views import View
 
 MOST_ROWS = 40  # of the table behind a figure; the app and `show` have all of it
@@ -27,6 +29,25 @@ POLICY = (
 HERE = Path(__file__).parent
 STYLE, SCRIPT = ((HERE / f"report.{ending}").read_text("utf-8") for ending in ("css", "js"))
 MARKDOWN = MarkdownIt("commonmark", {"html": False})
+
+
+def written(
+    store: Store,
+    comparisons: Sequence[Stored],
+    *,
+    protocol: str = "A",
+    tensors: Sequence[str] = (),
+    out: str = "report.html",
+) -> str:
+    """A report of comparisons on one base as a file's text, with the command that makes it again.
+
+    Raises
+        RequestError: as `contents.sections` does.
+    """
+    how = ["--protocol", protocol, *(["--tensor", *tensors] if tensors else [])]
+    again = ["opdviz", "report", *(run.name for run in comparisons), *how, "--out", out]
+    sections = contents.sections(store, comparisons, protocol=protocol, tensors=tensors)
+    return page(comparisons, sections, shlex.join(again), datetime.now(UTC))
 
 
 def page(

@@ -11,7 +11,7 @@ from opdviz.errors import OpdvizError
 from opdviz.lab import shipped
 from opdviz.lab.recipes import OPD
 from opdviz.runs import family
-from opdviz.ui import address, browser, links, ready, server
+from opdviz.ui import address, browser, links, ready, server, share
 from opdviz.ui.job_lines import job_line, start_job
 from opdviz.words import plain
 
@@ -33,6 +33,7 @@ def frame(title: str, *, of_run: bool) -> Iterator[None]:
     with foot:
         browser.steps()
         browser.copy_button(links.link())
+        share.button()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
-"""Packs on a page: some comparisons to save as one file, and somebody else's to open."""
+"""Packs on a page: comparisons as one file, and somebody else's to open."""
 
-from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -9,43 +8,17 @@ from opdviz import files, roots
 from opdviz.errors import OpdvizError
 from opdviz.report import pack
 from opdviz.ui import server
-from opdviz.ui.figure import slug
 from opdviz.words import count, plain
 
 
-def offer(rows: list[dict]) -> None:
-    """Behind one word: comparisons as one file, and a pack's path to open."""
-    finished = {row["key"]: row["name"] for row in rows if row["state"] == "done"}
-    with st.popover("Packs", type="tertiary", icon=":material/package_2:"):
+def offer() -> None:
+    """Behind one word: somebody's pack to open."""
+    with st.popover("Open a pack", type="tertiary", icon=":material/package_2:"):
         st.caption(
-            "A pack holds all that is shown of comparisons, without their checkpoints, values of"
-            " weights or paths of this machine. It opens anywhere: here, or by `opdviz app --pack"
-            " FILE`."
+            "A pack holds all that is shown of comparisons, without their checkpoints. *Share*"
+            " makes one, and so does `opdviz pack`."
         )
-        if finished:
-            save(finished)
-        if not server.read_only():
-            open_one()
-
-
-def save(finished: dict[str, str]) -> None:
-    """Some comparisons, chosen by name, as a file to save; made when the button is pressed."""
-    keys = st.multiselect(
-        "Comparisons",
-        list(finished),
-        format_func=lambda key: plain(finished[key]),
-        key="packed",
-        placeholder="Which to pack",
-    )
-    names = "_".join(slug(finished[key]) for key in keys[:2]) or "comparisons"
-    st.download_button(
-        f"Save {count(len(keys), 'comparison')} as a pack" if keys else "Save as a pack",
-        partial(packed, tuple(keys)),
-        f"{names}.opdviz",
-        on_click="ignore",
-        disabled=not keys,
-        key="pack",
-    )
+        open_one()
 
 
 def packed(keys: tuple[str, ...]) -> bytes:

@@ -56,6 +56,11 @@ class Runs:
         stamps = tuple((str(one.folder), one.name, *one.drawn_from) for one in self.members)
         return cached.runs_view(stamps, name, json.dumps(state, sort_keys=True), self.several)
 
+    def command(self, name: str, state: dict) -> Callable[[str], str]:
+        """What writes a view in a state to a file."""
+        names = [member.comparison.name for member in self.members]
+        return partial(request.command, names, name, state)
+
     def show(
         self,
         name: str,
@@ -72,8 +77,7 @@ class Runs:
         traces = view.figure.data if view.figure is not None else ()
         takes = any(getattr(trace, "customdata", None) is not None for trace in traces)
         clicks = {"on_click": on_click, "hint": hint} if takes else {}
-        names = [member.comparison.name for member in self.members]
-        command = partial(request.command, names, name, links.not_default(state))
+        command = self.command(name, links.not_default(state))
         with figure.drawn(name, view, stem, command=command, **clicks):
             pass
 

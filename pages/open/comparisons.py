@@ -30,10 +30,10 @@ if rows:
         figure.reading(f"{count(len(rows), 'comparison')} in the cache. Click one to open it.")
         if not server.read_only():
             listing.manage(rows)
-        packs.offer(rows)
+            packs.offer()
     listing.families(family.by_base(store.all()), rows)
 elif not server.read_only():
-    packs.offer(rows)
+    packs.offer()
 
 
 def draw_jobs() -> None:

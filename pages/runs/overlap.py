@@ -31,7 +31,9 @@ places = [(a, b) for a in range(len(related.names)) for b in range(a + 1, len(re
 
 def draw(name: str, view: View, **how) -> None:
     """A view, with its data and definitions."""
-    with figure.drawn(name, view, figure.stem_of(f"{len(related.names)} runs", name, {}), **how):
+    stem = figure.stem_of(f"{len(related.names)} runs", name, {})
+    command = runs.command(name, links.not_default(state))
+    with figure.drawn(name, view, stem, command=command, **how):
         pass
 
 

@@ -34,9 +34,10 @@ without = f" Missing: step {listing([f'{step:,}' for step in lacking])}." if lac
 st.caption(f"**{plain(name, limit=60)}**: {steps}, each beside the base.{without}")
 
 
-def draw(key: str, view: View) -> None:
-    """A view, with its data and definitions."""
-    with figure.drawn(key, view, figure.stem_of(name, key, {})):
+def draw(key: str, view: View, of_runs: several.Runs = runs, called: str = "") -> None:
+    """A view, with its data and definitions; `called` where commands call it otherwise."""
+    command = of_runs.command(called or key, links.not_default(links.state()))
+    with figure.drawn(key, view, figure.stem_of(name, key, {}), command=command):
         pass
 
 
@@ -65,7 +66,8 @@ else:
     line, _ = st.columns([4, 8])
     links.choose(line, "Shared with", run_trajectory.TO, "to")
     at = [training.steps[runs.keys.index(key)] for key in few.keys]
-    draw("steps_settling", run_trajectory.settling(name, at, few.keys, similar, links.state()))
+    settling = run_trajectory.settling(name, at, few.keys, similar, links.state())
+    draw("steps_settling", settling, few)
 st.header("What a weight sync would send", anchor=False)
 if (sent := runs.related(PAYLOAD)) is None:
     several.ask_to_relate(runs, "What each step takes to send", "Count the bytes", PAYLOAD)
@@ -76,4 +78,5 @@ else:
 st.header("The map at each step", anchor=False)
 words = [str(step) for step in training.steps]
 at = words.index(links.slide(st, "Step", words, "step"))
-draw("steps_map", runs.members[at].view("layers", {"quantity": links.state()["quantity"]}))
+of_step = runs.members[at].view("layers", {"quantity": links.state()["quantity"]})
+draw("steps_map", of_step, several.Runs((runs.members[at],)), "layers")

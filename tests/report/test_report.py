@@ -12,6 +12,8 @@ from opdviz.figures import theme
 from opdviz.report import contents
 from opdviz.store import board
 from opdviz.store.store import Store
+from opdviz.views import run_overlap
+from opdviz.views.readers import several_of
 from tests.conftest import GOLDEN, compared_here, reader_of
 
 TENSOR = "model.layers.1.self_attn.o_proj.weight"
@@ -85,6 +87,24 @@ def test_no_name_and_no_caption_is_code_and_nothing_is_asked_for(store, tmp_path
     assert "default-src 'none'" in text
     assert not re.search(r'(src|href)="(?!#)', ours)
     assert str(store.root) not in text and str(GOLDEN) not in text
+
+
+def test_how_several_runs_lie_to_each_other_is_in_it_once_somebody_worked_it_out(store, tmp_path):
+    text = report(store, tmp_path / "two.html", "a", EVIL)
+    assert "Nobody worked that out yet: <code>opdviz overlap</code>" in text
+    pair = ["overlap", "a", store.find(EVIL).key, "--workers", "1", "--cache", str(store.root)]
+    assert main(pair) == 0 and main([*pair, "--table", "subspace_similarity"]) == 0
+    titles = [
+        one["layout"]["title"]["text"]
+        for one in figures(report(store, tmp_path / "b.html", "a", EVIL))
+    ]
+    for relation in run_overlap.RELATIONS:
+        start = run_overlap.what_of(relation, "any change")
+        assert sum(theme.literal(start) in title for title in titles) >= 1, relation
+    several = several_of(store, [store.find("a"), store.find(EVIL)])
+    for name in ("overlap_matrix", "overlap_map", "overlap_agreement", "overlap_directions"):
+        drawn = theme.inked(views.draw_runs(name, several, {}).figure, "light")
+        assert drawn.layout.title.text in titles, name
 
 
 @pytest.mark.parametrize(
