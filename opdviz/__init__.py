@@ -1,13 +1,16 @@
 """opdviz: what did training do to the weights?
 
-The names for use from Python load what they need on first use: `open` and `match` checkpoints, find
-a comparison in a `Store`, read a `table` of it, look a column up in `QUANTITIES`.
+The names for use from Python load what they need on first use: `compare` two checkpoints or `find`
+a comparison that is there, and ask it for tables, figures and files; `open` and `match`
+checkpoints; read a `table` of a comparison in a `Store`; look a column up in `QUANTITIES`.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 PUBLIC = {
+    "compare": "opdviz.notebook",
+    "find": "opdviz.notebook",
     "open": "opdviz.checkpoint",
     "match": "opdviz.pairing",
     "Store": "opdviz.store.store",
@@ -23,3 +26,8 @@ def __getattr__(name: str) -> object:
             f"module 'opdviz' has no attribute {name!r}; there are: {', '.join(PUBLIC)}."
         )
     return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What there is, for whoever presses Tab."""
+    return [*PUBLIC, "__version__"]

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from opdviz.cli.command import argument, cache_of, command, store_of
+from opdviz.cli.command import argument, command, store_of
 from opdviz.errors import RequestError, one_line
 
 
@@ -29,12 +29,14 @@ from opdviz.errors import RequestError, one_line
 )
 def app(options: argparse.Namespace) -> None:
     """`opdviz app`: replaces this process by Streamlit's server."""
+    from opdviz.store.store import root_of
+
     script = Path(__file__).resolve().parents[2] / "app.py"
     if not script.is_file():
         raise RequestError(
             "app: app.py is not beside the package; run it from a checkout or an editable install."
         )
-    cache = cache_of(options).resolve()
+    cache = root_of(options.cache).resolve()
     if options.pack:
         cache = store_of_pack(cache, options.pack)
     os.environ["OPDVIZ_CACHE"] = str(cache)

@@ -67,27 +67,11 @@ LABEL_OPTIONS = tuple(
 )
 
 
-def cache_of(options: argparse.Namespace) -> Path:
-    """The folder of the store that the options or the environment name.
-
-    Raises
-        RequestError: it is a file, or no name of a folder.
-    """
-    root = Path(options.cache or os.environ.get("OPDVIZ_CACHE") or "cache")
-    try:
-        why = "a file" if root.exists() and not root.is_dir() else ""
-    except OSError as error:  # a name longer than the disk takes, or a folder that may not be read
-        why = (error.strerror or "no usable name").lower()
-    if why or "\0" in str(root):
-        raise RequestError(f"--cache {one_line(root)}: found {why or 'a NUL'}; expected a folder.")
-    return root
-
-
 def store_of(options: argparse.Namespace):
     """The store that the options or the environment name."""
-    from opdviz.store.store import Store
+    from opdviz.store.store import Store, root_of
 
-    return Store(cache_of(options))
+    return Store(root_of(options.cache))
 
 
 def check_workers(count: int) -> None:

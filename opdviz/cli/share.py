@@ -100,11 +100,6 @@ def figure(options: argparse.Namespace) -> None:
     from opdviz.views import request
 
     target, ending = target_of("figure", options.out), picture.ending_of(options.out.name)
-    if ending not in picture.ENDINGS:
-        raise RequestError(
-            f"figure --out {one_line(options.out)}: found ending {ending!r}; expected one of"
-            f" {', '.join(picture.ENDINGS)}."
-        )
     store = store_of(options)
     runs = list({run.key: run for run in map(store.find, options.key)}.values())
     view = request.draw(store, runs, options.view, dict(map(word_of, options.set)))

@@ -113,6 +113,8 @@ def inked(figure: go.Figure, scheme: str) -> go.Figure:
     figure = go.Figure(figure)
     figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
     figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.title.font.size = axis.title.font.size or SIZE  # Plotly's own is a fifth larger
     figure.for_each_annotation(
         lambda note: note.update(font_color=ink) if note.font.color is None else None
     )

@@ -59,13 +59,22 @@ def expected(view: View, part: object, what: str):
 
 
 def ending_of(name: str) -> str:
-    """The ending of a file's name that says what to write; its last one where none is known.
+    """The ending of a file's name that says what to write.
 
-    >>> ending_of("layers.pdf"), ending_of("layers.nodes.json"), ending_of("layers.xls")
-    ('pdf', 'nodes.json', 'xls')
+    >>> ending_of("layers.pdf"), ending_of("layers.nodes.json")
+    ('pdf', 'nodes.json')
+
+    Raises
+        RequestError: nobody writes it.
     """
-    endings = (ending for ending in reversed(ENDINGS) if name.endswith(f".{ending}"))
-    return next(endings, name.rpartition(".")[2])
+    for ending in reversed(ENDINGS):
+        if name.endswith(f".{ending}"):
+            return ending
+    last = one_line(name.rpartition(".")[2], limit=20)
+    raise RequestError(
+        f"figure {one_line(name, limit=60)}: found ending {last!r}; expected one of"
+        f" {', '.join(ENDINGS)}."
+    )
 
 
 def picture(figure, ending: str, *, width: str, title: bool) -> bytes:

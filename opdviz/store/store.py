@@ -17,6 +17,7 @@ Layout under the cache folder; a comparison's own files stand in `comparisons/<k
 Everything is written under a temporary name and renamed, so a file is whole or not there.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -75,6 +76,22 @@ class Stored:
         manifest = replace(self.manifest, **facts)
         manifests.write(self.folder, manifest)
         return Stored(self.folder, manifest)
+
+
+def root_of(where: Path | str | None = None) -> Path:
+    """The folder of a store: the one that is named, that of the environment, or `cache`.
+
+    Raises
+        RequestError: it is a file, or no name of a folder.
+    """
+    root = Path(where or os.environ.get("OPDVIZ_CACHE") or "cache")
+    try:
+        why = "a file" if root.exists() and not root.is_dir() else ""
+    except OSError as error:  # a name longer than the disk takes, or a folder that may not be read
+        why = (error.strerror or "no usable name").lower()
+    if why or "\0" in str(root):
+        raise RequestError(f"cache {one_line(root)}: found {why or 'a NUL'}; expected a folder.")
+    return root
 
 
 def opened(folder: Path) -> Stored:
