@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from opdviz import checkpoint, pairing
-from opdviz.compare import measuring, prepare, workers
-from opdviz.compare.measuring import finite
+from opdviz.engine import measuring, prepare, workers
+from opdviz.engine.measuring import finite
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
 from opdviz.store.store import Store, Stored

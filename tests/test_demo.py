@@ -9,7 +9,7 @@ import time
 import pytest
 
 from opdviz import checkpoint, demo, tables
-from opdviz.compare import estimate
+from opdviz.engine import estimate
 from opdviz.store.store import Store
 from tests.test_cli import opdviz
 

@@ -22,7 +22,7 @@ import torch
 
 from opdviz import cli, pairing, roots
 from opdviz.checkpoint import torch_file
-from opdviz.compare import workers
+from opdviz.engine import workers
 from opdviz.errors import RequestError
 from tests import hostile as h
 

@@ -19,11 +19,11 @@ STEPS = (
     ("pairing",),
     ("measures",),
     ("store",),
-    ("compare", "tables"),
+    ("engine", "tables"),
     ("demo", "runs", "figures", "jobs", "doctor"),
     ("roots", "views", "lab", "live"),
     ("report",),
-    ("ui", "cli"),
+    ("ui", "cli", "notebook"),
     ("serve", "__main__"),
 )
 STEP_OF = {name: step for step, names in enumerate(STEPS) for name in names}
@@ -40,9 +40,12 @@ BORDERS = {
     "transformers": {*LAB_TRAINS, *LIVE},
     "trl": {"opdviz/lab/train.py"},
     "datasets": {"opdviz/lab/train.py"},
-    "distributed": {"opdviz/compare/cluster.py"},
+    "distributed": {"opdviz/engine/cluster.py"},
     "streamlit": {*UI, "opdviz/serve.py", "app.py"},
     "plotly": {*UI, "opdviz/report/page.py"},
+    "kaleido": {"opdviz/report/picture.py"},
+    "choreographer": {"opdviz/report/picture.py"},
+    "IPython": {"opdviz/notebook.py"},
 }
 MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -212,7 +215,7 @@ def forbidden(tree: ast.AST) -> list[str]:
 
 BLANKET = {
     # The pool lets go of its workers on any exit, and raises again.
-    "opdviz/compare/workers.py": ["except BaseException"],
+    "opdviz/engine/workers.py": ["except BaseException"],
     # One tensor costs its own rows, and `skipped` says what it raised.
     "opdviz/measures/__init__.py": ["except Exception"],
 }

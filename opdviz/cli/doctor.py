@@ -82,7 +82,7 @@ def executor_for(options: argparse.Namespace) -> AbstractContextManager:
         )
     if len(options.target) == 1:
         return nullcontext()
-    from opdviz.compare import workers
+    from opdviz.engine import workers
 
     return workers.pool(options.workers)
 
@@ -97,7 +97,7 @@ def comparison_of(options: argparse.Namespace, executor: "Executor | None") -> "
         return store_of(options).find(options.target[0])
     from opdviz import doctor as examining
     from opdviz.cli.pair import compare_on
-    from opdviz.compare import progress
+    from opdviz.engine import progress
     from opdviz.errors import OpdvizError
 
     base, tuned = map(Path, options.target)

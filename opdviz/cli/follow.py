@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
 if TYPE_CHECKING:
-    from opdviz.compare.progress import Display
+    from opdviz.engine.progress import Display
 
 WAITING = "waiting for the next step"
 
@@ -23,7 +23,7 @@ def follow(
     """Compare every step of the folder that `--follow` names, as soon as it is whole, until the
     training is over or somebody ends it. A step that cannot be compared is said and left out.
     """
-    from opdviz.compare.progress import Progress
+    from opdviz.engine.progress import Progress
     from opdviz.runs.following import EVERY, Watch
 
     watch = Watch(folder_of(options))

@@ -77,7 +77,7 @@ def list_(options: argparse.Namespace, wanted: list, places) -> None:
 
 def run(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab run`: what is missing, and then the list."""
-    from opdviz.compare import progress
+    from opdviz.engine import progress
     from opdviz.lab import plan
 
     with progress.listener(None, quiet=options.json) as listener:
@@ -114,7 +114,7 @@ def evaluate(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab evaluate`: measure every finished run of every seed, keep the tables, and judge
     the claims.
     """
-    from opdviz.compare import progress, workers
+    from opdviz.engine import progress, workers
     from opdviz.lab import claims, results
     from opdviz.lab import evaluate as evaluation
     from opdviz.lab.places import RESULTS
@@ -145,7 +145,7 @@ def keep(options: argparse.Namespace, wanted: list, places) -> None:
     """`opdviz lab keep`: grade parts of the moves of finished runs, of every seed, and keep the
     curves with the results.
     """
-    from opdviz.compare import progress
+    from opdviz.engine import progress
     from opdviz.lab import keeping, plan, results
     from opdviz.lab.places import RESULTS, Places, seeds
     from opdviz.lab.recipes import SEEDED

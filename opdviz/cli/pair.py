@@ -23,8 +23,8 @@ from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
 if TYPE_CHECKING:  # they load the engine, which the help of a command does without
     from opdviz.checkpoint import Checkpoint
-    from opdviz.compare.prepare import Prepared
-    from opdviz.compare.progress import Display
+    from opdviz.engine.prepare import Prepared
+    from opdviz.engine.progress import Display
     from opdviz.store.store import Stored
 
 MOST_LINES = 200
@@ -58,9 +58,9 @@ def opened(base: Path, *tuned: Path) -> list["Checkpoint"]:
 )
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
-    from opdviz.compare.estimate import on_one_base, preview
-    from opdviz.compare.pace import pace, remembered
-    from opdviz.compare.probe import probe
+    from opdviz.engine.estimate import on_one_base, preview
+    from opdviz.engine.pace import pace, remembered
+    from opdviz.engine.probe import probe
     from opdviz.words import duration
 
     check_workers(options.workers)
@@ -189,7 +189,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def compare_runs(executor: Executor, options: argparse.Namespace) -> None:
     """Compare the runs that the options name, and say what was found."""
-    from opdviz.compare import progress
+    from opdviz.engine import progress
 
     options.tuned = with_steps(options.tuned)
     outcomes: list[Stored | OpdvizError] = []
@@ -206,7 +206,7 @@ def compare_runs(executor: Executor, options: argparse.Namespace) -> None:
 def compare_steps(executor: Executor, options: argparse.Namespace) -> None:
     """Compare the steps of a training's folder as they come, and say what was found in each."""
     from opdviz.cli.follow import follow
-    from opdviz.compare import progress
+    from opdviz.engine import progress
 
     def compare_next(steps: list[Path]) -> list["Stored | OpdvizError"]:
         options.tuned = steps
@@ -223,11 +223,11 @@ def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]
     """Processes of this machine, or the workers of a cluster."""
     check_workers(options.workers)
     if options.cluster is None:
-        from opdviz.compare import workers
+        from opdviz.engine import workers
 
         # Before all else: they load the engine while this process does.
         return workers.pool(options.workers)
-    from opdviz.compare import cluster, devices
+    from opdviz.engine import cluster, devices
 
     if options.device not in (devices.CPU, devices.GPU):
         raise RequestError(
@@ -246,7 +246,7 @@ def compare_on(
 ) -> list["Stored | OpdvizError"]:
     """Compare what the options name on some workers; of each run what stands, or what ended it."""
     from opdviz import pairing
-    from opdviz.compare import devices, measuring, prepare
+    from opdviz.engine import devices, measuring, prepare
     from opdviz.measures.sides import How
     from opdviz.store.store import Stored
     from opdviz.tables import summaries
@@ -339,7 +339,7 @@ def device_of(options: argparse.Namespace) -> str:
     Raises
         RequestError: there is no such device.
     """
-    from opdviz.compare import devices
+    from opdviz.engine import devices
 
     if options.cluster is not None:
         return options.device

@@ -151,7 +151,7 @@ def apply(options: argparse.Namespace) -> None:
     """`opdviz apply`."""
     from dataclasses import asdict
 
-    from opdviz.compare import progress
+    from opdviz.engine import progress
     from opdviz.runs import apply as applying
     from opdviz.runs import masks
 
@@ -276,7 +276,7 @@ def worked_out(
     """The runs that the options name, the names that tell them apart, and what reads a table of
     them; a group of tables that is not there yet is worked out.
     """
-    from opdviz.compare import progress, workers
+    from opdviz.engine import progress, workers
     from opdviz.runs import family, overlap, relate
 
     check_workers(options.workers)

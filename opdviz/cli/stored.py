@@ -136,7 +136,7 @@ def write_or_print(command: str, out: Path | None, data: bytes) -> None:
 )
 def verify(options: argparse.Namespace) -> None:
     """`opdviz verify`."""
-    from opdviz.compare import sources
+    from opdviz.engine import sources
     from opdviz.store import board, checking
     from opdviz.store import manifest as manifests
     from opdviz.store.store import Stored

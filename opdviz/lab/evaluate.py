@@ -17,9 +17,9 @@ from pathlib import Path
 import pandas as pd
 
 from opdviz import checkpoint
-from opdviz.compare import measuring, prepare
-from opdviz.compare.progress import Progress
 from opdviz.definitions import VISIBLE
+from opdviz.engine import measuring, prepare
+from opdviz.engine.progress import Progress
 from opdviz.errors import RequestError
 from opdviz.lab.places import MASK, Places
 from opdviz.lab.recipes import ABLATION, BASES, CONTROLS, MAIN, RECIPES, SWEEP, Recipe

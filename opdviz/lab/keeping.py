@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from opdviz.compare.progress import Progress
+from opdviz.engine.progress import Progress
 from opdviz.errors import RequestError
 from opdviz.lab.places import Places
 from opdviz.lab.recipes import Recipe

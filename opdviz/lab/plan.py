@@ -13,8 +13,8 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from opdviz import files
-from opdviz.compare import workers
-from opdviz.compare.progress import Progress
+from opdviz.engine import workers
+from opdviz.engine.progress import Progress
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.lab import shipped
 from opdviz.lab.places import MASTER, Places

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from opdviz import __version__, files, fingerprint
-from opdviz.compare.prepare import STEPS
+from opdviz.engine.prepare import STEPS
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.runs.trajectory import place_of
 from opdviz.store import board, checking, manifest, relations

@@ -20,7 +20,7 @@ from opdviz import files
 from opdviz.checkpoint import writing
 from opdviz.checkpoint.formats import FORMATS, codes_in, promote
 from opdviz.checkpoint.records import TensorInfo
-from opdviz.compare.progress import Listener, Progress
+from opdviz.engine.progress import Listener, Progress
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.pairing import Matching
 from opdviz.runs.masks import Mask

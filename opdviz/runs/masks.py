@@ -19,8 +19,8 @@ from opdviz import checkpoint, files, fingerprint, pairing
 from opdviz.checkpoint import safetensors
 from opdviz.checkpoint.formats import FORMATS, round_bfloat16
 from opdviz.checkpoint.records import TensorInfo
-from opdviz.compare import sources
 from opdviz.definitions import SIXTEEN_BITS
+from opdviz.engine import sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Matching, Pair
 from opdviz.store.store import Stored

@@ -9,8 +9,8 @@ from functools import partial
 import pandas as pd
 
 from opdviz import files
-from opdviz.compare import workers
-from opdviz.compare.progress import Listener, Progress
+from opdviz.engine import workers
+from opdviz.engine.progress import Listener, Progress
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.runs import payload, relations, subspaces, trajectory
 from opdviz.runs.masks import matching_of_comparison

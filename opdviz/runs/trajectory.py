@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from opdviz.checkpoint.readers import ENDINGS
-from opdviz.compare.prepare import STEPS
+from opdviz.engine.prepare import STEPS
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from opdviz import files, pairing
-from opdviz.compare import sources
+from opdviz.engine import sources
 from opdviz.errors import RequestError, one_line
 from opdviz.pairing import Pair
 from opdviz.store.store import Stored

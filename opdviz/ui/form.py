@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from opdviz import roots
-from opdviz.compare.estimate import on_one_base
+from opdviz.engine.estimate import on_one_base
 from opdviz.errors import OpdvizError
 from opdviz.store.manifest import LABELS
 from opdviz.store.store import LONGEST_NAME

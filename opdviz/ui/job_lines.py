@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from opdviz import jobs
-from opdviz.compare import devices
+from opdviz.engine import devices
 from opdviz.errors import OpdvizError
 from opdviz.ui import address, comparison, links, server, turns
 from opdviz.words import duration, listing, plain

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from opdviz.compare.measuring import finite
+from opdviz.engine.measuring import finite
 from opdviz.linalg.accelerator import Accelerated, Device, device
 from opdviz.measures import MEASURES, measure, sides
 from opdviz.pairing import Pair

@@ -38,7 +38,7 @@ from scipy import linalg  # noqa: E402
 from scipy.linalg import blas  # noqa: E402
 
 from opdviz import checkpoint, demo, pairing  # noqa: E402
-from opdviz.compare.measuring import work_on  # noqa: E402
+from opdviz.engine.measuring import work_on  # noqa: E402
 from opdviz.linalg import rank_of_share  # noqa: E402
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure  # noqa: E402
 from opdviz.measures.sides import work_of  # noqa: E402

@@ -18,8 +18,8 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 
-from opdviz.compare.estimate import cost  # noqa: E402
-from opdviz.compare.measuring import work_on  # noqa: E402
+from opdviz.engine.estimate import cost  # noqa: E402
+from opdviz.engine.measuring import work_on  # noqa: E402
 from opdviz.measures import MEASURES  # noqa: E402
 from tests.bench.engine import drawn, pairs_of, seconds  # noqa: E402
 

@@ -10,8 +10,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from opdviz.compare.measuring import work_on
 from opdviz.definitions import FAST
+from opdviz.engine.measuring import work_on
 from opdviz.linalg.sketch import K
 from opdviz.measures import MEASURES, sides
 from tests.bench.engine import drawn, pairs_of, seconds

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from opdviz import checkpoint, fingerprint, measures
-from opdviz.compare import measuring, prepare
-from opdviz.compare.workers import pool
+from opdviz.engine import measuring, prepare
+from opdviz.engine.workers import pool
 from opdviz.naming import parse
 from opdviz.store import bundles
 from opdviz.store.columns import NAMES, PAIRING_TABLES, PAIRS, typed

@@ -115,7 +115,7 @@ def test_fast_is_another_comparison_and_small_matrices_in_it_are_exact(
         for side, x in (("base", base), ("tuned", tuned))
     ]
     where = ["--cache", str(tmp_path / "cache"), "--workers", "1", "--json"]
-    monkeypatch.setattr("opdviz.compare.workers.pool", in_this_process)
+    monkeypatch.setattr("opdviz.engine.workers.pool", in_this_process)
     keys = []
     for precision in ("float64", "fast"):
         assert main(["compare", *map(str, sides), "--precision", precision, *where]) == 0
@@ -147,7 +147,7 @@ def test_fast_is_another_comparison_and_small_matrices_in_it_are_exact(
 
 
 def test_fast_and_a_gpu_are_refused_together(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("opdviz.compare.devices.chosen", lambda device: (device, ""))
+    monkeypatch.setattr("opdviz.engine.devices.chosen", lambda device: (device, ""))
     command = ["compare", "a", "b", "--precision", "fast", "--device", "cuda"]
     assert main([*command, "--cache", str(tmp_path)]) == 2
     assert "a sketch is made on the CPU" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from opdviz import checkpoint, files, tables
-from opdviz.compare import measuring, prepare
+from opdviz.engine import measuring, prepare
 from opdviz.errors import CheckFailed
 from opdviz.measures import MEASURES, coverage, geometry, magnitude, measure_id
 from opdviz.store import bundles, checking, parts, reading, status

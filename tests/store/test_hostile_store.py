@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from opdviz import cli
-from opdviz.compare import measuring, workers
+from opdviz.engine import measuring, workers
 from opdviz.errors import MachineError
 from opdviz.store import board, bundles
 from opdviz.store.store import Store

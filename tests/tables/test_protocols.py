@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from opdviz import checkpoint, tables
-from opdviz.compare import measuring, prepare
+from opdviz.engine import measuring, prepare
 from opdviz.measures import MEASURES
 from opdviz.store.store import Store, Stored
 from opdviz.tables import by_tensor, protocols, published, stored

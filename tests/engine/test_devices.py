@@ -7,7 +7,7 @@ import pytest
 
 from opdviz import checkpoint, jobs
 from opdviz.cli import main
-from opdviz.compare import devices, measuring, prepare
+from opdviz.engine import devices, measuring, prepare
 from opdviz.errors import RequestError
 from opdviz.linalg import accelerator
 from opdviz.measures import SECOND_PASS

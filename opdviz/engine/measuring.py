@@ -15,12 +15,12 @@ from pathlib import Path
 from types import ModuleType
 
 from opdviz import files
-from opdviz.compare import workers
-from opdviz.compare.cluster import Cluster
-from opdviz.compare.estimate import cost, on_one_base
-from opdviz.compare.pace import learn
-from opdviz.compare.prepare import Prepared, start
-from opdviz.compare.progress import Listener, Progress
+from opdviz.engine import workers
+from opdviz.engine.cluster import Cluster
+from opdviz.engine.estimate import cost, on_one_base
+from opdviz.engine.pace import learn
+from opdviz.engine.prepare import Prepared, start
+from opdviz.engine.progress import Listener, Progress
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS, measure
 from opdviz.measures.sides import EXACTLY, Base, How, work_of

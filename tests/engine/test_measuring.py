@@ -18,7 +18,7 @@ import pytest
 
 from opdviz import checkpoint, files, measures, pairing, tables
 from opdviz.cli import main
-from opdviz.compare import measuring, prepare
+from opdviz.engine import measuring, prepare
 from opdviz.errors import MachineError
 from opdviz.measures import MEASURES, SECOND_PASS
 from opdviz.store import board, checking, parts, reading, status

@@ -7,7 +7,7 @@ from types import ModuleType
 from opdviz import pairing
 from opdviz.checkpoint import Checkpoint
 from opdviz.chunks import KEPT
-from opdviz.compare.devices import gpus
+from opdviz.engine.devices import gpus
 from opdviz.measures import FIRST_PASS, MEASURES, SECOND_PASS
 from opdviz.pairing import Pair
 

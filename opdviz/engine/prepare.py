@@ -9,8 +9,8 @@ from pathlib import Path
 
 from opdviz import checkpoint, files, fingerprint, naming, pairing
 from opdviz.checkpoint import Checkpoint
-from opdviz.compare.progress import Listener, Progress
 from opdviz.definitions import EXACT
+from opdviz.engine.progress import Listener, Progress
 from opdviz.errors import one_line
 from opdviz.measures import MEASURES
 from opdviz.pairing import Matching

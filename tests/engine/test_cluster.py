@@ -13,8 +13,8 @@ import pytest
 from distributed import KilledWorker, LocalCluster
 
 from opdviz import checkpoint
-from opdviz.compare import cluster, measuring, prepare
-from opdviz.compare.workers import Lost
+from opdviz.engine import cluster, measuring, prepare
+from opdviz.engine.workers import Lost
 from opdviz.errors import MachineError, RequestError
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN

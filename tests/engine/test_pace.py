@@ -7,7 +7,7 @@ import pytest
 
 from opdviz import checkpoint, roots
 from opdviz.cli import main
-from opdviz.compare import estimate, measuring, pace, prepare, probe
+from opdviz.engine import estimate, measuring, pace, prepare, probe
 from opdviz.store.store import Store
 from tests.conftest import GOLDEN
 

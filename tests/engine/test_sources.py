@@ -16,7 +16,7 @@ from safetensors.torch import save_file as save_torch
 
 from opdviz import fingerprint
 from opdviz.cli import main
-from opdviz.compare import sources
+from opdviz.engine import sources
 from opdviz.errors import CheckFailed, RequestError
 from opdviz.store.store import Store
 from tests.conftest import compared_here, write_checkpoint

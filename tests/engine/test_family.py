@@ -13,7 +13,7 @@ import pytest
 
 from opdviz import checkpoint
 from opdviz.cli import main
-from opdviz.compare import measuring, prepare
+from opdviz.engine import measuring, prepare
 from opdviz.errors import RequestError
 from opdviz.linalg import Decomposition
 from opdviz.store import status

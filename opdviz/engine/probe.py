@@ -11,10 +11,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from opdviz import checkpoint, files, pairing
-from opdviz.compare import workers
-from opdviz.compare.estimate import cost
-from opdviz.compare.measuring import work_on
-from opdviz.compare.pace import path_of
+from opdviz.engine import workers
+from opdviz.engine.estimate import cost
+from opdviz.engine.measuring import work_on
+from opdviz.engine.pace import path_of
 from opdviz.measures import MEASURES
 
 SHAPE = (1536, 512)  # about a fifth of a second of work

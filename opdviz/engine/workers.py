@@ -11,7 +11,7 @@ from multiprocessing import forkserver
 
 from opdviz.interpreter import in_environment
 
-ENGINE = ("opdviz.compare.measuring", "scipy.optimize")
+ENGINE = ("opdviz.engine.measuring", "scipy.optimize")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

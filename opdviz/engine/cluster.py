@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
 
-from opdviz.compare.workers import Lost
+from opdviz.engine.workers import Lost
 from opdviz.errors import RequestError, one_line
 from opdviz.measures import MEASURES, measure_id
 
