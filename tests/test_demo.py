@@ -3,14 +3,18 @@ headers of a 70B.
 """
 
 import json
+import re
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
-from opdviz import checkpoint, demo, tables
+from opdviz import checkpoint, demo, tables, views
 from opdviz.engine import estimate
 from opdviz.store.store import Store
+from opdviz.views import request
+from tests.conftest import reader_of
 from tests.test_cli import opdviz
 
 
@@ -24,6 +28,17 @@ def compared(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     return Store(cache), said["key"], said
+
+
+def test_the_tour_quotes_what_the_app_says(compared):
+    store, key, _ = compared
+    tour = (Path(__file__).parent.parent / "docs" / "tour.md").read_text()
+    quotes = re.findall(r"<!-- demo: (\S+) ?(.*?) -->\n> (.*)\n", tour)
+    assert len(quotes) == tour.count("\n> ") > 10
+    for name, words, quote in quotes:
+        chosen = dict(word.split("=", 1) for word in words.split())
+        state = request.state_of(name, views.VIEWS[name], chosen, [])
+        assert views.draw(name, reader_of(store.open(key)), state).reading == quote, name
 
 
 def test_the_pair_has_its_known_figures(compared):

@@ -118,6 +118,8 @@ def fingerprint(reader: Reader, state: dict) -> View:
 
 
 SAME = 0.05  # share of the moves that may stand elsewhere for the null to say the same
+SMALLEST = 0.1  # of the weights, which claims on weights near zero are about
+ERRORS = 3.0  # sampling errors within which a share is that of the null
 # Of sizes: with fewer, "which of them moved" is no question.
 FEWEST_BINS = 3
 
@@ -142,8 +144,22 @@ def coordinates_reading(bins: pd.DataFrame, form: str) -> str:
     small, large = halves(bins)
     return (
         f"{verdict}.** Of the smaller half of the weights {percent(small)} moved, of the larger"
-        f" half {percent(large)}."
+        f" half {percent(large)}.{smallest_reading(bins)}"
     )
+
+
+def smallest_reading(bins: pd.DataFrame) -> str:
+    """That the smallest tenth of the weights moved otherwise than the null, where it did: it is too
+    small a part for the verdict, and a claim on weights near zero is about it.
+    """
+    counts = {name: bins[name].to_numpy(dtype=float) for name in ("count", "moved", "null_moved")}
+    lower = share_below(counts["count"], SMALLEST)
+    every = float(counts["count"] @ lower)
+    moved, null = (float(counts[name] @ lower) / every for name in ("moved", "null_moved"))
+    error = ERRORS * float(np.sqrt(max(null * (1 - null), 0.0) / every))
+    if abs(moved - null) <= max(SAME, error):
+        return ""
+    return f" Of the smallest tenth {percent(moved)} moved; of that update {percent(null)} would."
 
 
 def elsewhere(bins: pd.DataFrame) -> tuple[float, float]:
@@ -165,12 +181,17 @@ def halves(bins: pd.DataFrame) -> tuple[float, float]:
     middle counts in both.
     """
     every = bins["count"].to_numpy(dtype=float)
-    before = np.concatenate([[0.0], np.cumsum(every)[:-1]])
-    lower = np.clip((every.sum() / 2 - before) / every, 0.0, 1.0)
+    lower = share_below(every, 0.5)
     moved = bins["moved"].to_numpy(dtype=float)
     return float(moved @ lower / (every @ lower)), float(
         moved @ (1 - lower) / (every @ (1 - lower))
     )
+
+
+def share_below(counts: np.ndarray, share: float) -> np.ndarray:
+    """Of each bin, in order, the part that belongs to the first `share` of all."""
+    before = np.concatenate([[0.0], np.cumsum(counts)[:-1]])
+    return np.clip((counts.sum() * share - before) / counts, 0.0, 1.0)
 
 
 def unchanged_reading(shares: pd.DataFrame) -> str:

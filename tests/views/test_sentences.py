@@ -128,6 +128,17 @@ def test_weights_of_one_or_two_sizes_have_no_halves(rows):
     assert "half" not in text and "too few sizes" in text
 
 
+def test_the_smallest_weights_are_said_where_they_moved_otherwise():
+    counts, null = [1_000, 9_000, 40_000, 50_000], [900.0, 5_400.0, 16_000.0, 10_000.0]
+    alike = coordinates.coordinates_reading(bins(null, null, counts), "bf16")
+    assert "tenth" not in alike
+    moved = [100, 900, *null[2:]]
+    apart = coordinates.coordinates_reading(bins(moved, null, counts), "bf16")
+    assert apart.endswith("Of the smallest tenth 10 % moved; of that update 63 % would.")
+    few = coordinates.coordinates_reading(bins([2, 5, 5], [3.0, 5.0, 5.0], [5, 20, 30]), "bf16")
+    assert "tenth" not in few, "one of five is no finding"
+
+
 def test_no_move_and_only_zeros_are_said():
     assert (
         coordinates.coordinates_reading(bins([0, 0, 0], [0, 0, 0]), "bf16")
