@@ -59,8 +59,10 @@ def compare(
     )
     job = followed(jobs.start_request(store, work))
     if job.state != "done":
-        words = job.status.get("message") or job.log().strip().rpartition("\n")[2] or job.message
-        raise OpdvizError(one_line(words, limit=600))
+        last_line = job.log().strip().rpartition("\n")[2].removeprefix("opdviz: ")
+        raise OpdvizError(
+            one_line(job.status.get("message") or last_line or job.message, limit=600)
+        )
     return Comparison(store, store.find(job.status["key"]))
 
 

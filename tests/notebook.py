@@ -23,8 +23,8 @@ def executed(folder: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs of its cells, run in a folder."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
-    client.execute()
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=300, resources=where).execute()
     return notebook
 
 

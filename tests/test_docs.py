@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from opdviz import __version__
 from opdviz.cli import COMMANDS, parsed, parser
 from opdviz.cli.command import Command
 from opdviz.measures import MEASURES
 from opdviz.quantities import QUANTITIES
 from opdviz.store.columns import PAIRING_TABLES
 from opdviz.tables import TABLES
+from tests import reference
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -58,6 +60,20 @@ def test_the_readme_names_a_command_s_options_and_its_example_is_one(command):
     parsed(parser(), command.example.split()[1:])
 
 
+def test_the_reference_is_that_of_the_commands():
+    page = reference.text()
+    assert reference.PAGE.read_text() == page, "python -m tests.reference writes it"
+    assert "| - |" not in page, "an argument without a word of help"
+    for command in COMMANDS:
+        assert f"## opdviz {command.name}\n" in page and f"    {command.example}\n" in page
+
+
+def test_the_citation_says_the_version_and_the_licence():
+    cited = dict(re.findall(r"^([a-z-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.M))
+    assert cited["version"] == __version__ and cited["license"] == "Apache-2.0"
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "software"
+
+
 def test_every_table_stands_in_the_readme():
     for table in TABLES:
         assert f"`{table}`" in README, table
@@ -84,17 +100,14 @@ def test_the_tree_of_the_readme_is_that_of_the_files():
     assert written == {str(path.relative_to(ROOT)) for path in sources if path not in empty}
 
 
-def test_the_readme_s_lines_of_python_run(golden_store, monkeypatch):
+def test_the_readme_s_lines_of_python_run(golden_store, tmp_path, monkeypatch):
     (code,) = re.findall(r"## From Python\n```python\n(.*?)```", README, re.S)
     (name,) = [comparison.name for comparison in golden_store.all()]
     names: dict = {}
-    exec(
-        code.replace('Path("cache")', repr(golden_store.root).replace("PosixPath", "Path")).replace(
-            "demo", name
-        ),
-        names,
-    )
-    assert len(names["tensors"]) == 30
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace('"cache"', repr(str(golden_store.root))).replace("demo", name), names)
+    assert len(names["tensors"]) == 30 and names["layers"].data
+    assert names["numbers"]["stable_rank"] and (tmp_path / "layers.csv").stat().st_size > 100
 
 
 def test_links_of_the_docs_lead_somewhere():

@@ -49,6 +49,7 @@ def command(
 
 CACHE = argument("--cache", type=Path, help="the store (default: $OPDVIZ_CACHE or cache/)")
 KEY = argument("key", help="a comparison: its key, a unique beginning of it, or its name")
+SEVERAL = "comparisons: keys, their beginnings, or names"
 JSON = argument("--json", action="store_true", help="print one JSON value")
 WORKERS = argument(
     "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"

@@ -24,7 +24,7 @@ RECIPES = "names or groups (main, ablation, sweep, all); `lab list` shows them"
     "train small models, and measure the papers' claims on them",
     argument("action", choices=("list", "run", "grade", "evaluate", "keep", "ship")),
     argument("recipe", nargs="*", default=[], help=RECIPES),
-    argument("--seed", type=int, default=0),
+    argument("--seed", type=int, default=0, help="of the run: its data and its sampling"),
     argument(
         "--steps",
         type=int,

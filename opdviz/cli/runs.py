@@ -53,7 +53,7 @@ RELATIONS = ("overlap", "relation", "consensus", "subspace_similarity")
         " the share of each matrix that is principal, or small (default: 0.1)",
     ),
     argument("--seed", type=int, default=0, help="of random masks, and of the lot between ties"),
-    argument("--out", type=Path, required=True, metavar="FILE"),
+    argument("--out", type=Path, required=True, metavar="FILE", help="the mask, packed"),
     example="opdviz subnetwork opd --out mask.safetensors",
 )
 def subnetwork(options: argparse.Namespace) -> None:

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from opdviz.cli.command import argument, command, store_of, target_of
+from opdviz.cli.command import SEVERAL, argument, command, store_of, target_of
 from opdviz.errors import RequestError, one_line
 
 
 @command(
     "pack",
     "write comparisons into one file that opens anywhere, without the checkpoints",
-    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
+    argument("key", nargs="+", help=SEVERAL),
     argument("--out", type=Path, required=True, help="the pack, as opd.opdviz"),
     example="opdviz pack opd grpo --out runs.opdviz",
 )
@@ -51,7 +51,7 @@ def unpack(options: argparse.Namespace) -> None:
 @command(
     "report",
     "write one HTML file with live figures that opens offline, of runs on one base",
-    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
+    argument("key", nargs="+", help=SEVERAL),
     argument("--out", type=Path, required=True, help="the file, as opd.html"),
     argument("--protocol", default="A", help="of the headline: A, B, C or D"),
     argument("--tensor", nargs="+", default=[], help="tensors to show; else those that moved most"),

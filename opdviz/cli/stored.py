@@ -4,7 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from opdviz.cli.command import JSON, KEY, argument, command, print_json, store_of, target_of
+from opdviz.cli.command import (
+    JSON,
+    KEY,
+    SEVERAL,
+    argument,
+    command,
+    print_json,
+    store_of,
+    target_of,
+)
 from opdviz.cli.pair import headline_line
 from opdviz.errors import CheckFailed, RequestError, one_line
 
@@ -65,7 +74,7 @@ def show(options: argparse.Namespace) -> None:
 @command(
     "headline",
     "a paper's row beside its published numbers",
-    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
+    argument("key", nargs="+", help=SEVERAL),
     argument("--protocol", default="A", help="A, B, C or D"),
     JSON,
     argument("--format", choices=HEADLINE_FORMATS, help="one table of all of them instead"),
@@ -167,7 +176,7 @@ def verify(options: argparse.Namespace) -> None:
     "rename",
     "give a comparison another name",
     KEY,
-    argument("name"),
+    argument("name", help="what to call it from now on"),
     example="opdviz rename 3f2a opd-seed0",
 )
 def rename(options: argparse.Namespace) -> None:
@@ -179,7 +188,7 @@ def rename(options: argparse.Namespace) -> None:
 @command(
     "label",
     "say how runs were trained: a recipe and an optimizer, which group and colour them",
-    argument("key", nargs="+", help="comparisons: keys, their beginnings, or names"),
+    argument("key", nargs="+", help=SEVERAL),
     argument("--recipe", help="runs of one recipe are its seeds; empty takes it off"),
     argument("--optimizer", help="as adamw; empty takes it off"),
     example="opdviz label opd-seed0 opd-seed1 --recipe opd --optimizer adamw",
@@ -202,7 +211,7 @@ def label(options: argparse.Namespace) -> None:
 @command(
     "stop",
     "end comparisons that are running; the other runs of their job go on",
-    argument("key", nargs="+"),
+    argument("key", nargs="+", help=SEVERAL),
     example="opdviz stop opd-seed1",
 )
 def stop(options: argparse.Namespace) -> None:
@@ -219,7 +228,7 @@ def stop(options: argparse.Namespace) -> None:
 @command(
     "forget",
     "delete comparisons from the cache",
-    argument("key", nargs="+"),
+    argument("key", nargs="+", help=SEVERAL),
     example="opdviz forget opd-seed0",
 )
 def forget(options: argparse.Namespace) -> None:
@@ -233,10 +242,10 @@ def forget(options: argparse.Namespace) -> None:
     "block",
     "read a small block of values and keep it beside the tables",
     KEY,
-    argument("tensor"),
-    argument("--row", type=int, default=0),
-    argument("--column", type=int, default=0),
-    argument("--size", type=int, default=128),
+    argument("tensor", help="its name"),
+    argument("--row", type=int, default=0, help="the first, from 0"),
+    argument("--column", type=int, default=0, help="the first, from 0"),
+    argument("--size", type=int, default=128, help="rows and columns"),
     example="opdviz block opd model.layers.0.mlp.up_proj.weight --row 64 --size 32",
 )
 def block(options: argparse.Namespace) -> None:

@@ -53,47 +53,63 @@ def refused(store: Store, capsys, *words: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("width", printed.WIDTHS)
-def test_a_pdf_is_as_wide_as_a_column_and_has_its_fonts_inside(store, tmp_path, width):
-    words = (*LAYERS, "--width", width)
-    pdf = figure(store, tmp_path / "a.pdf", *words).decode("latin-1")
-    wide, high = map(float, re.search(r"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf).groups())
+@pytest.fixture(scope="module")
+def saved(store, tmp_path_factory) -> dict[str, bytes]:
+    """The map of stable ranks as a file of every kind."""
+    folder = tmp_path_factory.mktemp("saved")
+    kinds = (*picture.PAPER, *picture.LIVE, *picture.DATA, picture.NODES)
+    return {kind: figure(store, folder / f"a.{kind}", *LAYERS) for kind in kinds}
+
+
+def check_on_paper(pdf: bytes, svg: bytes, width: str) -> None:
+    """As wide as it says, its fonts inside, its type of 7 to 9 points."""
+    text = pdf.decode("latin-1")
+    wide, high = map(float, re.search(r"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", text).groups())
     assert wide == pytest.approx(72 * printed.WIDTHS[width], abs=0.5) and high > 100
-    assert pdf.count("/Type /Page\n") == 1
-    fonts = re.findall(r"/Type /FontDescriptor[^>]*", pdf)
+    assert text.count("/Type /Page\n") == 1
+    fonts = re.findall(r"/Type /FontDescriptor[^>]*", text)
     assert fonts and all("/FontFile2 " in font for font in fonts), "TrueType, all of it inside"
-    assert "/Type3" not in pdf
-    svg = figure(store, tmp_path / "a.svg", *words).decode()
-    sizes = [float(size) * POINTS for size in re.findall(r"font-size: ([0-9.]+)px", svg)]
-    assert len(sizes) > 10 and min(sizes) >= 7 and max(sizes) <= 9.05
-    assert "Stable rank by layer and module" in svg
+    assert "/Type3" not in text
+    sizes = re.findall(r"font-size: ([0-9.]+)px", svg.decode())
+    points = [float(size) * POINTS for size in sizes]
+    assert len(points) > 10 and min(points) >= 7 and max(points) <= 9.05
+    assert "Stable rank by layer and module" in svg.decode()
 
 
-def test_a_png_has_300_dots_an_inch_and_a_title_can_be_left_out(store, tmp_path):
-    png = figure(store, tmp_path / "a.png", *LAYERS)
-    assert png.startswith(b"\x89PNG")
-    assert int.from_bytes(png[16:20]) == pytest.approx(3.25 * 300, abs=2)
+def test_a_pdf_is_as_wide_as_a_column_and_has_its_fonts_inside(saved):
+    check_on_paper(saved["pdf"], saved["svg"], "column")
+
+
+def test_a_pdf_is_as_wide_as_the_text_and_has_its_fonts_inside(store, tmp_path):
+    words = (*LAYERS, "--width", "full")
+    pdf, svg = (figure(store, tmp_path / f"a.{kind}", *words) for kind in ("pdf", "svg"))
+    check_on_paper(pdf, svg, "full")
+
+
+def test_a_png_has_300_dots_an_inch_and_a_title_can_be_left_out(store, saved, tmp_path):
+    assert saved["png"].startswith(b"\x89PNG")
+    assert int.from_bytes(saved["png"][16:20]) == pytest.approx(3.25 * 300, abs=2)
     svg = figure(store, tmp_path / "a.svg", *LAYERS, "--no-title").decode()
     assert "by layer and module" not in svg
 
 
-def test_live_it_is_the_figure_of_the_app_and_asks_nobody(store, tmp_path):
+def test_live_it_is_the_figure_of_the_app_and_asks_nobody(store, saved):
     reader = reader_of(store.find("a"))
     view = views.draw("layers", reader, {"quantity": "stable_rank"})
     drawn = json.loads(theme.inked(view.figure, "light").to_json())
-    assert json.loads(figure(store, tmp_path / "a.json", *LAYERS)) == drawn
-    page = figure(store, tmp_path / "a.html", *LAYERS).decode()
+    assert json.loads(saved["json"]) == drawn
+    page = saved["html"].decode()
     embedded = re.search(r'<script type="application/json" id="[^"]+">(.*?)</script>', page, re.S)
     assert json.loads(embedded[1]) == drawn
     assert "default-src 'none'" in page and 4e6 < len(page) < 6e6
 
 
-def test_no_file_says_on_which_machine_it_was_made(store, tmp_path):
+def test_no_file_says_on_which_machine_it_was_made(store, saved, tmp_path):
     # "root" is a word of style sheets and of formulas.
     machine = {socket.gethostname(), getpass.getuser(), Path.home().name} - {"root"}
     words = "|".join(map(re.escape, {*machine, str(GOLDEN), str(store.root), str(Path.home())}))
-    for ending in (*picture.LIVE, *picture.DATA, "svg", "png", "pdf", picture.NODES):
-        text = figure(store, tmp_path / f"a.{ending}", *LAYERS).decode("latin-1")
+    for ending, content in saved.items():
+        text = content.decode("latin-1")
         ours = text.partition("<script>/**")[0]  # then comes Plotly
         assert not re.search(rf"(?<![\w/])({words})(?!\w)", ours), ending
     for ending in picture.TABLES:
@@ -101,10 +117,10 @@ def test_no_file_says_on_which_machine_it_was_made(store, tmp_path):
         assert not re.search(rf"(?<![\w/])({words})(?!\w)", text), ending
 
 
-def test_the_numbers_behind_it_are_those_of_the_app(store, tmp_path):
+def test_the_numbers_behind_it_are_those_of_the_app(store, saved):
     view = views.draw("layers", reader_of(store.find("a")), {"quantity": "stable_rank"})
-    parquet = pd.read_parquet(io.BytesIO(figure(store, tmp_path / "a.parquet", *LAYERS)))
-    csv = pd.read_csv(io.BytesIO(figure(store, tmp_path / "a.csv", *LAYERS)))
+    parquet = pd.read_parquet(io.BytesIO(saved["parquet"]))
+    csv = pd.read_csv(io.BytesIO(saved["csv"]))
     for frame in (parquet, csv):
         assert frame["name"].tolist() == view.data["name"].tolist()
         assert frame["stable_rank"].to_numpy() == pytest.approx(
@@ -154,7 +170,7 @@ def test_nothing_in_a_name_is_markup_of_a_table():
     assert writing.markdown(frame).decode().splitlines()[2] == r"| x\|y | 1–2 |"
 
 
-def test_node_data_name_the_nodes_of_an_exported_model(store, tmp_path):
+def test_node_data_name_the_nodes_of_an_exported_model(store, saved):
     class Model(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -165,7 +181,7 @@ def test_node_data_name_the_nodes_of_an_exported_model(store, tmp_path):
 
     exported = torch.export.export(Model(), (torch.ones(3),)).graph_signature
     assert {graph.exported(n): n for n in Model().state_dict()} == exported.inputs_to_parameters
-    data = json.loads(figure(store, tmp_path / "a.nodes.json", *LAYERS))
+    data = json.loads(saved["nodes.json"])
     tensors = reader_of(store.find("a")).summary("by_tensor").dropna(subset=["stable_rank"])
     for name, value in zip(tensors["name"], tensors["stable_rank"], strict=True):
         node = {"value": pytest.approx(value)}
