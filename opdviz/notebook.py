@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from opdviz import doctor, files, jobs, tables
+from opdviz.checkpoint import hub
 from opdviz.errors import OpdvizError, one_line
 from opdviz.figures import theme
 from opdviz.report import pack, page, picture
@@ -39,7 +40,7 @@ def compare(
     where it was measured before. Interrupted, it goes on where it stopped when it is asked again.
 
     Arguments
-        base, tuned: folders or files of weights.
+        base, tuned: folders or files of weights, or `hf://org/name[@revision][/folder]`.
         name: what to call it; from its folders without one.
         cache: the folder of the store; `$OPDVIZ_CACHE` or `cache` without one.
         device: where decompositions run, `cpu` (the default), `cuda` or `auto`.
@@ -50,8 +51,8 @@ def compare(
     """
     store = Store(root_of(cache))
     work = jobs.Request(
-        base=str(Path(base).absolute()),
-        tuned=(str(Path(tuned).absolute()),),
+        base=absolute(base),
+        tuned=(absolute(tuned),),
         of_each={"name": (name,)} if name else {},
         device=device,
         workers=workers,
@@ -64,6 +65,11 @@ def compare(
             one_line(job.status.get("message") or last_line or job.message, limit=600)
         )
     return Comparison(store, store.find(job.status["key"]))
+
+
+def absolute(checkpoint: str | Path) -> str:
+    """A checkpoint as a process that starts elsewhere finds it."""
+    return str(checkpoint if hub.is_hub(checkpoint) else Path(checkpoint).absolute())
 
 
 def find(comparison: str, *, cache: str | Path | None = None) -> "Comparison":

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 from opdviz import demo
+from opdviz.checkpoint import hub
 from opdviz.checkpoint.bounded import is_text
 from opdviz.checkpoint.readers import ENDINGS
 from opdviz.errors import RequestError, one_line
 from opdviz.interpreter import environment
 
 CHECK_SECONDS = 60
+HUB = "OPDVIZ_HUB"  # set where the app may ask one
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 MOST_FOLDERS = 400
 DEEPEST = 5
@@ -35,6 +37,12 @@ def allowed(path: str) -> str:
     Raises
         RequestError: it does not, or is no path.
     """
+    if hub.is_hub(path):
+        if os.environ.get(HUB):
+            return path
+        raise RequestError(
+            f"{one_line(path, limit=200)} lies on a hub; start the app with --hub to ask it."
+        )
     try:
         real = Path(path).expanduser().resolve()
     except (
@@ -81,17 +89,20 @@ def meant(typed: str, folders: list[str]) -> str:
     Raises
         RequestError: it is a model's name on a hub, and no folder.
     """
-    if typed in folders or os.path.exists(os.path.expanduser(typed)):
+    if typed in folders or hub.is_hub(typed) or os.path.exists(os.path.expanduser(typed)):
         return typed
     holding_it = [folder for folder in folders if typed.lower() in folder.lower()]
     if len(holding_it) == 1:
         return holding_it[0]
     if not holding_it and HUB_NAME.fullmatch(typed):
+        name = one_line(typed, limit=200)
+        if os.environ.get(HUB):
+            raise RequestError(f"{name} is a model's name on a hub; write it hf://{name}.")
         cached = f"models--{typed.replace('/', '--')}"
         raise RequestError(
-            f"{one_line(typed, limit=200)} is a model's name on a hub; nothing is fetched from"
-            " here. Choose a folder on this machine; what was downloaded before lies in"
-            f" ~/.cache/huggingface/hub/{cached}/snapshots."
+            f"{name} is a model's name on a hub; nothing is fetched from here unless the app was"
+            " started with --hub. Choose a folder on this machine; what was downloaded before lies"
+            f" in ~/.cache/huggingface/hub/{cached}/snapshots."
         )
     return typed
 

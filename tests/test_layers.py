@@ -46,6 +46,7 @@ BORDERS = {
     "kaleido": {"opdviz/report/picture.py"},
     "choreographer": {"opdviz/report/picture.py"},
     "IPython": {"opdviz/notebook.py"},
+    "huggingface_hub": {"opdviz/checkpoint/hub.py"},
 }
 MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

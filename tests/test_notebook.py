@@ -71,7 +71,7 @@ def test_figures_reports_and_packs_are_saved(golden, tmp_path):
     other = opdviz.compare(GOLDEN / "base", GOLDEN / "tuned_a", cache=golden.store.root, workers=1)
     golden.save(tmp_path / "a.json", "run_maps", beside=[other], quantity="cosine")
     assert "Cosine" in (tmp_path / "a.json").read_text()
-    golden.report(tmp_path / "a.html", beside=[other], protocol="B")
+    golden.report(tmp_path / "a.html", protocol="B")
     assert "Under protocol B" in (tmp_path / "a.html").read_text()
     golden.pack(tmp_path / "a.opdviz")
     assert (tmp_path / "a.opdviz").read_bytes().startswith(b"PK")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from opdviz.checkpoint import beside
+from opdviz.checkpoint import beside, hub
+from opdviz.checkpoint.folder import choice
 from opdviz.checkpoint.formats import FORMATS, promote
 from opdviz.checkpoint.readers import ENDINGS, READERS, reader_of
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
@@ -19,8 +20,6 @@ from opdviz.errors import RequestError, one_line
 
 SCALES = ("_scale_inv", "_scale")
 SCALE_BLOCK = 128
-NEVER = ("consolidated", "training_args", "optimizer", "scheduler", "rng")
-PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
 UNUSABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -47,6 +46,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
     config: dict = field(default_factory=dict)
+    word: str = ""  # as somebody named it, where that was on a hub
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
         """Rows `first` to `last` (all by default) of a tensor, promoted: float32, float64, or
@@ -121,18 +121,20 @@ class Checkpoint:
 
 @uncollected
 def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint.open(path)
-    """A file or a folder as a Checkpoint, from its headers alone.
+    """A file or a folder as a Checkpoint, from its headers alone; of a model on a hub what lies in
+    the hub's cache on this machine.
 
     Raises RequestError: nothing there, nothing readable, a shard missing, an index that points
     outside.
     """
-    path = located(path)
+    word = str(path) if hub.is_hub(path) else ""
+    path = located(hub.kept(word) if word else path)
     with readable(path):
         folder = path if path.is_dir() else path.parent
         files, notes = choose(path) if path.is_dir() else ([path], [])
         tensors, aliases = gather(path, files, notes)
         config, more = beside.config_of(folder)
-    return Checkpoint(path, files, tensors, notes + more, aliases, config)
+    return Checkpoint(path, files, tensors, notes + more, aliases, config, word)
 
 
 def gather(
@@ -225,47 +227,21 @@ def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
 
 
 def choose(folder: Path) -> tuple[list[Path], list[str]]:
-    """The weight files of a folder and a note that says which were chosen.
-
-    An index names them; without one `model*.safetensors`, else `pytorch_model*.bin`, else the only
-    weight file.
-    """
-    for ending in ("safetensors", "bin"):
-        if indexes := sorted(folder.glob(f"*.{ending}.index.json")):
-            index = next(
-                (i for i in indexes if i.name.startswith(("model.", "pytorch_model."))), indexes[0]
-            )
-            files = beside.shards(index, folder)
-            return files, [f"{len(files)} files named by {one_line(index.name)}."]
-        pattern = next(p for p in PATTERNS if p.endswith(ending))
-        if files := [f for f in sorted(folder.glob(pattern)) if not f.name.startswith(NEVER)]:
-            beside.refuse_missing(files, folder)
-            return files, [f"Chosen: {one_line(', '.join(f.name for f in files))}."]
-    weights = [
-        f for f in sorted(folder.iterdir()) if f.suffix in ENDINGS and not f.name.startswith(NEVER)
-    ]
-    for ending in ENDINGS:
-        files = [f for f in weights if f.suffix == ending]
-        if len(files) == 1:
-            return files, [f"Chosen: {one_line(files[0].name)}, the only {ending} file."]
-        if files:
-            names = ", ".join(f.name for f in files[:4])
-            raise RequestError(
-                f"open({one_line(folder)}): found {len(files)} weight files ({one_line(names)});"
-                " name one of them."
-            )
-    names = [f.name for f in sorted(folder.iterdir())]
-    if gguf := [n for n in names if n.endswith(".gguf")]:
-        headers(folder / gguf[0])
-    listed = (
-        f"only {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
-        if names
-        else "an empty folder"
-    )
-    raise RequestError(
-        f"open({one_line(folder)}): found {one_line(listed)}; expected an index,"
-        " model*.safetensors, pytorch_model*.bin or one weight file."
-    )
+    """The weight files of a folder and a note that says which were weights."""
+    names = [file.name for file in folder.iterdir()]
+    gguf = sorted(name for name in names if name.endswith(".gguf"))
+    try:
+        weights = choice(names, str(folder))
+    except RequestError:
+        if gguf and not any(name.endswith(ENDINGS) for name in names):
+            headers(folder / gguf[0])  # says what it is
+        raise
+    if weights.index:
+        files = beside.shards(folder / weights.index, folder)
+        return files, [f"{len(files)} files named by {one_line(weights.index)}."]
+    files = [folder / name for name in weights.files]
+    beside.refuse_missing(files, folder)
+    return files, [weights.note]
 
 
 def read_config(folder: Path) -> dict:

@@ -38,6 +38,22 @@ def shards(index: Path, folder: Path) -> list[Path]:
     Raises
         RequestError: it cannot be read, names nothing, or something outside or absent.
     """
+    names = named_shards(index)
+    for name in names:
+        if not os.path.exists(folder / name):  # False, too, where no file can have that name
+            label = one_line(name, limit=80)
+            raise RequestError(
+                f"open({one_line(index)}): shard {label} is missing; copy it beside the index."
+            )
+    return [folder / name for name in names]
+
+
+def named_shards(index: Path) -> list[str]:
+    """The files that an index names, each checked to be a name of a file beside it.
+
+    Raises
+        RequestError: it cannot be read, names nothing, or something outside.
+    """
     try:
         names = sorted(set(from_json(read_bytes(index, LONGEST))["weight_map"].values()))
     except (Unreadable, FileNotFoundError) as error:
@@ -60,11 +76,7 @@ def shards(index: Path, folder: Path) -> list[Path]:
             raise RequestError(
                 f"open({one_line(index)}): found the shard {label}; expected a file beside it."
             )
-        if not os.path.exists(folder / name):  # False, too, where no file can have that name
-            raise RequestError(
-                f"open({one_line(index)}): shard {label} is missing; copy it beside the index."
-            )
-    return [folder / name for name in names]
+    return names
 
 
 def refuse_missing(files: Sequence[Path], folder: Path) -> None:

@@ -21,6 +21,7 @@ from opdviz.errors import RequestError, one_line
     ),
     argument("--read-only", action="store_true", help="no jobs can be started from the pages"),
     argument("--pack", type=Path, metavar="F", help="show this pack and nothing else, read-only"),
+    argument("--hub", action="store_true", help="take hf:// models, too, which are downloaded"),
     argument(
         "--demo", action="store_true", help="start comparing the demo pair, if that is not done yet"
     ),
@@ -29,6 +30,7 @@ from opdviz.errors import RequestError, one_line
 )
 def app(options: argparse.Namespace) -> None:
     """`opdviz app`: replaces this process by Streamlit's server."""
+    from opdviz import roots
     from opdviz.store.store import root_of
 
     script = Path(__file__).resolve().parents[2] / "app.py"
@@ -45,6 +47,8 @@ def app(options: argparse.Namespace) -> None:
         if missing:
             raise RequestError(f"app --roots: {one_line(missing[0])} is no folder.")
         os.environ["OPDVIZ_ROOTS"] = os.pathsep.join(str(r.resolve()) for r in options.roots)
+    if options.hub:
+        os.environ[roots.HUB] = "1"
     if options.demo:
         start_demo(options)
     settings = []

@@ -2,10 +2,10 @@
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opdviz.cli.command import JSON, WORKERS, argument, command, print_json, store_of
+from opdviz.cli.sources import source
 from opdviz.definitions import EXACT
 from opdviz.errors import CheckFailed, RequestError, one_line
 
@@ -100,7 +100,7 @@ def comparison_of(options: argparse.Namespace, executor: "Executor | None") -> "
     from opdviz.engine import progress
     from opdviz.errors import OpdvizError
 
-    base, tuned = map(Path, options.target)
+    base, tuned = map(source, options.target)
     job = argparse.Namespace(
         base=base,
         tuned=[tuned],

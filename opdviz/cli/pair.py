@@ -18,6 +18,7 @@ from opdviz.cli.command import (
     print_json,
     store_of,
 )
+from opdviz.cli.sources import bring, headers_at_hand, opened, source, whereabouts, with_steps
 from opdviz.definitions import EXACT, FAST
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
@@ -31,20 +32,13 @@ MOST_LINES = 200
 WORTH_A_PROBE = 20.0  # estimated seconds from which two more are well spent on a better estimate
 TUNED = argument(
     "tuned",
-    type=Path,
+    type=source,
     nargs="+",
     help="what training made of it; of several runs each, of a folder of steps all of them",
 )
-BASE = argument("base", type=Path, help="a checkpoint: a folder or a file")
-
-
-def opened(base: Path, *tuned: Path) -> list["Checkpoint"]:
-    """A base and what training made of it, opened."""
-    from opdviz import checkpoint
-
-    first, *others = map(checkpoint.open, (base, *tuned))
-    first.notes += checkpoint.tokens_note(first.path)
-    return [first, *others]
+BASE = argument(
+    "base", type=source, help="a checkpoint: a folder, a file, or hf://org/name[@revision][/folder]"
+)
 
 
 @command(
@@ -58,13 +52,18 @@ def opened(base: Path, *tuned: Path) -> list["Checkpoint"]:
 )
 def check(options: argparse.Namespace) -> None:
     """`opdviz check`."""
+    check_workers(options.workers)
+    with headers_at_hand(options.base, *with_steps(options.tuned)) as words:
+        check_opened(options, *opened(*words))
+
+
+def check_opened(options: argparse.Namespace, base: "Checkpoint", *runs: "Checkpoint") -> None:
+    """Say what checkpoints have in common."""
     from opdviz.engine.estimate import on_one_base, preview
     from opdviz.engine.pace import pace, remembered
     from opdviz.engine.probe import probe
     from opdviz.words import duration
 
-    check_workers(options.workers)
-    base, *runs = opened(options.base, *with_steps(options.tuned))
     root = store_of(options).root
 
     def preview_all() -> list[dict]:
@@ -89,17 +88,6 @@ def check(options: argparse.Namespace) -> None:
         print_preview(facts, options.workers)
     if len(runs) > 1:
         print(f"All {len(runs)} runs as one job: about {duration(together)}.")
-
-
-def with_steps(paths: list[Path]) -> list[Path]:
-    """The checkpoints that paths name: of a training's folder all of its steps.
-
-    Raises
-        RequestError: two are of one step.
-    """
-    from opdviz.runs.trajectory import steps_below
-
-    return [step for path in paths for step in (steps_below(path) or [path])]
 
 
 def print_preview(facts: dict, workers: int) -> None:
@@ -234,9 +222,8 @@ def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]
             f"--device {one_line(options.device, limit=20)}: found with --cluster; expected cpu or"
             " cuda, as its workers have it."
         )
-    # Workers have folders of their own to start from.
-    options.base = options.base.absolute()
-    options.tuned = [path.absolute() for path in options.tuned]
+    # Workers have folders of their own to start from, and no cache of a hub.
+    options.base, *options.tuned = map(whereabouts, (options.base, *options.tuned))
     checkpoints = (options.base, *options.tuned)
     return cluster.executor(options.cluster, checkpoints, gpus=options.device != devices.CPU)
 
@@ -264,6 +251,7 @@ def compare_on(
             options.measures.split(",") if options.measures is not None else None
         )
     )
+    bring((options.base, *options.tuned), listener)
     base, *runs = opened(options.base, *options.tuned)
     # Refused before a file is read.
     for tuned in runs:

@@ -16,6 +16,7 @@ from opdviz.cli.command import (
     store_of,
     target_of,
 )
+from opdviz.cli.sources import bring, source
 from opdviz.errors import RequestError, one_line
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def check_mask_options(options: argparse.Namespace) -> None:
 @command(
     "apply",
     "write a checkpoint in which only some of an update's moves are kept, to evaluate it",
-    argument("base", type=Path, help="a checkpoint: a folder or a file"),
-    argument("tuned", type=Path, help="what training made of it"),
+    argument("base", type=source, help="a checkpoint: a folder, a file, or a model on a hub"),
+    argument("tuned", type=source, help="what training made of it"),
     argument("--mask", type=Path, metavar="FILE", help="keep the moves inside a mask"),
     argument("--keep-top", metavar="P%", help="keep so many percent of the moves, the largest"),
     argument(
@@ -162,10 +163,11 @@ def apply(options: argparse.Namespace) -> None:
     check_seed(options.seed)
     share = None if options.keep_top is None else share_of(options.keep_top)
     out = new_folder_of("apply", options.out)
-    matching = masks.matching_of(options.base, options.tuned)
-    tensors = applying.mixture(matching)
-    facts = {"base": str(matching.base.path), "tuned": str(matching.tuned.path)}
     with progress.listener(None, quiet=options.json) as listener:
+        bring((options.base, options.tuned), listener)
+        matching = masks.matching_of(options.base, options.tuned)
+        tensors = applying.mixture(matching)
+        facts = {"base": str(matching.base.path), "tuned": str(matching.tuned.path)}
         if share is None:
             choice = applying.fitting(masks.open_mask(options.mask), matching)
             facts |= {"mask": str(options.mask)}

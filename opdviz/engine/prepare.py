@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opdviz import checkpoint, files, fingerprint, naming, pairing
-from opdviz.checkpoint import Checkpoint
+from opdviz.checkpoint import Checkpoint, hub
 from opdviz.definitions import EXACT
 from opdviz.engine.progress import Listener, Progress
 from opdviz.errors import one_line
@@ -149,7 +149,8 @@ def start(prepared: Prepared, store: Store) -> Stored:
     matching, folder = prepared.matching, store.folder(prepared.key)
     names = [p.name for p in matching.pairs]
     earlier = manifests.read(folder)  # its name was given by somebody, here or by `rename`
-    label = f"{label_of(matching.base.path)}..{label_of(matching.tuned.path)}"
+    sides = [side_facts(matching.base, ()), side_facts(matching.tuned, ())]
+    label = "..".join(side.label for side in sides)
     label = manifests.titled(label, prepared.precision)
     manifest = Manifest(
         key=prepared.key,
@@ -182,4 +183,6 @@ def start(prepared: Prepared, store: Store) -> Stored:
 
 def side_facts(side: Checkpoint, prints: tuple[str, ...]) -> Side:
     """What the manifest keeps of one checkpoint."""
+    if side.word:
+        return Side(side.word, hub.place_of(side.word).label, prints)
     return Side(str(side.path.resolve()), label_of(side.path), prints)

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from opdviz import __version__, files, fingerprint
+from opdviz.checkpoint import hub
 from opdviz.engine.prepare import STEPS
 from opdviz.errors import CheckFailed, MachineError, RequestError, one_line
 from opdviz.runs.trajectory import place_of
@@ -114,8 +115,10 @@ def elsewhere(facts: Manifest) -> Manifest:
 
 def without_place(side: Side) -> Side:
     """A side whose path tells it from others, and steps of one training from each other's, without
-    the folders above.
+    the folders above; a model on a hub is nobody's place.
     """
+    if hub.is_hub(side.path):
+        return side
     place = place_of(side.path)
     above = Path(place.root) if place else Path(side.path).parent
     if above.name in STEPS:  # whose numbers are steps because of its name
@@ -348,7 +351,8 @@ def check(store: Store, keys: Sequence[str], purpose: str) -> None:
             )
         for side in (facts.base, facts.tuned):
             path = PurePosixPath(side.path)
-            if path.parts[:1] != (NOWHERE,) or ".." in path.parts:
+            nowhere = path.parts[:1] == (NOWHERE,) or hub.is_name(side.path)
+            if not nowhere or ".." in path.parts:
                 raise RequestError(
                     f"{purpose}: comparison {key} names files of a machine,"
                     f" {one_line(side.path, limit=80)}; a pack names none."

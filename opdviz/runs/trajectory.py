@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from opdviz.checkpoint import hub
 from opdviz.checkpoint.readers import ENDINGS
 from opdviz.engine.prepare import STEPS
 from opdviz.errors import RequestError, one_line
@@ -38,8 +39,10 @@ def place_of(path: str | Path) -> Place | None:
     Place(root='/runs/opd', step=20)
     >>> place_of("/lab/opd/steps/25"), place_of("/runs/opd")
     (Place(root='/lab/opd/steps', step=25), None)
+    >>> place_of("hf://lab/opd@step_25")
+    Place(root='hf:/lab/opd', step=25)
     """
-    parts = Path(path).parts
+    parts = Path(str(path).replace("@", "/", 1) if hub.is_hub(path) else path).parts
     for at in range(len(parts) - 1, 0, -1):
         match = STEP.fullmatch(parts[at])
         number = match[1] if match else parts[at] if is_number(parts[at - 1 : at + 1]) else None

@@ -6,6 +6,7 @@ import getpass
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -21,11 +22,12 @@ import pytest
 from opdviz import fingerprint, views
 from opdviz.cli import main
 from opdviz.errors import MachineError
-from opdviz.report import pack
+from opdviz.report import pack, page
 from opdviz.runs import relate
 from opdviz.store import board, checking
 from opdviz.store.manifest import Side
 from opdviz.store.store import Store
+from opdviz.views.readers import several_of
 from tests.conftest import GOLDEN, compared_here, reader_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,12 +79,21 @@ def figures(store: Store) -> dict[tuple[str, str], str]:
             tensor = "model.embed_tokens.weight" if name == "vocabulary" else TENSOR
             view = views.draw(name, reader, {"tensor": tensor})
             drawn[comparison.key, name] = f"{view.reading} {view.figure and view.figure.to_json()}"
+    several = several_of(store, sorted(store.all(), key=lambda run: run.key))
+    for name in views.RUN_VIEWS:
+        view = views.draw_runs(name, several, {"tensor": TENSOR})
+        drawn["both", name] = f"{view.reading} {view.figure and view.figure.to_json()}"
     return drawn
 
 
 def test_every_figure_is_drawn_elsewhere_as_it_was(family, elsewhere):
     ours, theirs = figures(family), figures(elsewhere)
-    assert ours == theirs and len(ours) == 2 * len(views.VIEWS)
+    assert ours == theirs and len(ours) == 2 * len(views.VIEWS) + len(views.RUN_VIEWS)
+    reports = [
+        re.sub(r"<p>Made .*?</p>", "", page.written(store, [store.find(name) for name in "ab"]))
+        for store in (family, elsewhere)
+    ]
+    assert reports[0] == reports[1] and reports[0].count('class="plot"') > 30
 
 
 def test_boards_labels_and_relations_travel_and_the_store_is_sound(family, elsewhere):
@@ -208,7 +219,8 @@ def test_the_viewer_s_requirements_are_the_app_s_without_torch():
         [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
         for name in ("requirements.txt", "requirements-viewer.txt")
     )
-    assert viewer == [line for line in wanted if not line.startswith("torch")]
+    of_weights = ("torch", "huggingface_hub")
+    assert viewer == [line for line in wanted if not line.startswith(of_weights)]
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(packed, tmp_path):

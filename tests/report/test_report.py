@@ -89,22 +89,23 @@ def test_no_name_and_no_caption_is_code_and_nothing_is_asked_for(store, tmp_path
     assert str(store.root) not in text and str(GOLDEN) not in text
 
 
-def test_how_several_runs_lie_to_each_other_is_in_it_once_somebody_worked_it_out(store, tmp_path):
-    text = report(store, tmp_path / "two.html", "a", EVIL)
-    assert "Nobody worked that out yet: <code>opdviz overlap</code>" in text
-    pair = ["overlap", "a", store.find(EVIL).key, "--workers", "1", "--cache", str(store.root)]
-    assert main(pair) == 0 and main([*pair, "--table", "subspace_similarity"]) == 0
-    titles = [
-        one["layout"]["title"]["text"]
-        for one in figures(report(store, tmp_path / "b.html", "a", EVIL))
-    ]
+def test_how_several_runs_lie_to_each_other_is_in_it_once_somebody_worked_it_out(store):
+    runs = [store.find("a"), store.find(EVIL)]
+    several = several_of(store, runs)
+    assert "Nobody worked that out yet: `opdviz overlap`" in contents.together(several).text
+    pair = ["overlap", *(run.key for run in runs), "--workers", "1", "--cache", str(store.root)]
+    assert main(pair) == 0
+    related = contents.together(several)
     for relation in run_overlap.RELATIONS:
         start = run_overlap.what_of(relation, "any change")
-        assert sum(theme.literal(start) in title for title in titles) >= 1, relation
-    several = several_of(store, [store.find("a"), store.find(EVIL)])
-    for name in ("overlap_matrix", "overlap_map", "overlap_agreement", "overlap_directions"):
-        drawn = theme.inked(views.draw_runs(name, several, {}).figure, "light")
-        assert drawn.layout.title.text in titles, name
+        assert sum(view.title.startswith(start) for view in related.views) >= 1, relation
+    texts = [view.figure.to_json() for view in related.views]
+    for name in ("overlap_matrix", "overlap_map", "overlap_agreement"):
+        assert views.draw_runs(name, several, {}).figure.to_json() in texts, name
+    ((caption, rows),) = related.tables
+    assert caption.startswith("Coordinates that both moved") and len(rows) == 3
+    every = contents.sections(store, runs, protocol="A", tensors=[])
+    assert contents.ALIKE in [section.title for section in every]
 
 
 @pytest.mark.parametrize(
