@@ -107,6 +107,15 @@ def meant(typed: str, folders: list[str]) -> str:
     return typed
 
 
+def expanded(word: str) -> list[str]:
+    """The checkpoints that a word stands for: of wildcards on a hub all that fit.
+
+    Raises
+        RequestError: nothing fits, or the hub does not answer.
+    """
+    return hub.expanded(word) if hub.is_hub(word) else [word]
+
+
 def check(base: str, *tuned: str) -> list[dict]:
     """What `opdviz check` says of a base and each run on it.
 

@@ -33,6 +33,7 @@ UI = {str(path.relative_to(ROOT)) for path in (ROOT / "opdviz" / "ui").glob("*.p
 BORDERS = {
     "torch": {
         "opdviz/checkpoint/torch_file.py",
+        "opdviz/checkpoint/dtensor.py",
         "opdviz/linalg/accelerator.py",
         *LAB_TRAINS,
         *LIVE,

@@ -14,7 +14,7 @@ import numpy as np
 from opdviz.checkpoint import beside, hub
 from opdviz.checkpoint.folder import choice
 from opdviz.checkpoint.formats import FORMATS, promote
-from opdviz.checkpoint.readers import ENDINGS, READERS, reader_of
+from opdviz.checkpoint.readers import ENDINGS, RANKS, READERS, reader_of
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.errors import RequestError, one_line
 
@@ -131,6 +131,11 @@ def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint
     path = located(hub.kept(word) if word else path)
     with readable(path):
         folder = path if path.is_dir() else path.parent
+        if RANKS.fullmatch(path.name) and not path.is_dir():
+            raise RequestError(
+                f"open({one_line(path)}): found one rank of FSDP; expected its folder, which"
+                " has all of them."
+            )
         files, notes = choose(path) if path.is_dir() else ([path], [])
         tensors, aliases = gather(path, files, notes)
         config, more = beside.config_of(folder)

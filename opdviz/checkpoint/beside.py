@@ -19,8 +19,17 @@ LONGEST_TOKEN = 200
 SHARD = re.compile(r".+-(?P<at>[0-9]{1,6})-of-(?P<every>[0-9]{1,6})\.[a-z]+")
 
 
+def explaining(folder: Path) -> Path:
+    """The folder that explains a checkpoint: its own, or the one below it in which verl keeps
+    configuration and tokens.
+    """
+    below = folder / "huggingface"
+    return below if not (folder / "config.json").exists() and below.is_dir() else folder
+
+
 def config_of(folder: Path) -> tuple[dict, list[str]]:
     """The folder's `config.json`, and a note where there is one that cannot be read; empty then."""
+    folder = explaining(folder)
     try:
         config = from_json(read_bytes(folder / "config.json", LONGEST))
         if not isinstance(config, dict):
@@ -121,6 +130,7 @@ def vocabulary(folder: Path) -> dict[int, str]:
     Raises
         Unreadable: the file that is there is not what its name says.
     """
+    folder = explaining(folder)
     for name, read in (("tokenizer.json", from_tokenizer), ("vocab.txt", from_lines)):
         try:
             data = read_bytes(folder / name, LONGEST)

@@ -7,10 +7,14 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import NamedTuple
 
-from opdviz.checkpoint.readers import ENDINGS
+from opdviz.checkpoint.readers import ENDINGS, RANKS
 from opdviz.errors import RequestError, one_line
+from opdviz.words import listing
 
-NEVER = ("consolidated", "training_args", "optimizer", "scheduler", "rng")
+NEVER = (
+    *("consolidated", "training_args", "optimizer", "scheduler", "rng"),
+    *("optim_world_size", "extra_state_world_size", "data.pt"),  # of verl
+)
 PATTERNS = {"safetensors": "model*.safetensors", "bin": "pytorch_model*.bin"}
 
 
@@ -32,6 +36,8 @@ def choice(names: Sequence[str], where: str) -> Choice:
         RequestError: there are several that could be meant, or none.
     """
     names = sorted(names)
+    if ranks := [name for name in names if RANKS.fullmatch(name)]:
+        return ranks_of(ranks, where)
     for ending, pattern in PATTERNS.items():
         if indexes := [name for name in names if name.endswith(f".{ending}.index.json")]:
             usual = [name for name in indexes if name.startswith(("model.", "pytorch_model."))]
@@ -55,6 +61,29 @@ def choice(names: Sequence[str], where: str) -> Choice:
         f"open({one_line(where)}): found {one_line(some) if names else 'an empty folder'}; expected"
         " an index, model*.safetensors, pytorch_model*.bin or one weight file."
     )
+
+
+def ranks_of(names: Sequence[str], where: str) -> Choice:
+    """The files of all ranks, in their order.
+
+    Raises
+        RequestError: one is not there, or there are those of several runs.
+    """
+    ranks = {name: RANKS.fullmatch(name) for name in names}
+    worlds = sorted({int(match["world"]) for match in ranks.values()})
+    if len(worlds) > 1:
+        raise RequestError(
+            f"open({one_line(where)}): found files of {listing([str(n) for n in worlds])} ranks, of"
+            " several runs; expected those of one."
+        )
+    lacking = sorted(set(range(worlds[0])) - {int(match["rank"]) for match in ranks.values()})
+    if lacking:
+        raise RequestError(
+            f"open({one_line(where)}): found {len(names)} of {worlds[0]} ranks, without rank"
+            f" {lacking[0]}; expected all of them. Is it still being written, or copied in part?"
+        )
+    files = sorted(names, key=lambda name: int(ranks[name]["rank"]))
+    return Choice(tuple(files), f"Put together from {len(files)} ranks of FSDP.")
 
 
 def is_weights(name: str) -> bool:

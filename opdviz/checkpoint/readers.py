@@ -5,6 +5,7 @@ without reading data, and `read(info, first, last)`, which gives rows of one ten
 stored.
 """
 
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,11 @@ READERS = {
     ".pth": "torch_file",
 }
 ENDINGS = tuple(READERS)
+# What FSDP leaves, a file a rank: together they are the weights.
+RANKS = re.compile(r"model_world_size_(?P<world>[0-9]{1,5})_rank_(?P<rank>[0-9]{1,5})\.pt")
 
 
 def reader_of(path: Path) -> ModuleType:
-    """The reader of a file with one of the known endings."""
-    return import_module(f"opdviz.checkpoint.{READERS[path.suffix]}")
+    """The reader of a file with one of the known endings, or of a rank."""
+    name = "dtensor" if RANKS.fullmatch(path.name) else READERS[path.suffix]
+    return import_module(f"opdviz.checkpoint.{name}")

@@ -129,8 +129,7 @@ def place_of(path: Path, name: str, value: torch.Tensor) -> tuple:
     return value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride()
 
 
-@lru_cache(maxsize=4)
-def state_dict(path: Path) -> tuple[dict, str]:
+def load(path: Path, *, of_rank: bool = False) -> tuple[dict, str]:
     """The file's mapping of names to tensors, and the wrapper entry it was found in ('' for none).
 
     Raises RequestError: not a PyTorch file, a pickle that wants more than tensors, or no mapping in
@@ -142,8 +141,15 @@ def state_dict(path: Path) -> tuple[dict, str]:
         with warnings.catch_warnings(), bounded(path):
             warnings.simplefilter("ignore")
             loaded = torch.load(
-                path, map_location=partial(place_on_cpu, storages), weights_only=True, mmap=zipped
+                path,
+                # Tensors that know their mesh can be placed by name alone.
+                map_location="cpu" if of_rank else partial(place_on_cpu, storages),
+                weights_only=True,
+                mmap=zipped,
             )
+        if of_rank and isinstance(loaded, dict):
+            held_by = map(storage_of, filter(torch.is_tensor, loaded.values()))
+            storages = list({storage.data_ptr(): storage for storage in held_by}.values())
         if zipped and not fit(storages, held):
             raise Unreadable("weights of fewer bytes than their tensors take")
     except Unreadable as why:
@@ -168,6 +174,14 @@ def state_dict(path: Path) -> tuple[dict, str]:
     raise refused(
         path, f"a {type(loaded).__name__} without tensors", "a state dict (name -> tensor)"
     )
+
+
+state_dict = lru_cache(maxsize=4)(load)
+
+
+def storage_of(value: torch.Tensor) -> torch.UntypedStorage:
+    """The bytes of a tensor, or of what a rank has of it."""
+    return getattr(value, "_local_tensor", value).untyped_storage()
 
 
 def place_on_cpu(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from opdviz.checkpoint import hub
+from opdviz.checkpoint.folder import is_weights
 from opdviz.checkpoint.readers import ENDINGS
 from opdviz.engine.prepare import STEPS
 from opdviz.errors import RequestError, one_line
@@ -87,7 +88,7 @@ def steps_below(root: Path) -> list[Path]:
 
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds weight files."""
-    return any(file.suffix in ENDINGS for file in folder.iterdir())
+    return any(file.suffix in ENDINGS and is_weights(file.name) for file in folder.iterdir())
 
 
 def weights_below(folder: Path) -> Path | None:

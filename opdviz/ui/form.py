@@ -30,7 +30,8 @@ def new_comparison() -> None:
         links.end()
     try:
         with st.spinner("Reading the headers"), turns.stepped_out():
-            base, *runs = (roots.allowed(roots.meant(side, folders)) for side in (base, *tuned))
+            base, *words = (roots.allowed(roots.meant(side, folders)) for side in (base, *tuned))
+            runs = [run for word in words for run in roots.expanded(word)]
             facts = roots.check(base, *runs)
     except OpdvizError as error:
         st.error(plain(error, limit=600))

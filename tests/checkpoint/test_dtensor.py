@@ -1,0 +1,185 @@
+"""What FSDP leaves, written by real ranks, read without a merge and equal to the whole to the bit;
+what its files leave open is refused.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch.distributed.tensor import DTensor, Partial, Shard
+from torch.distributed.tensor._dtensor_spec import DTensorSpec
+
+from opdviz import checkpoint, tables
+from opdviz.checkpoint import dtensor
+from opdviz.cli.sources import with_steps
+from opdviz.errors import RequestError
+from tests.conftest import compared_here, write_checkpoint
+from tests.shards import MESHES
+
+ROOT = Path(__file__).parents[2]
+WORLD = 4
+UP = "model.layers.0.mlp.up_proj.weight"
+# No number of rows is divided by the ranks, and one rank has none of `down_proj`.
+SHAPES = {
+    "model.embed_tokens.weight": (13, 6),
+    UP: (7, 6),
+    "model.layers.0.mlp.down_proj.weight": (6, 7),
+    "model.layers.0.self_attn.o_proj.weight": (5, 6),
+    "model.norm.weight": (6,),
+    "model.rotary_emb.inv_freq": (3,),
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """Folders of ranks by kind, beside the whole of them."""
+    out = tmp_path_factory.mktemp("ranks")
+    lot = torch.Generator().manual_seed(0)
+    whole = {name: torch.randn(shape, generator=lot).bfloat16() for name, shape in SHAPES.items()}
+    torch.save(whole, out / "whole.pt")
+    command = [sys.executable, "-m", "tests.shards", str(out), str(WORLD)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=240)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(written) -> dict[str, torch.Tensor]:
+    """The tensors that were written."""
+    return torch.load(written / "whole.pt", weights_only=True)
+
+
+@pytest.fixture(autouse=True)
+def afresh():
+    """Nothing is remembered of files that a test changes."""
+    yield
+    dtensor.layout.cache_clear()
+    dtensor.loaded.cache_clear()
+
+
+@pytest.mark.parametrize("kind", MESHES)
+def test_ranks_are_the_whole_to_the_bit_and_any_rows_of_it(written, whole, kind):
+    opened = checkpoint.open(written / kind)
+    assert {name: info.shape for name, info in opened.tensors.items()} == SHAPES
+    assert len(opened.files) == WORLD and opened.notes == ["Put together from 4 ranks of FSDP."]
+    for name, value in whole.items():
+        bits = value.view(torch.uint16).numpy()
+        raw, info = opened.read_raw(name)
+        assert info.dtype == "bfloat16" and raw.dtype == bits.dtype and (raw == bits).all()
+        for first in range(len(bits)):
+            for last in range(first, len(bits) + 1):
+                rows, _ = opened.read_raw(name, first, last)
+                assert rows.shape == bits[first:last].shape and (rows == bits[first:last]).all()
+
+
+def test_a_comparison_with_ranks_is_that_with_the_whole(written, whole, tmp_path):
+    arrays = {name: value.float().numpy() for name, value in whole.items()}
+    base = write_checkpoint(tmp_path / "base", {n: w + 0.25 for n, w in arrays.items()}, "bfloat16")
+    twin = write_checkpoint(tmp_path / "twin", arrays, "bfloat16")
+    runs = [compared_here(tmp_path, base, written / "hsdp", "ranks")]
+    runs.append(compared_here(tmp_path, base, twin, "twin"))
+    for name in ("tensors", "sparsity", "coverage", "spectrum", "projection"):
+        ranks, plain = (tables.table(run, name) for run in runs)
+        pd.testing.assert_frame_equal(ranks, plain)
+
+
+def test_two_names_of_one_tensor_are_one(written, tmp_path):
+    ranks = shutil.copytree(written / "fsdp", tmp_path / "ranks")
+    tied = {"lm_head.weight": "model.embed_tokens.weight"}
+    for rank in range(WORLD):
+        changed(ranks, rank, lambda s: s.update({a: s[b] for a, b in tied.items()}))
+    opened = checkpoint.open(ranks)
+    assert opened.aliases == tied and opened.tensors.keys() == SHAPES.keys()
+
+
+def verl(root: Path, ranks: Path, step: int) -> Path:
+    """A step of a training as verl leaves it."""
+    actor = root / f"global_step_{step}" / "actor"
+    shutil.copytree(ranks, actor)
+    for rank in range(WORLD):
+        (actor / f"optim_world_size_{WORLD}_rank_{rank}.pt").write_bytes(b"not weights")
+        (actor / f"extra_state_world_size_{WORLD}_rank_{rank}.pt").write_bytes(b"not weights")
+    (root / f"global_step_{step}" / "data.pt").write_bytes(b"the loader's")
+    (actor / "huggingface").mkdir()
+    facts = {"hidden_size": 6, "num_attention_heads": 2}
+    (actor / "huggingface" / "config.json").write_text(json.dumps(facts))
+    (root / "latest_checkpointed_iteration.txt").write_text(str(step))
+    return actor
+
+
+def test_a_training_of_verl_is_its_steps_with_their_configuration(written, tmp_path):
+    steps = [verl(tmp_path / "run", written / "fsdp", step) for step in (10, 20)]
+    assert with_steps([tmp_path / "run"]) == steps
+    assert checkpoint.open(steps[0]).config["num_attention_heads"] == 2
+    assert len(checkpoint.open(steps[0]).tensors) == len(SHAPES)
+
+
+def refusal(folder: Path) -> str:
+    """The line with which a folder is refused."""
+    with pytest.raises(RequestError) as why:
+        checkpoint.open(folder)
+    assert "\n" not in str(why.value)
+    return str(why.value)
+
+
+def changed(folder: Path, rank: int, change) -> None:
+    """A rank's file with some of its tensors changed."""
+    path = folder / f"model_world_size_{WORLD}_rank_{rank}.pt"
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
+def placed(value: DTensor, *placements) -> DTensor:
+    """A tensor that says it is placed otherwise."""
+    spec = DTensorSpec(value.device_mesh, placements, tensor_meta=value._spec.tensor_meta)
+    return DTensor(value._local_tensor, spec, requires_grad=False)
+
+
+def test_files_that_are_not_all_ranks_of_one_run_are_refused(written, tmp_path):
+    ranks = shutil.copytree(written / "fsdp", tmp_path / "ranks")
+    one = ranks / "model_world_size_4_rank_2.pt"
+    assert "found one rank of FSDP; expected its folder" in refusal(one)
+    other = ranks / "model_world_size_8_rank_0.pt"
+    shutil.copy(one, other)
+    assert "found files of 4 and 8 ranks, of several runs" in refusal(ranks)
+    other.unlink()
+    one.unlink()
+    assert "found 3 of 4 ranks, without rank 2" in refusal(ranks)
+    one.write_bytes(b"PK\x03\x04 and no more")
+    assert "found a zip without a directory" in refusal(ranks)
+
+
+CHANGES = [
+    (2, lambda s: s.pop(UP), "found rank 2 without the tensor model.layers.0.mlp.up_proj"),
+    (1, lambda s: s.update({UP: s[UP].float()}), "found rank 1 without the tensor"),
+    (1, lambda s: s.update({UP: s["model.embed_tokens.weight"]}), "of another layout on rank 1"),
+    (3, lambda s: s.update({UP: placed(s[UP], Shard(1))}), "of another layout on rank 3"),
+    (0, lambda s: s["model.rotary_emb.inv_freq"].add_(1), "inv_freq to differ on rank 1"),
+]
+
+
+@pytest.mark.parametrize(("rank", "change", "words"), CHANGES)
+def test_ranks_that_do_not_fit_together_are_refused(written, tmp_path, rank, change, words):
+    ranks = shutil.copytree(written / "fsdp", tmp_path / "ranks")
+    changed(ranks, rank, change)
+    assert words in refusal(ranks)
+
+
+@pytest.mark.parametrize("placement", [Partial(), Shard(1)])
+def test_what_a_mesh_leaves_open_is_refused(written, tmp_path, placement):
+    ranks = shutil.copytree(written / "fsdp", tmp_path / "ranks")
+    for rank in range(WORLD):
+        changed(ranks, rank, lambda s: s.update({UP: placed(s[UP], placement)}))
+    told = refusal(ranks)
+    assert "expected each axis sharded once, or copies" in told or "by its mesh" in told
+
+
+def test_a_pickle_that_wants_more_is_refused(written, tmp_path):
+    ranks = shutil.copytree(written / "fsdp", tmp_path / "ranks")
+    torch.save({UP: Path("/etc")}, ranks / "model_world_size_4_rank_1.pt")
+    assert "found a pickle that asks to run code" in refusal(ranks)
