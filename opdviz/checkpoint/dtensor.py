@@ -150,8 +150,8 @@ def place(
     """
     begins, lengths = [0] * len(shape), list(shape)
     axes = [one.dim for one in placements if type(one) is Shard]
-    known = all(type(one) in (Shard, Replicate) for one in placements)
-    if not known or len(set(axes)) < len(axes):
+    decided = all(type(one) in (Shard, Replicate) for one in placements)
+    if not decided or len(set(axes)) < len(axes):
         raise refused(
             folder, f"{label} placed as {placements}", "each axis sharded once, or copies"
         )
