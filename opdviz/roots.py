@@ -10,7 +10,7 @@ from pathlib import Path
 from opdviz import demo
 from opdviz.checkpoint import hub
 from opdviz.checkpoint.bounded import is_text
-from opdviz.checkpoint.readers import ENDINGS
+from opdviz.checkpoint.readers import ENDINGS, PIECES
 from opdviz.errors import RequestError, one_line
 from opdviz.interpreter import environment
 
@@ -73,7 +73,7 @@ def checkpoint_folders() -> list[str]:
                 else []
             )
             # A browser cannot be sent a name of bytes that are no text; a command can be given it.
-            if is_text(folder) and any(f.endswith(ENDINGS) for f in files):
+            if is_text(folder) and any(f.endswith((*ENDINGS, PIECES)) for f in files):
                 folders.append(folder)
             if len(folders) >= MOST_FOLDERS:
                 return folders

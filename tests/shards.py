@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -57,6 +58,10 @@ def write(rank: int, world: int, out: Path) -> None:
             state = model.state_dict()
         (out / kind).mkdir(exist_ok=True)
         torch.save(state, out / kind / f"model_world_size_{world}_rank_{rank}.pt")
+        # As trainers do, beside an optimizer's; and alone.
+        rest = {"step": torch.tensor(7), "exp_avg": torch.ones(3)}
+        together = state if kind == "placed" else {"model": state, "optim": rest}
+        dcp.save(together, checkpoint_id=out / f"{kind}_dcp")
     dist.barrier()
     dist.destroy_process_group()
 

@@ -34,6 +34,7 @@ BORDERS = {
     "torch": {
         "opdviz/checkpoint/torch_file.py",
         "opdviz/checkpoint/dtensor.py",
+        "opdviz/checkpoint/dcp.py",
         "opdviz/linalg/accelerator.py",
         *LAB_TRAINS,
         *LIVE,

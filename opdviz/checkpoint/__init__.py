@@ -14,7 +14,14 @@ import numpy as np
 from opdviz.checkpoint import beside, hub
 from opdviz.checkpoint.folder import choice
 from opdviz.checkpoint.formats import FORMATS, promote
-from opdviz.checkpoint.readers import ENDINGS, RANKS, READERS, reader_of
+from opdviz.checkpoint.readers import (
+    ENDINGS,
+    METADATA,
+    PIECES,
+    RANKS,
+    READERS,
+    reader_of,
+)
 from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
 from opdviz.errors import RequestError, one_line
 
@@ -219,7 +226,7 @@ def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
             f"open({one_line(file)}): found GGUF, a quantised format for inference; expected"
             " safetensors or PyTorch weights. Name the original checkpoint."
         )
-    if file.suffix in READERS:
+    if file.suffix in READERS or file.name == METADATA or file.suffix == PIECES:
         if not first:
             raise RequestError(
                 f"open({one_line(file)}): found an empty file; expected weights. Copy it again."

@@ -166,34 +166,13 @@ def place(
 def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
     """Rows `first` to `last` of a tensor as stored: its numpy type or its bits."""
     shape, dtype, pieces = layout(info.path)[info.name]
-    if not shape:
-        return bits(local(pieces[0], info.name).reshape(1), dtype)
-    rows = None
-    for piece in pieces:
-        begin, end = max(first, piece.begins[0]), min(last, piece.begins[0] + piece.lengths[0])
-        if begin >= end:
-            continue
-        of_piece = local(piece, info.name)[begin - piece.begins[0] : end - piece.begins[0]]
-        values = bits(of_piece.contiguous(), dtype)
-        if rows is None:
-            rows = np.empty((last - first, *shape[1:]), values.dtype)
-        along = zip(piece.begins[1:], piece.lengths[1:], strict=True)
-        rows[begin - first : end - first, *(slice(at, at + n) for at, n in along)] = values
-    if rows is None:
-        return bits(torch.empty((last - first, *shape[1:]), dtype=torch.uint8), "uint8")
-    return rows
+    return torch_file.rows_of(shape, dtype, pieces, partial(local, name=info.name), first, last)
 
 
 def local(piece: Piece, name: str) -> torch.Tensor:
     """What a rank has of a tensor."""
     value = loaded(piece.file)[0][name].detach()
     return value._local_tensor if isinstance(value, DTensor) else value
-
-
-def bits(value: torch.Tensor, dtype: str) -> np.ndarray:
-    """A tensor as numpy has it, or its bits where numpy has no such number."""
-    as_bits = torch_file.BITS.get(dtype)
-    return (value.view(as_bits) if as_bits else value).numpy()
 
 
 def refused(folder: Path, found: str, expected: str) -> RequestError:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import NamedTuple
 
-from opdviz.checkpoint.readers import ENDINGS, RANKS
+from opdviz.checkpoint.readers import ENDINGS, METADATA, PIECES, RANKS
 from opdviz.errors import RequestError, one_line
 from opdviz.words import listing
 
@@ -38,6 +38,10 @@ def choice(names: Sequence[str], where: str) -> Choice:
     names = sorted(names)
     if ranks := [name for name in names if RANKS.fullmatch(name)]:
         return ranks_of(ranks, where)
+    pieces = [name for name in names if PurePath(name).suffix == PIECES]
+    if METADATA in names and pieces:
+        note = f"Put together from {len(pieces)} files of torch.distributed.checkpoint."
+        return Choice((METADATA, *pieces), note)
     for ending, pattern in PATTERNS.items():
         if indexes := [name for name in names if name.endswith(f".{ending}.index.json")]:
             usual = [name for name in indexes if name.startswith(("model.", "pytorch_model."))]

@@ -18,11 +18,18 @@ READERS = {
     ".pth": "torch_file",
 }
 ENDINGS = tuple(READERS)
+# A folder of torch.distributed.checkpoint: what says where pieces lie, and the pieces.
+METADATA, PIECES = ".metadata", ".distcp"
 # What FSDP leaves, a file a rank: together they are the weights.
 RANKS = re.compile(r"model_world_size_(?P<world>[0-9]{1,5})_rank_(?P<rank>[0-9]{1,5})\.pt")
 
 
 def reader_of(path: Path) -> ModuleType:
     """The reader of a file with one of the known endings, or of a rank."""
-    name = "dtensor" if RANKS.fullmatch(path.name) else READERS[path.suffix]
+    if RANKS.fullmatch(path.name):
+        name = "dtensor"
+    elif path.name == METADATA or path.suffix == PIECES:
+        name = "dcp"
+    else:
+        name = READERS[path.suffix]
     return import_module(f"opdviz.checkpoint.{name}")

@@ -11,7 +11,7 @@ import resource
 import struct
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -228,7 +228,37 @@ def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
     """Rows `first` to `last` of a tensor as stored: its numpy type or its bits."""
     value = state_dict(info.path)[0][info.name].detach().resolve_neg()
     value = (value[first:last] if value.dim() else value.reshape(1)).contiguous()
-    return (value.view(BITS[info.dtype]) if info.dtype in BITS else value).numpy()
+    return bits(value, info.dtype)
+
+
+def bits(value: torch.Tensor, dtype: str) -> np.ndarray:
+    """A tensor as numpy has it, or its bits where numpy has no such number."""
+    return (value.view(BITS[dtype]) if dtype in BITS else value).numpy()
+
+
+def rows_of(
+    shape: tuple[int, ...],
+    dtype: str,
+    pieces: Sequence,
+    values_of: Callable[..., torch.Tensor],
+    first: int,
+    last: int,
+) -> np.ndarray:
+    """Rows of a tensor that lies in pieces, each of which `begins` along every axis somewhere and
+    has `lengths`, put together as stored.
+    """
+    if not shape:
+        return bits(values_of(pieces[0]).reshape(1).contiguous(), dtype)
+    sample = torch.empty(0, dtype=next(one for one, name in NAMES.items() if name == dtype))
+    rows = np.empty((last - first, *shape[1:]), bits(sample, dtype).dtype)
+    for piece in pieces:
+        begin, end = max(first, piece.begins[0]), min(last, piece.begins[0] + piece.lengths[0])
+        if begin < end:
+            part = values_of(piece)[begin - piece.begins[0] : end - piece.begins[0]]
+            along = zip(piece.begins[1:], piece.lengths[1:], strict=True)
+            place = (slice(at, at + length) for at, length in along)
+            rows[begin - first : end - first, *place] = bits(part.contiguous(), dtype)
+    return rows
 
 
 def refused(path: Path, found: str, expected: str) -> RequestError:

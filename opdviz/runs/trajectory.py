@@ -12,7 +12,7 @@ import pandas as pd
 
 from opdviz.checkpoint import hub
 from opdviz.checkpoint.folder import is_weights
-from opdviz.checkpoint.readers import ENDINGS
+from opdviz.checkpoint.readers import ENDINGS, PIECES
 from opdviz.engine.prepare import STEPS
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
@@ -88,7 +88,8 @@ def steps_below(root: Path) -> list[Path]:
 
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds weight files."""
-    return any(file.suffix in ENDINGS and is_weights(file.name) for file in folder.iterdir())
+    endings = (*ENDINGS, PIECES)
+    return any(file.suffix in endings and is_weights(file.name) for file in folder.iterdir())
 
 
 def weights_below(folder: Path) -> Path | None:

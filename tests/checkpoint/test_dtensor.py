@@ -3,6 +3,8 @@ what its files leave open is refused.
 """
 
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,11 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.tensor import DTensor, Partial, Shard
 from torch.distributed.tensor._dtensor_spec import DTensorSpec
 
 from opdviz import checkpoint, tables
-from opdviz.checkpoint import dtensor
+from opdviz.checkpoint import dcp, dtensor
 from opdviz.cli.sources import with_steps
 from opdviz.errors import RequestError
 from tests.conftest import compared_here, write_checkpoint
@@ -57,15 +60,17 @@ def whole(written) -> dict[str, torch.Tensor]:
 def afresh():
     """Nothing is remembered of files that a test changes."""
     yield
-    dtensor.layout.cache_clear()
-    dtensor.loaded.cache_clear()
+    for remembered in (dtensor.layout, dtensor.loaded, dcp.layout, dcp.values_of):
+        remembered.cache_clear()
 
 
-@pytest.mark.parametrize("kind", MESHES)
-def test_ranks_are_the_whole_to_the_bit_and_any_rows_of_it(written, whole, kind):
+@pytest.mark.parametrize("kind", [*MESHES, *(f"{kind}_dcp" for kind in MESHES)])
+def test_pieces_are_the_whole_to_the_bit_and_any_rows_of_it(written, whole, kind):
     opened = checkpoint.open(written / kind)
     assert {name: info.shape for name, info in opened.tensors.items()} == SHAPES
-    assert len(opened.files) == WORLD and opened.notes == ["Put together from 4 ranks of FSDP."]
+    what = "files of torch.distributed.checkpoint" if "dcp" in kind else "ranks of FSDP"
+    assert opened.notes == [f"Put together from 4 {what}."]
+    assert len(opened.files) == WORLD + ("dcp" in kind)
     for name, value in whole.items():
         bits = value.view(torch.uint16).numpy()
         raw, info = opened.read_raw(name)
@@ -80,11 +85,11 @@ def test_a_comparison_with_ranks_is_that_with_the_whole(written, whole, tmp_path
     arrays = {name: value.float().numpy() for name, value in whole.items()}
     base = write_checkpoint(tmp_path / "base", {n: w + 0.25 for n, w in arrays.items()}, "bfloat16")
     twin = write_checkpoint(tmp_path / "twin", arrays, "bfloat16")
-    runs = [compared_here(tmp_path, base, written / "hsdp", "ranks")]
-    runs.append(compared_here(tmp_path, base, twin, "twin"))
-    for name in ("tensors", "sparsity", "coverage", "spectrum", "projection"):
-        ranks, plain = (tables.table(run, name) for run in runs)
-        pd.testing.assert_frame_equal(ranks, plain)
+    plain = compared_here(tmp_path, base, twin, "twin")
+    for kind in ("hsdp", "fsdp_dcp"):
+        run = compared_here(tmp_path, base, written / kind, kind)
+        for name in ("tensors", "sparsity", "coverage", "spectrum", "projection"):
+            pd.testing.assert_frame_equal(tables.table(run, name), tables.table(plain, name))
 
 
 def test_two_names_of_one_tensor_are_one(written, tmp_path):
@@ -183,3 +188,58 @@ def test_a_pickle_that_wants_more_is_refused(written, tmp_path):
     ranks = shutil.copytree(written / "fsdp", tmp_path / "ranks")
     torch.save({UP: Path("/etc")}, ranks / "model_world_size_4_rank_1.pt")
     assert "found a pickle that asks to run code" in refusal(ranks)
+
+
+def of_folder(written: Path, tmp_path: Path) -> Path:
+    """A copy of a folder of torch.distributed.checkpoint."""
+    return shutil.copytree(written / "fsdp_dcp", tmp_path / "dcp")
+
+
+def test_a_file_of_pieces_that_is_gone_or_cut_is_refused(written, tmp_path):
+    folder = of_folder(written, tmp_path)
+    cut = folder / "__1_0.distcp"
+    cut.write_bytes(cut.read_bytes()[:-500])
+    assert "found a piece beyond the end of __1_0.distcp" in refusal(folder)
+    dcp.layout.cache_clear()
+    cut.unlink()
+    assert "found a piece in __1_0.distcp, which is not there" in refusal(folder)
+
+
+def test_a_piece_that_is_another_is_refused_when_it_is_read(written, tmp_path):
+    folder = of_folder(written, tmp_path)
+    (folder / "__0_0.distcp").write_bytes(bytes((folder / "__0_0.distcp").stat().st_size))
+    with pytest.raises(RequestError, match="found a piece that is not what .metadata says"):
+        checkpoint.open(folder).read(UP)
+
+
+class Evil:
+    """What would run code."""
+
+    def __reduce__(self):
+        return os.system, ("touch /tmp/opdviz-was-here",)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (pickle.dumps(Evil()), "found a pickle that asks to run code"),
+        (b"no pickle", "found no readable .metadata"),
+        (pickle.dumps(torch.Size([1])), "found a Size in .metadata"),
+        (b"", "found an empty file"),
+        (pickle.dumps(Metadata({UP: 1}, None, {})), "found no tensor in .metadata"),
+        (pickle.dumps(Metadata(5, None, 6)), "found records that do not fit together"),
+    ],
+)
+def test_metadata_that_is_none_is_refused_and_nothing_runs(written, tmp_path, content, words):
+    folder = of_folder(written, tmp_path)
+    (folder / ".metadata").write_bytes(content)
+    assert words in refusal(folder)
+    assert not Path("/tmp/opdviz-was-here").exists()
+
+
+@pytest.mark.parametrize("cut", [100, 1_000, 3_000])
+def test_metadata_that_is_cut_is_refused(written, tmp_path, cut):
+    folder = of_folder(written, tmp_path)
+    content = (folder / ".metadata").read_bytes()
+    (folder / ".metadata").write_bytes(content[:cut])
+    assert "found no readable .metadata" in refusal(folder)
