@@ -16,7 +16,7 @@ from opdviz.store import board
 from opdviz.store.store import Store, Stored
 from opdviz.tables import by_tensor, protocols
 from opdviz.views import Reader, Several, View, run_overlap
-from opdviz.views.readers import reader_of, several_of
+from opdviz.views.readers import several_of
 from opdviz.views.runs import names_of
 from opdviz.words import plain
 
@@ -54,10 +54,11 @@ def sections(
     Raises
         RequestError: a tensor is in none of them, a run is not whole, or they are on several bases.
     """
-    readers = [reader_of(comparison) for comparison in comparisons]
+    several = several_of(store, comparisons)
+    of_key = {reader.manifest.key: reader for reader in several.readers}
+    readers = [of_key[comparison.key] for comparison in comparisons]
     checked(comparisons, readers, tensors)
     if len(comparisons) > 1:
-        several = several_of(store, comparisons)
         yield from side_by_side(comparisons, several, protocol, tensors)
         yield together(several)
     for comparison, reader in zip(comparisons, readers, strict=True):

@@ -1,7 +1,7 @@
 """Stored comparisons as views see them, without a page: for reports, commands and notebooks."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 
 from opdviz.errors import OpdvizError
 from opdviz.runs import relate
@@ -13,16 +13,16 @@ from opdviz.views.view import Reader, Several
 
 
 def reader_of(comparison: Stored) -> Reader:
-    """What views are drawn from, without a page: no values of weights."""
+    """What views are drawn from, without a page: no values of weights. Each frame is read once."""
     try:
         with_notes = frozenset(note["tensor"] for note in board.read(comparison.folder)["notes"])
     except OpdvizError:
         with_notes = frozenset()
     return Reader(
         comparison.manifest,
-        partial(summaries.summary, comparison),
-        partial(stored.of_tensor, comparison),
-        lambda name: by_tensor.moved_given_size(comparison, name=name),
+        cache(partial(summaries.summary, comparison)),
+        cache(partial(stored.of_tensor, comparison)),
+        cache(lambda name: by_tensor.moved_given_size(comparison, name=name)),
         lambda *_: None,
         with_notes,
     )

@@ -90,10 +90,10 @@ def test_every_figure_is_drawn_elsewhere_as_it_was(family, elsewhere):
     ours, theirs = figures(family), figures(elsewhere)
     assert ours == theirs and len(ours) == 2 * len(views.VIEWS) + len(views.RUN_VIEWS)
     reports = [
-        re.sub(r"<p>Made .*?</p>", "", page.written(store, [store.find(name) for name in "ab"]))
+        re.sub(r"<p>Made .*?</p>", "", page.written(store, [store.find("b")]))
         for store in (family, elsewhere)
     ]
-    assert reports[0] == reports[1] and reports[0].count('class="plot"') > 30
+    assert reports[0] == reports[1] and reports[0].count('class="plot"') > 15
 
 
 def test_boards_labels_and_relations_travel_and_the_store_is_sound(family, elsewhere):
