@@ -150,5 +150,5 @@ def serve(hub: Hub) -> ThreadingHTTPServer:
     server.handle_error = lambda *_: None  # who asked may hang up
     server.hub = hub
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from opdviz.errors import MachineError, RequestError, one_line
 from opdviz.figures import printed, theme
-from opdviz.report import graph, page
+from opdviz.report import graph
 from opdviz.tables import writing
 from opdviz.views import View
 
@@ -38,6 +38,8 @@ def saved(view: View, ending: str, *, width: str = "column", title: bool = True)
     if ending == NODES:
         return graph.nodes(expected(view, view.nodes, "value by tensor"))
     if ending == "html":
+        from opdviz.report import page  # pages of the app are drawn without it
+
         return page.one_figure(view).encode()
     if ending == "json":
         return theme.inked(view.figure, "light").to_json().encode()

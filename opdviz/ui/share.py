@@ -4,7 +4,6 @@ from functools import partial
 
 import streamlit as st
 
-from opdviz.report import page
 from opdviz.runs import family
 from opdviz.store.store import Stored
 from opdviz.tables.published import PAPERS
@@ -91,6 +90,8 @@ def report_button(runs: list[Stored], stem: str, tensor: str | None) -> None:
 
 def reported(keys: tuple[str, ...], protocol: str, tensors: tuple[str, ...]) -> bytes:
     """The report of some comparisons of this server."""
+    from opdviz.report import page  # pages of the app are drawn without it
+
     store = server.store()
     runs = [store.open(key) for key in keys]
     return page.written(store, runs, protocol=protocol, tensors=tensors).encode()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 
 from opdviz import checkpoint, roots, tables
 from opdviz.checkpoint import hub
@@ -19,7 +20,7 @@ from opdviz.errors import RequestError
 from opdviz.report import pack
 from opdviz.runs.trajectory import trajectories
 from opdviz.store.store import Store
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, compared_here
 from tests.hub_server import Hub, serve
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +76,6 @@ def opdviz(server, tmp_path):
 @pytest.fixture
 def here(server, tmp_path, monkeypatch, capsys):
     """The same in this process; what a command refused with."""
-    from huggingface_hub import constants
-
     endpoint = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     template = endpoint + constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("huggingface.co")[2]
@@ -99,46 +98,38 @@ def refusal(done: subprocess.CompletedProcess) -> str:
 
 
 def test_check_reads_headers_alone_and_compare_only_what_is_needed(
-    opdviz, server, models, tmp_path
+    here, server, models, tmp_path, monkeypatch, capsys
 ):
+    def facts_of(*sides: str) -> dict:
+        assert done("check", *sides, "--json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    def done(*words: str) -> int:
+        return main([*words, "--cache", str(tmp_path / "cache")])
+
     sides = ("hf://lab/base", "hf://lab/family/runs/tuned_b")
-    done = opdviz("check", *sides, "--json")
-    facts = json.loads(done.stdout)
-    assert done.returncode == 0 and facts["pairs"] == 30
-    weights = [path.stat().st_size for path in (models / "base").glob("*.safetensors")]
-    headers = server.hub.sent
-    assert headers < sum(weights) / 3, "the headers of both, and what stands beside them"
-    assert not any("training_args" in path or "README" in path for path in server.hub.asked)
-    local = json.loads(
-        opdviz("check", str(models / "base"), str(models / "family/runs/tuned_b"), "--json").stdout
+    paths = (models / "base", models / "family" / "runs" / "tuned_b")
+    facts, weights = (
+        facts_of(*sides),
+        [path.stat().st_size for path in paths[0].glob("*.safetensors")],
     )
+    assert server.hub.sent < sum(weights) / 3, "the headers of both, and what stands beside them"
+    assert not any("training_args" in path or "README" in path for path in server.hub.asked)
+    local = facts_of(*map(str, paths))
     for name in ("pairs", "parameters", "unmatched", "rewrites", "dtypes"):
         assert facts[name] == local[name], name
-    done = opdviz("compare", *sides, "--name", "remote", "--workers", "1")
-    assert done.returncode == 0, done.stderr
-    done = opdviz(
-        "compare",
-        str(models / "base"),
-        str(models / "family/runs/tuned_b"),
-        "--name",
-        "local",
-        "--workers",
-        "1",
-    )
-    store = Store(tmp_path / "cache")
-    ours, theirs = (
-        tables.table(store.find(name), "spectrum_summary") for name in ("remote", "local")
-    )
-    pd.testing.assert_frame_equal(ours, theirs)
-    manifest = store.find("remote").manifest
-    assert manifest.base.path == "hf://lab/base" and manifest.base.label == "base"
-    assert manifest.tuned.label == "family/runs/tuned_b"
+    assert done("compare", *sides, "--name", "remote", "--workers", "1") == 0
+    remote = Store(tmp_path / "cache").find("remote")
+    twin = compared_here(tmp_path / "twin", *paths, "local")
+    for name in ("sparsity", "spectrum_summary"):
+        pd.testing.assert_frame_equal(tables.table(remote, name), tables.table(twin, name))
+    assert remote.manifest.base.path == "hf://lab/base" and remote.manifest.base.label == "base"
+    assert remote.manifest.tuned.label == "family/runs/tuned_b"
     asked = len(server.hub.asked)
-    assert opdviz("verify", "remote", "--content").returncode == 0
-    values = opdviz("block", "remote", "model.norm.weight", "--size", "4")
-    assert values.returncode == 0, values.stderr
-    again = opdviz("compare", *sides, HF_HUB_OFFLINE="1")
-    assert again.returncode == 0, "offline what lies in the cache is there"
+    assert done("verify", "remote", "--content") == 0
+    assert done("block", "remote", "model.norm.weight", "--size", "4") == 0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert done("compare", *sides, "--workers", "1") == 0, "what lies in the cache is there"
     assert len(server.hub.asked) == asked, "nobody was asked"
 
 
