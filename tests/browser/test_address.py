@@ -198,17 +198,3 @@ def test_copy_link_copies_with_one_click_and_says_so(served, browser):
         expect(page.get_by_text("Copied", exact=True)).to_be_visible()
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied == page.url
-
-
-def test_every_page_has_one_title_of_its_own_and_the_product_s_name_once(served, visit):
-    page = visit(f"{served.address}/overview?comparison=run+a")
-    titles = set()
-    for name in ("Comparisons", *map(str.capitalize, PAGES), "Methods", "Lab"):
-        page.get_by_role("link", name=name, exact=True).click()
-        page.wait_for_url(re.compile(f"/{name.lower()}"))
-        expect(page).to_have_title(re.compile(f"^{name} · "))
-        settled(page)
-        assert page.locator("h1").count() == 1, name
-        assert page.get_by_test_id("stSidebarHeader").get_by_role("img").count() == 1
-        titles.add(page.title())
-    assert len(titles) == 10 and all(title.endswith("opdviz") for title in titles)

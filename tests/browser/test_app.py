@@ -78,13 +78,18 @@ def test_every_page_draws_by_its_address_in_light(server, visit, name):
     assert all(width > 200 for width in widths), "a figure has collapsed"
 
 
-def test_every_page_draws_by_the_sidebar_in_dark(server, visit):
-    page = visit(f"{server.address}/overview", scheme="dark")
+def test_every_page_draws_by_the_sidebar_in_dark_under_a_title_of_its_own(server, visit):
+    page, titles = visit(f"{server.address}/overview", scheme="dark"), set()
     for name in PAGES:
         page.set_viewport_size(SIZES[0])
         page.get_by_role("link", name=name.capitalize(), exact=True).click()
         page.wait_for_url(re.compile(f"/{name}([?]|$)"), timeout=15_000)
+        expect(page).to_have_title(re.compile(f"^{name} · ", re.I))
         fits(page, name, "dark", *SIZES)
+        assert page.locator("h1").count() == 1, name
+        assert page.get_by_test_id("stSidebarHeader").get_by_role("img").count() == 1
+        titles.add(page.title())
+    assert len(titles) == len(PAGES) and all(title.endswith("opdviz") for title in titles)
 
 
 def test_a_comparison_from_paths_to_pages_survives_a_closed_tab_and_a_restart(
