@@ -31,6 +31,11 @@ def roots() -> list[Path]:
     return [*named, lab, *(Path(p) for p in demo.pair() or ())]
 
 
+def asks_hub() -> bool:
+    """Whether the app was started to take models on a hub, too."""
+    return bool(os.environ.get(HUB))
+
+
 def allowed(path: str) -> str:
     """A typed path, resolved, if it lies below a root.
 
@@ -38,7 +43,7 @@ def allowed(path: str) -> str:
         RequestError: it does not, or is no path.
     """
     if hub.is_hub(path):
-        if os.environ.get(HUB):
+        if asks_hub():
             return path
         raise RequestError(
             f"{one_line(path, limit=200)} lies on a hub; start the app with --hub to ask it."
@@ -96,7 +101,7 @@ def meant(typed: str, folders: list[str]) -> str:
         return holding_it[0]
     if not holding_it and HUB_NAME.fullmatch(typed):
         name = one_line(typed, limit=200)
-        if os.environ.get(HUB):
+        if asks_hub():
             raise RequestError(f"{name} is a model's name on a hub; write it hf://{name}.")
         cached = f"models--{typed.replace('/', '--')}"
         raise RequestError(

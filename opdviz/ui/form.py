@@ -22,9 +22,10 @@ def new_comparison() -> None:
     # Enter takes the first that fits what was typed, not all that do.
     tuned = second.multiselect("Tuned", folders, key="tuned", select_all=False, wrap=True, **how)
     below = ", ".join(plain(root) for root in roots.roots()[:3])
+    of_hub = " Or a model on the hub, `hf://org/name@revision/folder`." if roots.asks_hub() else ""
     st.caption(
         f"Several tuned checkpoints are compared as one job. Folders below: {below}. `opdviz app"
-        " --roots DIR` allows others."
+        f" --roots DIR` allows others.{of_hub}"
     )
     if not (base and tuned):
         links.end()
