@@ -103,7 +103,11 @@ def called(quantity: str, unit: str) -> str:
 
 
 def with_chance(values: dict[str, float | None], quantity: str) -> str:
-    """A value, and in brackets what chance gives."""
+    """A value, and in brackets what chance gives; empty where the run has nothing of it, as models
+    differ in their blocks.
+    """
+    if quantity not in values:
+        return ""
     chance = values.get(f"{quantity} by chance")
     return number(values[quantity]) + (f" ({number(chance)})" if chance is not None else "")
 

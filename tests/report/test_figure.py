@@ -17,6 +17,7 @@ from opdviz.cli import main
 from opdviz.errors import MachineError, RequestError
 from opdviz.figures import printed, theme
 from opdviz.report import graph, picture
+from opdviz.runs import headlines
 from opdviz.store.store import Store
 from opdviz.tables import writing
 from opdviz.views import request
@@ -159,6 +160,22 @@ def test_a_headline_is_a_table_for_a_paper(store, tmp_path, capsys):
     assert {row["run"] for row in rows} == {"a", "b"}
     assert main(["headline", "a", "b", "--cache", str(store.root)]) == 0
     assert capsys.readouterr().out.startswith("a\nrelative_norm ")
+
+
+def test_a_table_of_runs_that_have_unlike_quantities_leaves_cells_empty(store):
+    run = store.find("a")
+    rows = reader_of(run).summary("headline").replace({float("nan"): None}).to_dict("records")
+    other = [row for row in rows if row["quantity"] != "energy_share_ffn"]
+    other.append(rows[0] | {"quantity": "energy_share_router", "value": 3.0, "chance": 2.0})
+    measured = [
+        headlines.Measured("one", run.manifest, rows),
+        headlines.Measured("other", run.manifest, other),
+    ]
+    table = headlines.for_paper(measured, "A").set_index(headlines.CAPTION)
+    assert table.loc["energy share router (%)", ["one", "other"]].tolist() == ["", "3 (2)"]
+    ffn = table.loc["energy share ffn (%)"]
+    assert ffn["other"] == "" and ffn["one"]
+    assert table.loc["relative norm (%)", "one"] == table.loc["relative norm (%)", "other"]
 
 
 def test_nothing_in_a_name_is_markup_of_a_table():
