@@ -13,6 +13,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Names of the whole model, which one library writes and another leaves out.
+PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
 LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
 VISUAL = {
     "visual",
@@ -113,6 +115,18 @@ def words_of(head: tuple[str, ...], tail: tuple[str, ...], numbered: bool) -> tu
     """Block, module and tower of a name without the numbers of its layer and expert."""
     segments = [*head, "0", *tail] if numbered else tail
     return block_of(tail, segments), module_of(tail, numbered), tower_of(segments)
+
+
+def core(name: str) -> str:
+    """A name without wrappers anywhere and without the model prefixes before it.
+
+    >>> core("_orig_mod.model.language_model.layers.0.mlp.up_proj.weight")
+    'layers.0.mlp.up_proj.weight'
+    """
+    segments, first = [s for s in name.split(".") if s not in WRAPPERS], 0
+    while first < len(segments) - 1 and segments[first] in PREFIXES:
+        first += 1
+    return ".".join(segments[first:])
 
 
 def is_number(word: str) -> bool:

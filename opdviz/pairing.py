@@ -6,20 +6,20 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from opdviz import checkpoint, ties
 from opdviz.checkpoint import Checkpoint
+from opdviz.checkpoint.adapter import Adapter
 from opdviz.checkpoint.formats import FORMATS, Promoted
-from opdviz.checkpoint.records import MOST_TENSORS, TensorInfo, uncollected
+from opdviz.checkpoint.merged import merged
+from opdviz.checkpoint.records import MOST_TENSORS, Source, TensorInfo, uncollected
 from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
-from opdviz.naming import WRAPPERS, Place, head_size, parse
+from opdviz.naming import Place, core, head_size, parse
 
-PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
 MOST_PAIRS = MOST_TENSORS
 FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
 
@@ -33,8 +33,8 @@ class Pair(NamedTuple):
 
     name: str
     tuned_name: str
-    base_path: Path
-    tuned_path: Path
+    base_source: Source
+    tuned_source: Source
     shape: tuple[int, ...]
     kind: str
     base_dtype: str
@@ -87,12 +87,12 @@ class Pair(NamedTuple):
     @property
     def base(self) -> np.ndarray:
         """The base tensor, promoted, in `shape`."""
-        return self.side(self.base_path, self.stored_name(self.name))
+        return self.side(self.base_source, self.stored_name(self.name))
 
     @property
     def tuned(self) -> np.ndarray:
         """The tuned tensor, promoted, in `shape`."""
-        return self.side(self.tuned_path, self.stored_name(self.tuned_name))
+        return self.side(self.tuned_source, self.stored_name(self.tuned_name))
 
     @property
     def delta(self) -> np.ndarray:
@@ -106,8 +106,8 @@ class Pair(NamedTuple):
     @property
     def sixteen_bits(self) -> tuple[Promoted, Promoted]:
         """Both sides of a pair in 16-bit formats, promoted only where they are asked for."""
-        sides = ((self.base_path, self.name), (self.tuned_path, self.tuned_name))
-        raw = (opened(p).read_raw(self.stored_name(name), *self.rows_read) for p, name in sides)
+        sides = ((self.base_source, self.name), (self.tuned_source, self.tuned_name))
+        raw = (opened(s).read_raw(self.stored_name(name), *self.rows_read) for s, name in sides)
         base, tuned = (Promoted(bits, info.dtype).reshape(self.shape) for bits, info in raw)
         return base, tuned
 
@@ -116,9 +116,17 @@ class Pair(NamedTuple):
         """Which rows of the stored tensors it is: the first one and the one after the last."""
         return (0, None) if self.expert is None else (self.expert, self.expert + 1)
 
-    def side(self, path: Path, name: str) -> np.ndarray:
+    @property
+    def factors(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The factors (m, q) and (q, n) of the update, in float64, where an adapter adds their
+        product.
+        """
+        name = self.stored_name(self.tuned_name)
+        return opened(self.tuned_source).factors(name, self.expert)
+
+    def side(self, source: Source, name: str) -> np.ndarray:
         """One side's values, read from its checkpoint."""
-        return opened(path).read(name, *self.rows_read).reshape(self.shape)
+        return opened(source).read(name, *self.rows_read).reshape(self.shape)
 
 
 @dataclass
@@ -142,9 +150,9 @@ class Matching:
 
 
 @lru_cache(maxsize=8)
-def opened(path: Path) -> Checkpoint:
-    """The checkpoint at a path, opened once a process."""
-    return checkpoint.open(path)
+def opened(source: Source) -> Checkpoint:
+    """The checkpoint of a source, opened once a process."""
+    return checkpoint.reopened(source)
 
 
 @uncollected
@@ -158,6 +166,8 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
     Raises
         RequestError: no tensor in common, or more pairs than can be held.
     """
+    if isinstance(tuned, Adapter):
+        tuned = merged(base, tuned)
     matching, width = Matching(base, tuned), head_size(base.config)
     left, right = sides_of(matching, look=look)
     for name in [name for name in left if name in right]:
@@ -262,18 +272,6 @@ def candidates(
     return candidates_
 
 
-def core(name: str) -> str:
-    """A name without wrappers anywhere and without the model prefixes before it.
-
-    >>> core("_orig_mod.model.language_model.layers.0.mlp.up_proj.weight")
-    'layers.0.mlp.up_proj.weight'
-    """
-    segments, first = [s for s in name.split(".") if s not in WRAPPERS], 0
-    while first < len(segments) - 1 and segments[first] in PREFIXES:
-        first += 1
-    return ".".join(segments[first:])
-
-
 def by_core(
     left: dict[str, TensorInfo], right: dict[str, TensorInfo]
 ) -> list[tuple[str, str, str]]:
@@ -308,13 +306,13 @@ def add_pairs(matching: Matching, left: TensorInfo, right: TensorInfo, width: in
             f" than {MOST_PAIRS:,} pairs with the {slices:,} of {one_line(left.name, limit=60)};"
             " expected fewer."
         )
-    paths = (matching.base.path, matching.tuned.path)
+    sources = (matching.base.source, matching.tuned.source)
     for e in range(slices) if kind == "stack" else (None,):
         name, other = (
             (left.name, right.name) if e is None else (f"{left.name}[{e}]", f"{right.name}[{e}]")
         )
         matching.pairs.append(
-            Pair(name, other, *paths, shape, kind, left.dtype, right.dtype, e, width)
+            Pair(name, other, *sources, shape, kind, left.dtype, right.dtype, e, width)
         )
 
 

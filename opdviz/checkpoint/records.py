@@ -34,6 +34,18 @@ class TensorInfo(NamedTuple):
         return math.prod(self.shape)
 
 
+class Source(NamedTuple):
+    """What a checkpoint is read from: its path, the base that an adapter is added to, and the rules
+    by which its tensors are cut.
+
+    Small, and the same wherever it is opened again: workers get it with every pair.
+    """
+
+    path: Path
+    over: "Source | None" = None
+    rules: tuple = ()
+
+
 def is_name(name: str) -> bool:
     """Whether a tensor can be called so: text that can be stored, of which something can be read.
 

@@ -230,7 +230,7 @@ def by_base(runs: list[Run], modules: list[ModuleType]) -> list[list[Share]]:
         for pair in run.pairs:
             if missing := run.writer.missing(pair.name, modules):
                 # Cut and shaped alike, too: a stack of experts may be one tensor in another run.
-                base = (pair.base_path, pair.name, pair.expert, pair.shape)
+                base = (pair.base_source, pair.name, pair.expert, pair.shape)
                 tasks[base].append((run, pair, missing))
     return sorted(tasks.values(), key=lambda shares: (-cost_of(shares), shares[0][1].name))
 

@@ -240,6 +240,11 @@ class Decomposition(Remembering):
         }
 
     @property
+    def methods(self) -> dict[str, str]:
+        """How the singular values of base, tuned and delta are worked out."""
+        return dict.fromkeys(self.spectra, self.method)
+
+    @property
     def energies(self) -> dict[str, float]:
         """||X||_F^2 of those matrices whose singular values are not all known."""
         return {}

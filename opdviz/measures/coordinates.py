@@ -241,7 +241,7 @@ def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
     # a row that was zero and moved has no relative norm: it comes first, with missing values
     relative = np.sqrt(np.divide(dd, ww, out=np.where(dd > 0, np.inf, 0.0), where=ww > 0))
     order = np.argsort(-relative, kind="stable")[:MOST_ROWS]
-    tokens = checkpoint.tokens(pair.base_path)
+    tokens = checkpoint.tokens(pair.base_source.path)
     return [
         {
             "name": pair.name,

@@ -17,6 +17,7 @@ from opdviz.checkpoint.formats import FORMATS, rounded
 from opdviz.chunks import CHUNK, KEPT, Remembering
 from opdviz.definitions import EXACT, FAST, SIXTEEN_BITS, WIDE
 from opdviz.linalg import Decomposition, sketch
+from opdviz.linalg.factored import Factored
 from opdviz.pairing import Pair
 
 # Different values below which all may lie on a coarse grid by accident: zeros and ones of a norm.
@@ -68,6 +69,8 @@ def work_of(pair: Pair, how: How = EXACTLY, base: Base | None = None) -> Decompo
     finer; `base` is what other pairs left of the same base.
     """
     base, decomposition = base or Base(), how.decomposition_of(pair)
+    if decomposition is not sketch.Sketched and pair.is_matrix and (factors := pair.factors):
+        decomposition = partial(Factored, factors=factors)
     same = pair.base_dtype == pair.tuned_dtype
     if pair.numel > KEPT and same and pair.tuned_dtype in SIXTEEN_BITS:
         sides = pair.sixteen_bits

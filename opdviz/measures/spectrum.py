@@ -78,7 +78,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         if reason:
             tables["skipped"].append(skipped(pair, NAME, f"rounding null: {reason}"))
     tables["tail"].append({"name": pair.name} | tail(spectra, work.moved / work.base.size, reason))
-    methods = METHODS | dict.fromkeys(work.spectra, work.method)
+    methods = METHODS | work.methods
     for matrix, s in spectra.items():
         where = {"name": pair.name, "matrix": matrix}
         total = work.energies.get(matrix)

@@ -45,8 +45,8 @@ def of_tensor(
     Raises
         RequestError: a checkpoint cannot be read any more.
     """
-    sides = {BASE: (pairing.opened(tensor.path), tensor.name)}
-    sides |= {names[run.run]: (pairing.opened(run.path), run.name) for run in tensor.tuned}
+    sides = {BASE: (pairing.opened(tensor.source), tensor.name)}
+    sides |= {names[run.run]: (pairing.opened(run.source), run.name) for run in tensor.tuned}
     formats = {name: side.tensors[its].dtype for name, (side, its) in sides.items()}
     pairs = [(BASE, names[run.run]) for run in tensor.tuned]
     pairs += [pair for pair in steps if set(pair) <= set(sides)]

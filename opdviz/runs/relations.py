@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
 from opdviz import pairing
 from opdviz.checkpoint.formats import FORMATS
+from opdviz.checkpoint.records import Source
 from opdviz.definitions import PROBES as MASKED
 from opdviz.definitions import TOP_CHANNELS
 from opdviz.measures.visibility import codes, quarters, visible_masks
@@ -34,7 +34,7 @@ class Tuned:
     """A run's tensor: which of the runs, where it lies, its name there."""
 
     run: int
-    path: Path
+    source: Source
     name: str
 
 
@@ -45,7 +45,7 @@ class Shared:
     """
 
     name: str
-    path: Path
+    source: Source
     shape: tuple[int, ...]
     dtype: str
     tuned: tuple[Tuned, ...]
@@ -64,11 +64,11 @@ def shared(matchings: Sequence[Matching], *, by: int = 2) -> list[Shared]:
             name, its = pair.stored_name(pair.name), pair.stored_name(pair.tuned_name)
             if matching.tuned.tensors[its].shape == matching.base.tensors[name].shape:
                 # A stack that is cut into many pairs is read as the one tensor that it is.
-                tuned.setdefault(name, {})[run] = Tuned(run, matching.tuned.path, its)
+                tuned.setdefault(name, {})[run] = Tuned(run, matching.tuned.source, its)
     base = matchings[0].base
     tensors = [
         Shared(
-            name, base.path, base.tensors[name].shape, base.tensors[name].dtype, (*runs.values(),)
+            name, base.source, base.tensors[name].shape, base.tensors[name].dtype, (*runs.values(),)
         )
         for name, runs in tuned.items()
         if len(runs) >= by
@@ -85,8 +85,8 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
         RequestError: a checkpoint cannot be read any more.
     """
     tally = Tally(len(tensor.tuned), tensor.shape)
-    base = pairing.opened(tensor.path)
-    runs = [(pairing.opened(tuned.path), tuned.name) for tuned in tensor.tuned]
+    base = pairing.opened(tensor.source)
+    runs = [(pairing.opened(tuned.source), tuned.name) for tuned in tensor.tuned]
     grid = "float16" if tensor.dtype == "float16" else "bfloat16"
     for first, last in row_blocks(tensor.shape, len(tensor.tuned)):
         weights = base.read(tensor.name, first, last)

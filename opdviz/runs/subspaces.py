@@ -35,10 +35,10 @@ def of_tensor(tensor: Shared, names: Sequence[str]) -> dict[str, list[dict]]:
     """
     rows, columns = tensor.shape[0], int(np.prod(tensor.shape[1:]))
     ranks = ranks_of(min(rows, columns))
-    weights = pairing.opened(tensor.path).read(tensor.name)
+    weights = pairing.opened(tensor.source).read(tensor.name)
     runs = []
     for tuned in tensor.tuned:
-        side = pairing.opened(tuned.path)
+        side = pairing.opened(tuned.source)
         delta = difference(weights, side.read(tuned.name)).reshape(rows, columns)
         dtype = side.tensors[tuned.name].dtype
         seed = zlib.crc32(f"{tensor.name} {names[tuned.run]}".encode())

@@ -48,7 +48,7 @@ def keep_block(comparison: Stored, name: str, row: int, column: int, size: int) 
 def values(pair: Pair, side: str, row: int, column: int, size: int) -> np.ndarray:
     """A block of one side; rows alone are read where the tensor is a plain matrix."""
     name = pair.stored_name(pair.name if side == "base" else pair.tuned_name)
-    opened = pairing.opened(pair.base_path if side == "base" else pair.tuned_path)
+    opened = pairing.opened(pair.base_source if side == "base" else pair.tuned_source)
     if pair.kind == "matrix":
         return opened.read(name, row, min(row + size, pair.shape[0]))[:, column : column + size]
     whole = (pair.base if side == "base" else pair.tuned).reshape(

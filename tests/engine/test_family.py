@@ -87,7 +87,7 @@ def test_a_run_that_fails_costs_its_own_rows_alone(checkpoints, tmp_path, monkey
     real = measuring.work_on
 
     def failing(pair, *where):
-        if pair.tuned_path.name == "b" and "mlp" in pair.name:
+        if pair.tuned_source.path.name == "b" and "mlp" in pair.name:
             raise RequestError("b: its file is gone.")
         return real(pair, *where)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from opdviz.checkpoint.formats import rounded
+from opdviz.checkpoint.records import Source
 from opdviz.linalg import Decomposition
 from opdviz.measures.sides import work_of
 from opdviz.pairing import Pair
@@ -51,6 +52,7 @@ FORMATS = {
 }
 
 
+SOURCES = (Source(Path()), Source(Path()))
 SIDES: dict[str, np.ndarray] = {}  # of the pairs in memory, by name and side
 
 
@@ -67,6 +69,11 @@ class MemoryPair(Pair):
         """The tuned."""
         return SIDES[f"{self.name} tuned"]
 
+    @property
+    def factors(self) -> None:
+        """No adapter's."""
+        return None
+
 
 def pair_of(
     base: np.ndarray,
@@ -81,7 +88,7 @@ def pair_of(
     for side, values, stored in (("base", base, base_dtype), ("tuned", tuned, dtype)):
         kind = np.float64 if stored == "float64" else np.float32
         SIDES[f"{name} {side}"] = rounded(values.astype(np.float64), stored).astype(kind)
-    return MemoryPair(name, name, Path(), Path(), base.shape, "matrix", base_dtype, dtype)
+    return MemoryPair(name, name, *SOURCES, base.shape, "matrix", base_dtype, dtype)
 
 
 def work_on(base: np.ndarray, tuned: np.ndarray, dtype: str, **more) -> tuple[Pair, Decomposition]:
