@@ -15,6 +15,8 @@ from typing import NamedTuple
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Names of the whole model, which one library writes and another leaves out.
 PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
+# What files call otherwise than the library that wrote most of them.
+SAME = {"block_sparse_moe": "mlp"}
 LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
 VISUAL = {
     "visual",
@@ -118,12 +120,13 @@ def words_of(head: tuple[str, ...], tail: tuple[str, ...], numbered: bool) -> tu
 
 
 def core(name: str) -> str:
-    """A name without wrappers anywhere and without the model prefixes before it.
+    """A name without wrappers anywhere and without the model prefixes before it, its containers
+    called as they mostly are.
 
     >>> core("_orig_mod.model.language_model.layers.0.mlp.up_proj.weight")
     'layers.0.mlp.up_proj.weight'
     """
-    segments, first = [s for s in name.split(".") if s not in WRAPPERS], 0
+    segments, first = [SAME.get(s, s) for s in name.split(".") if s not in WRAPPERS], 0
     while first < len(segments) - 1 and segments[first] in PREFIXES:
         first += 1
     return ".".join(segments[first:])

@@ -51,8 +51,10 @@ def opened(path: Path, weights: Path, tensors: dict[str, TensorInfo], notes: lis
         raise refused(path, f"an adapter of type {one_line(kind, limit=40)}", "LORA")
     start = str(settings.get("init_lora_weights", "")).lower()
     if start.startswith(REBASED):
-        found = f"an adapter that began as {one_line(start, limit=40)}, with a base changed for it"
-        raise refused(path, found, "one beside its base as it was")
+        started = (
+            f"an adapter that began as {one_line(start, limit=40)}, with a base changed for it"
+        )
+        raise refused(path, started, "one beside its base as it was")
     for key in OTHER_SUMS:
         if settings.get(key):
             raise refused(path, f"an adapter with {key}", "one that adds to the weights")

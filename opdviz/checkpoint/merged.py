@@ -5,6 +5,7 @@ bits, and may then differ by a step of the format.
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,13 +22,24 @@ from opdviz.naming import core
 from opdviz.words import listing
 
 EMBEDDING = ".lora_embedding_"
+# A tensor of one expert below the module of all of them.
+PIECE = re.compile(r"[0-9]{1,6}\.\w+")
+# What is one parameter of all experts in memory, and the tensors an expert that files have of it.
+FUSED = (
+    ("gate_up_proj", "gate_proj", "up_proj"),
+    ("gate_up_proj", "w1", "w3"),
+    ("down_proj", "down_proj"),
+    ("down_proj", "w2"),
+)
 ELEMENTS = 1 << 22  # that are added at a time
 
 
 class Update(NamedTuple):
     """What an adapter adds to one tensor: `scale` times the product of two of its tensors.
 
-    `flipped`: the tensor is stored as inputs by outputs. `experts`: how many a stack has.
+    `flipped`: the tensor is stored as inputs by outputs. `experts`: how many share the factors, of
+    which the tensor is number `expert`, or all in a stack. `outputs`: which of the product's rows
+    it has, where it was saved in pieces.
     """
 
     a: str
@@ -35,6 +47,8 @@ class Update(NamedTuple):
     scale: float
     flipped: bool
     experts: int = 0
+    expert: int | None = None
+    outputs: slice = slice(None)
     magnitude: str | None = None
 
 
@@ -86,9 +100,9 @@ class Merged(Checkpoint):
     def sums(self, name: str, values: np.ndarray, first: int) -> Iterator[np.ndarray]:
         """Base and product of rows that begin at `first`, in float64, some rows at a time."""
         update = self.updates[name]
-        if update.experts:
+        if update.experts and update.expert is None:
             for at, block in enumerate(values, first):
-                left, right = self.factors(name, at)
+                left, right = self.products_of(name, at)
                 yield (block.astype(np.float64) + left @ right)[None]
             return
         left, right = self.products_of(name)
@@ -123,11 +137,18 @@ class Merged(Checkpoint):
             total += np.sum((block + left[low : low + size] @ right) ** 2, axis=0)
         return self.magnitude(self.updates[name]) / np.sqrt(total)
 
-    def products_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The two factors of a tensor's update, in the orientation in which it is stored."""
+    def products_of(self, name: str, at: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The two factors of a tensor's update, or of number `at` of a stack, in the orientation in
+        which it is stored.
+        """
         update = self.updates[name]
         a, b = (self.adapter.read(its).astype(np.float64) for its in (update.a, update.b))
         a, b = a.reshape(len(a), -1), update.scale * b.reshape(len(b), -1)
+        if update.experts:
+            at = update.expert if at is None else at
+            # One expert after the other along A's rows; along B's columns they alternate.
+            a = a.reshape(update.experts, -1, a.shape[1])[at]
+            b = b.reshape(len(b), -1, update.experts)[update.outputs, :, at]
         return (a.T, b.T) if update.flipped else (b, a)
 
     def factors(self, name: str, at: int | None = None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -137,13 +158,7 @@ class Merged(Checkpoint):
         update = self.updates.get(name)
         if update is None or update.magnitude or name in self.replaced:
             return None
-        if not update.experts:
-            return self.products_of(name)
-        a, b = (self.adapter.read(its).astype(np.float64) for its in (update.a, update.b))
-        # An expert after the other along A's rows; along B's columns they alternate.
-        a = a.reshape(update.experts, -1, a.shape[1])[at]
-        b = update.scale * b.reshape(len(b), -1, update.experts)[:, :, at]
-        return (a.T, b.T) if update.flipped else (b, a)
+        return self.products_of(name, at)
 
 
 def merged(base: Checkpoint, adapter: Adapter) -> Merged:
@@ -161,10 +176,11 @@ def merged(base: Checkpoint, adapter: Adapter) -> Merged:
             raise refused(
                 adapter.path, f"half an update of {one_line(module)}", "lora_A and lora_B"
             )
-        name, update = target(base, adapter, names, module, factors)
-        if name in updates:
-            raise refused(adapter.path, f"two updates of {one_line(name)}", "one a tensor")
-        updates[name] = update._replace(magnitude=magnitudes.get(module))
+        targets = targets_of(base, adapter, names, module, factors)
+        for name, update in targets.items():
+            if name in updates:
+                raise refused(adapter.path, f"two updates of {one_line(name)}", "one a tensor")
+            updates[name] = update._replace(magnitude=magnitudes.get(module))
     for name, its in whole.items():
         if (target_name := names.of(name)) is None:
             raise foreign(adapter, base, f"{one_line(name, limit=80)}, which the base has not")
@@ -203,65 +219,110 @@ class Names:
         alike = self.cores.get(core(name), ())
         return alike[0] if len(alike) == 1 else None
 
-    def stacks_of(self, module: str) -> list[str]:
-        """The tensors of three axes right below a module."""
-        inside = core(module) + "."
-        return [
-            names[0]
+    def below(self, module: str) -> dict[str, str]:
+        """The tensors below a module, by what their names add to its own."""
+        inner = core(module) + "."
+        return {
+            name.removeprefix(inner).removesuffix(".weight"): names[0]
             for name, names in self.cores.items()
-            if name.startswith(inside)
-            and len(names) == 1
-            and "." not in name[len(inside) :].removesuffix(".weight")
-            and len(self.base.tensors[names[0]].shape) == 3
-        ]
+            if name.startswith(inner) and len(names) == 1
+        }
 
 
-def target(
+def targets_of(
     base: Checkpoint, adapter: Adapter, names: Names, module: str, factors: dict[str, str]
-) -> tuple[str, Update]:
-    """The tensor that an update is of, and the update."""
+) -> dict[str, Update]:
+    """The tensors that an update is of: one, or the experts of a stack that was saved in pieces."""
     a, b = (adapter.tensors[factors[key]] for key in "AB")
-    embedding = EMBEDDING in factors["A"]
     name = names.of(f"{module}.weight")
     if name is None:
-        return target_of_stack(base, adapter, names, module, (a, b))
+        return targets_of_experts(base, adapter, names, module, (a, b))
     shape = base.tensors[name].shape
     inputs, outputs, rank = math.prod(a.shape[1:]), b.shape[0], a.shape[0]
-    flipped = embedding or adapter.settings.get("fan_in_fan_out") is True
+    flipped = EMBEDDING in a.name or adapter.settings.get("fan_in_fan_out") is True
     expected = (inputs, outputs) if flipped else (outputs, inputs)
     if math.prod(b.shape[1:]) != rank or (shape[0], math.prod(shape[1:])) != expected:
         raise foreign(adapter, base, misfit(name, shape, expected))
     refuse_unaddable(base, name)
-    scale = scale_of(adapter, module, rank)
-    return name, Update(factors["A"], factors["B"], scale, flipped)
+    return {name: Update(a.name, b.name, scale_of(adapter, module, rank), flipped)}
 
 
-def target_of_stack(
+def targets_of_experts(
     base: Checkpoint, adapter: Adapter, names: Names, module: str, sides: tuple
-) -> tuple[str, Update]:
-    """The same for a parameter with an expert a matrix, which the update's shapes tell apart."""
+) -> dict[str, Update]:
+    """The same for a parameter with an expert a matrix (`target_parameters`), whose name the
+    adapter does not say: its shape has to.
+    """
     a, b = sides
-    stacks = names.stacks_of(module.replace(".base_layer", ""))
-    fits = []
-    for name in stacks:
-        experts, rows, columns = base.tensors[name].shape
-        for flipped, outputs, inputs in ((False, rows, columns), (True, columns, rows)):
-            if (a.shape[1], b.shape[0]) == (inputs, outputs) and a.shape[0] % experts == 0:
-                fits.append((name, experts, flipped))
+    module = module.replace(".base_layer", "")
+    below = names.below(module)
+    parameters = {word: (name,) for word, name in below.items() if "." not in word}
+    pieces = {word: name for word, name in below.items() if PIECE.fullmatch(word)}
+    fits = [
+        fit
+        for word, (name,) in parameters.items()
+        for fit in as_stack(module, word, base.tensors[name], a, b)
+    ]
+    fits += [fit for words in FUSED for fit in as_pieces(base, module, words, pieces, a, b)]
     label = one_line(module, limit=80)
-    if not stacks:
+    if not parameters and not pieces:
         raise foreign(adapter, base, f"an update of {label}, which the base has not")
     if len(fits) != 1 or b.shape[1:] != a.shape[:1]:
         raise refused(
             adapter.path,
-            f"an update of {label} that fits {len(fits)} ways to {listing(stacks)}",
+            f"an update of {label} that fits {len(fits)} ways to what is in it",
             "one that fits one way. Or merge it with PEFT first",
         )
-    name, experts, flipped = fits[0]
-    refuse_unaddable(base, name)
-    rank = a.shape[0] // experts
-    parameter = f"{module.replace('.base_layer', '')}.{name.rpartition('.')[2]}"
-    return name, Update(a.name, b.name, scale_of(adapter, parameter, rank), flipped, experts)
+    parameter, updates = fits[0]
+    rank = a.shape[0] // max(1, next(iter(updates.values())).experts)
+    scale = scale_of(adapter, parameter, rank)
+    for name in updates:
+        refuse_unaddable(base, name)
+    return {name: update._replace(scale=scale) for name, update in updates.items()}
+
+
+def as_stack(
+    module: str, word: str, stack: TensorInfo, a: TensorInfo, b: TensorInfo
+) -> Iterator[tuple[str, dict[str, Update]]]:
+    """The ways in which two factors fit a stack of experts, stored as outputs by inputs or as
+    inputs by outputs.
+    """
+    if len(stack.shape) != 3 or a.shape[0] % stack.shape[0]:
+        return
+    experts, rows, columns = stack.shape
+    for flipped, outputs, inputs in ((False, rows, columns), (True, columns, rows)):
+        if (a.shape[1], b.shape[0]) == (inputs, outputs):
+            update = Update(a.name, b.name, 1.0, flipped, experts)
+            yield f"{module}.{word}", {stack.name: update}
+
+
+def as_pieces(
+    base: Checkpoint,
+    module: str,
+    words: tuple[str, ...],
+    pieces: dict[str, str],
+    a: TensorInfo,
+    b: TensorInfo,
+) -> Iterator[tuple[str, dict[str, Update]]]:
+    """The same for a base with a tensor an expert, `words` of which are one parameter in memory."""
+    fused, *parts = words
+    experts = sum(word.endswith(f".{parts[0]}") for word in pieces)
+    its = [[pieces.get(f"{at}.{part}") for part in parts] for at in range(experts)]
+    if not experts or a.shape[0] % experts or not all(all(row) for row in its):
+        return
+    updates = {}
+    for at, row in enumerate(its):
+        begin = 0
+        for name in row:
+            rows, columns = base.tensors[name].shape
+            outputs = slice(begin, begin + rows)
+            updates[name] = Update(a.name, b.name, 1.0, False, experts, at, outputs)
+            begin += rows
+            if columns != a.shape[1]:
+                return
+        if begin != b.shape[0]:
+            return
+    yield f"{module}.{fused}", updates
 
 
 def refuse_unaddable(base: Checkpoint, name: str) -> None:

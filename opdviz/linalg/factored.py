@@ -52,13 +52,14 @@ class Factored(Decomposition):
     def summed_products(self) -> Products:
         """The three products: of the delta's from its factors alone."""
         u, s, v = self.of_delta
-        known, aa, au = self.of_base.known("aa"), np.zeros((self.r, self.r)), np.zeros(v.shape)
+        base_gram = self.of_base.known("aa")
+        aa, au = np.zeros((self.r, self.r)), np.zeros(v.shape)
         base = self.base if self.m >= self.n else self.base.T
         size = max(1, PRODUCT // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
             a = np.array(base[rows], dtype=np.float64, order="C")
-            if known is None:
+            if base_gram is None:
                 aa += a.T @ a
             au += a.T @ u[rows]
         scaled = s[:, None] * v.T
