@@ -45,6 +45,10 @@ MASK_RANK = 64  # B and C
 FIXED_RANK_SHARES = (0.3, 0.5)  # B and C
 MOVED_THRESHOLDS = (0.0, VISIBLE)
 
+# Intruder dimensions (arXiv 2410.21228; PEFT's own defaults): leading tuned directions that are
+# asked for, and the |cosine| below which the base has none like one.
+LEADING_TUNED, INTRUDER_COSINE = 10, 0.5
+
 # From where on something is claimed (definitions, 5 and 6)
 ERRORS = 3.0  # standard deviations of chance
 # Pairs that carry a rotation's chance, below which the data do not define the subspace.

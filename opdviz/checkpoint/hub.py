@@ -23,7 +23,7 @@ SCHEME = "hf://"
 NAME = re.compile(r"hf://[\w.-]+(/[\w.-]+){1,2}(@[\w.%/-]+)?(/[\w.-]+)*")
 WILD = re.compile(r"[*?\[]")
 # Beside the weights: what names heads, ties and tokens.
-BESIDE = ("config.json", "tokenizer.json", "vocab.txt")
+BESIDE = ("config.json", "adapter_config.json", "tokenizer.json", "vocab.txt")
 LENGTH = 8  # bytes before a header of safetensors, which say how long it is
 MOST_HEADER = 100_000_000
 PATIENCE = 10  # seconds

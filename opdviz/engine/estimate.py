@@ -98,6 +98,6 @@ def preview(base: Checkpoint, tuned: Checkpoint, workers: int, *, pace: float = 
         "first_pass_seconds": seconds(FIRST_PASS),
         "bytes": memory(matching.pairs, workers),
         "gpus": gpus(),
-        "notes": base.notes + tuned.notes,
+        "notes": matching.base.notes + matching.tuned.notes,
         "same": base.path.resolve() == tuned.path.resolve(),
     }

@@ -24,6 +24,7 @@ from opdviz.measures import (
     coverage,
     geometry,
     identity,
+    intruders,
     magnitude,
     octaves,
     signs,
@@ -44,7 +45,7 @@ FIRST_PASS: tuple[ModuleType, ...] = (
     signs,
     octaves,
 )
-SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage, turned)
+SECOND_PASS: tuple[ModuleType, ...] = (spectrum, geometry, coverage, turned, intruders)
 LARGEST = 1e150
 MEASURES = (*FIRST_PASS, *SECOND_PASS)
 

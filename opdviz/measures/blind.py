@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import gammainccinv, ndtri
 
+from opdviz.definitions import INTRUDER_COSINE
+
 FIRST_ORDER = 0.3  # rms sine above which a subspace no longer turns in proportion to the update
 # Times its first order above which the drift of singular values is not expanded any more.
 BEYOND_FIRST_ORDER = 3.0
@@ -67,6 +69,25 @@ def participation(s: Float[np.ndarray, " r"]) -> float | None:
     energy = s**2
     total = float(energy.sum())
     return float(np.sum(energy**2)) / total**2 if total else None
+
+
+def intruders(s: Float[np.ndarray, " k"], m: int, n: int, tau: float) -> float:
+    """How many of the leading left directions, of singular values s, an (m, n) update of
+    independent entries of deviation tau turns beyond |cosine| 0.5, or drowns.
+
+    The limit of large matrices (Benaych-Georges and Nadakuditi, J. Multivariate Anal. 111, 2012,
+    section 3): exact for a base of few directions, near it for others.
+
+    >>> intruders(np.array([100.0, 1.0]), 50, 80, 0.1)
+    1.0
+    """
+    if not tau:
+        return 0.0
+    ratio, theta = m / n, s / (tau * math.sqrt(n))
+    with np.errstate(divide="ignore"):  # a direction of no size is drowned
+        lost = ratio * (1 + theta**2) / (theta**2 * (theta**2 + ratio))
+    stays = (theta > ratio**0.25) & (1 - lost >= INTRUDER_COSINE**2)
+    return float(np.count_nonzero(~stays))
 
 
 def projection_chances(k: int, m: int, n: int) -> dict[str, float]:

@@ -133,6 +133,7 @@ JOINED = (
         )
         for axis in AXES
     ),
+    Joined("intruder", {"intruders": "intruders", "chance": "intruders_chance"}),
     Joined("signs", {"share": "sign_flips", "chance": "sign_flips_chance"}),
     Joined(
         "top_energy",
