@@ -78,7 +78,7 @@ def intruders(s: Float[np.ndarray, " k"], m: int, n: int, tau: float) -> float:
     The limit of large matrices (Benaych-Georges and Nadakuditi, J. Multivariate Anal. 111, 2012,
     section 3): exact for a base of few directions, near it for others.
 
-    >>> intruders(np.array([100.0, 1.0]), 50, 80, 0.1)
+    >>> intruders(np.array([100.0, 0.5]), 50, 80, 0.1)
     1.0
     """
     if not tau:
