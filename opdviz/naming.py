@@ -16,7 +16,28 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 # Names of the whole model, which one library writes and another leaves out.
 PREFIXES = {"base_model", "model", "language_model", "transformer", "bert", "roberta", "backbone"}
 # What files call otherwise than the library that wrote most of them.
-SAME = {"block_sparse_moe": "mlp"}
+SAME = {"block_sparse_moe": "mlp", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+ATTENTION_PARTS = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("query", "key", "value"),
+    ("q", "k", "v"),
+    ("wq", "wk", "wv"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("to_q", "to_k", "to_v"),
+)
+GATE_PARTS = (("gate_proj", "up_proj"), ("w1", "w3"), ("wi_0", "wi_1"))
+# What files have as one tensor, and the tensors that others have instead.
+PARTS = {
+    **dict.fromkeys(("qkv_proj", "c_attn", "Wqkv", "qkv", "W_pack", "to_qkv"), ATTENTION_PARTS),
+    **dict.fromkeys(("query_key_value", "wqkv"), ATTENTION_PARTS),
+    **dict.fromkeys(("gate_up_proj", "gate_and_up_proj", "w13"), GATE_PARTS),
+}
+# Tensors of an expert beside those of all experts under the same or another name.
+ALONE = {
+    "down_proj": ("down_proj", "w2"),
+    "gate_proj": ("gate_proj", "w1"),
+    "up_proj": ("up_proj", "w3"),
+}
 LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
 VISUAL = {
     "visual",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from opdviz import checkpoint, ties
+from opdviz import checkpoint, layouts, ties
 from opdviz.checkpoint import Checkpoint
 from opdviz.checkpoint.adapter import Adapter
 from opdviz.checkpoint.formats import FORMATS, Promoted
@@ -168,7 +168,10 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
     """
     if isinstance(tuned, Adapter):
         tuned = merged(base, tuned)
-    matching, width = Matching(base, tuned), head_size(base.config)
+    base, tuned, rewrites, rows, undecided = layouts.aligned(base, tuned)
+    matching, width = Matching(base, tuned, rewrites=rewrites), head_size(base.config)
+    for side, info, reason in rows:
+        list_unmatched(matching, side, info, reason)
     left, right = sides_of(matching, look=look)
     for name in [name for name in left if name in right]:
         info, its = left.pop(name), right.pop(name)
@@ -185,7 +188,8 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
         add_pairs(matching, left.pop(name), right.pop(other), width)
     for side, rest in (("base", left), ("tuned", right)):
         for info in rest.values():
-            list_unmatched(matching, side, info, f"only in {side}")
+            reason = undecided[side].get(info.name)
+            list_unmatched(matching, side, info, reason or f"only in {side}")
     if not matching.pairs:
         raise nothing_in_common(base, tuned)
     matching.pairs.sort(key=lambda p: (p.stored_name(p.name), p.expert or 0))

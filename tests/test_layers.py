@@ -14,7 +14,7 @@ STEPS = (
     ("definitions", "quantities", "methods", "words", "files", "naming", "slices", "interpreter"),
     ("fingerprint",),
     ("checkpoint",),
-    ("ties", "chunks"),
+    ("ties", "chunks", "layouts"),
     ("linalg",),
     ("pairing",),
     ("measures",),

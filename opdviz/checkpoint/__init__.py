@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opdviz.checkpoint import adapter, beside, hub, merged
+from opdviz.checkpoint import adapter, beside, hub, merged, rewrites
 from opdviz.checkpoint.folder import choice
 from opdviz.checkpoint.opened import Checkpoint
 from opdviz.checkpoint.readers import (
@@ -62,13 +62,15 @@ def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint
 
 
 def reopened(source: Source) -> Checkpoint:
-    """What a source stands for, opened again: an adapter added to its base.
+    """What a source stands for, opened again: an adapter added to its base, tensors cut by rules.
 
     Raises
         RequestError: as `open`, and an adapter that does not fit its base.
     """
     side = open(source.path)
-    return merged.merged(reopened(source.over), side) if source.over else side
+    if source.over:
+        side = merged.merged(reopened(source.over), side)
+    return rewrites.presented(side, source.rules)
 
 
 def gather(

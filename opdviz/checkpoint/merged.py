@@ -18,7 +18,7 @@ from opdviz.checkpoint.formats import FORMATS, codes_in, rounded
 from opdviz.checkpoint.opened import Checkpoint
 from opdviz.checkpoint.records import Source, TensorInfo
 from opdviz.errors import RequestError, one_line
-from opdviz.naming import core
+from opdviz.naming import ALONE, PARTS, core
 from opdviz.words import listing
 
 EMBEDDING = ".lora_embedding_"
@@ -26,10 +26,8 @@ EMBEDDING = ".lora_embedding_"
 PIECE = re.compile(r"[0-9]{1,6}\.\w+")
 # What is one parameter of all experts in memory, and the tensors an expert that files have of it.
 FUSED = (
-    ("gate_up_proj", "gate_proj", "up_proj"),
-    ("gate_up_proj", "w1", "w3"),
-    ("down_proj", "down_proj"),
-    ("down_proj", "w2"),
+    *(("gate_up_proj", *words) for words in PARTS["gate_up_proj"]),
+    *(("down_proj", word) for word in ALONE["down_proj"]),
 )
 ELEMENTS = 1 << 22  # that are added at a time
 

@@ -98,9 +98,9 @@ def pairing_digest(matching: Matching) -> str:
         (p.name, p.tuned_name, p.shape, p.kind, p.expert, p.head_size, *p.place)
         for p in matching.pairs
     ]
-    return fingerprint.of_bytes(
-        json.dumps([pairs, naming.head_counts(matching.base.config)], sort_keys=True)
-    )
+    rules = [side.source.rules for side in (matching.base, matching.tuned)]
+    facts = [pairs, naming.head_counts(matching.base.config), *(rules if any(rules) else ())]
+    return fingerprint.of_bytes(json.dumps(facts, sort_keys=True))
 
 
 def adopt(store: Store, key: str, prints: dict[str, tuple[str, ...]], precision: str) -> None:

@@ -1,0 +1,266 @@
+"""Where two checkpoints of one model are laid out differently, the rules that cut them alike: fused
+and split projections, experts in a stack or a tensor each, vocabularies of other lengths.
+
+A rule is made of what the names and shapes of both sides say, and of the fused side's own
+configuration where the order of rows depends on the architecture. What these leave open is listed
+and not guessed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+from opdviz import naming
+from opdviz.checkpoint.opened import Checkpoint
+from opdviz.checkpoint.records import TensorInfo
+from opdviz.checkpoint.rewrites import EXPERT, Rewritten, Rule, ends_in, presented, reduced
+from opdviz.naming import ALONE, PARTS, core
+
+CONTAINERS = ("self_attn", "attention", "attn", "self_attention", "attention.self")
+# Names under which architectures keep different orders of rows.
+UNCLEAR = {"query_key_value", "wqkv"}
+# By model type: rows come head by head (query, key and value of one after another's), group by
+# group (the queries that share a key, the key, the value), or all queries first.
+BY_HEAD = {"gpt_neox", "gpt_neox_japanese", "bloom"}
+BY_GROUP = {"internlm2"}
+IN_TURN = {"chatglm", "glm", "qwen", "baichuan", "phi3"}
+ALTERNATING = {"gpt_oss"}  # of gate and up a row each in turn
+
+
+class Undecided(NamedTuple):
+    """A tensor that could be cut, and why it is not."""
+
+    name: str
+    reason: str
+
+
+class Aligned(NamedTuple):
+    """Both sides cut alike, what was rewritten, the rows that one side alone has, and by side the
+    tensors that could not be cut, with the reason.
+    """
+
+    base: Checkpoint
+    tuned: Checkpoint
+    rewrites: list[dict]
+    rows: list[tuple[str, TensorInfo, str]]
+    undecided: dict[str, dict[str, str]]
+
+
+def aligned(base: Checkpoint, tuned: Checkpoint) -> Aligned:
+    """Both sides under the rules that make their tensors pair."""
+    sides = {"base": base, "tuned": tuned}
+    undecided: dict[str, dict[str, str]] = {"base": {}, "tuned": {}}
+    for label, other in (("base", "tuned"), ("tuned", "base")):
+        if not sides[label].tensors.keys() - sides[other].tensors.keys():
+            continue
+        rules, open_ = splits(sides[label], sides[other])
+        undecided[label] = dict(open_)
+        sides[label] = presented(sides[label], rules)
+    rows = []
+    for label, other in (("base", "tuned"), ("tuned", "base")):
+        rules = tuple(
+            dict.fromkeys(
+                [*turned(sides[label], sides[other], label), *shortened(sides[label], sides[other])]
+            )
+        )
+        if rules:
+            before = sides[label]
+            earlier = before.rules if isinstance(before, Rewritten) else ()
+            inner = before.inner if isinstance(before, Rewritten) else before
+            sides[label] = presented(inner, (*earlier, *rules))
+            rows += [
+                (
+                    label,
+                    info,
+                    f"rows {rule.keep:,} to {info.shape[0] - 1:,}: {other} has {rule.keep:,}",
+                )
+                for rule in rules
+                for name, info in before.tensors.items()
+                if rule.keep and ends_in(name, rule.tail)
+            ]
+    rewrites = [row for label, side in sides.items() for row in rewritten(side, label)]
+    return Aligned(sides["base"], sides["tuned"], rewrites, rows, undecided)
+
+
+def rewritten(side: Checkpoint, label: str) -> Iterator[dict]:
+    """A row of `rewrites` for every stored tensor that is cut."""
+    if not isinstance(side, Rewritten):
+        return
+    pieces: dict[str, list[str]] = defaultdict(list)
+    for name, cut in side.cuts.items():
+        pieces[cut.stored].append(name)
+    for stored, names in pieces.items():
+        rule = next(rule for rule in side.rules if ends_in(stored, rule.tail))
+        count = f"{len(names)} tensors" if len(names) > 1 else f"{names[0]}"
+        yield {
+            "name": stored,
+            "tuned_name": names[0],
+            "rule": rule.kind,
+            "detail": f"{label}: {detail_of(rule, side, names, count)}",
+        }
+
+
+def detail_of(rule: Rule, side: Rewritten, names: list[str], count: str) -> str:
+    """What a rule did to one stored tensor, in words."""
+    if rule.kind == "rows":
+        stored = side.inner.tensors[side.stored(names[0])]
+        return f"the first {rule.keep:,} of {stored.shape[0]:,} rows"
+    if rule.kind == "transpose":
+        return "the last two axes in the other order"
+    order = {0: "alternating", 1: "one after the other"}.get(
+        rule.groups, f"in {rule.groups} groups"
+    )
+    words = f"as {count}"
+    if len(rule.tails) > 1:
+        words += f", rows {' : '.join(map(str, rule.shares))} {order}"
+    return words + (", transposed" if rule.flipped else "")
+
+
+def splits(fused: Checkpoint, split: Checkpoint) -> tuple[tuple[Rule, ...], list[Undecided]]:
+    """The rules that cut one side's tensors as the other's are, and what stays open."""
+    others = {core(name): info for name, info in split.tensors.items()}
+    rules: dict[str, Rule] = {}
+    ways: dict[str, list[Rule]] = {}
+    undecided: dict[str, str] = {}
+    for name, info in fused.tensors.items():
+        if name in split.tensors or core(name) in others:
+            continue
+        if any(ends_in(name, tail) for tail in (*rules, *ways)):
+            continue
+        possible = list(stack_rules(info, others, fused.config)) or list(
+            fused_rules(info, others, fused.config)
+        )
+        if len(possible) == 1 and possible[0].groups >= 0:
+            rules[possible[0].tail] = possible[0]
+        elif possible:
+            ways[possible[0].tail] = possible
+    # A stack of squares may be stored either way; another of the same model tells.
+    orders = {rule.flipped for rule in rules.values() if rule.stacked}
+    for tail, possible in ways.items():
+        fits = [rule for rule in possible if rule.groups >= 0 and {rule.flipped} == orders]
+        if len(fits) == 1:
+            rules[tail] = fits[0]
+            continue
+        order = "inputs or outputs first" if len(possible) > 1 else "which rows are whose"
+        reason = f"could be split as the other side is, but nothing says {order}"
+        undecided |= {name: reason for name in fused.tensors if ends_in(name, tail)}
+    return tuple(rules.values()), [Undecided(*item) for item in undecided.items()]
+
+
+def fused_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -> Iterator[Rule]:
+    """The rule that splits a fused projection into the parts that the other side has."""
+    segments = info.name.split(".")
+    at = next((i for i, word in enumerate(segments) if word in PARTS), None)
+    if at is None or not 1 <= len(info.shape) <= 2:
+        return
+    start, suffix = segments[: at - 1], segments[at + 1 :]
+    its = segments[at - 1] if at else ""
+    for container, words in product(dict.fromkeys((its, *CONTAINERS)), PARTS[segments[at]]):
+        tails = tuple(
+            ".".join([*([container] if container else []), word, *suffix]) for word in words
+        )
+        parts = [others.get(core(".".join([*start, tail]))) for tail in tails]
+        if all(parts) and all(part.shape[1:] == parts[0].shape[1:] for part in parts):
+            tail = ".".join(segments[max(0, at - 1) :])
+            counts = [part.shape[0] for part in parts]
+            if info.shape == (sum(counts), *parts[0].shape[1:]):
+                yield ordered(Rule(tail, tails, reduced(counts)), segments[at], config)
+            elif info.shape == (parts[0].shape[-1], sum(counts)) and len(parts[0].shape) == 2:
+                yield Rule(tail, tails, reduced(counts), flipped=True)
+            return
+
+
+def ordered(rule: Rule, word: str, config: dict) -> Rule:
+    """A rule with the order in which an architecture keeps the rows; `groups` -1 where that is
+    open.
+    """
+    config = naming.text_config(config)
+    kind = config.get("model_type")
+    if word not in UNCLEAR:
+        return rule
+    heads = naming.bounded(
+        config.get("num_attention_heads", config.get("n_head")), naming.MOST_HEADS
+    )
+    shared = naming.bounded(
+        config.get("num_kv_heads", config.get("num_key_value_heads", heads)), naming.MOST_HEADS
+    )
+    if kind == "falcon":
+        new, one = (config.get(key) is True for key in ("new_decoder_architecture", "multi_query"))
+        kind = "internlm2" if new else "chatglm" if one else "bloom"
+    if kind in IN_TURN:
+        return rule
+    if kind in BY_HEAD and heads and len(set(rule.shares)) == 1:
+        return rule._replace(groups=heads)
+    if kind in BY_GROUP and shared:
+        return rule._replace(groups=shared)
+    return rule._replace(groups=-1)
+
+
+def stack_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -> Iterator[Rule]:
+    """The rules, one or for squares two, that cut a stack into a tensor an expert."""
+    segments = info.name.removesuffix(".weight").split(".")
+    if len(info.shape) != 3 or len(segments) < 3 or segments[-2] != "experts":
+        return
+    count, word = info.shape[0], segments[-1]
+    start = segments[:-3]
+    names = [(one,) for one in ALONE.get(word, (word,))] if word not in PARTS else PARTS[word]
+    for words in names:
+        tails = tuple(f"{segments[-3]}.experts.{EXPERT}.{one}.weight" for one in words)
+        ends = [
+            others.get(core(".".join([*start, tail.replace(EXPERT, str(number))])))
+            for tail in tails
+            for number in (0, count - 1)
+        ]
+        if (
+            not all(ends)
+            or core(".".join([*start, tails[0].replace(EXPERT, str(count))])) in others
+        ):
+            continue
+        parts = ends[::2]
+        counts, inputs = [part.shape[0] for part in parts], parts[0].shape[-1]
+        tail = info.name[len(".".join(start)) + bool(start) :]
+        groups = (
+            0
+            if len(words) > 1 and naming.text_config(config).get("model_type") in ALTERNATING
+            else 1
+        )
+        rule = Rule(tail, tails, reduced(counts), groups, stacked=True)
+        if info.shape[1:] == (sum(counts), inputs):
+            yield rule
+        if info.shape[1:] == (inputs, sum(counts)):
+            yield rule._replace(flipped=True)
+        return
+
+
+def turned(side: Checkpoint, other: Checkpoint, label: str) -> Iterator[Rule]:
+    """The rules that turn one side's stacks of experts as the other's are: of the tuned alone."""
+    for name, info in side.tensors.items() if label == "tuned" else ():
+        its = other.tensors.get(name)
+        if its is not None and len(info.shape) == 3 and "experts" in name.split("."):
+            swapped = (info.shape[0], info.shape[2], info.shape[1])
+            if info.shape != its.shape == swapped:
+                tail = ".".join(name.split(".")[-3:])
+                yield Rule(tail, (tail,), flipped=True)
+
+
+def shortened(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
+    """The rules that leave the rows of a vocabulary which the other side has, too."""
+    if (
+        not any(
+            info.shape != its.shape
+            for name, info in side.tensors.items()
+            if (its := other.tensors.get(name)) is not None
+        )
+        and side.tensors.keys() == other.tensors.keys()
+    ):
+        return
+    others = {core(name): info for name, info in other.tensors.items()}
+    for name, info in side.tensors.items():
+        its = other.tensors.get(name) or others.get(core(name))
+        if its is None or info.shape == its.shape or not info.shape:
+            continue
+        longer = info.shape[0] > its.shape[0] > 0 and info.shape[1:] == its.shape[1:]
+        if longer and naming.parse(name).block in ("embedding", "head"):
+            tail = ".".join(name.split(".")[-2:])
+            yield Rule(tail, (tail,), keep=its.shape[0])
