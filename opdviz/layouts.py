@@ -97,7 +97,7 @@ def rewritten(side: Checkpoint, label: str) -> Iterator[dict]:
             "name": stored,
             "tuned_name": names[0],
             "rule": rule.kind,
-            "detail": f"{label}: {detail_of(rule, side, names, count)}",
+            "detail": f"{label} {detail_of(rule, side, names, count)}",
         }
 
 
@@ -105,9 +105,9 @@ def detail_of(rule: Rule, side: Rewritten, names: list[str], count: str) -> str:
     """What a rule did to one stored tensor, in words."""
     if rule.kind == "rows":
         stored = side.inner.tensors[side.stored(names[0])]
-        return f"the first {rule.keep:,} of {stored.shape[0]:,} rows"
+        return f"cut to the first {rule.keep:,} of {stored.shape[0]:,} rows"
     if rule.kind == "transpose":
-        return "the last two axes in the other order"
+        return "with its last two axes in the other order"
     order = {0: "alternating", 1: "one after the other"}.get(
         rule.groups, f"in {rule.groups} groups"
     )

@@ -223,6 +223,9 @@ def sides_of(matching: Matching, *, look: bool) -> list[dict[str, TensorInfo]]:
         broken = ties.contradictions(side, label, heads) if look else {}
         matching.contradictions += broken.values()
         untied |= broken
+    if look:
+        for heads, (side, _), (other, _) in zip(tied, sides, reversed(sides), strict=True):
+            heads |= ties.repeated_heads(side, other)
     return [
         candidates(
             side,

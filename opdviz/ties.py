@@ -17,8 +17,21 @@ def tied_heads(side: Checkpoint) -> dict[str, str]:
     """The output heads that the model's own configuration calls tied, each with the embedding of
     its shape.
     """
-    if not side.config.get("tie_word_embeddings"):
+    return heads_like_embeddings(side) if side.config.get("tie_word_embeddings") else {}
+
+
+def repeated_heads(side: Checkpoint, other: Checkpoint) -> dict[str, str]:
+    """The output heads that repeat their embedding, of a side whose configuration does not say so,
+    where the other side has no head; both are read.
+    """
+    if side.config.get("tie_word_embeddings") or next(named(other, HEADS), None):
         return {}
+    heads = heads_like_embeddings(side).items()
+    return {head: other_name for head, other_name in heads if not differ(side, head, other_name)}
+
+
+def heads_like_embeddings(side: Checkpoint) -> dict[str, str]:
+    """The output heads with a matrix of the shape of an embedding, and that."""
     ties = {}
     for _, head in zip(range(MOST_HEADS), named(side, HEADS), strict=False):
         shape = side.tensors[head].shape

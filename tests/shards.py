@@ -1,5 +1,6 @@
 """Writes a model as ranks of FSDP leave it, by that many processes with gloo, a folder a kind:
-`python -m tests.shards OUT WORLD`, where OUT/whole.pt has its tensors.
+`python -m tests.shards OUT WORLD`, where OUT/whole.pt has its tensors, and OUT/tuned.pt those of
+another, whose folders lie in OUT/tuned.
 """
 
 import sys
@@ -43,7 +44,14 @@ class Model(torch.nn.Module):
 def write(rank: int, world: int, out: Path) -> None:
     """One rank's file of each kind."""
     dist.init_process_group("gloo", init_method=f"file://{out}/meet", rank=rank, world_size=world)
-    whole = torch.load(out / "whole.pt", weights_only=True)
+    write_kinds(rank, world, torch.load(out / "whole.pt", weights_only=True), out)
+    write_kinds(rank, world, torch.load(out / "tuned.pt", weights_only=True), out / "tuned")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def write_kinds(rank: int, world: int, whole: dict[str, torch.Tensor], out: Path) -> None:
+    """One rank's file of each kind, of some tensors."""
     for kind, mesh_of in MESHES.items():
         shape, names = mesh_of(world)
         mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
@@ -56,14 +64,12 @@ def write(rank: int, world: int, out: Path) -> None:
             model = Model(whole)
             fully_shard(model, mesh=mesh)
             state = model.state_dict()
-        (out / kind).mkdir(exist_ok=True)
+        (out / kind).mkdir(exist_ok=True, parents=True)
         torch.save(state, out / kind / f"model_world_size_{world}_rank_{rank}.pt")
         # As trainers do, beside an optimizer's; and alone.
         rest = {"step": torch.tensor(7), "exp_avg": torch.ones(3)}
         together = state if kind == "placed" else {"model": state, "optim": rest}
         dcp.save(together, checkpoint_id=out / f"{kind}_dcp")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from opdviz import checkpoint, pairing
+from opdviz.errors import RequestError
+from opdviz.runs import apply, relations
 from tests.conftest import measured
 
 HEADS, SHARED, SIZE, HIDDEN, INNER, EXPERTS, WORDS = 4, 2, 8, 24, 20, 3, 50
@@ -342,3 +344,26 @@ def test_a_stack_of_more_experts_than_the_other_side_has_is_left_over(tmp_path):
         r["name"]: r["reason"] for r in pairing.match(*map(checkpoint.open, paths)).unmatched
     }
     assert reasons["model.layers.1.mlp.experts.down_proj"] == "only in tuned"
+
+
+def test_runs_in_unlike_layouts_are_related_over_what_they_share(tmp_path):
+    """Of three runs on one base, one fused and one with another vocabulary."""
+    paths = [written(tmp_path / str(seed), "plain", seed, SHARED) for seed in (0, 1)]
+    paths.append(written(tmp_path / "fused", "qkv of Phi-3", 2, SHARED))
+    tensors = plain(3)
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:-4]
+    paths.append(write(tmp_path / "shorter", tensors, {}))
+    base, *tuned = map(checkpoint.open, paths)
+    shared = {t.name: t for t in relations.shared([pairing.match(base, run) for run in tuned])}
+    runs = {name: [run.run for run in tensor.tuned] for name, tensor in shared.items()}
+    assert runs["model.layers.0.self_attn.q_proj.weight"] == [0, 1, 2]
+    assert runs["lm_head.weight"] == [0, 1]
+    tables = relations.of_tensor(shared["model.layers.0.self_attn.k_proj.weight"], ["a", "b", "c"])
+    assert len({(row["run_a"], row["run_b"]) for row in tables["overlap"]}) == 3
+
+
+def test_a_mixture_of_unlike_layouts_is_not_written(tmp_path):
+    base, tuned = written(tmp_path / "base", "plain", 0, SHARED), tmp_path / "fused"
+    written(tuned, "qkv of Phi-3", 1, SHARED)
+    with pytest.raises(RequestError, match="laid out otherwise than on the other side"):
+        apply.mixture(pairing.match(checkpoint.open(base), checkpoint.open(tuned)))

@@ -17,7 +17,7 @@ from opdviz.errors import RequestError
 from tests.conftest import write_checkpoint
 
 
-def matched(tmp_path, base, tuned, config=None):
+def matched(tmp_path, base, tuned, config=None, **options):
     sides = [
         write_checkpoint(tmp_path / side, tensors)
         for side, tensors in (("base", base), ("tuned", tuned))
@@ -25,7 +25,7 @@ def matched(tmp_path, base, tuned, config=None):
     if config:
         for side in sides:
             (side / "config.json").write_text(json.dumps(config))
-    return pairing.match(*(checkpoint.open(side) for side in sides))
+    return pairing.match(*(checkpoint.open(side) for side in sides), **options)
 
 
 def test_prefixes_are_dropped_where_that_is_one_to_one(tmp_path):
@@ -87,6 +87,22 @@ def test_a_tied_head_counts_once(tmp_path):
     assert found.parameters == 8
     assert {row["rule"] for row in found.rewrites} == {"tie"}
     assert len(matched(tmp_path / "untied", both, both).pairs) == 2
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_head_that_one_side_leaves_out_counts_once_where_it_repeats_the_embedding(
+    tmp_path, repeats
+):
+    embedding = np.arange(8.0).reshape(4, 2)
+    head = embedding if repeats else embedding + 1
+    both = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
+    matching = matched(tmp_path, both, {"model.embed_tokens.weight": embedding}, look=True)
+    assert [p.name for p in matching.pairs] == ["model.embed_tokens.weight"]
+    if repeats:
+        assert [row["name"] for row in matching.rewrites] == ["lm_head.weight"]
+        assert matching.rewrites[0]["rule"] == "tie" and not matching.unmatched
+    else:
+        assert [row["reason"] for row in matching.unmatched] == ["only in base"]
 
 
 def test_a_stack_of_experts_is_a_stack_of_matrices_and_a_convolution_is_flat(tmp_path):

@@ -64,8 +64,15 @@ def mixture(matching: Matching) -> list[Mixed]:
     """The tensors of the checkpoint to be written, those that repeat another last.
 
     Raises
-        RequestError: float8 codes, which mean something with their scales alone.
+        RequestError: float8 codes, which mean something with their scales alone, or sides that are
+            laid out differently.
     """
+    if any(side.source.rules for side in (matching.base, matching.tuned)):
+        stored = matching.rewrites[0]["name"]
+        raise RequestError(
+            f"apply: found {one_line(stored, limit=80)} laid out otherwise than on the other side;"
+            " expected one layout, which one configuration describes. Save both by one library."
+        )
     base, tuned = matching.base.tensors, matching.tuned.tensors
     names = {p.stored_name(p.tuned_name): p.stored_name(p.name) for p in matching.pairs}
     ties = {row["name"]: row["tuned_name"] for row in matching.rewrites if row["rule"] == "tie"}
@@ -337,7 +344,8 @@ def write(
             progress.current = info.name
             listener(progress)
 
-    source = matching.tuned.path
+    # An adapter says nothing of the model that it makes: the base's configuration does.
+    source = (matching.tuned.source.over or matching.tuned.source).path
     try:
         with files.new_folder(out) as folder:
             writing.copy_beside(source if source.is_dir() else source.parent, folder)

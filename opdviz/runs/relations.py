@@ -15,7 +15,7 @@ import numpy as np
 
 from opdviz import pairing
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.checkpoint.records import Source
+from opdviz.checkpoint.records import Source, TensorInfo
 from opdviz.definitions import PROBES as MASKED
 from opdviz.definitions import TOP_CHANNELS
 from opdviz.measures.visibility import codes, quarters, visible_masks
@@ -57,23 +57,27 @@ class Shared:
 
 
 def shared(matchings: Sequence[Matching], *, by: int = 2) -> list[Shared]:
-    """The base tensors of floats that so many runs or more have in one shape, the largest first."""
+    """The base tensors of floats that so many runs or more have in one shape, the largest first.
+
+    Bases of one file may be cut differently for different runs: a tensor is that of the first run
+    whose base has it, and of the others that have it in this shape.
+    """
+    bases: dict[str, tuple[Source, TensorInfo]] = {}
     tuned: dict[str, dict[int, Tuned]] = {}
     for run, matching in enumerate(matchings):
         for pair in matching.pairs:
             name, its = pair.stored_name(pair.name), pair.stored_name(pair.tuned_name)
-            if matching.tuned.tensors[its].shape == matching.base.tensors[name].shape:
+            info = matching.base.tensors[name]
+            _, first = bases.setdefault(name, (matching.base.source, info))
+            if matching.tuned.tensors[its].shape == info.shape == first.shape:
                 # A stack that is cut into many pairs is read as the one tensor that it is.
                 tuned.setdefault(name, {})[run] = Tuned(run, matching.tuned.source, its)
-    base = matchings[0].base
     tensors = [
-        Shared(
-            name, base.source, base.tensors[name].shape, base.tensors[name].dtype, (*runs.values(),)
-        )
-        for name, runs in tuned.items()
-        if len(runs) >= by
-        and FORMATS[base.tensors[name].dtype].kind != "integer"
-        and 0 not in base.tensors[name].shape
+        Shared(name, source, info.shape, info.dtype, tuple(tuned[name].values()))
+        for name, (source, info) in bases.items()
+        if len(tuned.get(name, ())) >= by
+        and FORMATS[info.dtype].kind != "integer"
+        and 0 not in info.shape
     ]
     return sorted(tensors, key=lambda tensor: (-tensor.numel, tensor.name))
 

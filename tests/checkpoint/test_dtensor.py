@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.tensor import DTensor, Partial, Shard
 from torch.distributed.tensor._dtensor_spec import DTensorSpec
@@ -21,21 +22,39 @@ from opdviz import checkpoint, tables
 from opdviz.checkpoint import dcp, dtensor
 from opdviz.cli.sources import with_steps
 from opdviz.errors import RequestError
-from tests.conftest import compared_here, write_checkpoint
+from opdviz.measures import coordinates, magnitude, sparsity, spectrum
+from tests.conftest import compared_here, measured, write_checkpoint
 from tests.shards import MESHES
 
 ROOT = Path(__file__).parents[2]
 WORLD = 4
-UP = "model.layers.0.mlp.up_proj.weight"
+UP, DOWN = (f"model.layers.0.mlp.{word}_proj.weight" for word in ("up", "down"))
 # No number of rows is divided by the ranks, and one rank has none of `down_proj`.
 SHAPES = {
     "model.embed_tokens.weight": (13, 6),
     UP: (7, 6),
-    "model.layers.0.mlp.down_proj.weight": (6, 7),
+    DOWN: (6, 7),
     "model.layers.0.self_attn.o_proj.weight": (5, 6),
     "model.norm.weight": (6,),
     "model.rotary_emb.inv_freq": (3,),
 }
+
+
+def with_adapter(folder: Path, whole: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors with an adapter added, which is written into a folder."""
+    lot = torch.Generator().manual_seed(1)
+    factors, tuned = {}, dict(whole)
+    for name in (UP, DOWN):
+        rows, columns = whole[name].shape
+        b, a = (torch.randn(shape, generator=lot) for shape in ((rows, 2), (2, columns)))
+        start = f"base_model.model.{name.removesuffix('.weight')}"
+        factors |= {f"{start}.lora_A.weight": a, f"{start}.lora_B.weight": b}
+        tuned[name] = (whole[name].double() + 2.0 * b.double() @ a.double()).bfloat16()
+    folder.mkdir()
+    save_file(factors, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return tuned
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +64,7 @@ def written(tmp_path_factory) -> Path:
     lot = torch.Generator().manual_seed(0)
     whole = {name: torch.randn(shape, generator=lot).bfloat16() for name, shape in SHAPES.items()}
     torch.save(whole, out / "whole.pt")
+    torch.save(with_adapter(out / "adapter", whole), out / "tuned.pt")
     command = [sys.executable, "-m", "tests.shards", str(out), str(WORLD)]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=240)
     return out
@@ -90,6 +110,72 @@ def test_a_comparison_with_ranks_is_that_with_the_whole(written, whole, tmp_path
         run = compared_here(tmp_path, base, written / kind, kind)
         for name in ("tensors", "sparsity", "coverage", "spectrum", "projection"):
             pd.testing.assert_frame_equal(tables.table(run, name), tables.table(plain, name))
+
+
+def sharded(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Two files of safetensors and the index that names them."""
+    placed = {
+        name: f"model-0000{at % 2 + 1}-of-00002.safetensors" for at, name in enumerate(tensors)
+    }
+    for file in set(placed.values()):
+        save_file({n: tensors[n] for n, its in placed.items() if its == file}, folder / file)
+    index = {"metadata": {}, "weight_map": placed}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def old_format(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """A PyTorch file as it was before there were zips."""
+    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
+WRITERS = {
+    "safetensors": lambda folder, tensors: save_file(tensors, folder / "model.safetensors"),
+    "shards": sharded,
+    "zip": lambda folder, tensors: torch.save(tensors, folder / "pytorch_model.bin"),
+    "old": old_format,
+}
+OF_RANKS = ("fsdp", "hsdp", "placed", "fsdp_dcp", "placed_dcp")
+FORMATS = (*WRITERS, *OF_RANKS)
+
+
+@pytest.fixture(scope="module")
+def formats(written, tmp_path_factory) -> dict[str, dict[str, Path]]:
+    """By side and format, a checkpoint of the same tensors."""
+    root = tmp_path_factory.mktemp("formats")
+    sides = {"base": ("whole.pt", written), "tuned": ("tuned.pt", written / "tuned")}
+    paths: dict[str, dict[str, Path]] = {}
+    for side, (file, ranks) in sides.items():
+        tensors = torch.load(written / file, weights_only=True)
+        paths[side] = {kind: ranks / kind for kind in OF_RANKS}
+        for kind, write in WRITERS.items():
+            paths[side][kind] = root / side / kind
+            paths[side][kind].mkdir(parents=True)
+            write(paths[side][kind], tensors)
+    paths["tuned"]["adapter"] = written / "adapter"
+    return paths
+
+
+@pytest.fixture(scope="module")
+def twin(formats) -> dict[str, pd.DataFrame]:
+    """The tables of the plain safetensors twins."""
+    return measured(formats["base"]["safetensors"], formats["tuned"]["safetensors"], SOME)
+
+
+SOME = (magnitude, sparsity, coordinates, spectrum)
+
+
+@pytest.mark.parametrize("tuned", [*FORMATS, "adapter"])
+@pytest.mark.parametrize("base", FORMATS)
+def test_a_base_in_any_format_with_a_tuned_in_any_gives_the_tables_of_their_twins(
+    formats, twin, base, tuned
+):
+    # Of an adapter directions are those of its factors, and not of their rounded product.
+    of_an_adapter = tuned == "adapter"
+    measures = SOME[:-1] if of_an_adapter else SOME
+    rows = measured(formats["base"][base], formats["tuned"][tuned], measures)
+    assert twin["tensors"]["delta_norm"].astype(bool).sum() == 2
+    for table in rows.keys() - {"skipped"} if of_an_adapter else twin:
+        pd.testing.assert_frame_equal(rows[table], twin[table], check_exact=True, obj=table)
 
 
 def test_two_names_of_one_tensor_are_one(written, tmp_path):
