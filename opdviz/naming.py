@@ -67,23 +67,50 @@ EMBEDDING = {
     "embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "wte",
     "wpe", "embed_in", "shared", "patch_embed", "patch_embeddings", "patch_embedding",
     "position_embedding", "pos_embed", "cls_token", "class_embedding", "mask_token",
-    "tok_embeddings", "embeddings",
+    "tok_embeddings", "embeddings", "embed_positions", "embeddings_project", "patch_conv",
+    "image_newline",
 }  # fmt: skip
-HEAD = {"lm_head", "embed_out", "classifier", "score", "cls", "predictions"}
+HEAD = {
+    "lm_head", "embed_out", "classifier", "score", "cls", "predictions", "pooler", "head",
+    "vocab_projector", "vocab_transform", "generator_predictions", "generator_lm_head",
+    "final_logits_bias", "logit_scale", "logit_bias", "action_out_proj",
+}  # fmt: skip
 # The head of Llama's own files, InternLM and torchtune.
-OUTPUTS = {("output", "weight"), ("model", "output", "weight")}
+# Convolutions before the first layer of a speech encoder.
+STEM = {"conv1", "conv2"}
+OUTPUTS = {("output", "weight"), ("model", "output", "weight"), ("decoder", "bias")}
 ATTENTION = {
     "self_attn", "attention", "attn", "self_attention", "SelfAttention", "EncDecAttention",
-    "cross_attn", "linear_attn", "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj",
+    "cross_attn", "encoder_attn", "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj",
     "c_attn", "query_key_value",
 }  # fmt: skip
 FFN = {
     "mlp", "experts", "shared_expert", "shared_experts", "block_sparse_moe", "feed_forward", "ffn",
     "DenseReluDense", "intermediate", "output", "fc1", "fc2", "c_fc", "gate_proj", "up_proj",
-    "down_proj", "gate_up_proj", "w1", "w2", "w3", "wi", "wo", "wi_0", "wi_1",
+    "down_proj", "gate_up_proj", "w1", "w2", "w3", "wi", "wo", "wi_0", "wi_1", "shared_mlp",
+}  # fmt: skip
+# Of state-space models and linear attention: what is not plain attention, and mixes tokens.
+MIXER = {
+    "mamba", "mixer", "linear_attn", "ssm", "rg_lru", "conv_1d", "temporal_block", "short_conv",
+    "A_log", "D", "dt_bias", "dt_proj", "x_proj", "conv1d",
+}  # fmt: skip
+# What carries one modality into the space of another.
+PROJECTOR = {
+    "merger", "deepstack_merger_list", "multi_modal_projector", "mm_projector", "connector",
+    "modality_projection", "mm_input_projection_weight", "patch_merger", "text_projection",
+    "visual_projection", "resampler", "aligner", "state_proj", "action_in_proj",
+    "action_time_mlp_in", "action_time_mlp_out", "time_mlp_in", "time_mlp_out",
+}  # fmt: skip
+# Of a vision-language-action policy, what acts beside the model that sees and reads.
+ACTION = {
+    "gemma_expert", "lm_expert", "action_expert", "state_proj", "action_in_proj", "action_out_proj",
+    "action_time_mlp_in", "action_time_mlp_out", "time_mlp_in", "time_mlp_out",
 }  # fmt: skip
 ROUTER = {"router", "gate", "e_score_correction_bias", "shared_expert_gate"}
-NORM = re.compile(r"(^|_)(layer_?norm|norm|ln)(_|\d|$)|layernorm|^ln_|LayerNorm", re.IGNORECASE)
+NORM = re.compile(
+    r"(^|_)(layer_?norm|norm|ln)(_|\d|$)|layernorm|layrnorm|^ln_|LayerNorm|^lambda_?\d$|^gamma_\d$",
+    re.IGNORECASE,
+)
 EXPERTS_SLICE = re.compile(r"(?P<name>.*)\[(?P<expert>[0-9]{1,6})\]", re.DOTALL)
 LONGEST_NUMBER = 6  # digits of a layer or an expert; what is longer is a word like any other
 
@@ -163,9 +190,11 @@ def is_number(word: str) -> bool:
 
 
 def tower_of(segments: Sequence[str]) -> str:
-    """The tower: visual by its own words, encoder and decoder where both could be (T5, BART,
-    Whisper), language otherwise.
+    """The tower: action and visual by their own words, encoder and decoder where both could be (T5,
+    BART, Whisper), language otherwise.
     """
+    if not ACTION.isdisjoint(segments):
+        return "action"
     if (
         not VISUAL.isdisjoint(segments)
         or "patch_embed" in segments
@@ -203,25 +232,31 @@ def module_of(tail: tuple[str, ...], numbered: bool) -> str:
 
 
 def block_of(tail: tuple[str, ...], segments: Sequence[str]) -> str:
-    """The block, from the most telling word to the least: norm, router, head, embedding, attention,
-    ffn, other.
+    """The block, from the most telling word to the least: norm, router, projector, head, embedding,
+    attention, ffn, mixer, other.
     """
     leaf = next((w for w in reversed(tail) if w not in ("weight", "bias")), tail[-1])
     text = ".".join(tail).lower()
-    if ("norm" in text or "ln" in text) and any(NORM.search(w) for w in tail):
+    # Gains of single channels, of rescaled branches too, are told from what they scale by words.
+    hinted = any(hint in text for hint in ("norm", "ln", "lambda", "gamma"))
+    if hinted and any(NORM.search(w) for w in tail):
         return "norm"
-    if leaf in ROUTER or tail[-1] in ROUTER:
+    if leaf in ROUTER or tail[-1] in ROUTER or "router" in tail:
         return "router"
-    if "merger" in segments or "pooler" in segments:
-        return "other"
+    if not PROJECTOR.isdisjoint(segments):
+        return "projector"
     if not HEAD.isdisjoint(tail) or tuple(segments) in OUTPUTS:
         return "head"
     attention = not ATTENTION.isdisjoint(tail)
-    if not attention and not EMBEDDING.isdisjoint(tail):
+    stem = "encoder" in tail and not STEM.isdisjoint(tail)
+    if not attention and (stem or not EMBEDDING.isdisjoint(tail)):
         return "embedding"
     if attention:
         return "attention"
-    return "other" if FFN.isdisjoint(tail) else "ffn"
+    if not FFN.isdisjoint(tail):
+        return "ffn"
+    mixes = not MIXER.isdisjoint(tail) or (tail[0] == "conv" and len(segments) > len(tail))
+    return "mixer" if mixes else "other"
 
 
 # A configuration is somebody's text: beyond these it speaks of no model.

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from opdviz.naming import Place, parse
 
-BLOCKS = {"attention", "ffn", "router", "norm", "embedding", "head", "other"}
-TOWERS = {"language", "visual", "encoder", "decoder"}
+BLOCKS = {"attention", "mixer", "ffn", "router", "norm", "embedding", "projector", "head", "other"}
+TOWERS = {"language", "visual", "encoder", "decoder", "action"}
 KNOWN = [
     ("model.layers.3.self_attn.q_proj.weight", (3, "attention", "q_proj", "language", None)),
     ("model.layers.3.self_attn.q_proj.bias", (3, "attention", "q_proj.bias", "language", None)),
@@ -21,7 +21,7 @@ KNOWN = [
     ("lm_head.weight", (None, "head", "lm_head", "language", None)),
     ("visual.blocks.3.attn.qkv.weight", (3, "attention", "qkv", "visual", None)),
     ("visual.blocks.3.norm1.weight", (3, "norm", "norm1", "visual", None)),
-    ("visual.merger.mlp.0.weight", (None, "other", "mlp.0", "visual", None)),
+    ("visual.merger.mlp.0.weight", (None, "projector", "mlp.0", "visual", None)),
     ("model.visual.blocks.2.mlp.linear_fc1.weight", (2, "ffn", "linear_fc1", "visual", None)),
     (
         "model.language_model.layers.2.mlp.down_proj.weight",

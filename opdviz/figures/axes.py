@@ -11,7 +11,10 @@ from opdviz.figures import marks, theme
 from opdviz.quantities import QUANTITIES
 from opdviz.words import number, percent
 
-BLOCK_ORDER = ("embedding", "attention", "ffn", "router", "norm", "other", "head")
+BLOCK_ORDER = (
+    *("embedding", "projector", "attention", "mixer", "ffn"),
+    *("router", "norm", "other", "head"),
+)
 # Pieces of module names as a layer uses them, in every family of names that is read.
 MODULE_ORDER = (
     *("qkv", "query", "q_proj", "key", "k_proj", "value", "v_proj", "o_proj", "attention.output"),

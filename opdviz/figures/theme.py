@@ -30,9 +30,11 @@ SHAPES = {
 BLOCKS = {
     "attention": "#0072b2",
     "ffn": "#d55e00",
+    "mixer": "#8a6a3f",
     "router": "#cc79a7",
     "norm": "#009e73",
     "embedding": "#b59a00",
+    "projector": "#e69f00",
     "head": "#56b4e9",
     "other": BASE,
 }
