@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opdviz.checkpoint import adapter, beside, hub, merged, rewrites
+from opdviz.checkpoint import adapter, beside, hub, merged, quantised, rewrites
 from opdviz.checkpoint.folder import choice
 from opdviz.checkpoint.opened import Checkpoint
 from opdviz.checkpoint.readers import (
@@ -55,6 +55,7 @@ def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint
             )
         files, notes = choose(path) if path.is_dir() else ([path], [])
         tensors, aliases = gather(path, files, notes)
+        quantised.refuse(path, tensors)
         if files[0].stem == adapter.STEM and files[0].with_name(adapter.CONFIG).exists():
             return adapter.opened(path, files[0], tensors, notes)
         config, more = beside.config_of(folder)
@@ -147,8 +148,8 @@ def headers(file: Path) -> tuple[list[TensorInfo], list[str], dict[str, str]]:
         first = stream.read(4)
     if first == b"GGUF":
         raise RequestError(
-            f"open({one_line(file)}): found GGUF, a quantised format for inference; expected"
-            " safetensors or PyTorch weights. Name the original checkpoint."
+            f"open({one_line(file)}): found GGUF, a format for inference whose weights are codes;"
+            " expected safetensors or PyTorch weights. Name the model that it was made from."
         )
     if file.suffix in READERS or file.name == METADATA or file.suffix == PIECES:
         if not first:

@@ -15,6 +15,7 @@ import numpy as np
 
 from opdviz.checkpoint.bounded import Unreadable, from_json
 from opdviz.checkpoint.formats import FORMATS
+from opdviz.checkpoint.quantised import DEQUANTISED, MX
 from opdviz.checkpoint.records import LONGEST_EMPTY, LONGEST_NAME, MOST_TENSORS, TensorInfo, is_name
 from opdviz.errors import RequestError, one_line
 
@@ -152,6 +153,9 @@ def tensor(
     """
     try:
         dtype, shape, (low, high) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if type(dtype) is str and MX.fullmatch(dtype):
+            coded = f"of type {dtype}, codes of an MX format"
+            raise Misfit(coded, f"the weights themselves. {DEQUANTISED}")
         if type(dtype) is not str or dtype not in NAMES:
             raise Misfit(f"of type {one_line(dtype, limit=20)}", f"one of {', '.join(NAMES)}")
         needed = bytes_of(dtype, *shape)
