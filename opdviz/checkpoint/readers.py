@@ -18,6 +18,9 @@ READERS = {
     ".pth": "torch_file",
 }
 ENDINGS = tuple(READERS)
+# In the environment, for network disks: tensors are asked for in the order of their files, by plain
+# reads, which such disks answer at their full speed; a map asks them page by page.
+SEQUENTIAL = "OPDVIZ_SEQUENTIAL"
 # A folder of torch.distributed.checkpoint: what says where pieces lie, and the pieces.
 METADATA, PIECES = ".metadata", ".distcp"
 # What FSDP leaves, a file a rank: together they are the weights.

@@ -171,10 +171,7 @@ def pieces_of(info: TensorInfo, rule: Rule) -> Iterator[tuple[TensorInfo, Cut]]:
                 end = min(end, rule.keep)
             name = start + (tail if expert is None else tail.replace(EXPERT, str(expert), 1))
             cut = Cut(info.name, begin, end, groups, expert, rule.flipped)
-            yield (
-                info._replace(name=name, shape=(groups * (end - begin), *shape[1:]), offset=-1),
-                cut,
-            )
+            yield info._replace(name=name, shape=(groups * (end - begin), *shape[1:])), cut
             begin = end
 
 

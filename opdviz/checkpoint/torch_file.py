@@ -24,6 +24,7 @@ import torch
 
 from opdviz.checkpoint import torch_zip
 from opdviz.checkpoint.bounded import Unreadable
+from opdviz.checkpoint.readers import SEQUENTIAL
 from opdviz.checkpoint.records import LONGEST_EMPTY, LONGEST_NAME, TensorInfo, is_name
 from opdviz.errors import RequestError, one_line
 
@@ -226,9 +227,39 @@ def bounded(path: Path) -> Iterator[None]:
 
 def read(info: TensorInfo, first: int, last: int) -> np.ndarray:
     """Rows `first` to `last` of a tensor as stored: its numpy type or its bits."""
-    value = state_dict(info.path)[0][info.name].detach().resolve_neg()
-    value = (value[first:last] if value.dim() else value.reshape(1)).contiguous()
-    return bits(value, info.dtype)
+    stored = state_dict(info.path)[0][info.name].detach()
+    part = stored[first:last] if stored.dim() else stored.reshape(1)
+    if os.environ.get(SEQUENTIAL) and part.is_contiguous() and not part.is_neg():
+        part = copied(part, info.path)
+    return bits(part.resolve_neg().contiguous(), info.dtype)
+
+
+def copied(mapped: torch.Tensor, path: Path) -> torch.Tensor:
+    """A contiguous part of a mapped file, read into memory of its own; itself where it is not
+    mapped.
+    """
+    offset = offset_of(mapped.data_ptr(), path)
+    if offset is None or not mapped.numel():
+        return mapped
+    held = np.fromfile(path, np.uint8, mapped.numel() * mapped.element_size(), offset=offset)
+    return torch.from_numpy(held).view(mapped.dtype).reshape(mapped.shape)
+
+
+def offset_of(address: int, path: Path) -> int | None:
+    """Where in a file an address of its map is; `None` where it is no such address, or the system
+    does not list its maps.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        span, _, begin, _, _, *name = line.split(maxsplit=5)
+        low, high = (int(edge, 16) for edge in span.split("-"))
+        if low <= address < high:
+            mapped_here = name and name[0] == str(path.resolve())
+            return address - low + int(begin, 16) if mapped_here else None
+    return None
 
 
 def bits(value: torch.Tensor, dtype: str) -> np.ndarray:

@@ -112,6 +112,7 @@ def comparison_of(options: argparse.Namespace, executor: "Executor | None") -> "
         measures=",".join(examining.MEASURES),
         first_pass=False,
         tensors=None,
+        sequential=False,
         cluster=None,
         cache=options.cache,
     )

@@ -1,6 +1,7 @@
 """Commands on two checkpoints: what they have in common, and what training did between them."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -157,6 +158,11 @@ def first_lines(rows: list[dict]) -> Iterator[dict]:
     ),
     argument("--tensors", metavar="GLOB", help="only tensors whose name fits"),
     argument(
+        "--sequential",
+        action="store_true",
+        help="for network disks: tensors in the order of the files, by plain reads and no maps",
+    ),
+    argument(
         "--cluster",
         metavar="ADDRESS",
         help="compute on the workers of a Dask scheduler (tcp://host:8786; docs/cluster.md)",
@@ -209,7 +215,11 @@ def compare_steps(executor: Executor, options: argparse.Namespace) -> None:
 
 def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]:
     """Processes of this machine, or the workers of a cluster."""
+    from opdviz.checkpoint.readers import SEQUENTIAL
+
     check_workers(options.workers)
+    if options.sequential:
+        os.environ[SEQUENTIAL] = "1"  # for the workers, which inherit it
     if options.cluster is None:
         from opdviz.engine import workers
 

@@ -6,6 +6,7 @@ Whatever stops the run, the parts on disk are whole and the next run takes them 
 
 import fnmatch
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from opdviz import files
+from opdviz.checkpoint.readers import SEQUENTIAL
 from opdviz.engine import workers
 from opdviz.engine.cluster import Cluster
 from opdviz.engine.estimate import cost, on_one_base
@@ -122,7 +124,9 @@ def compare_all(
             )
             for one in prepared
         ]
-        work = measure_runs(runs, measures, executor, how=how, listener=listener)
+        tasks = tasks_of(runs, measures)
+        parts = len(measures) * sum(len(run.pairs) for run in runs)
+        work = measure_runs(runs, tasks, parts, executor, how=how, listener=listener)
         if not isinstance(executor, Cluster) and how == EXACTLY:  # the pace is this machine's
             with suppress(MachineError):  # the next estimate is no reason to lose this run
                 learn(store.root, work=work.done / workers.count(executor), seconds=work.taken)
@@ -157,20 +161,20 @@ def note_failure(folder: Path, error: OpdvizError) -> None:
 
 
 def measure_runs(
-    runs: list[Run], measures, executor: Executor, *, how: How, listener: Listener
+    runs: list[Run],
+    tasks: list[list[Share]],
+    parts: int,
+    executor: Executor,
+    *,
+    how: How,
+    listener: Listener,
 ) -> Progress:
-    """Measure the pairs of runs on an executor and write each part as it comes: first pass for all,
-    then the second. How far it came, and how long that took.
+    """Do the tasks of some runs of so many parts on an executor, in their order, and write each
+    part as it comes. How far it came, and how long that took.
 
     Raises
         MachineError: a worker was lost, or a part could not be written.
     """
-    tasks = [
-        shares
-        for group in (FIRST_PASS, SECOND_PASS)
-        for shares in by_base(runs, [m for m in group if m in measures])
-    ]
-    parts = len(measures) * sum(len(run.pairs) for run in runs)
     missing = sum(len(modules) for shares in tasks for _, _, modules in shares)
     progress = Progress(
         "measuring",
@@ -221,9 +225,31 @@ def measure_runs(
     return progress
 
 
-def by_base(runs: list[Run], modules: list[ModuleType]) -> list[list[Share]]:
+def tasks_of(runs: list[Run], measures) -> list[list[Share]]:
+    """What is missing of the measures: the first pass for all pairs, then the second.
+
+    The first takes as long as reading, and goes through the base in the order of its files. The
+    second begins with the largest, so that no worker waits at the end; for network disks it keeps
+    to the files' order as well.
+    """
+    order = file_order(runs)
+    reading = by_base(runs, [m for m in FIRST_PASS if m in measures], order)
+    second = [m for m in SECOND_PASS if m in measures]
+    return reading + by_base(runs, second, order if os.environ.get(SEQUENTIAL) else None)
+
+
+def file_order(runs: list[Run]) -> dict[str, int]:
+    """The position of every base tensor in its files."""
+    infos = [info for run in runs for info in run.prepared.matching.base.tensors.values()]
+    places = sorted(infos, key=lambda info: (str(info.path), info.offset))
+    return {info.name: at for at, info in enumerate(places)}
+
+
+def by_base(
+    runs: list[Run], modules: list[ModuleType], order: dict[str, int] | None = None
+) -> list[list[Share]]:
     """What is missing of some measures, the runs' pairs of one base tensor together; the largest
-    first.
+    first, or in an order of the base's tensors.
     """
     tasks: dict[tuple, list[Share]] = defaultdict(list)
     for run in runs:
@@ -232,6 +258,13 @@ def by_base(runs: list[Run], modules: list[ModuleType]) -> list[list[Share]]:
                 # Cut and shaped alike, too: a stack of experts may be one tensor in another run.
                 base = (pair.base_source, pair.name, pair.expert, pair.shape)
                 tasks[base].append((run, pair, missing))
+    if order is not None:
+
+        def place(shares: list[Share]) -> tuple[int, int]:
+            pair = shares[0][1]
+            return order[pair.stored_name(pair.name)], pair.expert or 0
+
+        return sorted(tasks.values(), key=place)
     return sorted(tasks.values(), key=lambda shares: (-cost_of(shares), shares[0][1].name))
 
 

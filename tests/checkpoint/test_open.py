@@ -1,6 +1,7 @@
 """Opening checkpoints: what is chosen, what is refused in one line, and what is read."""
 
 import json
+import math
 import os
 import pickle
 import struct
@@ -324,3 +325,25 @@ def test_tokens_come_from_either_file(tmp_path):
     assert checkpoint.tokens(tmp_path) == {1: "x", 0: "y"}
     (tmp_path / "tokenizer.json").write_text("broken")
     assert checkpoint.tokens(tmp_path) == {}
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (4,), ()])
+def test_plain_reads_of_a_mapped_file_give_what_its_map_does(tmp_path, monkeypatch, shape):
+    random = torch.Generator().manual_seed(0)
+    whole = {f"w{at}": torch.randn(shape, generator=random).to(torch.bfloat16) for at in range(3)}
+    whole["turned"] = torch.randn(6, 4, generator=random).T
+    torch.save(whole, tmp_path / "pytorch_model.bin")
+    opened = checkpoint.open(tmp_path)
+    mapped = {name: opened.read(name) for name in whole}
+    some = opened.read("w1", 1, 3) if shape else None
+    counts = []
+    read = np.fromfile
+    monkeypatch.setattr(np, "fromfile", lambda *a, **k: counts.append(a[2]) or read(*a, **k))
+    monkeypatch.setenv("OPDVIZ_SEQUENTIAL", "1")
+    for name, values in mapped.items():
+        np.testing.assert_array_equal(opened.read(name), values)
+    if shape:
+        np.testing.assert_array_equal(opened.read("w1", 1, 3), some)
+    # Every tensor that lies in one piece, and of rows their bytes alone.
+    size = 2 * math.prod(shape)
+    assert counts == [size] * 3 + ([2 * size // shape[0]] if shape else [])

@@ -325,3 +325,29 @@ def test_an_earlier_version_s_comparison_is_taken_over_with_its_name_and_board(t
     assert (again.key, again.name, store.keys()) == (mine.key, "mine", [mine.key])
     assert [pin["caption"] for pin in board.read(store.folder(again.key))["pins"]] == ["kept"]
     assert checking.check(store.folder(again.key)) == []
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_the_first_pass_goes_in_the_order_of_the_files(tmp_path, monkeypatch, sequential):
+    """A file has its tensors by name; the second pass begins with the largest matrix, but for
+    network disks.
+    """
+    if sequential:
+        monkeypatch.setenv("OPDVIZ_SEQUENTIAL", "1")
+    shapes = {"a": (4, 4), "b": (4, 4), "y": (40, 30), "z": (40, 30)}
+    sides = []
+    for seed in (0, 1):
+        random = np.random.default_rng(seed)
+        tensors = {f"{x}.weight": random.standard_normal(shape) for x, shape in shapes.items()}
+        sides.append(checkpoint.open(write_checkpoint(tmp_path / str(seed), tensors)))
+    finished = []
+
+    def listen(progress):
+        if progress.phase == "measuring" and progress.pairs_done > len(finished):
+            finished.append(progress.current.removesuffix(".weight"))
+
+    store = Store(tmp_path / "cache")
+    prepared = prepare.prepare(*sides, store, None, lambda progress: None)
+    with ThreadPoolExecutor(1) as executor:
+        measuring.compare(prepared, store, executor, listener=listen)
+    assert finished == [*"abyz", *("abyz" if sequential else "yzab")]
