@@ -25,14 +25,9 @@ UNCLEAR = {"query_key_value", "wqkv"}
 BY_HEAD = {"gpt_neox", "gpt_neox_japanese", "bloom"}
 BY_GROUP = {"internlm2"}
 IN_TURN = {"chatglm", "glm", "qwen", "baichuan", "phi3"}
+# How the reason of a vocabulary's left-over rows begins.
+ROWS = "rows"
 ALTERNATING = {"gpt_oss"}  # of gate and up a row each in turn
-
-
-class Undecided(NamedTuple):
-    """A tensor that could be cut, and why it is not."""
-
-    name: str
-    reason: str
 
 
 class Aligned(NamedTuple):
@@ -49,38 +44,43 @@ class Aligned(NamedTuple):
 
 def aligned(base: Checkpoint, tuned: Checkpoint) -> Aligned:
     """Both sides under the rules that make their tensors pair."""
-    sides = {"base": base, "tuned": tuned}
-    undecided: dict[str, dict[str, str]] = {"base": {}, "tuned": {}}
-    for label, other in (("base", "tuned"), ("tuned", "base")):
-        if not sides[label].tensors.keys() - sides[other].tensors.keys():
-            continue
-        rules, open_ = splits(sides[label], sides[other])
-        undecided[label] = dict(open_)
-        sides[label] = presented(sides[label], rules)
-    rows = []
-    for label, other in (("base", "tuned"), ("tuned", "base")):
-        rules = tuple(
-            dict.fromkeys(
-                [*turned(sides[label], sides[other], label), *shortened(sides[label], sides[other])]
-            )
-        )
-        if rules:
-            before = sides[label]
-            earlier = before.rules if isinstance(before, Rewritten) else ()
-            inner = before.inner if isinstance(before, Rewritten) else before
-            sides[label] = presented(inner, (*earlier, *rules))
-            rows += [
-                (
-                    label,
-                    info,
-                    f"rows {rule.keep:,} to {info.shape[0] - 1:,}: {other} has {rule.keep:,}",
-                )
-                for rule in rules
-                for name, info in before.tensors.items()
-                if rule.keep and ends_in(name, rule.tail)
-            ]
+    (split_base, of_base), (split_tuned, of_tuned) = split(base, tuned), split(tuned, base)
+    # What is split has other shapes: rows are looked at afterwards.
+    base_rules = tuple(shortened(split_base, split_tuned))
+    tuned_rules = (*turned(split_tuned, split_base), *shortened(split_tuned, split_base))
+    sides = {"base": further(split_base, base_rules), "tuned": further(split_tuned, tuned_rules)}
     rewrites = [row for label, side in sides.items() for row in rewritten(side, label)]
-    return Aligned(sides["base"], sides["tuned"], rewrites, rows, undecided)
+    rows = [*left_out(split_base, base_rules, "base"), *left_out(split_tuned, tuned_rules, "tuned")]
+    return Aligned(
+        sides["base"], sides["tuned"], rewrites, rows, {"base": of_base, "tuned": of_tuned}
+    )
+
+
+def split(side: Checkpoint, other: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
+    """A side whose fused tensors are cut as the other's are, and what of it stays open."""
+    if not side.tensors.keys() - other.tensors.keys():
+        return side, {}
+    rules, undecided = splits(side, other)
+    return presented(side, rules), undecided
+
+
+def further(side: Checkpoint, rules: tuple[Rule, ...]) -> Checkpoint:
+    """A side under more rules."""
+    rules = tuple(dict.fromkeys(rules))
+    if isinstance(side, Rewritten) and rules:
+        return presented(side.inner, (*side.rules, *rules))
+    return presented(side, rules)
+
+
+def left_out(
+    side: Checkpoint, rules: tuple[Rule, ...], label: str
+) -> Iterator[tuple[str, TensorInfo, str]]:
+    """The tensors of which a side has more rows, with the reason that is listed."""
+    for rule in dict.fromkeys(rules):
+        for name, info in side.tensors.items() if rule.keep else ():
+            if ends_in(name, rule.tail):
+                last = info.shape[0] - 1
+                yield label, info, f"{ROWS} {rule.keep:,} to {last:,} only in {label}"
 
 
 def rewritten(side: Checkpoint, label: str) -> Iterator[dict]:
@@ -117,14 +117,14 @@ def detail_of(rule: Rule, side: Rewritten, names: list[str], count: str) -> str:
     return words + (", transposed" if rule.flipped else "")
 
 
-def splits(fused: Checkpoint, split: Checkpoint) -> tuple[tuple[Rule, ...], list[Undecided]]:
-    """The rules that cut one side's tensors as the other's are, and what stays open."""
-    others = {core(name): info for name, info in split.tensors.items()}
+def splits(fused: Checkpoint, other: Checkpoint) -> tuple[tuple[Rule, ...], dict[str, str]]:
+    """The rules that cut one side's tensors as the other's are, and by name why others stay."""
+    others = {core(name): info for name, info in other.tensors.items()}
     rules: dict[str, Rule] = {}
     ways: dict[str, list[Rule]] = {}
     undecided: dict[str, str] = {}
     for name, info in fused.tensors.items():
-        if name in split.tensors or core(name) in others:
+        if name in other.tensors or core(name) in others:
             continue
         if any(ends_in(name, tail) for tail in (*rules, *ways)):
             continue
@@ -145,7 +145,7 @@ def splits(fused: Checkpoint, split: Checkpoint) -> tuple[tuple[Rule, ...], list
         order = "inputs or outputs first" if len(possible) > 1 else "which rows are whose"
         reason = f"could be split as the other side is, but nothing says {order}"
         undecided |= {name: reason for name in fused.tensors if ends_in(name, tail)}
-    return tuple(rules.values()), [Undecided(*item) for item in undecided.items()]
+    return tuple(rules.values()), undecided
 
 
 def fused_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -> Iterator[Rule]:
@@ -233,9 +233,9 @@ def stack_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -
         return
 
 
-def turned(side: Checkpoint, other: Checkpoint, label: str) -> Iterator[Rule]:
-    """The rules that turn one side's stacks of experts as the other's are: of the tuned alone."""
-    for name, info in side.tensors.items() if label == "tuned" else ():
+def turned(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
+    """The rules that turn one side's stacks of experts as the other's are."""
+    for name, info in side.tensors.items():
         its = other.tensors.get(name)
         if its is not None and len(info.shape) == 3 and "experts" in name.split("."):
             swapped = (info.shape[0], info.shape[2], info.shape[1])

@@ -13,6 +13,7 @@ from opdviz.checkpoint.formats import FORMATS
 from opdviz.definitions import SIXTEEN_BITS, WIDE
 from opdviz.doctor.copies import in_place
 from opdviz.doctor.finding import Finding, Patient, Rule
+from opdviz.layouts import ROWS
 from opdviz.tables import precision
 from opdviz.words import count, how_many, listing, number, percent
 
@@ -276,12 +277,12 @@ def resized(patient: Patient, rule: Rule) -> Iterator[Finding]:
     rows = patient.unmatched
     if rows.empty:
         return
-    rows = rows[rows["reason"].str.startswith("shapes differ")]
+    rows = rows[rows["reason"].str.startswith(("shapes differ", f"{ROWS} "))]
     rows = rows[rows["name"].str.contains("embed|wte|lm_head|head|score", regex=True)]
     rows = rows.drop_duplicates("name")
     if len(rows):
         yield rule.finding(
-            f"{', '.join(rows['name'].head(3))}: {rows['reason'].iloc[0]}; they are not compared.",
+            f"{', '.join(rows['name'].head(3))}: {rows['reason'].iloc[0]}; not compared.",
             rows,
         )
 

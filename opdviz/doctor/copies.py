@@ -86,6 +86,7 @@ def heads_and_embeddings(patient: Patient) -> Iterator[tuple[dict, dict]]:
     and are no two tensors here.
     """
     rows = patient.weights
+    rows = rows[rows["kind"] == "matrix"]  # biases that are zero are no copies
     heads, embeddings = (rows[rows["block"] == block] for block in ("head", "embedding"))
     for head in heads.to_dict("records"):
         same = embeddings[embeddings["base_digest"] == head["base_digest"]]

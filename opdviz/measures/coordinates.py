@@ -242,6 +242,8 @@ def most_moved_rows(pair: Pair, work: Decomposition) -> list[dict]:
     relative = np.sqrt(np.divide(dd, ww, out=np.where(dd > 0, np.inf, 0.0), where=ww > 0))
     order = np.argsort(-relative, kind="stable")[:MOST_ROWS]
     tokens = checkpoint.tokens(pair.base_source.path)
+    if pair.shape[0] < len(tokens) / 2:  # rows of positions or of a pooler, which are no words
+        tokens = {}
     return [
         {
             "name": pair.name,

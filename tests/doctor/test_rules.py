@@ -242,7 +242,10 @@ def test_a_vocabulary_of_another_size(tmp_path):
     after["model.embed_tokens.weight"] = np.ones((130, WIDTH))
     findings = examined(tmp_path, before, after)
     assert set(findings) == {"resized"}
-    assert "base 128x64, tuned 130x64" in findings["resized"].sentence
+    assert "rows 128 to 129 only in tuned; not compared" in findings["resized"].sentence
+    after["model.embed_tokens.weight"] = np.ones((128, WIDTH + 1))
+    findings = examined(tmp_path / "wider", before, after)
+    assert "base 128x64, tuned 128x65; not compared" in findings["resized"].sentence
 
 
 def test_every_weight_one_step_on(tmp_path):
