@@ -1,5 +1,5 @@
-"""The reference of commands, written from the commands themselves: `python -m tests.reference`
-writes docs/commands.md.
+"""What is written from the code itself: `python -m tests.reference` writes docs/commands.md, the
+reference of commands, and docs/reproduce.md, the public pairs with their published numbers.
 """
 
 import argparse
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opdviz.cli import COMMANDS
 from opdviz.cli.command import CACHE, Argument, Command
+from opdviz.tables import reproduction
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 HEAD = """# Commands
@@ -67,5 +68,40 @@ def hidden(argument: Argument) -> bool:
     return argument is CACHE or argument.options.get("help") == argparse.SUPPRESS
 
 
+PAIRS = Path(__file__).parent.parent / "docs" / "reproduce.md"
+PAIRS_HEAD = """# Reproduce
+
+`opdviz reproduce NAME` says what there is to download, brings both models by `huggingface_hub` (with its cache, token and
+mirrors), compares them, and prints our numbers beside the published ones; exit code 1 where one is not as published.
+`--base` and `--tuned` name them where they lie on a disk already. This page is written from the data: `python -m tests.reference`.
+
+Papers name models and no revisions, so that models are taken as they stand. Two papers that counted the same files
+(Polaris-4B, 79.9 and 79.3 %) and others differ by up to 0.9 points: shares are held to that, or to a fifth of a small share;
+norms and ranks, which are printed to two or three digits, to 2 %; what a script wrote in full to one part in a thousand. Each number is
+worked out by its paper's own choices (`opdviz headline --protocol`); `top256_energy` is not stored and stays open.
+None of these pairs was downloaded where this was written: what the tests compare are small stand-ins on a server of their own.
+"""
+
+
+def pairs_text() -> str:
+    """The page of public pairs."""
+    return "\n".join([PAIRS_HEAD, *map(pair_section, reproduction.pairs().values())])
+
+
+def pair_section(pair: reproduction.PublicPair) -> str:
+    """A pair with its published numbers."""
+    rows = [
+        f"| {row['paper']} | `{row['quantity']}`{f' of `{tensor}`' if tensor else ''}"
+        f" | {row['value']:g} {'%' if row['unit'] == '%' else ''} | {reproduction.tolerance(row):.2g} |"
+        for row in pair.numbers
+        for tensor in [reproduction.matrix_of(row)[1]]
+    ]
+    title = f"## {pair.name}\n{pair.recipe}, {pair.parameters}: `hf://{pair.base}` to `hf://{pair.tuned}`.\n"
+    return "\n".join(
+        [title, "| paper | quantity | published | +- |", "|---|---|--:|--:|", *rows, ""]
+    )
+
+
 if __name__ == "__main__":
     PAGE.write_text(text())
+    PAIRS.write_text(pairs_text())

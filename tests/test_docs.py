@@ -63,6 +63,7 @@ def test_the_readme_names_a_command_s_options_and_its_example_is_one(command):
 def test_the_reference_is_that_of_the_commands():
     page = reference.text()
     assert reference.PAGE.read_text() == page, "python -m tests.reference writes it"
+    assert reference.PAIRS.read_text() == reference.pairs_text(), "so it does that of pairs"
     assert "| - |" not in page, "an argument without a word of help"
     for command in COMMANDS:
         assert f"## opdviz {command.name}\n" in page and f"    {command.example}\n" in page

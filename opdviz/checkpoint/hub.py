@@ -169,6 +169,26 @@ def fetched(word: str, tell: Tell = lambda done, total: None) -> Path:
     return kept(word)
 
 
+def missing_of(word: str) -> int:
+    """How many bytes of what would be read of a model are not on this machine yet.
+
+    Raises
+        RequestError: as `fetched` does.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    place = place_of(word)
+    with answers(word):
+        sizes = sizes_of(place)
+        names = wanted(place, sizes)
+
+    def here(name: str) -> bool:
+        local = try_to_load_from_cache(place.repository, name, revision=place.revision)
+        return isinstance(local, str)
+
+    return sum(sizes[name] for name in names if not here(name))
+
+
 def sizes_of(place: Place) -> dict[str, int]:
     """The files beside each other in the folder of a place, by path, with their sizes."""
     # It answers at once where listing tries again and again.

@@ -6,16 +6,16 @@ import signal
 import sys
 
 from opdviz import __version__
-from opdviz.cli import app, doctor, lab, pair, runs, share, stored
+from opdviz.cli import app, doctor, lab, pair, reproduce, runs, share, stored
 from opdviz.cli.command import CACHE
 from opdviz.errors import MachineError, OpdvizError, RequestError, one_line
 
 INTERRUPTED = 130
 COMMANDS = (
     pair.check, pair.compare, doctor.doctor, stored.list_, stored.show, stored.headline,
-    runs.subnetwork, runs.apply, runs.overlap, runs.payload, lab.lab, stored.verify,
-    stored.block, stored.rename, stored.label, stored.stop, stored.forget, share.pack,
-    share.unpack, share.report, share.figure, app.app,
+    runs.subnetwork, runs.apply, runs.overlap, runs.payload, lab.lab, reproduce.reproduce,
+    stored.verify, stored.block, stored.rename, stored.label, stored.stop, stored.forget,
+    share.pack, share.unpack, share.report, share.figure, app.app,
 )  # fmt: skip
 
 

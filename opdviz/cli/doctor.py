@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from opdviz.cli.command import JSON, WORKERS, argument, command, print_json, store_of
 from opdviz.cli.sources import source
-from opdviz.definitions import EXACT
 from opdviz.errors import CheckFailed, RequestError, one_line
 
 if TYPE_CHECKING:
@@ -96,26 +95,11 @@ def comparison_of(options: argparse.Namespace, executor: "Executor | None") -> "
     if executor is None:
         return store_of(options).find(options.target[0])
     from opdviz import doctor as examining
-    from opdviz.cli.pair import compare_on
+    from opdviz.cli.pair import compare_on, plain_job
     from opdviz.engine import progress
     from opdviz.errors import OpdvizError
 
-    base, tuned = map(source, options.target)
-    job = argparse.Namespace(
-        base=base,
-        tuned=[tuned],
-        name=None,
-        recipe=None,
-        optimizer=None,
-        device="cpu",
-        precision=EXACT,
-        measures=",".join(examining.MEASURES),
-        first_pass=False,
-        tensors=None,
-        sequential=False,
-        cluster=None,
-        cache=options.cache,
-    )
+    job = plain_job(*map(source, options.target), options, measures=",".join(examining.MEASURES))
     with progress.listener(None, quiet=options.json) as listener:
         (outcome,) = compare_on(executor, job, listener)
     if isinstance(outcome, OpdvizError):

@@ -288,6 +288,27 @@ def compare_on(
     return outcomes
 
 
+def plain_job(
+    base: Path | str, tuned: Path | str, options: argparse.Namespace, *, measures: str | None = None
+) -> argparse.Namespace:
+    """The options of `compare` for another command's comparison, in that command's cache."""
+    return argparse.Namespace(
+        base=base,
+        tuned=[tuned],
+        name=None,
+        recipe=None,
+        optimizer=None,
+        device="cpu",
+        precision=EXACT,
+        measures=measures,
+        first_pass=False,
+        tensors=None,
+        sequential=False,
+        cluster=None,
+        cache=options.cache,
+    )
+
+
 def said_of_each(options: argparse.Namespace) -> list[tuple[str | None, dict[str, str]]]:
     """The name and the labels of each run, as the options have them.
 
