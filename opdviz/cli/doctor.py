@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from opdviz.cli.command import JSON, WORKERS, argument, command, print_json, store_of
+from opdviz.cli.comparing import compare_on, plain_job
 from opdviz.cli.sources import source
 from opdviz.errors import CheckFailed, RequestError, one_line
 
@@ -95,7 +96,6 @@ def comparison_of(options: argparse.Namespace, executor: "Executor | None") -> "
     if executor is None:
         return store_of(options).find(options.target[0])
     from opdviz import doctor as examining
-    from opdviz.cli.pair import compare_on, plain_job
     from opdviz.engine import progress
     from opdviz.errors import OpdvizError
 

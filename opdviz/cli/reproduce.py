@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from opdviz.cli.command import JSON, WORKERS, argument, check_workers, command, print_json
+from opdviz.cli.comparing import compare_on, plain_job
 from opdviz.cli.sources import source
 from opdviz.errors import CheckFailed, OpdvizError, one_line
 
@@ -62,14 +63,11 @@ def print_pairs(options: argparse.Namespace) -> None:
 
 def compared(pair: "PublicPair", options: argparse.Namespace) -> "Stored":
     """The pair's comparison; what has to be downloaded is said first."""
-    from opdviz.cli.pair import compare_on, plain_job
     from opdviz.engine import progress, workers
 
     check_workers(options.workers)
-    base, tuned = (
-        given or f"hf://{name}"
-        for given, name in ((options.base, pair.base), (options.tuned, pair.tuned))
-    )
+    base = options.base or f"hf://{pair.base}"
+    tuned = options.tuned or f"hf://{pair.tuned}"
     with workers.pool(options.workers) as executor:
         if not options.json:
             print_sizes((base, tuned))

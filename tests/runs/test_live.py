@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 from opdviz import checkpoint, files, jobs, live
 from opdviz.cli import main
-from opdviz.cli.pair import said_of_each
+from opdviz.cli.comparing import said_of_each
 from opdviz.errors import RequestError
 from opdviz.lab import models
 from opdviz.runs import following
