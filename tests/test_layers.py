@@ -48,7 +48,7 @@ BORDERS = {
     "kaleido": {"opdviz/report/picture.py"},
     "choreographer": {"opdviz/report/picture.py"},
     "IPython": {"opdviz/notebook.py"},
-    "huggingface_hub": {"opdviz/checkpoint/hub.py"},
+    "huggingface_hub": {"opdviz/checkpoint/hub.py", "opdviz/checkpoint/hub_headers.py"},
 }
 MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

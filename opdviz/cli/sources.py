@@ -30,11 +30,11 @@ def opened(base: Path | str, *tuned: Path | str) -> list["Checkpoint"]:
 @contextmanager
 def headers_at_hand(*words: Path | str) -> Iterator[list[Path | str]]:
     """What checkpoints are opened from for their headers: of a model on a hub its headers alone."""
-    from opdviz.checkpoint import hub
+    from opdviz.checkpoint import hub, hub_headers
 
     with tempfile.TemporaryDirectory(prefix="opdviz-") as folder:
         yield [
-            hub.headers_of(word, Path(folder) / str(at)) if hub.is_hub(word) else word
+            hub_headers.headers_of(word, Path(folder) / str(at)) if hub.is_hub(word) else word
             for at, word in enumerate(words)
         ]
 
