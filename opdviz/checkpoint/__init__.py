@@ -56,7 +56,7 @@ def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint
         files, notes = choose(path) if path.is_dir() else ([path], [])
         tensors, aliases = gather(path, files, notes)
         quantised.refuse(path, tensors)
-        if files[0].stem == adapter.STEM and files[0].with_name(adapter.CONFIG).exists():
+        if files[0].stem == adapter.STEM:
             return adapter.opened(path, files[0], tensors, notes)
         config, more = beside.config_of(folder)
     return Checkpoint(path, files, tensors, notes + more, aliases, config, word)

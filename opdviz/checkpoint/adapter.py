@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opdviz.checkpoint.bounded import Unreadable, from_json, read_bytes
+from opdviz.checkpoint.formats import FORMATS
 from opdviz.checkpoint.opened import Checkpoint
 from opdviz.checkpoint.records import TensorInfo
 from opdviz.errors import RequestError, one_line
@@ -43,9 +44,10 @@ def opened(path: Path, weights: Path, tensors: dict[str, TensorInfo], notes: lis
     config = weights.with_name(CONFIG)
     try:
         settings = from_json(read_bytes(config, LONGEST))
-    except (Unreadable, FileNotFoundError) as why:
-        reason = why if isinstance(why, Unreadable) else "no file"
-        raise refused(path, f"{reason} in {CONFIG}", "the configuration of an adapter") from None
+    except FileNotFoundError:
+        raise refused(path, f"no {CONFIG}", "one beside the adapter's weights") from None
+    except Unreadable as why:
+        raise refused(path, f"{why} in {CONFIG}", "the configuration of an adapter") from None
     kind = settings.get("peft_type") if isinstance(settings, dict) else None
     if kind != "LORA":
         raise refused(path, f"an adapter of type {one_line(kind, limit=40)}", "LORA")
@@ -67,9 +69,13 @@ def parts_of(adapter: Adapter) -> tuple[dict[str, dict], dict[str, str], dict[st
     """
     modules: dict[str, dict[str, str]] = defaultdict(dict)
     magnitudes, whole = {}, {}
-    for name in adapter.tensors:
+    for name, info in adapter.tensors.items():
         plain = name.removeprefix(PREFIX)
         if match := FACTOR.fullmatch(plain):
+            if len(info.shape) < 2 or not info.numel or FORMATS[info.dtype].kind != "float":
+                stored = f"{'x'.join(map(str, info.shape)) or 'a scalar'} of {info.dtype}"
+                label = one_line(plain, limit=80)
+                raise refused(adapter.path, f"{label} as {stored}", "a matrix of floats")
             modules[match["module"]][match["factor"]] = name
         elif match := MAGNITUDE.fullmatch(plain):
             magnitudes[match["module"]] = name

@@ -178,7 +178,13 @@ def merged(base: Checkpoint, adapter: Adapter) -> Merged:
         for name, update in targets.items():
             if name in updates:
                 raise refused(adapter.path, f"two updates of {one_line(name)}", "one a tensor")
-            updates[name] = update._replace(magnitude=magnitudes.get(module))
+            magnitude = magnitudes.get(module)
+            lengths = math.prod(adapter.tensors[magnitude].shape) if magnitude else None
+            outputs = base.tensors[name].shape[-1 if update.flipped else 0]
+            if magnitude and (lengths != outputs or update.experts):
+                label = one_line(module, limit=80)
+                raise refused(adapter.path, f"{lengths:,} lengths of {label}", f"{outputs:,}")
+            updates[name] = update._replace(magnitude=magnitude)
     for name, its in whole.items():
         if (target_name := names.of(name)) is None:
             raise foreign(adapter, base, f"{one_line(name, limit=80)}, which the base has not")
@@ -239,7 +245,8 @@ def targets_of(
     inputs, outputs, rank = math.prod(a.shape[1:]), b.shape[0], a.shape[0]
     flipped = EMBEDDING in a.name or adapter.settings.get("fan_in_fan_out") is True
     expected = (inputs, outputs) if flipped else (outputs, inputs)
-    if math.prod(b.shape[1:]) != rank or (shape[0], math.prod(shape[1:])) != expected:
+    fits = len(shape) > 1 and (shape[0], math.prod(shape[1:])) == expected
+    if math.prod(b.shape[1:]) != rank or not fits:
         raise foreign(adapter, base, misfit(name, shape, expected))
     refuse_unaddable(base, name)
     return {name: Update(a.name, b.name, scale_of(adapter, module, rank), flipped)}
@@ -285,7 +292,7 @@ def as_stack(
     """The ways in which two factors fit a stack of experts, stored as outputs by inputs or as
     inputs by outputs.
     """
-    if len(stack.shape) != 3 or a.shape[0] % stack.shape[0]:
+    if len(stack.shape) != 3 or not stack.numel or a.shape[0] % stack.shape[0]:
         return
     experts, rows, columns = stack.shape
     for flipped, outputs, inputs in ((False, rows, columns), (True, columns, rows)):
@@ -312,12 +319,13 @@ def as_pieces(
     for at, row in enumerate(its):
         begin = 0
         for name in row:
-            rows, columns = base.tensors[name].shape
+            shape = base.tensors[name].shape
+            if len(shape) != 2 or shape[1] != a.shape[1]:
+                return
+            rows = shape[0]
             outputs = slice(begin, begin + rows)
             updates[name] = Update(a.name, b.name, 1.0, False, experts, at, outputs)
             begin += rows
-            if columns != a.shape[1]:
-                return
         if begin != b.shape[0]:
             return
     yield f"{module}.{fused}", updates

@@ -206,6 +206,7 @@ def first_named(tensors: dict, ending: str) -> str:
     return next(name for name in sorted(tensors) if name.endswith(ending))
 
 
+MAGNITUDE = "lora_magnitude_vector"
 BROKEN = {
     "another type": (lambda c, t: c.update(peft_type="IA3"), "adapter of type IA3; expected LORA"),
     "a base changed for it": (
@@ -230,6 +231,34 @@ BROKEN = {
         lambda c, t: t.update({"base_model.model.x.lora_C.weight": torch.ones(2)}),
         "found x.lora_C.weight; expected lora_A and lora_B alone",
     ),
+    "a scalar": (
+        lambda c, t: t.update({first_named(t, "lora_A.weight"): torch.tensor(1.0)}),
+        "lora_A.weight as a scalar of float32; expected a matrix of floats",
+    ),
+    "codes": (
+        lambda c, t: t.update({first_named(t, "lora_A.weight"): torch.ones(8, 96).to(torch.int8)}),
+        "lora_A.weight as 8x96 of int8; expected a matrix of floats",
+    ),
+    "no rank at all": (
+        lambda c, t: t.update({first_named(t, "lora_A.weight"): torch.ones(0, 96)}),
+        "lora_A.weight as 0x96 of float32",
+    ),
+    "an update of a norm": (
+        lambda c, t: t.update(
+            {
+                f"base_model.model.model.norm.lora_{factor}.weight": torch.ones(shape)
+                for factor, shape in (("A", (8, 1)), ("B", (64, 8)))
+            }
+        ),
+        "an update of 64x1 for model.norm.weight, which is 64",
+    ),
+    "other lengths": (
+        lambda c, t: t.update(
+            {first_named(t, "lora_A.weight").replace("lora_A.weight", MAGNITUDE): torch.ones(3)}
+        ),
+        "3 lengths of model.layers.0.mlp.down_proj; expected 64",
+    ),
+    "an alpha without end": (lambda c, t: c.update(lora_alpha=float("inf")), "lora_alpha inf"),
     "layers twice": (
         lambda c, t: c.update(layer_replication=[[0, 1]]),
         "an adapter with layer_replication",
@@ -259,6 +288,27 @@ def test_an_adapter_that_cannot_be_added_is_one_line(tmp_path, pair, case):
     with pytest.raises(RequestError) as refusal:
         pairing.match(checkpoint.open(base), checkpoint.open(copy))
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "found no adapter_config.json; expected one beside the adapter's weights"),
+        ("circle", "found too many levels of symbolic links in adapter_config.json"),
+        ("{", "found text that is not JSON in adapter_config.json"),
+        ("[1]", "found an adapter of type None; expected LORA"),
+    ],
+)
+def test_a_configuration_that_says_nothing_is_one_line(tmp_path, pair, content, words):
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes((pair[1] / "adapter_model.safetensors").read_bytes())
+    config = tmp_path / "adapter_config.json"
+    if content == "circle":
+        config.symlink_to(config.name)
+    elif content:
+        config.write_text(content)
+    with pytest.raises(RequestError, match=words):
+        checkpoint.open(tmp_path)
 
 
 def test_an_adapter_for_another_base_is_said_with_the_base_it_names(tmp_path, pair):
