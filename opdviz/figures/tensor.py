@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from opdviz.definitions import HEADLINE_K
+from opdviz.definitions import HEADLINE_K, INTRUDER_COSINE
 from opdviz.figures import marks, theme
 from opdviz.figures.axes import QUARTER, index_axis, on_modules
 from opdviz.words import number
@@ -189,6 +189,37 @@ def angle_chance(side: str, sine: float, k: int) -> go.Scatter:
     return marks.line(
         [1, k], [height, height], name, colour=ANGLES[side][0], dash="dot", width=marks.CHANCE_WIDTH
     )
+
+
+def intruders(rows: pd.DataFrame) -> go.Figure:
+    """x: leading directions of the tuned, y: |cosine| with the base's nearest, those below the line
+    in a colour of their own.
+    """
+    figure = theme.figure(
+        *(
+            marks.bars(
+                part["index"],
+                part["cosine"],
+                name,
+                colour=colour,
+                width=0.8,
+                customdata=part["nearest"],
+                hover="|cosine| %{y:.3f} with base direction %{customdata}",
+            )
+            for name, colour, part in (
+                ("in the base", theme.TUNED, rows[rows["cosine"] >= INTRUDER_COSINE]),
+                ("intruder", theme.DELTA, rows[rows["cosine"] < INTRUDER_COSINE]),
+            )
+        ),
+        height=HEIGHT,
+        alt="How near the leading directions of the tuned matrix are to one of the base's.",
+        margin={"t": 50},
+    )
+    figure.add_hline(y=INTRUDER_COSINE, line=marks.SHORT_DASHES)
+    figure.update_layout(barmode="overlay", showlegend=True)
+    ends = [0.4, len(rows) + 0.6]
+    figure.update_xaxes(title="leading left direction of the tuned", dtick=1, range=ends)
+    return figure.update_yaxes(title="largest |cosine| with the base", range=[0, 1.02])
 
 
 def magnitudes(sizes: dict[str, pd.DataFrame]) -> go.Figure:

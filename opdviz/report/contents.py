@@ -26,7 +26,7 @@ OF_RUN = (
     ("In which directions", ("stable_rank", "tails", "projection", "rotation")),
     ("Were steps rounded away", ("fingerprint",)),
 )
-OF_TENSOR = ("energy", "spectra", "ranks", "angles", "moved", "magnitudes")
+OF_TENSOR = ("energy", "spectra", "ranks", "angles", "intruders", "moved", "magnitudes")
 OF_RUNS = ("run_headlines", "run_sizes", "run_maps", "run_against")
 ALIKE = "Do they move alike?"
 NOT_RELATED = "Nobody worked that out yet: `opdviz overlap` of these runs does."

@@ -44,6 +44,7 @@ VIEWS = {
     "spectra": Drawing(tensor.spectra, "tensor", ONE_TENSOR),
     "ranks": Drawing(tensor.ranks, "tensor", ONE_TENSOR),
     "magnitudes": Drawing(tensor.magnitudes, "tensor", ONE_TENSOR),
+    "intruders": Drawing(tensor.intruders, "tensor", ONE_TENSOR),
     "heads": Drawing(tensor.heads, "tensor", ONE_TENSOR),
     "bands": Drawing(tensor.bands, "tensor", (*ONE_TENSOR, "profile")),
     "vocabulary": Drawing(tensor.vocabulary, "tensor", ONE_TENSOR),

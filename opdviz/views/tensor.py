@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from opdviz import slices
-from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, UNDEFINED_PAIRS
+from opdviz.definitions import HEADLINE_K, HEADLINE_SHARE, INTRUDER_COSINE, UNDEFINED_PAIRS
 from opdviz.figures import coordinates
 from opdviz.figures import slices as slice_figures
 from opdviz.figures import tensor as figures
@@ -326,6 +326,24 @@ def pixels(reader: Reader, state: dict) -> View:
         f" {number(even)}."
     )
     return view(title, reading, figures.pixels(block), block, ("delta_max", "delta_rms"))
+
+
+def intruders(reader: Reader, state: dict) -> View:
+    """Which of the leading tuned directions the base has nowhere."""
+    title = titled("Leading directions of the tuned in the base", reader, state)
+    rows, row = reader.rows("match", state["tensor"]), facts(reader, state)
+    if rows.empty:
+        return nothing_to_draw(
+            "Leading directions of the tuned in the base", reader, state, "intruders"
+        )
+    new, blind = int(row["intruders"]), int(row["intruders_chance"])
+    reading = (
+        f"**{new} of the {len(rows)} leading left directions of the tuned are nowhere in the base**"
+        f" (no |cosine| of {INTRUDER_COSINE:g} or more); a blind update of this norm would make"
+        f" {blind}."
+    )
+    figure = figures.intruders(rows)
+    return view(title, reading, figure, rows, ("intruders", "nearest", "least"))
 
 
 def angles_reading(turned: pd.DataFrame, r: int) -> str:

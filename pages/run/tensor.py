@@ -69,6 +69,9 @@ for pair in ((MOVES, SIZES),) if vector else PAIRS:
         with side:
             st.header(question, anchor=False)
             figure.show(view, chosen)
+if not vector:
+    st.header("Are its leading directions the base's?", anchor=False)
+    figure.show("intruders", chosen)
 
 
 def open_part(data: list) -> None:
