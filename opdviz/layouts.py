@@ -237,7 +237,7 @@ def turned(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
     """The rules that turn one side's stacks of experts as the other's are."""
     for name, info in side.tensors.items():
         its = other.tensors.get(name)
-        if its is not None and len(info.shape) == 3 and "experts" in name.split("."):
+        if its is not None and len(info.shape) == 3 and naming.is_stack(name):
             swapped = (info.shape[0], info.shape[2], info.shape[1])
             if info.shape != its.shape == swapped:
                 tail = ".".join(name.split(".")[-3:])

@@ -38,6 +38,14 @@ ALONE = {
     "gate_proj": ("gate_proj", "w1"),
     "up_proj": ("up_proj", "w3"),
 }
+SAME_TAILS = {
+    "mlp.input_linear.weight": "mlp.experts.gate_up_proj",
+    "mlp.output_linear.weight": "mlp.experts.down_proj",
+    "mlp.router.layer.weight": "mlp.router.weight",
+    "mlp.gate.weight": "mlp.router.weight",
+}
+# Modules whose tensors of three axes are a matrix an expert.
+STACKS = {"experts", "input_linear", "output_linear"}
 LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
 VISUAL = {
     "visual",
@@ -177,7 +185,20 @@ def core(name: str) -> str:
     segments, first = [SAME.get(s, s) for s in name.split(".") if s not in WRAPPERS], 0
     while first < len(segments) - 1 and segments[first] in PREFIXES:
         first += 1
-    return ".".join(segments[first:])
+    name = ".".join(segments[first:])
+    if name.endswith(tuple(SAME_TAILS)):
+        tail = next(tail for tail in SAME_TAILS if name.endswith(tail))
+        return name.removesuffix(tail) + SAME_TAILS[tail]
+    return name
+
+
+def is_stack(name: str) -> bool:
+    """Whether a tensor of three axes is a matrix an expert.
+
+    >>> is_stack("model.layers.0.mlp.experts.down_proj"), is_stack("visual.patch_embed.proj.weight")
+    (True, False)
+    """
+    return not STACKS.isdisjoint(name.split("."))
 
 
 def is_number(word: str) -> bool:

@@ -18,7 +18,7 @@ from opdviz.checkpoint.merged import merged
 from opdviz.checkpoint.records import MOST_TENSORS, Source, TensorInfo, uncollected
 from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
-from opdviz.naming import Place, core, head_size, parse
+from opdviz.naming import Place, core, head_size, is_stack, parse
 
 MOST_PAIRS = MOST_TENSORS
 FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
@@ -334,7 +334,7 @@ def kind_of(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     if len(shape) == 2:
         return "matrix", shape
     # Many experts of nothing are one tensor.
-    if len(shape) == 3 and "experts" in name.split(".") and math.prod(shape):
+    if len(shape) == 3 and is_stack(name) and math.prod(shape):
         return "stack", shape[1:]
     return "convolution", (shape[0], math.prod(shape[1:]))
 

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoConfig
 from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -139,11 +140,22 @@ def model_of(config):
     raise ValueError(f"no model for {type(config).__name__}")
 
 
+def saved(kind: str, files: Path, memory: Path | None = None) -> None:
+    """A tiny model, saved by transformers, and with the names that it has in memory."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that no real model has
+        model = model_of(config_of(kind))
+        model.save_pretrained(files)
+    if memory:
+        memory.mkdir()
+        state = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
+        save_file(state, memory / "model.safetensors")
+
+
 def names_of(kind: str) -> list[str]:
     """The names in the checkpoint that transformers saves of an architecture."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sizes that no real model has
-        model_of(config_of(kind)).save_pretrained(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        saved(kind, Path(folder))
         names = []
         for file in sorted(Path(folder).glob("*.safetensors")):
             with safe_open(file, "np") as opened:

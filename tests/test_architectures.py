@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from opdviz import checkpoint, pairing
 from opdviz.naming import parse
-from tests.architectures import COMPOSED, PLAIN, SPECIAL, names_of
+from tests.architectures import COMPOSED, PLAIN, SPECIAL, names_of, saved
 
 KINDS = (*PLAIN, *SPECIAL, *COMPOSED)
 STATE = ("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "falcon_h1", "qwen3_next")
@@ -42,6 +44,25 @@ def test_no_tensor_of_an_architecture_is_without_a_place(kind):
         assert "mixer" in blocks
     if kind in SEEING:
         assert "projector" in blocks and "visual" in {place.tower for place in places.values()}
+
+
+# What files call otherwise than memory does: prefixes of transformers 4, experts a tensor each.
+RENAMED = (
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "llava_next", "paligemma", "gemma3"),
+    *("internvl", "mistral3", "idefics3", "mixtral", "qwen3_moe", "olmoe", "deepseek_v3"),
+    *("qwen3_next", "gpt_oss", "granitemoe", "glm4_moe", "minimax", "phimoe", "jamba"),
+)
+
+
+@pytest.mark.parametrize("kind", RENAMED)
+def test_names_in_memory_pair_with_those_in_files(tmp_path, kind):
+    saved(kind, tmp_path / "files", tmp_path / "memory")
+    sides = [checkpoint.open(tmp_path / side) for side in ("files", "memory")]
+    matching = pairing.match(*sides, look=True)
+    assert matching.unmatched == []
+    assert len(matching.pairs) >= len(sides[0].tensors) - 1  # a tied head counts once
+    for pair in matching.pairs:
+        assert np.array_equal(pair.base, pair.tuned), pair
 
 
 def test_a_policy_has_its_towers():
