@@ -9,10 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora.intruders import reduce_intruder_dimension
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from opdviz import checkpoint, pairing
 from opdviz.errors import RequestError
@@ -53,17 +50,21 @@ KINDS = {
 }
 
 
-def model_of(kind: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
-    """A tiny model of an architecture."""
+def model_of(kind: str, dtype: torch.dtype = torch.float32, **more) -> torch.nn.Module:
+    """A tiny model of an architecture, with `more` in its configuration."""
     own = {"n_embd": 64, "n_head": 4, "n_layer": 2, "vocab_size": 128}
     own |= {"bos_token_id": 1, "eos_token_id": 2}
     sizes = own if kind == "gpt2" else SIZES | EXPERTS | {"tie_word_embeddings": False}
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).to(dtype)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes | more)).to(dtype)
 
 
 def trained(model: torch.nn.Module, scale: float = 0.05, **options) -> torch.nn.Module:
     """The model with an adapter whose factors are random."""
+    from peft import LoraConfig, get_peft_model  # two seconds, which every worker would take
+
     options = {"lora_alpha": 16, "target_modules": []} | options
     with (
         warnings.catch_warnings()
@@ -172,6 +173,8 @@ def test_everything_asked_of_directions_is_that_of_the_product(tmp_path, target)
 
 
 def test_intruders_are_as_many_as_peft_counts(tmp_path):
+    from peft.tuners.lora.intruders import reduce_intruder_dimension
+
     base, tuned, _ = saved(tmp_path, "llama", r=8, target_modules=["q_proj", "up_proj"], scale=0.1)
     lines: list[str] = []
     torch.manual_seed(0)
@@ -313,9 +316,7 @@ def test_a_configuration_that_says_nothing_is_one_line(tmp_path, pair, content, 
 
 def test_an_adapter_for_another_base_is_said_with_the_base_it_names(tmp_path, pair):
     other = tmp_path / "other"
-    torch.manual_seed(0)
-    sizes = SIZES | {"hidden_size": 32}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes)).save_pretrained(other)
+    model_of("llama", hidden_size=32).save_pretrained(other)
     damaged(lambda c, t: c.update(base_model_name_or_path="org/small"))(pair[1])
     with pytest.raises(RequestError, match="an update of 64x96 for model.layers.0.mlp.down_proj"):
         pairing.match(checkpoint.open(other), checkpoint.open(pair[1]))
@@ -323,6 +324,23 @@ def test_an_adapter_for_another_base_is_said_with_the_base_it_names(tmp_path, pa
         pairing.match(checkpoint.open(other), checkpoint.open(pair[1]))
     notes = pairing.match(checkpoint.open(pair[0]), checkpoint.open(pair[1])).tuned.notes
     assert "The adapter's configuration names org/small as its base." in notes
+
+
+def test_an_adapter_with_more_words_than_its_base_is_compared_over_the_common_ones(tmp_path, pair):
+    base, tuned = pair
+    copy = tmp_path / "adapter"
+    copy.mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        (copy / file).write_bytes((tuned / file).read_bytes())
+    name = "model.embed_tokens.weight"
+    embedding = torch.cat([load_file(base / "model.safetensors")[name] + 1, torch.zeros(3, 64)])
+    damaged(lambda c, t: t.update({f"base_model.model.{name}": embedding}))(copy)
+    matching = pairing.match(checkpoint.open(base), checkpoint.open(copy))
+    assert [row["reason"] for row in matching.unmatched] == ["rows 128 to 130 only in tuned"]
+    (embeddings,) = (pair for pair in matching.pairs if pair.name == name)
+    np.testing.assert_array_equal(embeddings.tuned, embedding[:128].numpy())
+    (updated,) = (pair for pair in matching.pairs if "1.mlp.down_proj" in pair.name)
+    assert updated.factors and updated.delta.any()
 
 
 def test_adapters_are_no_bases(pair):
