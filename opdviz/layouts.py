@@ -14,7 +14,7 @@ from typing import NamedTuple
 from opdviz import naming
 from opdviz.checkpoint.opened import Checkpoint
 from opdviz.checkpoint.records import TensorInfo
-from opdviz.checkpoint.rewrites import EXPERT, Rewritten, Rule, ends_in, presented, reduced
+from opdviz.checkpoint.rewrites import EXPERT, Rewritten, Rule, numberless, presented, reduced
 from opdviz.naming import ALONE, PARTS, core
 
 CONTAINERS = ("self_attn", "attention", "attn", "self_attention", "attention.self")
@@ -78,7 +78,7 @@ def left_out(
     """The tensors of which a side has more rows, with the reason that is listed."""
     for rule in dict.fromkeys(rules):
         for name, info in side.tensors.items() if rule.keep else ():
-            if ends_in(name, rule.tail):
+            if rule.fits(name):
                 last = info.shape[0] - 1
                 yield label, info, f"{ROWS} {rule.keep:,} to {last:,} only in {label}"
 
@@ -91,7 +91,7 @@ def rewritten(side: Checkpoint, label: str) -> Iterator[dict]:
     for name, cut in side.cuts.items():
         pieces[cut.stored].append(name)
     for stored, names in pieces.items():
-        rule = next(rule for rule in side.rules if ends_in(stored, rule.tail))
+        rule = next(rule for rule in side.rules if rule.fits(stored))
         count = f"{len(names)} tensors" if len(names) > 1 else f"{names[0]}"
         yield {
             "name": stored,
@@ -120,32 +120,31 @@ def detail_of(rule: Rule, side: Rewritten, names: list[str], count: str) -> str:
 def splits(fused: Checkpoint, other: Checkpoint) -> tuple[tuple[Rule, ...], dict[str, str]]:
     """The rules that cut one side's tensors as the other's are, and by name why others stay."""
     others = {core(name): info for name, info in other.tensors.items()}
-    rules: dict[str, Rule] = {}
-    ways: dict[str, list[Rule]] = {}
-    undecided: dict[str, str] = {}
+    rules: list[Rule] = []
+    ways: list[list[Rule]] = []
     for name, info in fused.tensors.items():
         if name in other.tensors or core(name) in others:
             continue
-        if any(ends_in(name, tail) for tail in (*rules, *ways)):
+        if any(rule.fits(name) for rule in (*rules, *(possible[0] for possible in ways))):
             continue
-        possible = list(stack_rules(info, others, fused.config)) or list(
-            fused_rules(info, others, fused.config)
-        )
+        possible = list(stack_rules(info, others, fused.config))
+        possible = possible or list(fused_rules(info, others, fused.config))
         if len(possible) == 1 and possible[0].groups >= 0:
-            rules[possible[0].tail] = possible[0]
+            rules += possible
         elif possible:
-            ways[possible[0].tail] = possible
+            ways.append(possible)
     # A stack of squares may be stored either way; another of the same model tells.
-    orders = {rule.flipped for rule in rules.values() if rule.stacked}
-    for tail, possible in ways.items():
+    orders = {rule.flipped for rule in rules if rule.stacked}
+    undecided: dict[str, str] = {}
+    for possible in ways:
         fits = [rule for rule in possible if rule.groups >= 0 and {rule.flipped} == orders]
         if len(fits) == 1:
-            rules[tail] = fits[0]
+            rules += fits
             continue
         order = "inputs or outputs first" if len(possible) > 1 else "which rows are whose"
         reason = f"could be split as the other side is, but nothing says {order}"
-        undecided |= {name: reason for name in fused.tensors if ends_in(name, tail)}
-    return tuple(rules.values()), undecided
+        undecided |= {name: reason for name in fused.tensors if possible[0].fits(name)}
+    return tuple(rules), undecided
 
 
 def fused_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -> Iterator[Rule]:
@@ -162,13 +161,23 @@ def fused_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -
         )
         parts = [others.get(core(".".join([*start, tail]))) for tail in tails]
         if all(parts) and all(part.shape[1:] == parts[0].shape[1:] for part in parts):
-            tail = ".".join(segments[max(0, at - 1) :])
             counts = [part.shape[0] for part in parts]
+            rule = ruled(info.name, segments[max(0, at - 1) :], tails)._replace(
+                shares=reduced(counts)
+            )
             if info.shape == (sum(counts), *parts[0].shape[1:]):
-                yield ordered(Rule(tail, tails, reduced(counts)), segments[at], config)
+                yield ordered(rule, segments[at], config)
             elif info.shape == (parts[0].shape[-1], sum(counts)) and len(parts[0].shape) == 2:
-                yield Rule(tail, tails, reduced(counts), flipped=True)
+                yield rule._replace(flipped=True)
             return
+
+
+def ruled(name: str, end: list[str], tails: tuple[str, ...]) -> Rule:
+    """The rule for a tensor, and its like in other layers: the last segments of its name, and what
+    stands for them.
+    """
+    tail = ".".join(end)
+    return Rule(numberless(name.removesuffix(tail)), tail, tails)
 
 
 def ordered(rule: Rule, word: str, config: dict) -> Rule:
@@ -219,13 +228,10 @@ def stack_rules(info: TensorInfo, others: dict[str, TensorInfo], config: dict) -
             continue
         parts = ends[::2]
         counts, inputs = [part.shape[0] for part in parts], parts[0].shape[-1]
-        tail = info.name[len(".".join(start)) + bool(start) :]
-        groups = (
-            0
-            if len(words) > 1 and naming.text_config(config).get("model_type") in ALTERNATING
-            else 1
-        )
-        rule = Rule(tail, tails, reduced(counts), groups, stacked=True)
+        kind = naming.text_config(config).get("model_type")
+        groups = 0 if len(words) > 1 and kind in ALTERNATING else 1
+        rule = ruled(info.name, info.name.split(".")[len(start) :], tails)
+        rule = rule._replace(shares=reduced(counts), groups=groups, stacked=True)
         if info.shape[1:] == (sum(counts), inputs):
             yield rule
         if info.shape[1:] == (inputs, sum(counts)):
@@ -241,7 +247,7 @@ def turned(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
             swapped = (info.shape[0], info.shape[2], info.shape[1])
             if info.shape != its.shape == swapped:
                 tail = ".".join(name.split(".")[-3:])
-                yield Rule(tail, (tail,), flipped=True)
+                yield ruled(name, name.split(".")[-3:], (tail,))._replace(flipped=True)
 
 
 def shortened(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
@@ -262,5 +268,4 @@ def shortened(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
             continue
         longer = info.shape[0] > its.shape[0] > 0 and info.shape[1:] == its.shape[1:]
         if longer and naming.parse(name).block in ("embedding", "head"):
-            tail = ".".join(name.split(".")[-2:])
-            yield Rule(tail, (tail,), keep=its.shape[0])
+            yield Rule("", name, (name,), keep=its.shape[0])

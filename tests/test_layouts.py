@@ -366,3 +366,17 @@ def test_a_mixture_of_unlike_layouts_is_not_written(tmp_path):
     written(tuned, "qkv of Phi-3", 1, SHARED)
     with pytest.raises(RequestError, match="laid out otherwise than on the other side"):
         apply.mixture(pairing.match(checkpoint.open(base), checkpoint.open(tuned)))
+
+
+def test_what_is_fused_on_both_sides_stays_whole(tmp_path):
+    """Of two towers with one word for it, one fused on one side alone."""
+    sides = [plain(0), plain(1)]
+    fused(sides[1], torch.cat, "qkv_proj")
+    for at, tensors in enumerate(sides):
+        whole = torch.full((3 * HIDDEN, HIDDEN), float(at)).to(torch.bfloat16)
+        tensors["visual.blocks.0.self_attn.qkv_proj.weight"] = whole
+    paths = [write(tmp_path / str(at), tensors, {}) for at, tensors in enumerate(sides)]
+    matching = pairing.match(*map(checkpoint.open, paths))
+    assert not matching.unmatched
+    assert "visual.blocks.0.self_attn.qkv_proj.weight" in {pair.name for pair in matching.pairs}
+    assert len(matching.rewrites) == 4

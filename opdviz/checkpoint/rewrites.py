@@ -6,6 +6,7 @@ is read.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,16 +17,19 @@ from opdviz.checkpoint.opened import Checkpoint
 from opdviz.checkpoint.records import Source, TensorInfo
 
 EXPERT = "{}"  # in a tail: the number of an expert
+NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
 class Rule(NamedTuple):
-    """How every tensor whose name ends in `tail` is cut, into tensors whose names end in `tails`.
+    """How every tensor is cut whose name is `start`, with any numbers for `#`, and `tail`: into
+    tensors whose names end in `tails`.
 
     Its rows come in `groups` (0: each as small as can be), each divided among the tails by
     `shares`. `stacked`: the first axis counts experts, each of them cut so. `flipped`: of the
     other axes inputs come before outputs. `keep`: that many rows alone are kept, where not 0.
     """
 
+    start: str
     tail: str
     tails: tuple[str, ...]
     shares: tuple[int, ...] = (1,)
@@ -33,6 +37,10 @@ class Rule(NamedTuple):
     stacked: bool = False
     flipped: bool = False
     keep: int = 0
+
+    def fits(self, name: str) -> bool:
+        """Whether a tensor of this name is cut by it."""
+        return name.endswith(self.tail) and numberless(name[: -len(self.tail)]) == self.start
 
     @property
     def kind(self) -> str:
@@ -133,11 +141,7 @@ def presented(inner: Checkpoint, rules: tuple[Rule, ...]) -> Checkpoint:
     tails = tuple(rule.tail for rule in rules)
     tensors, cuts = {}, {}
     for name, info in inner.tensors.items():
-        rule = (
-            next((r for r in rules if ends_in(name, r.tail)), None)
-            if name.endswith(tails)
-            else None
-        )
+        rule = next((r for r in rules if r.fits(name)), None) if name.endswith(tails) else None
         pieces = list(pieces_of(info, rule)) if rule else []
         if not pieces:
             tensors[name] = info
@@ -147,9 +151,13 @@ def presented(inner: Checkpoint, rules: tuple[Rule, ...]) -> Checkpoint:
     return Rewritten(*facts, inner=inner, rules=rules, cuts=cuts)
 
 
-def ends_in(name: str, tail: str) -> bool:
-    """Whether a name ends in whole segments of a tail."""
-    return name == tail or name.endswith(f".{tail}")
+def numberless(name: str) -> str:
+    """A name with `#` for the numbers in it: one for all layers.
+
+    >>> numberless("model.layers.12.mlp.")
+    'model.layers.#.mlp.'
+    """
+    return NUMBER.sub("#", name)
 
 
 def pieces_of(info: TensorInfo, rule: Rule) -> Iterator[tuple[TensorInfo, Cut]]:
