@@ -61,6 +61,7 @@ class Merged(Checkpoint):
     updates: dict[str, Update] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
     gains: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    held: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def source(self) -> Source:
@@ -113,7 +114,9 @@ class Merged(Checkpoint):
             if gains is not None:
                 total *= gains
             elif update.magnitude:
-                total *= (self.magnitude(update)[rows] / np.linalg.norm(total, axis=1))[:, None]
+                with np.errstate(divide="ignore", invalid="ignore"):  # a row of zeros has no length
+                    gain = self.magnitude(update)[rows] / np.linalg.norm(total, axis=1)
+                total *= gain[:, None]
             yield total.reshape(block.shape)
 
     def magnitude(self, update: Update) -> np.ndarray:
@@ -133,21 +136,31 @@ class Merged(Checkpoint):
         for low in range(0, len(left), size):
             block = self.before(name, low, min(low + size, len(left)))
             total += np.sum((block + left[low : low + size] @ right) ** 2, axis=0)
-        return self.magnitude(self.updates[name]) / np.sqrt(total)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a column of zeros has no length
+            return self.magnitude(self.updates[name]) / np.sqrt(total)
 
     def products_of(self, name: str, at: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The two factors of a tensor's update, or of number `at` of a stack, in the orientation in
         which it is stored.
         """
         update = self.updates[name]
-        a, b = (self.adapter.read(its).astype(np.float64) for its in (update.a, update.b))
-        a, b = a.reshape(len(a), -1), update.scale * b.reshape(len(b), -1)
         if update.experts:
             at = update.expert if at is None else at
             # One expert after the other along A's rows; along B's columns they alternate.
-            a = a.reshape(update.experts, -1, a.shape[1])[at]
+            rank = self.adapter.tensors[update.a].shape[0] // update.experts
+            a = self.adapter.read(update.a, at * rank, (at + 1) * rank)
+            b = self.of_experts(update.b)
             b = b.reshape(len(b), -1, update.experts)[update.outputs, :, at]
-        return (a.T, b.T) if update.flipped else (b, a)
+        else:
+            a, b = self.adapter.read(update.a), self.adapter.read(update.b)
+        a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+        return (a.T, update.scale * b.T) if update.flipped else (update.scale * b, a)
+
+    def of_experts(self, name: str) -> np.ndarray:
+        """A factor of all experts, which are asked for one after the other."""
+        if name not in self.held:
+            self.held = {name: self.adapter.read(name)}
+        return self.held[name]
 
     def factors(self, name: str, at: int | None = None) -> tuple[np.ndarray, np.ndarray] | None:
         """The factors of all that is added (`Checkpoint.factors`): none where DoRA scales the sum,

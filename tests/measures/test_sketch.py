@@ -143,6 +143,7 @@ def test_fast_is_another_comparison_and_small_matrices_in_it_are_exact(
         "geometry",
         "coverage",
         "turned",
+        "intruders",
     }
 
 
