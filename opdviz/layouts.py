@@ -6,6 +6,7 @@ configuration where the order of rows depends on the architecture. What these le
 and not guessed.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import product
@@ -25,6 +26,8 @@ UNCLEAR = {"query_key_value", "wqkv"}
 BY_HEAD = {"gpt_neox", "gpt_neox_japanese", "bloom"}
 BY_GROUP = {"internlm2"}
 IN_TURN = {"chatglm", "glm", "qwen", "baichuan", "phi3"}
+# Names in which a tensor can be that another layout has in pieces.
+FUSIBLE = re.compile(rf"(?:^|\.)(?:{'|'.join(map(re.escape, PARTS))}|experts)(?:\.|$)")
 # How the reason of a vocabulary's left-over rows begins.
 ROWS = "rows"
 ALTERNATING = {"gpt_oss"}  # of gate and up a row each in turn
@@ -119,11 +122,11 @@ def detail_of(rule: Rule, side: Rewritten, names: list[str], count: str) -> str:
 
 def splits(fused: Checkpoint, other: Checkpoint) -> tuple[tuple[Rule, ...], dict[str, str]]:
     """The rules that cut one side's tensors as the other's are, and by name why others stay."""
-    others = {core(name): info for name, info in other.tensors.items()}
+    others = {other.cores[name]: info for name, info in other.tensors.items()}
     rules: list[Rule] = []
     ways: list[list[Rule]] = []
     for name, info in fused.tensors.items():
-        if name in other.tensors or core(name) in others:
+        if not FUSIBLE.search(name) or name in other.tensors or fused.cores[name] in others:
             continue
         if any(rule.fits(name) for rule in (*rules, *(possible[0] for possible in ways))):
             continue
@@ -261,9 +264,9 @@ def shortened(side: Checkpoint, other: Checkpoint) -> Iterator[Rule]:
         and side.tensors.keys() == other.tensors.keys()
     ):
         return
-    others = {core(name): info for name, info in other.tensors.items()}
+    others = {other.cores[name]: info for name, info in other.tensors.items()}
     for name, info in side.tensors.items():
-        its = other.tensors.get(name) or others.get(core(name))
+        its = other.tensors.get(name) or others.get(side.cores[name])
         if its is None or info.shape == its.shape or not info.shape:
             continue
         longer = info.shape[0] > its.shape[0] > 0 and info.shape[1:] == its.shape[1:]

@@ -18,7 +18,7 @@ from opdviz.checkpoint.merged import merged
 from opdviz.checkpoint.records import MOST_TENSORS, Source, TensorInfo, uncollected
 from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
-from opdviz.naming import Place, core, head_size, is_stack, parse
+from opdviz.naming import Place, head_size, is_stack, parse
 
 MOST_PAIRS = MOST_TENSORS
 FLOAT8 = {name for name, form in FORMATS.items() if form.kind == "float8"}
@@ -181,7 +181,7 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
         reason = f"shapes differ: base {shape_text(info.shape)}, tuned {shape_text(its.shape)}"
         list_unmatched(matching, "base", info, reason)
         list_unmatched(matching, "tuned", its, reason)
-    for key, name, other in by_core(left, right):
+    for key, name, other in by_core(matching, left, right):
         matching.rewrites.append(
             {"name": name, "tuned_name": other, "rule": "prefix", "detail": f"core {key}"}
         )
@@ -280,15 +280,16 @@ def candidates(
 
 
 def by_core(
-    left: dict[str, TensorInfo], right: dict[str, TensorInfo]
+    matching: Matching, left: dict[str, TensorInfo], right: dict[str, TensorInfo]
 ) -> list[tuple[str, str, str]]:
     """Core, base name and tuned name where one name of each side has that core, and the shapes
     agree.
     """
     cores: tuple[dict, dict] = (defaultdict(list), defaultdict(list))
-    for side, names in zip(cores, (left, right), strict=True):
+    sides = ((matching.base, left), (matching.tuned, right))
+    for by_name, (side, names) in zip(cores, sides, strict=True):
         for name in names if left and right else ():
-            side[core(name)].append(name)
+            by_name[side.cores[name]].append(name)
     return [
         (key, a[0], b[0])
         for key, a in cores[0].items()

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from opdviz import checkpoint, pairing
 from opdviz.errors import RequestError
+from opdviz.naming import core
 from opdviz.runs import apply, relations
 from tests.conftest import measured
 
@@ -196,7 +197,7 @@ def written(folder: Path, layout: str, seed: int, shared: int) -> Path:
 
 def values_of(matching: pairing.Matching) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Both sides of every pair, by the tuned's name without prefixes."""
-    return {pairing.core(pair.tuned_name): (pair.base, pair.tuned) for pair in matching.pairs}
+    return {core(pair.tuned_name): (pair.base, pair.tuned) for pair in matching.pairs}
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
@@ -213,8 +214,8 @@ def test_a_layout_on_one_side_gives_the_values_of_the_plain_twin(tmp_path, layou
     assert len(matching.pairs) == len(truth.pairs)
     expected = {name: values for name, values in values_of(truth).items()}
     for pair in matching.pairs:
-        name = next(name for name in (pair.name, pair.tuned_name) if pairing.core(name) in expected)
-        base, tuned = expected[pairing.core(name)]
+        name = next(name for name in (pair.name, pair.tuned_name) if core(name) in expected)
+        base, tuned = expected[core(name)]
         np.testing.assert_array_equal(pair.base, base)
         np.testing.assert_array_equal(pair.tuned, tuned)
         for read, whole in zip(pair.sixteen_bits, (base, tuned), strict=True):
@@ -228,7 +229,7 @@ def tables_of(base: Path, tuned: Path) -> dict[str, pd.DataFrame]:
     tables = {}
     for table, rows in measured(base, tuned).items():
         if "name" in rows:
-            rows = rows.assign(name=[pairing.core(name) for name in rows["name"]])
+            rows = rows.assign(name=[core(name) for name in rows["name"]])
             rows = rows.sort_values([c for c in rows if rows[c].dtype != float]).reset_index(
                 drop=True
             )

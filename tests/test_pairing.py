@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from opdviz import checkpoint, naming, pairing
 from opdviz.errors import RequestError
+from opdviz.naming import core
 from tests.conftest import write_checkpoint
 
 
@@ -210,8 +211,7 @@ def test_a_scale_that_does_not_fit_leaves_its_codes_over_and_stays_a_tensor(tmp_
 )
 def test_a_core_does_not_depend_on_its_prefixes(prefixes):
     assert (
-        pairing.core(".".join([*prefixes, "layers.0.mlp.up_proj.weight"]))
-        == "layers.0.mlp.up_proj.weight"
+        core(".".join([*prefixes, "layers.0.mlp.up_proj.weight"])) == "layers.0.mlp.up_proj.weight"
     )
 
 

@@ -226,8 +226,8 @@ class Names:
     def __init__(self, base: Checkpoint):
         self.base = base
         self.cores: dict[str, list[str]] = defaultdict(list)
-        for name in base.tensors:
-            self.cores[core(name)].append(name)
+        for name, its in base.cores.items():
+            self.cores[its].append(name)
 
     def of(self, name: str) -> str | None:
         """The base's name of a tensor, if it has one that can be meant."""

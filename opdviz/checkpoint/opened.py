@@ -1,6 +1,7 @@
 """An open checkpoint: what its headers say, and its tensors, read on demand."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from opdviz.checkpoint.formats import FORMATS, promote
 from opdviz.checkpoint.readers import reader_of
 from opdviz.checkpoint.records import Source, TensorInfo
 from opdviz.errors import RequestError, one_line
+from opdviz.naming import core
 
 SCALES = ("_scale_inv", "_scale")
 SCALE_BLOCK = 128
@@ -27,6 +29,11 @@ class Checkpoint:
     aliases: dict[str, str] = field(default_factory=dict)
     config: dict = field(default_factory=dict)
     word: str = ""  # as somebody named it, where that was on a hub
+
+    @cached_property
+    def cores(self) -> dict[str, str]:
+        """Every name without the model's prefixes: what both sides may have in common."""
+        return {name: core(name) for name in self.tensors}
 
     @property
     def source(self) -> Source:

@@ -225,23 +225,26 @@ def print_finished(outcomes: list["Stored | OpdvizError"], *, as_json: bool) -> 
 
 def headline_of(comparison: "Stored") -> dict:
     """What was found, as one JSON object."""
-    from opdviz.tables import protocols
-
     manifest = comparison.manifest
     facts = {"key": comparison.key, "name": comparison.name, "pairs": manifest.pairs}
-    values = {row["quantity"]: row["value"] for row in protocols.headline(comparison)}
+    values = {row["quantity"]: row["value"] for row in headline_rows(comparison)}
     return facts | {"parameters": manifest.parameters} | values
 
 
 def print_headline(comparison: "Stored") -> None:
     """Print what was found, beside its chance levels."""
-    from opdviz.tables import protocols
-
     manifest = comparison.manifest
     print(f"{one_line(manifest.title)}  {comparison.key}")
     print(f"{manifest.pairs:,} pairs, {manifest.parameters:,} parameters.")
-    for row in protocols.headline(comparison):
+    for row in headline_rows(comparison):
         print("  " + headline_line(row))
+
+
+def headline_rows(comparison: "Stored") -> list[dict]:
+    """Protocol A's rows, which are kept as soon as a comparison is done."""
+    from opdviz.tables import stored, summaries
+
+    return stored.records(summaries.summary(comparison, "headline"))
 
 
 def headline_line(row: dict) -> str:

@@ -49,6 +49,7 @@ def counted_as(rows: pd.DataFrame) -> pd.Series:
     return rows["tuned_dtype"].where(~wide, "bfloat16")
 
 
+@stored.remembered
 def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
     """`tensors` with every headline quantity of a tensor as a column, beside its chance."""
     rows = stored.tensors(comparison)

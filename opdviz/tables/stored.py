@@ -1,5 +1,10 @@
 """Stored tables as frames."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +14,36 @@ from opdviz.store.columns import BY_TABLE, PAIRS
 from opdviz.store.store import Stored
 
 STORED = tuple(table for table in BY_TABLE if table not in ("tensors", PAIRS))
+
+
+# By function and comparison what is worked out already, where somebody asks for many things of one.
+KEPT: ContextVar[dict | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def asked_together() -> Iterator[None]:
+    """Within it a comparison stands still: what is remembered of it is worked out once."""
+    token = KEPT.set({})
+    try:
+        yield
+    finally:
+        KEPT.reset(token)
+
+
+def remembered(make: Callable[[Stored], pd.DataFrame]) -> Callable[[Stored], pd.DataFrame]:
+    """A frame of a comparison that is worked out once where much is `asked_together`."""
+
+    @wraps(make)
+    def once(comparison: Stored) -> pd.DataFrame:
+        frames = KEPT.get()
+        if frames is None:
+            return make(comparison)
+        key = (make, comparison.folder)
+        if key not in frames:
+            frames[key] = make(comparison)
+        return frames[key].copy(deep=False)
+
+    return once
 
 
 def read(comparison: Stored, name: str, *, where: pc.Expression | None = None) -> pd.DataFrame:
@@ -42,6 +77,7 @@ def records(frame: pd.DataFrame) -> list[dict]:
     ]
 
 
+@remembered
 def tensors(comparison: Stored) -> pd.DataFrame:
     """One row a pair: place, sizes, and the delta's ranks where they are known."""
     rows = read(comparison, "tensors")

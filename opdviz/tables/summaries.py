@@ -216,5 +216,6 @@ def write_all(comparison: Stored) -> None:
     """Compute every summary of a finished comparison, so that no page has to; damaged ones go."""
     clear(comparison.folder, check(comparison))
     if status.state(comparison) == "done":
-        for name in SUMMARIES:
-            summary(comparison, name)
+        with stored.asked_together():
+            for name in SUMMARIES:
+                summary(comparison, name)
