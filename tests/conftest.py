@@ -2,6 +2,7 @@
 store.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -112,6 +113,12 @@ def golden_store(tmp_path_factory) -> Store:
         capture_output=True,
     )
     return Store(cache)
+
+
+def pytest_collection_finish(session) -> None:
+    """What was collected stays to the end: the collector of cycles need not walk it over and over."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -69,8 +69,9 @@ def quantities_by_tensor(comparison: Stored) -> pd.DataFrame:
                 on="name",
                 how="left",
             )
-    for columns in joined_columns(comparison).values():
-        rows = rows.merge(columns, on="name", how="left")
+    parts = [columns.set_index("name") for columns in joined_columns(comparison).values()]
+    # At once: each merge by itself takes a millisecond, and there are thirty.
+    rows = rows.set_index("name").join(parts).reset_index()
     return with_isospectral_residual(with_relative_ranks(rows))
 
 

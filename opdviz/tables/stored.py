@@ -62,6 +62,9 @@ def of_tensor(comparison: Stored, name: str, tensor: str) -> pd.DataFrame:
 
 def frame(rows: pa.Table) -> pd.DataFrame:
     """Arrow rows as pandas: whole numbers with missing values stay whole."""
+    counts = (column for column in rows.columns if pa.types.is_int64(column.type))
+    if not any(column.null_count for column in counts):
+        return rows.to_pandas()
     kinds = {pa.int64(): pd.Int64Dtype()}
     result = rows.to_pandas(types_mapper=kinds.get)
     return result.astype(
