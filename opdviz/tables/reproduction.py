@@ -70,11 +70,8 @@ def matrix_of(row: dict) -> tuple[str, str | None]:
 
 def part_of(module: str) -> str:
     """A projection with the module that holds it."""
-    return (
-        f"mlp.{module}"
-        if module in ("gate_proj", "up_proj", "down_proj")
-        else f"self_attn.{module}"
-    )
+    block = "mlp" if module in ("gate_proj", "up_proj", "down_proj") else "self_attn"
+    return f"{block}.{module}"
 
 
 def tolerance(row: dict) -> float:
@@ -126,15 +123,8 @@ def own(comparison: Stored, row: dict) -> float | None:
     if (protocol := PROTOCOL_OF.get(row["paper"])) is None:
         return None
     values = {one["quantity"]: one["value"] for one in protocols.headline(comparison, protocol)}
-    theirs_of = {**{name: name for name in values}, **published.ALIASES}
-    return next(
-        (
-            values[name]
-            for name, its in theirs_of.items()
-            if its == row["quantity"] and name in values
-        ),
-        None,
-    )
+    values |= {theirs: values[ours] for ours, theirs in published.ALIASES.items() if ours in values}
+    return values.get(row["quantity"])
 
 
 def of_matrix(comparison: Stored, tensor: str, quantity: str) -> float | None:
