@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from opdviz.checkpoint import adapter, beside, hub, merged, quantised, rewrites
@@ -57,7 +58,7 @@ def open(path: str | Path) -> Checkpoint:  # the verb of this module: checkpoint
         tensors, aliases = gather(path, files, notes)
         quantised.refuse(path, tensors)
         if files[0].stem == adapter.STEM:
-            return adapter.opened(path, files[0], tensors, notes)
+            return replace(adapter.opened(path, files[0], tensors, notes), word=word)
         config, more = beside.config_of(folder)
     return Checkpoint(path, files, tensors, notes + more, aliases, config, word)
 

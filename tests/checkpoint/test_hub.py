@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from opdviz import checkpoint, roots, tables
 from opdviz.checkpoint import hub
@@ -36,6 +38,16 @@ def models(tmp_path_factory) -> Path:
     shutil.copytree(GOLDEN / "base", root / "base")
     for step, name in ((10, "tuned_a"), (9, "tuned_b")):
         shutil.copytree(GOLDEN / name, root / f"step_{step}")
+    target = "model.layers.0.self_attn.q_proj"
+    rows, columns = checkpoint.open(GOLDEN / "base").tensors[f"{target}.weight"].shape
+    factors = {"A": torch.full((2, columns), 0.5), "B": torch.full((rows, 2), 0.5)}
+    (root / "adapter").mkdir()
+    save_file(
+        {f"base_model.model.{target}.lora_{name}.weight": x for name, x in factors.items()},
+        root / "adapter" / "adapter_model.safetensors",
+    )
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    (root / "adapter" / "adapter_config.json").write_text(json.dumps(settings))
     (root / "base" / "training_args.bin").write_bytes(b"not weights")
     (root / "base" / "README.md").write_text("a model")
     return root
@@ -47,7 +59,10 @@ def server(models):
     family = {"main": models / "family"}
     steps = {"main": models / "base"} | {f"step_{n}": models / f"step_{n}" for n in (9, 10)}
     running = serve(
-        Hub({"lab/base": {"main": models / "base"}, "lab/family": family, "lab/steps": steps})
+        Hub(
+            {"lab/base": {"main": models / "base"}, "lab/family": family, "lab/steps": steps}
+            | {"lab/adapter": {"main": models / "adapter"}}
+        )
     )
     yield running
     running.shutdown()
@@ -131,6 +146,19 @@ def test_check_reads_headers_alone_and_compare_only_what_is_needed(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert done("compare", *sides, "--workers", "1") == 0, "what lies in the cache is there"
     assert len(server.hub.asked) == asked, "nobody was asked"
+
+
+def test_an_adapter_comes_with_its_configuration(here, tmp_path, models, capsys):
+    sides = ["hf://lab/base", "hf://lab/adapter"]
+    cache = ["--cache", str(tmp_path / "cache")]
+    for command in ("check", "compare"):
+        assert main([command, *sides, "--json", *cache]) == 0
+        assert json.loads(capsys.readouterr().out)["pairs"] > 20
+    (run,) = Store(tmp_path / "cache").all()
+    assert run.manifest.tuned.label == "adapter"
+    assert any("LoRA adapter of rank 2 on 1 tensors" in note for note in run.manifest.notes)
+    moved = tables.table(run, "tensors").query("moved > 0")["name"]
+    assert list(moved) == ["model.layers.0.self_attn.q_proj.weight"]
 
 
 def test_wildcards_are_runs_in_folders_and_steps_in_branches(opdviz, tmp_path):
