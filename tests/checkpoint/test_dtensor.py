@@ -22,7 +22,7 @@ from opdviz import checkpoint, tables
 from opdviz.checkpoint import dcp, dtensor
 from opdviz.cli.sources import with_steps
 from opdviz.errors import RequestError
-from opdviz.measures import coordinates, magnitude, sparsity, spectrum
+from opdviz.measures import FIRST_PASS, MEASURES
 from tests.conftest import compared_here, measured, write_checkpoint
 from tests.shards import MESHES
 
@@ -158,10 +158,7 @@ def formats(written, tmp_path_factory) -> dict[str, dict[str, Path]]:
 @pytest.fixture(scope="module")
 def twin(formats) -> dict[str, pd.DataFrame]:
     """The tables of the plain safetensors twins."""
-    return measured(formats["base"]["safetensors"], formats["tuned"]["safetensors"], SOME)
-
-
-SOME = (magnitude, sparsity, coordinates, spectrum)
+    return measured(formats["base"]["safetensors"], formats["tuned"]["safetensors"])
 
 
 @pytest.mark.parametrize("tuned", [*FORMATS, "adapter"])
@@ -171,7 +168,7 @@ def test_a_base_in_any_format_with_a_tuned_in_any_gives_the_tables_of_their_twin
 ):
     # Of an adapter directions are those of its factors, and not of their rounded product.
     of_an_adapter = tuned == "adapter"
-    measures = SOME[:-1] if of_an_adapter else SOME
+    measures = FIRST_PASS if of_an_adapter else MEASURES
     rows = measured(formats["base"][base], formats["tuned"][tuned], measures)
     assert twin["tensors"]["delta_norm"].astype(bool).sum() == 2
     for table in rows.keys() - {"skipped"} if of_an_adapter else twin:
