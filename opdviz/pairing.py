@@ -12,9 +12,8 @@ import numpy as np
 
 from opdviz import checkpoint, layouts, ties
 from opdviz.checkpoint import Checkpoint
-from opdviz.checkpoint.adapter import Adapter
 from opdviz.checkpoint.formats import FORMATS, Promoted
-from opdviz.checkpoint.merged import merged
+from opdviz.checkpoint.merged import on_base
 from opdviz.checkpoint.records import MOST_TENSORS, Source, TensorInfo, uncollected
 from opdviz.definitions import WIDE
 from opdviz.errors import RequestError, one_line
@@ -166,8 +165,7 @@ def match(base: Checkpoint, tuned: Checkpoint, *, look: bool = False) -> Matchin
     Raises
         RequestError: no tensor in common, or more pairs than can be held.
     """
-    if isinstance(tuned, Adapter):
-        tuned = merged(base, tuned)
+    tuned = on_base(base, tuned)
     base, tuned, rewrites, rows, undecided = layouts.aligned(base, tuned)
     matching, width = Matching(base, tuned, rewrites=rewrites), head_size(base.config)
     for side, info, reason in rows:

@@ -172,14 +172,23 @@ class Merged(Checkpoint):
         return self.products_of(name, at)
 
 
+def on_base(base: Checkpoint, tuned: Checkpoint) -> Checkpoint:
+    """The tuned side: an adapter added to its base, all else as it is.
+
+    Raises
+        RequestError: as `merged`, and an adapter as the base.
+    """
+    if isinstance(base, Adapter | Merged):
+        raise refused(base.path, "an adapter as the base", "the model that it was trained on")
+    return merged(base, tuned) if isinstance(tuned, Adapter) else tuned
+
+
 def merged(base: Checkpoint, adapter: Adapter) -> Merged:
     """An adapter added to its base, from headers alone.
 
     Raises
         RequestError: it belongs to another base, or this one cannot be added to.
     """
-    if isinstance(base, Adapter | Merged):
-        raise refused(base.path, "an adapter as the base", "the model that it was trained on")
     modules, magnitudes, whole = parts_of(adapter)
     names, updates, replaced = Names(base), {}, {}
     for module, factors in modules.items():

@@ -344,8 +344,10 @@ def test_an_adapter_with_more_words_than_its_base_is_compared_over_the_common_on
 
 
 def test_adapters_are_no_bases(pair):
-    with pytest.raises(RequestError, match="an adapter as the base; expected the model"):
-        pairing.match(checkpoint.open(pair[1]), checkpoint.open(pair[1]))
+    base, adapter = map(checkpoint.open, pair)
+    for tuned in (adapter, base):
+        with pytest.raises(RequestError, match="an adapter as the base; expected the model"):
+            pairing.match(adapter, tuned)
 
 
 def test_a_base_of_codes_is_not_added_to(tmp_path, pair):
