@@ -44,6 +44,7 @@ SAME_TAILS = {
     "mlp.router.layer.weight": "mlp.router.weight",
     "mlp.gate.weight": "mlp.router.weight",
 }
+TAILS = tuple(SAME_TAILS)
 # Modules whose tensors of three axes are a matrix an expert.
 STACKS = {"experts", "input_linear", "output_linear"}
 LAYER_LISTS = {"layers", "layer", "h", "blocks", "block"}
@@ -186,7 +187,7 @@ def core(name: str) -> str:
     while first < len(segments) - 1 and segments[first] in PREFIXES:
         first += 1
     name = ".".join(segments[first:])
-    if name.endswith(tuple(SAME_TAILS)):
+    if name.endswith(TAILS):
         tail = next(tail for tail in SAME_TAILS if name.endswith(tail))
         return name.removesuffix(tail) + SAME_TAILS[tail]
     return name

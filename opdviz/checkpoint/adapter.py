@@ -20,9 +20,12 @@ PREFIX = "base_model.model."
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?")
 MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(?:\.weight)?")
 # Starts that take what they put into the adapter out of the base, which is then another one.
-REBASED = ("pissa", "olora", "corda", "loftq")
+REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 # What makes of an adapter something else than a sum of base and product.
-OTHER_SUMS = ("layer_replication", "alora_invocation_tokens", "arrow_config", "use_qalora")
+OTHER_SUMS = (
+    *("layer_replication", "alora_invocation_tokens", "arrow_config", "use_qalora"),
+    *("kasa_config", "use_bdlora", "monteclora_config"),
+)
 # A pattern is somebody's text and is run: without groups it takes no time to speak of.
 PATTERN = re.compile(r"[\w.\\^$|\[\]*-]{1,400}")
 MOST_STARS = 4

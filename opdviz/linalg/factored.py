@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
+from opdviz.chunks import CHUNK
 from opdviz.definitions import NULL_RANK
 from opdviz.linalg import PRODUCT, Decomposition, Products
 from opdviz.linalg.gram import Spectrum
@@ -40,13 +41,17 @@ class Factored(Decomposition):
         u, s, vt = linalg.svd(upper @ other.T, full_matrices=False, check_finite=False)
         return far @ u, s, near @ vt.T
 
-    def row_blocks(self, elements: int = PRODUCT):
-        """(rows, base, delta) of the tall orientation, the delta from its factors."""
+    def base_blocks(self, elements: int):
+        """(rows, base) of the tall orientation in float64, some elements at a time."""
         base = self.base if self.m >= self.n else self.base.T
         size = max(1, elements // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
-            a = np.array(base[rows], dtype=np.float64, order="C")
+            yield rows, np.array(base[rows], dtype=np.float64, order="C")
+
+    def row_blocks(self, elements: int = CHUNK):
+        """(rows, base, delta) of the tall orientation, the delta from its factors."""
+        for rows, a in self.base_blocks(elements):
             yield rows, a, self.of_long[rows] @ self.of_short.T
 
     def summed_products(self) -> Products:
@@ -54,11 +59,7 @@ class Factored(Decomposition):
         u, s, v = self.of_delta
         base_gram = self.of_base.known("aa")
         aa, au = np.zeros((self.r, self.r)), np.zeros(v.shape)
-        base = self.base if self.m >= self.n else self.base.T
-        size = max(1, PRODUCT // self.r)
-        for first in range(0, self.long, size):
-            rows = slice(first, first + size)
-            a = np.array(base[rows], dtype=np.float64, order="C")
+        for rows, a in self.base_blocks(PRODUCT):
             if base_gram is None:
                 aa += a.T @ a
             au += a.T @ u[rows]

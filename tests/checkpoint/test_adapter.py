@@ -216,6 +216,10 @@ BROKEN = {
         lambda c, t: c.update(init_lora_weights="pissa_niter_16"),
         "began as pissa_niter_16, with a base changed for it",
     ),
+    "a gradient taken off the base": (
+        lambda c, t: c.update(init_lora_weights="lora_ga"),
+        "began as lora_ga, with a base changed for it",
+    ),
     "half an update": (
         lambda c, t: t.pop(first_named(t, "lora_B.weight")),
         "half an update of model.layers.0.mlp.down_proj",
@@ -341,6 +345,37 @@ def test_an_adapter_with_more_words_than_its_base_is_compared_over_the_common_on
     np.testing.assert_array_equal(embeddings.tuned, embedding[:128].numpy())
     (updated,) = (pair for pair in matching.pairs if "1.mlp.down_proj" in pair.name)
     assert updated.factors and updated.delta.any()
+
+
+def test_any_rows_are_those_of_the_whole(tmp_path, monkeypatch):
+    """However few are added at a time, of matrices, stacks and rows that DoRA scales."""
+    for kind in ("two modules", "DoRA", "inputs by outputs, DoRA", "experts, stacked"):
+        architecture, options = KINDS[kind]
+        base, tuned, _ = saved(tmp_path / kind, architecture, torch.bfloat16, **options)
+        side = pairing.match(checkpoint.open(base), checkpoint.open(tuned)).tuned
+        name = next(iter(side.updates))
+        whole, (codes, _) = side.read(name), side.read_raw(name)
+        monkeypatch.setattr("opdviz.checkpoint.merged.ELEMENTS", 3 * whole.shape[-1])
+        for first, last in ((0, len(whole)), (0, 0), (1, 3), (len(whole), len(whole))):
+            np.testing.assert_array_equal(side.read(name, first, last), whole[first:last])
+            np.testing.assert_array_equal(side.read_raw(name, first, last)[0], codes[first:last])
+        monkeypatch.undo()
+
+
+def test_a_head_that_the_base_ties_is_the_tuned_s_alone(tmp_path, pair):
+    base, tuned = tmp_path / "base", tmp_path / "adapter"
+    for folder, source in ((base, pair[0]), (tuned, pair[1])):
+        folder.mkdir()
+        for file in source.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(base / "model.safetensors")
+    head = tensors.pop("lm_head.weight")
+    save_file(tensors, base / "model.safetensors")
+    damaged(lambda c, t: t.update({"base_model.model.lm_head.weight": head}))(tuned)
+    matching = pairing.match(checkpoint.open(base), checkpoint.open(tuned))
+    rows = [(row["side"], row["name"], row["reason"]) for row in matching.unmatched]
+    assert rows == [("tuned", "lm_head.weight", "only in tuned")]
+    np.testing.assert_array_equal(matching.tuned.read("lm_head.weight"), head.numpy())
 
 
 def test_adapters_are_no_bases(pair):
