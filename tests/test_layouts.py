@@ -224,6 +224,25 @@ def test_a_layout_on_one_side_gives_the_values_of_the_plain_twin(tmp_path, layou
         assert matching.rewrites and all(row["rule"] and row["detail"] for row in matching.rewrites)
 
 
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_any_rows_of_a_piece_are_those_of_the_whole(tmp_path, layout):
+    shared = LAYOUTS[layout][2]
+    paths = [
+        written(tmp_path / "base", "plain", 0, shared),
+        written(tmp_path / "t", layout, 1, shared),
+    ]
+    tuned = pairing.match(*map(checkpoint.open, paths)).tuned
+    for name in tuned.tensors:
+        whole, (codes, _) = tuned.read(name), tuned.read_raw(name)
+        for first in range(0, len(whole), 3):
+            for last in (first, first + 1, len(whole) - first % 2, len(whole)):
+                if first <= last:
+                    rows = whole[first:last]
+                    np.testing.assert_array_equal(tuned.read(name, first, last), rows)
+                    raw, _ = tuned.read_raw(name, first, last)
+                    np.testing.assert_array_equal(raw, codes[first:last])
+
+
 def tables_of(base: Path, tuned: Path) -> dict[str, pd.DataFrame]:
     """Every table, with names as the plain twin has them, in one order."""
     tables = {}

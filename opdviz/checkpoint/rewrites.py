@@ -53,31 +53,44 @@ class Rule(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Rows `begin` to `end` of each of a stored tensor's groups of rows; of one expert of a stack,
-    and with its last two axes flipped, where so said.
+    """Rows `begin` to `end` of each of a stored tensor's groups of `height` rows: of one expert of
+    a stack, and with its last two axes flipped, where so said.
     """
 
     stored: str
     begin: int
     end: int
+    height: int
     groups: int
     expert: int | None
     flipped: bool
 
     def read(self, read: Callable[..., np.ndarray], first: int, last: int | None) -> np.ndarray:
         """Rows `first` to `last` of what the cut makes, by a function that reads stored rows."""
-        if self.groups == 1 and self.expert is None and not self.flipped:
-            begin = self.begin + first
-            return read(self.stored, begin, self.end if last is None else self.begin + last)
+        width = self.end - self.begin
+        last = self.groups * width if last is None else last
+        if self.expert is not None or self.flipped:
+            return self.grouped(self.matrix(read))[first:last]
+        if self.groups == 1:
+            return read(self.stored, self.begin + first, self.begin + last)
+        # Whole groups, and no others: a large tensor may be asked for by blocks of its rows.
+        lowest, highest = first // width, -(-last // width)
+        rows = self.grouped(read(self.stored, lowest * self.height, highest * self.height))
+        return rows[first - lowest * width : last - lowest * width]
+
+    def matrix(self, read: Callable[..., np.ndarray]) -> np.ndarray:
+        """What the groups are of: all of it, one expert, the last two axes flipped."""
         rows = () if self.expert is None else (self.expert, self.expert + 1)
         whole = read(self.stored, *rows)
         if self.expert is not None:
             whole = whole[0]
-        if self.flipped:
-            whole = np.swapaxes(whole, -1, -2)
-        rest = whole.shape[1:]
-        grouped = whole.reshape(self.groups, -1, *rest)[:, self.begin : self.end]
-        return np.ascontiguousarray(grouped.reshape(-1, *rest)[first:last])
+        return np.swapaxes(whole, -1, -2) if self.flipped else whole
+
+    def grouped(self, rows: np.ndarray) -> np.ndarray:
+        """Of whole groups of rows those of the cut."""
+        rest = rows.shape[1:]
+        groups = rows.reshape(len(rows) // self.height, self.height, *rest)
+        return np.ascontiguousarray(groups[:, self.begin : self.end].reshape(-1, *rest))
 
 
 @dataclass
@@ -178,7 +191,7 @@ def pieces_of(info: TensorInfo, rule: Rule) -> Iterator[tuple[TensorInfo, Cut]]:
             if rule.keep:
                 end = min(end, rule.keep)
             name = start + (tail if expert is None else tail.replace(EXPERT, str(expert), 1))
-            cut = Cut(info.name, begin, end, groups, expert, rule.flipped)
+            cut = Cut(info.name, begin, end, shape[0] // groups, groups, expert, rule.flipped)
             yield info._replace(name=name, shape=(groups * (end - begin), *shape[1:])), cut
             begin = end
 
