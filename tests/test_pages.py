@@ -208,6 +208,12 @@ def test_every_page_shows_a_finished_comparison(drawn, page, cache):
     )
 
 
+def test_the_overview_says_how_the_sides_were_read(drawn, cache):
+    cold, _ = drawn("pages/run/overview.py", cache, {"comparison": Store(cache).resolve("a")})
+    notes = Store(cache).find("a").manifest.notes
+    assert notes and {plain(note) for note in notes} <= set(cold["text"])
+
+
 def test_the_comparisons_page_lists_and_offers(drawn, cache):
     cold, _ = drawn("pages/open/comparisons.py", cache, OPDVIZ_ROOTS=str(GOLDEN))
     assert cold["frames"] == 1

@@ -6,7 +6,7 @@ import streamlit as st
 
 from opdviz.ui import comparison, doctor, figure, links, tables
 from opdviz.views import overview
-from opdviz.words import count
+from opdviz.words import count, plain
 
 
 def open_quantity(data: list) -> None:
@@ -61,6 +61,12 @@ if len(small):
     )
 doctor.panel(chosen)
 doctor.standing_out(chosen)
+rewrites = chosen.table("rewrites")
+with st.expander(f"How the sides were read: {count(len(rewrites), 'rewrite')}"):
+    for note in dict.fromkeys(chosen.comparison.manifest.notes):
+        st.caption(plain(note))
+    if len(rewrites):
+        st.dataframe(rewrites.head(1000), hide_index=True)
 unmatched, skipped = chosen.table("unmatched"), chosen.table("skipped")
 with st.expander(f"Left over: {count(len(unmatched), 'tensor')} without a partner"):
     st.dataframe(unmatched.head(1000), hide_index=True)
