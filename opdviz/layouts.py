@@ -144,7 +144,11 @@ def splits(fused: Checkpoint, other: Checkpoint) -> tuple[tuple[Rule, ...], dict
         if len(fits) == 1:
             rules += fits
             continue
-        order = "inputs or outputs first" if len(possible) > 1 else "which rows are whose"
+        order = (
+            "inputs or outputs first"
+            if len(possible) > 1
+            else "which rows are whose: no model_type and heads that are known, in its config.json"
+        )
         reason = f"could be split as the other side is, but nothing says {order}"
         undecided |= {name: reason for name in fused.tensors if possible[0].fits(name)}
     return tuple(rules), undecided

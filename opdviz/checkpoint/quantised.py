@@ -54,7 +54,7 @@ def refuse(path: Path, tensors: dict[str, TensorInfo]) -> None:
     ends = {ending for ending in endings() if any(name.endswith(ending) for name in tensors)}
     for scheme, advice in SCHEMES.items():
         if ends.issuperset(scheme.endings) and ends.isdisjoint(scheme.without):
-            first = next((n for n in coded if n.endswith(scheme.endings)), coded[0])
+            first = next((n for n in coded if n.endswith(scheme.endings[0])), coded[0])
             label = one_line(first, limit=80)
             raise refused(path, f"{scheme.label}: {label} is codes of a table", advice)
 
