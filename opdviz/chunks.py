@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from opdviz.checkpoint.formats import round_bfloat16
+from opdviz.checkpoint.formats import round_bfloat16, rounded
 
 # Elements at a time: 2 MB in float64, so that a chunk and its copy stay in the second-level cache.
 CHUNK = 1 << 18
@@ -52,7 +52,7 @@ class Chunk(Remembering):
         if changed.all():
             return slice(None)
         # Positions, as a mask would be searched by everybody who asks.
-        return np.flatnonzero(changed).astype(np.int32)
+        return np.flatnonzero(changed)
 
     @cached_property
     def moved_base(self) -> np.ndarray:
@@ -94,6 +94,13 @@ def chunks(
         yield Chunk(values, *((round_bfloat16(w), round_bfloat16(t)) if coarse else (w, t)))
 
 
+def looked_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The entries of a table at whole numbers of any type: numpy takes twice as long where these
+    are not of its own index type.
+    """
+    return table[numbers.astype(np.intp, copy=False)]
+
+
 def row_blocks(rows: int, columns: int) -> list[slice]:
     """The rows of a matrix, some elements at a time."""
     size = max(1, CHUNK // max(1, columns))
@@ -105,3 +112,10 @@ def difference(w: np.ndarray, t: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         d = t - w
     return d if np.isfinite(d).all() else t.astype(np.float64) - w.astype(np.float64)
+
+
+def on_grid(values: np.ndarray, form: str) -> bool:
+    """Whether all values are values of a format; the first block that is not ends the search."""
+    flat = values.reshape(-1)
+    blocks = (flat[first : first + CHUNK] for first in range(0, flat.size, CHUNK))
+    return all(np.array_equal(rounded(block, form), block, equal_nan=True) for block in blocks)

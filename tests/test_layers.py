@@ -36,6 +36,7 @@ BORDERS = {
         "opdviz/checkpoint/dtensor.py",
         "opdviz/checkpoint/dcp.py",
         "opdviz/linalg/accelerator.py",
+        "opdviz/measures/accelerated.py",
         *LAB_TRAINS,
         *LIVE,
     },

@@ -99,8 +99,13 @@ def device(name: str) -> Device:
 
 
 def step(on_device: Callable) -> Callable:
-    """A step of the decomposition there: with less at a time where there is no room, and where that
-    does not help, or it does not converge, the CPU's.
+    """A step of the decomposition there, `or_here` where it does not come to an end."""
+    return or_here(on_device, getattr(Decomposition, on_device.__name__))
+
+
+def or_here(on_device: Callable, on_cpu: Callable) -> Callable:
+    """What is done on the device: with less at a time where there is no room, and where that does
+    not help, or it does not converge, by the CPU, which is said.
     """
     name = on_device.__name__
 
@@ -117,7 +122,7 @@ def step(on_device: Callable) -> Callable:
         except torch.linalg.LinAlgError:
             reason = "no convergence"
         self.done_by_cpu[name.replace("_", " ")] = reason
-        return getattr(Decomposition, name)(self, *arguments)
+        return on_cpu(self, *arguments)
 
     return run
 
@@ -137,9 +142,14 @@ class Accelerated(Decomposition):
         return f"exact ({self.device.torch.type}{f'; on the CPU {by_cpu}' if by_cpu else ''})"
 
     @cached_property
+    def stored_there(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Base and tuned on the device, as they are stored."""
+        return self.device.put(self.base), self.device.put(self.tuned)
+
+    @property
     def there(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Base and tuned on the device, tall, as they are stored."""
-        base, tuned = (self.tall(self.device.put(side)) for side in (self.base, self.tuned))
+        """The same, tall."""
+        base, tuned = map(self.tall, self.stored_there)
         return base, tuned
 
     def tall(self, matrix: torch.Tensor) -> torch.Tensor:
@@ -155,10 +165,10 @@ class Accelerated(Decomposition):
         """(rows, base, delta) of the tall orientation in float64."""
         base, tuned = self.there
         for rows in self.rows_at_a_time():
-            # Widened before subtracting, as on the CPU.
-            a, d = base[rows].to(torch.float64), tuned[rows].to(torch.float64)
-            d -= a
-            yield rows, a, d
+            # Widened before subtracting, as on the CPU. Not in place: of float64 these are the
+            # stored numbers themselves.
+            a = base[rows].to(torch.float64)
+            yield rows, a, tuned[rows].to(torch.float64) - a
 
     @step
     def summed_products(self) -> Products:

@@ -91,7 +91,7 @@ def base_histogram(taken: Census, threshold: float) -> list[dict]:
     """Bins of |W| with all, moved, and the coordinates that move under the Gaussian null."""
     at = probe_index(threshold)
     counts = (taken.count, taken.visible[at], taken.gaussian[at] * taken.count)
-    return binned(np.tile(quarters(taken.scheme), 2), counts)
+    return binned(quarters(taken.scheme)[taken.without_sign()], counts)
 
 
 def binned(bins: np.ndarray, counts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[dict]:
@@ -128,9 +128,8 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
         count += sizes
         count[0] += chunk.unmoved  # the class of zero
         for t in MOVED_THRESHOLDS:
-            moved[t] += (
-                np.bincount(code[d > below(t, d.dtype)], minlength=len(bins)) if t else sizes
-            )
+            beyond = np.compress(d > below(t, d.dtype), code) if t else code
+            moved[t] += np.bincount(beyond, minlength=len(bins)) if t else sizes
     used = np.flatnonzero(count)
     by_threshold = {}
     for t in MOVED_THRESHOLDS:
@@ -147,10 +146,9 @@ def null_deltas(taken: Census, threshold: float, used: np.ndarray) -> np.ndarray
     scale = taken.scale[probe_index(threshold)]
     if not scale:
         return np.zeros(len(used))
-    held = np.flatnonzero(taken.count)
-    sizes = np.tile(magnitudes(taken.scheme), 2)[held]
+    sizes = magnitudes(taken.scheme)[taken.without_sign()]
     steps, group = np.unique(step(sizes, taken.scheme.removesuffix(BETWEEN)), return_inverse=True)
-    weight = np.bincount(group, weights=taken.count[held])
+    weight = np.bincount(group, weights=taken.count)
     bins = [edges(int(b)) for b in quarters("float32")[used]]
     low, high = np.array([b["low"] for b in bins]), np.array([b["high"] for b in bins])
     u = steps[:, None]

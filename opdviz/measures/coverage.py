@@ -14,15 +14,12 @@ from opdviz.definitions import PROBES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition
 from opdviz.measures.hull import SPREAD, blind_range
 from opdviz.measures.masks import (
-    ALL_SHARES,
-    FLAGS,
-    ClassCounts,
-    class_counts,
-    composite_masks,
-    principal_counts,
+    Counted,
+    counted,
+    mask_ranks,
 )
 from opdviz.measures.skipping import SKIPPED, skipped
-from opdviz.measures.visibility import BETWEEN, NO_NULLS
+from opdviz.measures.visibility import BETWEEN, FLAGS, NO_NULLS
 from opdviz.pairing import Pair
 
 NAME = "coverage"
@@ -60,43 +57,30 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         reason = f"coverage: {NO_NULLS}"
         tables["skipped"].append(skipped(pair, NAME, reason))
         return tables
-    counts = [class_counts(work, precision) for precision in pair.precisions]
-    masks = principal_counts(work, counts)
-    for at, classes in enumerate(counts):
-        by_share = [(share, masks[share][0], masks[share][1][at]) for share in ALL_SHARES]
-        tables["coverage"] += [
-            {"name": pair.name} | row for row in precision_rows(classes, by_share)
-        ]
+    ranks = mask_ranks(work.r)
+    # The masks of all precisions are of the stored base: one reconstruction serves them all.
+    members, tied = work.largest_of_base(ranks)
+    for precision in pair.precisions:
+        counts = counted(work, precision, members, tied)
+        where = {"name": pair.name, "precision": precision}
+        tables["coverage"] += [where | row for row in precision_rows(counts, ranks)]
     return tables
 
 
-def precision_rows(
-    classes: ClassCounts, by_share: list[tuple[float, int, np.ndarray]]
-) -> list[dict]:
-    """Rows of one precision: every mask under every probe, beside the bands of blind updates.
-
-    `by_share` has (share, rank, counts inside the principal mask) of every share.
-    """
-    names, counts = [], []
-    for share, rank, principal in by_share:
-        for mask, mask_counts in composite_masks(classes, share, principal).items():
-            where = {
-                "share": share,
-                "rank": None if mask == "low_magnitude" else rank,
-                "precision": classes.precision,
-            }
-            names.append(where | {"mask": mask})
-            # The levels have done their work.
-            counts.append(mask_counts.sum(axis=1))
-    masks = np.stack(counts)
-    whole = classes.counts.sum(axis=1).astype(np.float64)
+def precision_rows(counts: Counted, ranks: dict[float, int]) -> list[dict]:
+    """Rows of one precision: every mask under every probe, beside the bands of blind updates."""
+    names = [
+        {"mask": mask, "share": share, "rank": None if mask == "low_magnitude" else ranks[share]}
+        for mask, share in counts.names
+    ]
+    whole, masks = counts.whole, counts.masks
     table = []
     for bit, (probe, threshold) in enumerate(PROBES):
         flags = (np.arange(FLAGS) >> bit) & 1 == 1
         columns = (
             coverages(whole, masks, flags)
-            | null_bands(classes, whole.sum(axis=-1), masks.sum(axis=-1), bit)
-            | hulls(classes, whole, masks, bit, flags)
+            | null_bands(counts, whole.sum(axis=-1), masks.sum(axis=-1), bit)
+            | hulls(counts, bit, flags)
         )
         where = {"probe": probe, "threshold": threshold}
         for i, name in enumerate(names):
@@ -134,7 +118,7 @@ def coverages(
 
 
 def null_bands(
-    classes: ClassCounts,
+    counts: Counted,
     whole: Float[np.ndarray, " groups"],
     within: Float[np.ndarray, "masks groups"],
     bit: int,
@@ -143,7 +127,7 @@ def null_bands(
     of such an update's coverage at each end.
     """
     ends = []
-    for p in classes.nulls[bit]:
+    for p in counts.nulls[bit]:
         visible = float(whole @ p)
         if not visible:
             continue
@@ -161,23 +145,17 @@ def null_bands(
     }
 
 
-def hulls(
-    classes: ClassCounts,
-    whole: Float[np.ndarray, "groups flags"],
-    masks: Float[np.ndarray, "masks groups flags"],
-    bit: int,
-    flags: Bool[np.ndarray, " flags"],
-) -> dict[str, list]:
+def hulls(counts: Counted, bit: int, flags: Bool[np.ndarray, " flags"]) -> dict[str, list]:
     """By column, what any blind update with as many visible coordinates could cover of each mask;
     missing where nothing is visible.
 
     Classes of formats wider than 16 bits are quarter octaves, inside which a relative probe sees
     small weights first.
     """
-    visible = int(whole[:, flags].sum())
+    visible = int(counts.whole[:, flags].sum())
     if not visible:
-        return dict.fromkeys(("blind_low", "blind_high"), [None] * len(masks))
-    any_order = classes.taken.scheme.removesuffix(BETWEEN) not in SIXTEEN_BITS
-    everything, within = whole.sum(axis=-1), masks.sum(axis=-1)
-    low, high = blind_range(classes.edges[bit], everything, within, visible, any_order=any_order)
+        return dict.fromkeys(("blind_low", "blind_high"), [None] * len(counts.masks))
+    any_order = counts.scheme.removesuffix(BETWEEN) not in SIXTEEN_BITS
+    everything, within = counts.whole.sum(axis=-1), counts.masks.sum(axis=-1)
+    low, high = blind_range(counts.edges[bit], everything, within, visible, any_order=any_order)
     return {"blind_low": low.tolist(), "blind_high": high.tolist()}

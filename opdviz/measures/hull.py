@@ -8,6 +8,7 @@ convex hull of the points (N, I), with (0, 0) and (numel, mask).
 
 import numpy as np
 from jaxtyping import Float
+from scipy import sparse
 from scipy.special import bdtrik, ndtr
 
 from opdviz.measures.visibility import Ramps
@@ -65,21 +66,54 @@ def vertices(
     edges: Ramps, whole: Float[np.ndarray, " groups"], inside: Float[np.ndarray, "masks groups"]
 ) -> tuple[Points, Points]:
     """The points (N, I) at each size where something changes, of both signs; (masks, points)."""
-    # A row a size: the share of each group that shows; no update and an endless one are two.
-    shares = [np.zeros((1, whole.size)), np.ones((1, whole.size))]
+    counts = np.vstack([whole, inside])
+    # No update and an endless one are points of their own.
+    points = [np.zeros((len(counts), 1)), counts.sum(axis=1, keepdims=True)]
     for start, end, tie in zip(edges.start, edges.end, edges.tie, strict=True):
-        sizes = np.unique(np.concatenate([start, end]))[:, None]
-        # At each size a class is invisible, visible, or on its ramp; a hull has its corners where
-        # one of these changes.
-        jump = end <= start
-        width = np.where(jump, 1.0, end - start)  # a jump has none to divide by
-        rising = np.where(jump, 0.0, np.clip((sizes - start) / width, 0, 1))
-        # At the size itself a jump shows by its tie, just above it for certain.
-        shares.append(rising + jump * (sizes > start) + jump * (sizes == start) * tie)
-        shares.append(rising + jump * (sizes >= start))
-    share = np.concatenate(shares)
-    covered = inside @ share.T
-    return np.broadcast_to(share @ whole, covered.shape), covered
+        points += visible_counts(counts, start, end, tie)
+    both = np.concatenate(points, axis=1)
+    return np.broadcast_to(both[0], both[1:].shape), both[1:]
+
+
+def visible_counts(
+    counts: Float[np.ndarray, "rows groups"],
+    start: Float[np.ndarray, " groups"],
+    end: Float[np.ndarray, " groups"],
+    tie: Float[np.ndarray, " groups"],
+) -> tuple[Float[np.ndarray, "rows sizes"], Float[np.ndarray, "rows sizes"]]:
+    """What of some counts is visible of one sign at each size where a group starts or ends to be
+    seen, and just above it: a hull has its corners where one of these changes.
+    """
+    sizes = np.unique(np.concatenate([start, end]))
+    jump = end <= start
+    # Whoever is past its end is seen as a whole: running sums, as nearly every group is at nearly
+    # every size; a share of each group at each size would be millions of zeros and ones.
+    past = np.where(jump, start, end)
+    order = np.argsort(past, kind="stable")
+    running = np.concatenate([np.zeros((len(counts), 1)), counts[:, order].cumsum(axis=1)], axis=1)
+    above = running[:, np.searchsorted(past[order], sizes, side="right")]
+    rising = shares_on_ramps(sizes, start[~jump], end[~jump])
+    above += (rising.T @ counts[:, ~jump].T).T
+    # At the size itself a jump shows by its tie, just above it for certain.
+    at = above.copy()
+    places = np.searchsorted(sizes, start[jump])
+    np.subtract.at(at, (slice(None), places), counts[:, jump] * (1 - tie[jump]))
+    return at, above
+
+
+def shares_on_ramps(
+    sizes: Float[np.ndarray, " sizes"],
+    start: Float[np.ndarray, " groups"],
+    end: Float[np.ndarray, " groups"],
+) -> sparse.csr_array:
+    """The visible share of each group (rows) at the sizes (columns) that lie on its ramp."""
+    first = np.searchsorted(sizes, start, side="right")
+    lengths = np.searchsorted(sizes, end, side="left") - first
+    group = np.repeat(np.arange(start.size), lengths)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    size = first[group] + np.arange(group.size) - bounds[group]
+    share = (sizes[size] - start[group]) / (end - start)[group]
+    return sparse.csr_array((share, size, bounds), shape=(start.size, sizes.size))
 
 
 def within_groups(

@@ -2,109 +2,199 @@
 leading directions, its smallest weights, and what is made of both.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
+from jaxtyping import Float, Int, UInt
+from scipy import sparse
 
-from opdviz.chunks import CHUNK
+from opdviz.chunks import Chunk, looked_up
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.linalg.reconstruction import LEADING_BITS, Ties, leading_bits, places_of
-from opdviz.measures.nulls import Census, census, classes_of, visible_moves
-from opdviz.measures.visibility import Ramps, codes, magnitudes, ramps
+from opdviz.measures.nulls import Census, census, classes_of, visible_flags
+from opdviz.measures.visibility import FLAGS, Ramps, codes, magnitudes, ramps
 
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
-NOT_YET = np.iinfo(np.uint32).max  # in place of a position
-FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
+NAMES = ("principal", "low_magnitude", "principal_not_low", "nonprincipal_or_low")
+NOT_YET = -1  # in place of a position
+MEMBERSHIPS = 1 << len(ALL_SHARES)  # one bit a share: in which principal masks it is
+# Whether a membership (rows) has the mask of a share (columns).
+IS_MEMBER = (np.arange(MEMBERSHIPS)[:, None] >> np.arange(len(ALL_SHARES))) & 1
+Integers = Int[np.ndarray, " n"] | UInt[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class ClassCounts:
-    """One precision's classes: of those in use, the number = ((group * levels) + level) * FLAGS +
-    visible flags; and for each coordinate the position of its own among them.
+class Classing:
+    """How the coordinates of one precision are classed: a class has the number
+    ((group * levels) + level) * FLAGS + visible flags.
+
+    `of_class` has the number of each class of the census' scheme, at its lowest level where the
+    scheme does not say which; `low` by share the weight of each level in the mask of the smallest.
     """
 
-    precision: str
-    taken: Census
-    ids: np.ndarray
-    used: np.ndarray
-    counts: np.ndarray
-    low: dict[float, np.ndarray]
+    scheme: str
+    of_class: UInt[np.ndarray, " classes"]
+    thresholds: Float[np.ndarray, " thresholds"]
+    groups: int
+    low: Float[np.ndarray, "levels shares"]
     nulls: tuple[tuple[np.ndarray, np.ndarray], ...]
     edges: tuple[Ramps, ...]
 
-    def spread(self, counts: np.ndarray) -> np.ndarray:
-        """Counts of the classes in use, in the shape of all: (groups, levels, FLAGS)."""
-        every = np.zeros(self.counts.size)
-        every[self.used] = counts
-        return every.reshape(self.counts.shape)
+    @property
+    def size(self) -> int:
+        """How many classes there can be."""
+        return self.groups * len(self.low) * FLAGS
+
+    def numbers(self, chunk: Chunk) -> UInt[np.ndarray, " n"]:
+        """The class of each coordinate of a chunk."""
+        numbers = looked_up(self.of_class, classes_of(chunk, self.scheme))
+        if self.scheme not in SIXTEEN_BITS:
+            numbers += level_of(np.abs(chunk.base), self.thresholds).astype(np.uint32) * FLAGS
+        numbers[chunk.moved] += visible_flags(chunk)
+        return numbers
 
 
-def class_counts(work: Decomposition, precision: str) -> ClassCounts:
-    """Class every coordinate of the pair at one precision, and count the classes."""
+def classing(work: Decomposition, precision: str) -> Classing:
+    """The classes of a pair's coordinates at one precision."""
     counted = census(work, precision)
     group, nulls, edges = joint_groups(counted)
     thresholds, low = magnitude_levels(work, precision, counted)
-    levels = 2 * len(thresholds) + 1
-    numbers = class_numbers(work, precision, counted, group * (levels * FLAGS), thresholds)
-    ids, used = in_use(numbers, work.base.size, (int(group.max()) + 1) * levels * FLAGS)
-    every = np.zeros((int(group.max()) + 1, levels, FLAGS), dtype=np.int64)
-    every.reshape(-1)[used] = tally(ids, used.size)
-    return ClassCounts(precision, counted, ids, used, every, low, nulls, edges)
+    of_class = group * np.uint32(len(low) * FLAGS)
+    if counted.scheme in SIXTEEN_BITS:  # a class of the scheme is a value, and says the level too
+        values = np.tile(magnitudes(counted.scheme), 2)
+        of_class += level_of(values, thresholds).astype(np.uint32) * FLAGS
+    groups = int(group.max()) + 1
+    return Classing(counted.scheme, of_class, thresholds, groups, low, nulls, edges)
 
 
-def class_numbers(
+class Tally:
+    """Coordinates counted by class and by the principal masks that hold them: of the classes in
+    use alone, which are few of the possible ones.
+    """
+
+    def __init__(self, size: int):
+        self.positions = np.full(size, NOT_YET, dtype=np.intp)
+        self.classes = np.empty(0, dtype=np.int64)
+        self.counts = np.zeros((0, MEMBERSHIPS), dtype=np.int64)
+
+    def add(self, numbers: UInt[np.ndarray, " n"], members: UInt[np.ndarray, " n"]) -> None:
+        """Count some coordinates: the numbers of their classes, and a bit for each mask."""
+        joint = self.rows(numbers) * MEMBERSHIPS
+        joint += members
+        # Where they stand: thousands of classes would be made and added for every chunk.
+        np.add.at(self.counts.reshape(-1), joint, 1)
+
+    def rows(self, numbers: Integers) -> Int[np.ndarray, " n"]:
+        """The rows of `counts` for some classes: new ones for what comes for the first time."""
+        numbers = numbers.astype(np.intp)
+        positions = self.positions[numbers]
+        if (positions == NOT_YET).any():
+            in_use = np.zeros(self.positions.size, dtype=bool)
+            in_use[numbers] = True
+            new = np.flatnonzero(in_use & (self.positions == NOT_YET))
+            self.take(new, np.zeros((new.size, MEMBERSHIPS), dtype=np.int64))
+            positions = self.positions[numbers]
+        return positions
+
+    def take(
+        self, classes: Int[np.ndarray, " new"], counts: Int[np.ndarray, "new memberships"]
+    ) -> None:
+        """Take classes that are not here yet, and their counts."""
+        self.positions[classes] = np.arange(self.classes.size, self.classes.size + classes.size)
+        self.classes = np.concatenate([self.classes, classes])
+        self.counts = np.concatenate([self.counts, counts])
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One precision's coordinates by group and visible flags: of all, and inside each mask.
+
+    `names` has the mask and its share, in the order of `masks`; `nulls` and `edges` have by probe
+    the probabilities of the groups under both nulls, and their ramps.
+    """
+
+    scheme: str
+    whole: Float[np.ndarray, "groups flags"]
+    names: list[tuple[str, float]]
+    masks: Float[np.ndarray, "masks groups flags"]
+    nulls: tuple[tuple[np.ndarray, np.ndarray], ...]
+    edges: tuple[Ramps, ...]
+
+
+def counted(
     work: Decomposition,
     precision: str,
-    counted: Census,
-    of_class: np.ndarray,
-    thresholds: np.ndarray,
-) -> Iterator[np.ndarray]:
-    """The number of each coordinate's class, in chunks; `of_class` has that of its first level."""
-    kind = np.uint32  # of which numpy makes no eight bytes on the way
-    of_class = of_class.astype(kind)
-    gridded = counted.scheme in SIXTEEN_BITS
-    if gridded:  # a class of the scheme is a value, and says the level too
-        values = np.tile(magnitudes(counted.scheme), 2)
-        of_class += level_of(values, thresholds).astype(kind) * kind(FLAGS)
-    for chunk in work.chunks(precision):
-        numbers = of_class[classes_of(chunk, counted.scheme)]
-        if not gridded:
-            numbers += level_of(np.abs(chunk.base), thresholds).astype(kind) * kind(FLAGS)
-        bits = np.zeros(chunk.delta.size, dtype=kind)
-        for bit, mask in enumerate(visible_moves(chunk)):
-            bits += mask.astype(kind) << kind(bit)
-        numbers[chunk.moved] += bits
-        yield numbers
-
-
-def in_use(numbers: Iterable[np.ndarray], numel: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Chunks of numbers below a size as positions among those in use, and these, as they come.
-
-    A position a coordinate is the largest thing here: two bytes, while they are enough.
+    members: UInt[np.ndarray, " numel"],
+    tied: dict[float, Ties],
+) -> Counted:
+    """The coordinates of a pair at one precision, counted in one pass; `members` has a bit for each
+    principal mask that holds a coordinate for certain, `tied` those at its cut.
     """
-    ids = np.empty(numel, dtype=np.uint16)
-    position, used = np.full(size, NOT_YET, dtype=np.uint32), np.empty(0, dtype=np.uint32)
+    classes = classing(work, precision)
+    tally, at_the_cut = tally_of(work, precision, classes, members, tied)
+    # As float64, in which whole numbers of coordinates are exact, for the sake of a fast product.
+    by_members = tally.counts.astype(np.float64)
+    principal = by_members @ IS_MEMBER
+    for column, share in enumerate(ALL_SHARES):
+        counts = np.bincount(at_the_cut[share], minlength=len(principal))
+        principal[:, column] += tied[share][1] * counts
+    return summed(classes, tally.classes, by_members.sum(axis=1), principal)
+
+
+@singledispatch
+def tally_of(
+    work: Decomposition,
+    precision: str,
+    classes: Classing,
+    members: UInt[np.ndarray, " numel"],
+    tied: dict[float, Ties],
+) -> tuple[Tally, dict[float, Int[np.ndarray, " ties"]]]:
+    """The coordinates of a finite pair by class and by the masks that hold them, and by share the
+    rows of the tally for those at its cut. A device has its own (`accelerated`).
+    """
+    tally = Tally(classes.size)
+    ties = {share: np.sort(at) for share, (at, _) in tied.items()}
+    at_the_cut: dict[float, list[np.ndarray]] = {share: [] for share in tied}
     first = 0
-    for chunk in numbers:
-        new = np.unique(chunk[position[chunk] == NOT_YET])
-        if new.size:
-            position[new] = np.arange(used.size, used.size + new.size)
-            used = np.concatenate([used, new])
-            if used.size > 1 << 16 and ids.dtype == np.uint16:
-                ids = ids.astype(np.uint32)
-        ids[first : first + chunk.size] = position[chunk]
-        first += chunk.size
-    return ids, used
+    for chunk in work.chunks(precision):
+        numbers = classes.numbers(chunk)
+        past = first + numbers.size
+        tally.add(numbers, members[first:past])
+        for share, at in ties.items():
+            places = at[slice(*np.searchsorted(at, [first, past]))] - first
+            at_the_cut[share].append(tally.rows(numbers[places]))
+        first = past
+    return tally, {share: np.concatenate(rows) for share, rows in at_the_cut.items()}
 
 
-def tally(ids: np.ndarray, size: int) -> np.ndarray:
-    """Counts of ids, block by block: numpy widens what it counts to eight bytes."""
-    total = np.zeros(size, dtype=np.int64)
-    for first in range(0, ids.size, CHUNK):
-        total += np.bincount(ids[first : first + CHUNK], minlength=size)
-    return total
+def summed(
+    classes: Classing,
+    numbers: Int[np.ndarray, " used"],
+    everything: Float[np.ndarray, " used"],
+    principal: Float[np.ndarray, "used shares"],
+) -> Counted:
+    """Counts by class, of all coordinates and inside each principal mask, as counts of every mask:
+    the levels do their work, and are summed over.
+    """
+    level = numbers // FLAGS % len(classes.low)
+    cells = numbers // (len(classes.low) * FLAGS) * FLAGS + numbers % FLAGS
+    low = classes.low[level]
+    # Ties of the two masks are shared out independently of each other.
+    not_low = principal * (1 - low)
+    every = everything[:, None]
+    columns = np.stack([principal, every * low, not_low, every - not_low], axis=2)
+    columns = np.concatenate([every, columns.reshape(len(numbers), -1)], axis=1)
+    # Summed by cell: a matrix of zeros and ones, as numpy would take each column by itself.
+    members_of_cells = sparse.csr_array(
+        (np.ones(cells.size), (cells, np.arange(cells.size))),
+        shape=(classes.groups * FLAGS, cells.size),
+    )
+    sums = (members_of_cells @ columns).T.reshape(-1, classes.groups, FLAGS)
+    names = [(mask, share) for share in ALL_SHARES for mask in NAMES]
+    return Counted(classes.scheme, sums[0], names, sums[1:], classes.nulls, classes.edges)
 
 
 def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
@@ -112,40 +202,36 @@ def joint_groups(taken: Census) -> tuple[np.ndarray, tuple, tuple[Ramps, ...]]:
     nulls, and its ramps.
     """
     by_probe = [ramps(taken.scheme, *probe) for probe in PROBES]
-    used = np.flatnonzero(taken.count)
     # Classes that are alike under every probe are one group: ids stay few.
-    joint = np.zeros(len(taken.count), dtype=np.int64)
     _, first, inverse = np.unique(
-        np.stack([r.group[used] for r in by_probe], axis=1),
+        np.stack([r.group[taken.classes] for r in by_probe], axis=1),
         axis=0,
         return_index=True,
         return_inverse=True,
     )
-    joint[used] = inverse.reshape(-1)
-    at = used[first]
-    nulls = tuple((p[at], g[at]) for p, g in zip(taken.permuted, taken.gaussian, strict=True))
-    return joint.astype(np.uint32), nulls, tuple(r.only(r.group[at]) for r in by_probe)
+    joint = np.zeros(2 * len(magnitudes(taken.scheme)), dtype=np.uint32)
+    joint[taken.classes] = inverse.reshape(-1)
+    nulls = tuple((p[first], g[first]) for p, g in zip(taken.permuted, taken.gaussian, strict=True))
+    return joint, nulls, tuple(r.each(taken.classes[first]) for r in by_probe)
 
 
 def magnitude_levels(
     work: Decomposition, precision: str, counted: Census
-) -> tuple[np.ndarray, dict[float, np.ndarray]]:
-    """The distinct thresholds of the low-magnitude masks, and by share each level's weight: 1, a
-    tie's part, or 0.
+) -> tuple[Float[np.ndarray, " thresholds"], Float[np.ndarray, "levels shares"]]:
+    """The distinct thresholds of the low-magnitude masks, and each level's weight in the mask of
+    each share: 1, a tie's part, or 0.
     """
-    counts = {share: places_of(share, counted.numel) for share in ALL_SHARES}
+    places = [places_of(share, counted.numel) for share in ALL_SHARES]
     find = cuts_on_grid if work.grid(precision) in SIXTEEN_BITS else cuts_between
-    cuts = find(work, precision, counted, list(counts.values()))
+    cuts = find(work, precision, counted, places)
     thresholds = np.unique([value for value, _, _ in cuts])
-    low = {}
-    for (share, k), (cut, under, tied) in zip(counts.items(), cuts, strict=True):
+    low = np.zeros((2 * len(thresholds) + 1, len(places)))
+    for column, (k, (cut, under, tied)) in enumerate(zip(places, cuts, strict=True)):
         at = int(np.searchsorted(thresholds, cut))
-        weight = np.zeros(2 * len(thresholds) + 1)
-        weight[: 2 * at + 1] = 1.0
+        low[: 2 * at + 1, column] = 1.0
         # 16-bit weights tie by the thousand: those at the threshold share the places that are left,
         # as any choice among them would be somebody's order.
-        weight[2 * at + 1] = (k - under) / tied
-        low[share] = weight
+        low[2 * at + 1, column] = (k - under) / tied
     return thresholds, low
 
 
@@ -156,13 +242,12 @@ def cuts_on_grid(
     values of a 16-bit grid, by counts of each.
     """
     grid = work.grid(precision)
-    signed = counted.count
-    if counted.scheme != grid:  # its classes are of the base before rounding
-        signed = sum(
-            np.bincount(codes(chunk.base, grid), minlength=1 << 16)
-            for chunk in work.chunks(precision)
-        )
-    counts = signed.reshape(2, -1).sum(axis=0)
+    counts = np.zeros(1 << 15, dtype=np.int64)
+    if counted.scheme == grid:
+        np.add.at(counts, counted.without_sign(), counted.count)
+    else:  # its classes are of the base before rounding
+        for chunk in work.chunks(precision):
+            counts += np.bincount(codes(np.abs(chunk.base), grid), minlength=counts.size)
     up_to = np.cumsum(counts)
     return [
         (magnitudes(grid)[at], int(up_to[at] - counts[at]), int(counts[at]))
@@ -188,7 +273,12 @@ def cuts_between(
     holds_a_place = np.zeros(LEADING_BITS, dtype=bool)
     holds_a_place[bits_of_places] = True
     near = np.sort(
-        np.concatenate([sizes[holds_a_place[bits]] for sizes, bits in sizes_of_chunks()])
+        np.concatenate(
+            [
+                np.compress(looked_up(holds_a_place, bits), sizes)
+                for sizes, bits in sizes_of_chunks()
+            ]
+        )
     )
     # Of the sorted ones, how many coordinates are below the first of each bits: those not kept.
     left_out = np.cumsum(np.where(holds_a_place, 0, counts))[bits_of_places]
@@ -216,57 +306,4 @@ def mask_ranks(r: int) -> dict[float, int]:
     return {
         share: fixed if share in FIXED_RANK_SHARES else rank_of_share(share, r)
         for share in ALL_SHARES
-    }
-
-
-def principal_counts(
-    work: Decomposition, by_precision: list[ClassCounts]
-) -> dict[float, tuple[int, list[np.ndarray]]]:
-    """By share the rank of its principal mask, and for each precision the classes inside it (ties
-    share their places).
-    """
-    ranks = mask_ranks(work.r)
-    # The masks of all precisions are of the stored base: one reconstruction serves them all.
-    members, tied = work.largest_of_base(ranks)
-    counts = [members_of_classes(classes, members, tied) for classes in by_precision]
-    return {share: (ranks[share], [by_share[share] for by_share in counts]) for share in ALL_SHARES}
-
-
-def members_of_classes(
-    classes: ClassCounts, members: np.ndarray, tied: dict[float, Ties]
-) -> dict[float, np.ndarray]:
-    """By share, how many coordinates of each class are inside its mask; counted once for all
-    shares.
-    """
-    size, combinations = classes.used.size, 1 << len(ALL_SHARES)
-    joint = np.zeros(size * combinations, dtype=np.int64)
-    for first in range(0, members.size, CHUNK):
-        ids = classes.ids[first : first + CHUNK].astype(np.intp)
-        ids *= combinations
-        ids += members[first : first + CHUNK]
-        joint += np.bincount(ids, minlength=joint.size)
-    by_members = joint.reshape(size, combinations)
-    by_share = {}
-    for bit, share in enumerate(ALL_SHARES):
-        at, weight = tied[share]
-        certain = by_members[:, (np.arange(combinations) >> bit) & 1 == 1].sum(axis=1)
-        at_the_cut = np.bincount(classes.ids[at], minlength=size)
-        by_share[share] = classes.spread(certain + weight * at_the_cut)
-    return by_share
-
-
-def composite_masks(
-    classes: ClassCounts, share: float, principal: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The counts inside each mask of one share: weighted sums of the counts of all and of the
-    principal ones.
-    """
-    low = classes.low[share][None, :, None]
-    # Ties of the two masks are shared out independently of each other.
-    not_low = principal * (1 - low)
-    return {
-        "principal": principal,
-        "low_magnitude": classes.counts * low,
-        "principal_not_low": not_low,
-        "nonprincipal_or_low": classes.counts - not_low,
     }

@@ -9,17 +9,18 @@ typical blind updates; what any blind update could give is the hull of `hull.py`
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 from scipy.special import ndtr
 
-from opdviz.chunks import Chunk
+from opdviz.chunks import Chunk, on_grid
 from opdviz.definitions import PROBES
 from opdviz.linalg import Decomposition
-from opdviz.measures.sides import on_grid
 from opdviz.measures.visibility import (
     BETWEEN,
+    FLAGS,
     Ramps,
     codes,
     magnitudes,
@@ -34,20 +35,32 @@ SORTED = 1 << 20  # deltas that are kept one by one; more are counted by size
 KEPT_BITS = 12
 TINY = 1e-300  # a step of zero has no logarithm
 FAR = 40.0  # standard deviations: the normal tail there is below the least float64
+# Whether a set of probes (rows) has a probe (columns).
+SEEN_BY = (np.arange(FLAGS)[:, None] >> np.arange(len(PROBES))) & 1
 SCALE_PRECISION = 5e-12  # of the logarithm of a scale
 
 
 @dataclass(frozen=True)
 class Census:
-    """Counts of a tensor's coordinates by class: all, and the visible ones of each probe."""
+    """Counts of a tensor's coordinates by class: all, and the visible ones of each probe; of the
+    classes in use, which are a few hundred of tens of thousands.
+
+    `permuted` and `gaussian` have each class' share that would be visible under both nulls, `scale`
+    the Gaussian's, all by probe.
+    """
 
     scheme: str
     numel: int
-    count: np.ndarray
-    visible: tuple[np.ndarray, ...]
-    permuted: tuple[np.ndarray, ...]
-    gaussian: tuple[np.ndarray, ...]
+    classes: Int[np.ndarray, " used"]
+    count: Int[np.ndarray, " used"]
+    visible: tuple[Int[np.ndarray, " used"], ...]
+    permuted: tuple[Float[np.ndarray, " used"], ...]
+    gaussian: tuple[Float[np.ndarray, " used"], ...]
     scale: tuple[float, ...]
+
+    def without_sign(self) -> Int[np.ndarray, " used"]:
+        """The classes in use as positions in a table of magnitudes."""
+        return self.classes % len(magnitudes(self.scheme))
 
 
 def census(work: Decomposition, precision: str) -> Census:
@@ -59,20 +72,35 @@ def take_census(work: Decomposition, precision: str) -> Census:
     """Count the classes and work out both nulls, probe by probe."""
     scheme = scheme_of(work.grid(precision), on_grid=lies_on_grid(work, precision))
     size = 2 * len(magnitudes(scheme))
-    count = np.zeros(size, dtype=np.int64)
-    visible = [np.zeros(size, dtype=np.int64) for _ in PROBES]
-    for chunk in work.chunks(precision):
-        code = classes_of(chunk, scheme)
-        count += np.bincount(code, minlength=size)
-        moved = code[chunk.moved]
-        for total, mask in zip(visible, visible_moves(chunk), strict=True):
-            total += np.bincount(moved[mask], minlength=size)
+    every, by_flags = count_classes(work, precision, scheme, size)
+    classes = np.flatnonzero(every)
+    count, visible = every[classes], (by_flags[classes] @ SEEN_BY).T
     # Of the stored values, whatever the precision: rounding first would leave zeros to permute.
     deltas = work.once(("deltas",), lambda: Deltas.of(work))
     nulls = []
     for probe, shown_by_probe in zip(PROBES, visible, strict=True):
-        nulls.append(null_shares(ramps(scheme, *probe), count, int(shown_by_probe.sum()), deltas))
-    return Census(scheme, int(count.sum()), count, tuple(visible), *zip(*nulls, strict=True))
+        edges, shown = ramps(scheme, *probe).of(classes), int(shown_by_probe.sum())
+        nulls.append(null_shares(edges, count, shown, deltas))
+    numel = int(count.sum())
+    return Census(scheme, numel, classes, count, tuple(visible), *zip(*nulls, strict=True))
+
+
+@singledispatch
+def count_classes(
+    work: Decomposition, precision: str, scheme: str, size: int
+) -> tuple[Int[np.ndarray, " size"], Int[np.ndarray, "size flags"]]:
+    """The coordinates of each class of a scheme; and of those that moved, of each class and set of
+    probes that see them. A device has its own (`accelerated`).
+    """
+    count = np.zeros(size, dtype=np.int64)
+    by_flags = np.zeros(size * FLAGS, dtype=np.int64)
+    for chunk in work.chunks(precision):
+        code = classes_of(chunk, scheme)
+        count += np.bincount(code, minlength=size)
+        joint = code[chunk.moved].astype(np.intp) * FLAGS + visible_flags(chunk)
+        # Where they stand: half a million counts would be made and added for every chunk.
+        np.add.at(by_flags, joint, 1)
+    return count, by_flags.reshape(size, FLAGS)
 
 
 def classes_of(chunk: Chunk, scheme: str) -> np.ndarray:
@@ -81,9 +109,18 @@ def classes_of(chunk: Chunk, scheme: str) -> np.ndarray:
     return chunk.once(("classes", scheme), lambda: codes(values, scheme))
 
 
-def visible_moves(chunk: Chunk) -> list[np.ndarray]:
-    """Which of those that moved are visible, for each of PROBES: what did not move never is."""
-    return chunk.once(("visible",), lambda: visible_masks(chunk.moved_base, chunk.delta))
+def visible_flags(chunk: Chunk) -> UInt[np.ndarray, " moved"]:
+    """Of those that moved, one bit for each of PROBES that sees them: what did not move none
+    does.
+    """
+
+    def flags() -> np.ndarray:
+        bits = np.zeros(chunk.delta.size, dtype=np.uint8)
+        for bit, mask in enumerate(visible_masks(chunk.moved_base, chunk.delta)):
+            bits |= mask.view(np.uint8) << np.uint8(bit)
+        return bits
+
+    return chunk.once(("visible",), flags)
 
 
 def lies_on_grid(work: Decomposition, precision: str) -> bool:
@@ -201,14 +238,10 @@ def null_shares(edges: Ramps, count: np.ndarray, visible: int, deltas: Deltas) -
     """P(visible) of every class under null (i) permuted and (ii) Gaussian, and the Gaussian's
     scale.
     """
-    # Groups without a coordinate need no probabilities: a few hundred of a few thousand are left.
     weight = np.bincount(edges.group, weights=count, minlength=edges.start.shape[1])
-    used = weight > 0
-    part = edges.only(used)
-    permuted, gaussian = np.zeros(len(weight)), np.zeros(len(weight))
-    permuted[used] = deltas.visible_share(part)
-    scale = matching_scale(part, weight[used], visible)
-    gaussian[used] = gaussian_share(part.start, part.end, scale)
+    permuted = deltas.visible_share(edges)
+    scale = matching_scale(edges, weight, visible)
+    gaussian = gaussian_share(edges.start, edges.end, scale)
     return permuted[edges.group], gaussian[edges.group], scale
 
 
@@ -228,6 +261,8 @@ def gaussian_share(
         a, b = np.minimum(start / scale, FAR), np.minimum(end / scale, FAR)
         # A narrow ramp would divide the rounding of two tails by its width; a jump is exact there.
         wide = b - a > 1e-6
+        if not wide.any():
+            return ndtr(-a).sum(axis=0)
         mean = (tail_integral(b) - tail_integral(a)) / np.where(wide, b - a, 1.0)
         return np.where(wide, mean, ndtr(-a)).sum(axis=0)
 

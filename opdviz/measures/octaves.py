@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt
 
 from opdviz.checkpoint.formats import FORMATS
-from opdviz.chunks import row_blocks
+from opdviz.chunks import looked_up, row_blocks
 from opdviz.definitions import SIXTEEN_BITS
 from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
@@ -46,6 +46,7 @@ FEWEST, ENOUGH = 25, 1_000
 BELOW = 3
 OCTAVES = 64  # below the largest weight that are told apart; the rest is as good as zero
 BIAS = 127  # of a float32's exponent
+Cells = Int[np.ndarray, "*cells"] | UInt[np.ndarray, "*cells"]
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -123,15 +124,15 @@ def counted(work: Decomposition) -> Counts:
     for rows in row_blocks(work.m, work.n):
         w, t = work.base[rows], work.tuned[rows]
         cells = octaves_of(w, lowest, OCTAVES) + strata[rows, None] * np.uint32(2 * OCTAVES)
-        every += binned(cells, shape)
+        count_into(every, cells)
         changed = np.flatnonzero(w != t)
         cells, d = cells.ravel()[changed], t.ravel()[changed] - w.ravel()[changed]
-        moved += binned(cells, shape)
+        count_into(moved, cells)
         size = octaves_of(d, lowest - mantissa - 1, sizes[0])
         # A displacement has more digits than a weight: only what is all of one power is a tie.
         digits = d.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
         size[digits > 0] &= ~np.uint32(1)
-        displaced += binned(cells * np.uint32(2 * sizes[0]) + size, displaced.shape)
+        count_into(displaced, cells * np.uint32(2 * sizes[0]) + size)
     return Counts(
         work.form,
         lowest,
@@ -142,9 +143,11 @@ def counted(work: Decomposition) -> Counts:
     )
 
 
-def binned(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """How many of some flat cell numbers fall into each cell."""
-    return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+def count_into(counts: Int[np.ndarray, "..."], cells: Cells) -> None:
+    """Add to each cell how many of some flat cell numbers are its own: where they stand, as new
+    counts of every block would be more than its weights.
+    """
+    np.add.at(counts.reshape(-1), cells.ravel().astype(np.intp, copy=False), 1)
 
 
 def octaves_of(values: np.ndarray, lowest: int, most: int) -> UInt[np.ndarray, "..."]:
@@ -154,7 +157,7 @@ def octaves_of(values: np.ndarray, lowest: int, most: int) -> UInt[np.ndarray, "
     # Sign, exponent and seven fraction bits of a float32: where the numbers of float16 have more,
     # those next to a power of two count as one.
     codes = np.ascontiguousarray(values, dtype=np.float32).view(np.uint16)[..., 1::2]
-    return octave_table(lowest, most)[codes]
+    return looked_up(octave_table(lowest, most), codes)
 
 
 @lru_cache(maxsize=64)

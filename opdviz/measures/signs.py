@@ -50,10 +50,9 @@ def blind_flips(work: Decomposition) -> float:
     if not scale:
         return 0.0
     if counted.scheme in SIXTEEN_BITS:  # a class is a value
-        used = np.flatnonzero(counted.count)
-        size = np.tile(magnitudes(counted.scheme), 2)[used]
+        size = magnitudes(counted.scheme)[counted.without_sign()]
         flips = np.where(size > 0, ndtr(-size / scale), 0.0)
-        return float(flips @ counted.count[used]) / counted.numel
+        return float(flips @ counted.count) / counted.numel
     expected = 0.0
     for chunk in work.chunks("stored"):
         size = np.abs(chunk.base)

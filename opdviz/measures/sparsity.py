@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from opdviz.checkpoint.formats import step
+from opdviz.chunks import looked_up
 from opdviz.definitions import ABSOLUTE, BASE_RMS, RELATIVE
 from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
@@ -120,4 +121,4 @@ def grid_step(w: np.ndarray, grid: str) -> np.ndarray:
     exponents = (w.view(np.uint32) >> 23) & np.uint32(0xFF)
     values = 2.0 ** (np.arange(256) - 127.0)
     values[0] = 0.0
-    return step(values, grid).astype(np.float32)[exponents]
+    return looked_up(step(values, grid).astype(np.float32), exponents)

@@ -19,7 +19,7 @@ from opdviz.definitions import HEADLINE_SHARE, NULL_RANK, SIXTEEN_BITS, VISIBLE
 from opdviz.linalg import Decomposition
 from opdviz.linalg.reconstruction import places_of
 from opdviz.linalg.rounding import matching_scale
-from opdviz.measures.masks import ALL_SHARES, mask_ranks
+from opdviz.measures.masks import ALL_SHARES, NAMES, mask_ranks
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import NO_NULLS
 from opdviz.pairing import Pair
@@ -45,7 +45,6 @@ TABLES = {
 }
 DRAWS = 8
 SAMPLE = 1 << 16  # coordinates of a draw, whose share is then known to about a part in a hundred
-MASKS = ("principal", "low_magnitude", "principal_not_low", "nonprincipal_or_low")
 PRINCIPAL = np.uint8(1 << ALL_SHARES.index(HEADLINE_SHARE))
 Sample = tuple[np.ndarray, np.ndarray]  # rows (groups, a, 1) and columns (groups, 1, b)
 
@@ -88,7 +87,7 @@ def summary(draws: list[Draw], numel: int) -> list[dict]:
     density = sum(draw.visible for draw in draws) / sum(draw.size for draw in draws)
     telling = [draw for draw in draws if draw.visible]
     table = []
-    for at, mask in enumerate(MASKS):
+    for at, mask in enumerate(NAMES):
         row = {"mask": mask, "density": density, "draws": len(telling)}
         row |= dict.fromkeys(("turned", "turned_sd", "turned_error"))
         if len(telling) > 1:

@@ -24,6 +24,7 @@ BETWEEN = " between"
 # Between two grid values: enough that a blind update's share is known to a part in a thousand.
 PLACES = 32
 SIGN_WIDE = 1 << 10  # classes of one sign: 256 exponents of float32 in quarters
+FLAGS = 1 << len(PROBES)  # one bit a probe: which of them see a coordinate
 ZEROS = -(1 << 20)  # the bin of zeros, below every other
 NO_NULLS = (
     "the steps of float8 differ by scale block, so what a blind update would show is not known"
@@ -115,14 +116,20 @@ class Ramps:
     the jump is visible. `group` gives the group of every signed class.
     """
 
-    group: UInt[np.ndarray, " classes"]
+    group: Int[np.ndarray, " classes"]
     start: Float[np.ndarray, "2 groups"]
     end: Float[np.ndarray, "2 groups"]
     tie: Float[np.ndarray, "2 groups"]
 
-    def only(self, used: np.ndarray) -> "Ramps":
-        """The ramps of some groups."""
-        return Ramps(self.group, self.start[:, used], self.end[:, used], self.tie[:, used])
+    def of(self, classes: Int[np.ndarray, " some"]) -> "Ramps":
+        """The ramps of some classes, and their groups alone: a few hundred of thousands."""
+        used, group = np.unique(self.group[classes], return_inverse=True)
+        return Ramps(group, self.start[:, used], self.end[:, used], self.tie[:, used])
+
+    def each(self, classes: Int[np.ndarray, " some"]) -> "Ramps":
+        """The ramps of some classes, each a group of its own."""
+        used, group = self.group[classes], np.arange(len(classes))
+        return Ramps(group, self.start[:, used], self.end[:, used], self.tie[:, used])
 
 
 @lru_cache(maxsize=32)
@@ -146,7 +153,7 @@ def ramps(scheme: str, probe: str, threshold: float) -> Ramps:
     # groups.
     rows, group = distinct_rows(signed)
     start, end, tie = (rows.T[[i, i + 3]] for i in range(3))
-    return Ramps(group.astype(np.uint16), start, end, tie)
+    return Ramps(group, start, end, tie)
 
 
 def distinct_rows(

@@ -12,7 +12,16 @@ import torch
 from opdviz.checkpoint.formats import rounded
 from opdviz.linalg import Decomposition, accelerator
 from opdviz.linalg.accelerator import Accelerated, Device
-from opdviz.measures import SECOND_PASS, sides
+from opdviz.measures import (
+    MEASURES,
+    SECOND_PASS,
+    accelerated,
+    coordinates,
+    coverage,
+    sides,
+    signs,
+)
+from opdviz.measures.nulls import census
 from tests.conftest import GOLDEN, measured, measured_arrays
 
 # Rows at a time so that no matrix here is one block.
@@ -122,6 +131,56 @@ def test_what_storing_leaves_is_added_to_the_base_as_it_was():
     # A coordinate on a tie may go to either neighbour: of a few thousand, some.
     np.testing.assert_allclose(np.diag(ours), np.diag(theirs), rtol=2e-2)
     assert np.trace(ours) == pytest.approx(np.trace(theirs), rel=2e-3)
+
+
+COUNTED = (coordinates, coverage, signs)
+
+
+@pytest.mark.parametrize("form", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("shape", [(160, 90), (90, 160)])
+def test_coordinates_are_counted_to_the_same_numbers(tmp_path, there, form, shape):
+    base = base_of("well", *shape)
+    base[3:40] = 0.0  # hundreds of ties at a cut
+    tuned = base + update_of(*shape)
+    tuned[10:60] = base[10:60]
+    arrays = (tmp_path, base, tuned, form, COUNTED)
+    expected, _, _ = measured_arrays(*arrays)
+    there()
+    tables, _, _ = measured_arrays(*arrays)
+    assert expected["histogram"]["moved"].sum() and expected["coverage"]["visible"].sum()
+    for table, rows in expected.items():
+        rtol = 1e-12 if table == "coverage" else 0  # masks of vectors of another solver
+        pd.testing.assert_frame_equal(tables[table], rows, rtol=rtol, atol=0)
+
+
+def test_of_values_that_are_none_the_rest_is_counted_there(tmp_path, there):
+    base = base_of("well", 60, 40)
+    tuned = base + update_of(60, 40)
+    base[5, 7], tuned[8, 8], tuned[20, :3] = np.nan, np.inf, -np.inf
+    expected, _, _ = measured_arrays(tmp_path, base, tuned, "bfloat16", (coordinates, signs))
+    there(100)
+    tables, _, _ = measured_arrays(tmp_path, base, tuned, "bfloat16", (coordinates, signs))
+    for table, rows in expected.items():
+        pd.testing.assert_frame_equal(tables[table], rows)
+
+
+def test_a_family_is_counted_there_in_all_its_formats(there):
+    pair = (GOLDEN / "base", GOLDEN / "tuned_b", MEASURES)
+    expected = measured(*pair)
+    there()
+    assert_alike(measured(*pair), expected)
+
+
+def test_counts_without_any_room_are_the_cpu_s_and_said(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(accelerated, "blocks", full)
+    work = pair_of(Device("cpu"))
+    ours, theirs = (census(pair, "stored") for pair in (work, pair_of(None)))
+    np.testing.assert_array_equal(ours.count, theirs.count)
+    np.testing.assert_array_equal(ours.visible, theirs.visible)
+    assert work.method == "exact (cpu; on the CPU count classes: no room)"
 
 
 class Full(Device):

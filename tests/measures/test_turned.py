@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 from opdviz.checkpoint.formats import rounded
 from opdviz.definitions import HEADLINE_SHARE, VISIBLE
 from opdviz.linalg import Decomposition
-from opdviz.measures import coverage, turned
+from opdviz.measures import coverage, masks, turned
 from opdviz.tables.by_tensor import coverage_columns
 from tests.conftest import measured_arrays
 
@@ -73,7 +73,7 @@ def test_of_many_directions_it_is_the_closed_form_of_blind_updates(tmp_path, dty
     rows = rows[(rows["share"] == HEADLINE_SHARE) & (rows["threshold"] == VISIBLE)]
     rows = rows[rows["precision"] == tables["turned"]["precision"].iloc[0]]
     both = rows.merge(tables["turned"], on="mask")
-    assert len(both) == len(turned.MASKS)
+    assert len(both) == len(masks.NAMES)
     reach = 3 * both["turned_error"]
     assert (both["turned"] + reach > both["null_low"]).all(), both
     assert (both["turned"] - reach < both["null_high"]).all(), both
