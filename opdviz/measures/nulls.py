@@ -78,9 +78,9 @@ def take_census(work: Decomposition, precision: str) -> Census:
     # Of the stored values, whatever the precision: rounding first would leave zeros to permute.
     deltas = work.once(("deltas",), lambda: Deltas.of(work))
     nulls = []
-    for probe, shown_by_probe in zip(PROBES, visible, strict=True):
-        edges, shown = ramps(scheme, *probe).of(classes), int(shown_by_probe.sum())
-        nulls.append(null_shares(edges, count, shown, deltas))
+    for probe, by_class in zip(PROBES, visible, strict=True):
+        edges, total = ramps(scheme, *probe).of(classes), int(by_class.sum())
+        nulls.append(null_shares(edges, count, total, deltas))
     numel = int(count.sum())
     return Census(scheme, numel, classes, count, tuple(visible), *zip(*nulls, strict=True))
 
