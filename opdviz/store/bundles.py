@@ -20,7 +20,7 @@ from opdviz.store import manifest as manifests
 from opdviz.store.columns import NAMES, PAIRS, Columns, group_of, typed
 from opdviz.store.manifest import Manifest
 from opdviz.store.parquet import encoded
-from opdviz.store.parts import decode_part, part_path
+from opdviz.store.parts import decode_part, decode_parts, part_path
 from opdviz.store.reading import bundled_pairs, read_compacted
 from opdviz.store.store import Stored
 
@@ -89,11 +89,10 @@ class Writer:
 
     def read_loose(self, m: ModuleType) -> dict[str, dict]:
         """The loose parts of a measure by pair, in order; one damaged meanwhile is left out."""
-        paths = {
-            pair: part_path(self.folder, pair, m.NAME, m.VERSION)
-            for pair in sorted(self.loose[measure_id(m)])
-        }
-        return {pair: part for pair, path in paths.items() if (part := decode_part(path))}
+        pairs = sorted(self.loose[measure_id(m)])
+        paths = [part_path(self.folder, pair, m.NAME, m.VERSION) for pair in pairs]
+        decoded = zip(pairs, decode_parts(paths), strict=True)
+        return {pair: part for pair, part in decoded if part}
 
     def compact(self, pairs: Iterable[str]) -> Stored:
         """Turn every measure that has all pairs into one file a table, note it, and only then
