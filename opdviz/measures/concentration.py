@@ -22,7 +22,7 @@ TABLES = {
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row a top share; the energy share is missing where nothing moved."""
-    size = np.concatenate([np.abs(c.delta) for c in work.chunks("stored")] or [np.empty(0)])
+    size = sizes_of_moved(work)
     numel = work.base.size - work.nonfinite
     return {
         "concentration": [
@@ -31,6 +31,19 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
             for share, energy in zip(TOP_COORDINATES, top_energy(size, numel), strict=True)
         ]
     }
+
+
+def sizes_of_moved(work: Decomposition) -> np.ndarray:
+    """|D| of the coordinates that moved: filled in place, as an embedding's are hundreds of
+    megabytes, and pieces of them would be there beside the whole.
+    """
+    size, first = np.empty(work.moved, dtype=work.base.dtype), 0
+    for chunk in work.chunks("stored"):
+        d = np.abs(chunk.delta)
+        size = size.astype(d.dtype, copy=False)  # float64 where float32 overflows
+        size[first : first + d.size] = d
+        first += d.size
+    return size
 
 
 def top_energy(size: np.ndarray, numel: int) -> list[float | None]:

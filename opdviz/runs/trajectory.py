@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from opdviz.checkpoint import hub
 from opdviz.checkpoint.folder import is_weights
@@ -16,6 +16,9 @@ from opdviz.checkpoint.readers import ENDINGS, PIECES
 from opdviz.engine.prepare import STEPS
 from opdviz.errors import RequestError, one_line
 from opdviz.store.store import Stored
+
+if TYPE_CHECKING:  # whoever only looks for steps does without
+    import pandas as pd
 
 # As trainers name their folders: verl's global_step_20, transformers' checkpoint-20, step_20; or a
 # number alone below a folder of steps.
@@ -180,7 +183,7 @@ def named(trainings: Iterable[Trajectory]) -> dict[str, Trajectory]:
     return dict(zip(names, trainings, strict=True)) if trainings else {}
 
 
-def gram(relation: pd.DataFrame, norms: Sequence[float], keys: Sequence[str]) -> np.ndarray:
+def gram(relation: "pd.DataFrame", norms: Sequence[float], keys: Sequence[str]) -> np.ndarray:
     """The products of the updates of a trajectory's steps, from their cosines over the whole model.
 
     Columns of `relation`: run_a, run_b, cosine.

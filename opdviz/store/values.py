@@ -2,20 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from opdviz.store import parquet
 from opdviz.store.parts import pair_key
 
+if TYPE_CHECKING:  # the workers of a comparison look at no block
+    import pandas as pd
+
 NAMES = ["row", "column", "base", "tuned"]
 FILE = re.compile(r"[0-9a-f]{20}\.([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,4})\.parquet")
 
 
-def read(path: Path, shape: tuple[int, int] | None) -> pd.DataFrame | None:
+def read(path: Path, shape: tuple[int, int] | None) -> "pd.DataFrame | None":
     """Base and tuned values of a block (row, column, base, tuned); `None` where it is not there, or
     is not the block that its name says. `shape` is the tensor's, where it is known.
     """
@@ -48,7 +51,7 @@ def fitting(schema: pa.Schema) -> bool:
 
 
 def is_grid(
-    block: pd.DataFrame, place: tuple[int, int, int], shape: tuple[int, int] | None
+    block: "pd.DataFrame", place: tuple[int, int, int], shape: tuple[int, int] | None
 ) -> bool:
     """Whether a block's places are those of a grid from its start, row by row, as large as asked
     for or as the tensor.
