@@ -79,11 +79,11 @@ def across_of(tensors: pd.DataFrame) -> str:
 def gridded(tensors: pd.DataFrame, quantity: str, shows: str = MEAN) -> Grid:
     """Cells by module and layer, or by module and expert where one layer is left."""
     across = across_of(tensors)
-    placed = tensors.dropna(subset=["layer", across])
+    # Of a hundred columns those that are read: all would be copied.
+    columns = dict.fromkeys(("module", "block", "layer", across, quantity))
+    placed = tensors[[*columns]].dropna(subset=["layer", across])
     drawn = placed if shows == MEAN else most_extreme(placed, quantity, across)
-    cells = drawn.pivot_table(
-        index="module", columns=across, values=quantity, aggfunc="mean", dropna=False
-    )
+    cells = drawn.groupby(["module", across])[quantity].mean().unstack()
     numbers = sorted(int(column) for column in placed[across].unique())
     cells = cells.reindex(index=module_order(placed), columns=numbers)
     return Grid(tensors, cells, across, shows)

@@ -57,6 +57,7 @@ TABLES = {
 MOST_ROWS = 100  # of a vocabulary, the most moved ones
 MOST_BINS = 64  # bands of an axis
 AXES = ("row", "column")
+MOVED, COARSE, ENERGY = range(3)  # of the sums of an axis
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -175,7 +176,7 @@ def profile(pair: Pair, work: Decomposition) -> list[dict]:
     """Share of moved coordinates and of energy in bands of rows and of columns."""
     (m, n), wide = pair.shape, len(pair.precisions) > 1
     sums = axis_sums(pair, work)
-    total = float(sums["row"][2].sum())
+    total = float(sums["row"][ENERGY].sum())
     table = []
     for axis, across in (("row", n), ("column", m)):
         moved, coarse, energy = sums[axis]
@@ -209,13 +210,18 @@ def take_axis_sums(pair: Pair, work: Decomposition) -> dict[str, np.ndarray]:
     for first in range(0, m, size):
         w, t = work.base[first : first + size], work.tuned[first : first + size]
         d = (t - w).astype(np.float64)
-        moved = d != 0
-        coarse = round_bfloat16(w) != round_bfloat16(t) if wide else moved
+        # Counts in float32, which holds those of a block exactly.
+        parts = {MOVED: (d != 0).astype(np.float32), ENERGY: d * d}
+        if wide:
+            parts[COARSE] = (round_bfloat16(w) != round_bfloat16(t)).astype(np.float32)
         # As products with ones: sums along an axis take numpy several times as long.
-        for at, part in enumerate((moved, coarse, d * d)):
-            part = part.astype(np.float64, copy=False)
-            sums["row"][at, first : first + size] = part @ ones[:n]
-            sums["column"][at] += ones[: len(d)] @ part
+        for at, part in parts.items():
+            side = ones.astype(part.dtype, copy=False)
+            sums["row"][at, first : first + size] = part @ side[:n]
+            sums["column"][at] += side[: len(d)] @ part
+    if not wide:
+        for of_axis in sums.values():
+            of_axis[COARSE] = of_axis[MOVED]
     return sums
 
 

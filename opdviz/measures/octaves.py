@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int, UInt
+from jaxtyping import Float, Int
 
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.chunks import looked_up, row_blocks
@@ -46,7 +46,6 @@ FEWEST, ENOUGH = 25, 1_000
 BELOW = 3
 OCTAVES = 64  # below the largest weight that are told apart; the rest is as good as zero
 BIAS = 127  # of a float32's exponent
-Cells = Int[np.ndarray, "*cells"] | UInt[np.ndarray, "*cells"]
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -123,7 +122,8 @@ def counted(work: Decomposition) -> Counts:
     displaced = np.zeros((*shape, *sizes), dtype=np.int64)
     for rows in row_blocks(work.m, work.n):
         w, t = work.base[rows], work.tuned[rows]
-        cells = octaves_of(w, lowest, OCTAVES) + strata[rows, None] * np.uint32(2 * OCTAVES)
+        cells = octaves_of(w, lowest, OCTAVES)
+        cells += strata[rows, None] * (2 * OCTAVES)
         count_into(every, cells)
         changed = np.flatnonzero(w != t)
         cells, d = cells.ravel()[changed], t.ravel()[changed] - w.ravel()[changed]
@@ -131,8 +131,10 @@ def counted(work: Decomposition) -> Counts:
         size = octaves_of(d, lowest - mantissa - 1, sizes[0])
         # A displacement has more digits than a weight: only what is all of one power is a tie.
         digits = d.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
-        size[digits > 0] &= ~np.uint32(1)
-        count_into(displaced, cells * np.uint32(2 * sizes[0]) + size)
+        size[digits > 0] &= ~1
+        cells *= 2 * sizes[0]
+        cells += size
+        count_into(displaced, cells)
     return Counts(
         work.form,
         lowest,
@@ -143,14 +145,14 @@ def counted(work: Decomposition) -> Counts:
     )
 
 
-def count_into(counts: Int[np.ndarray, "..."], cells: Cells) -> None:
+def count_into(counts: Int[np.ndarray, "..."], cells: Int[np.ndarray, "*cells"]) -> None:
     """Add to each cell how many of some flat cell numbers are its own: where they stand, as new
     counts of every block would be more than its weights.
     """
-    np.add.at(counts.reshape(-1), cells.ravel().astype(np.intp, copy=False), 1)
+    np.add.at(counts.reshape(-1), cells.ravel(), 1)
 
 
-def octaves_of(values: np.ndarray, lowest: int, most: int) -> UInt[np.ndarray, "..."]:
+def octaves_of(values: np.ndarray, lowest: int, most: int) -> Int[np.ndarray, "..."]:
     """Twice floor(log2 |x|), counted from an octave, those below it and zeros as 0; one more for
     powers of two.
     """
@@ -161,11 +163,11 @@ def octaves_of(values: np.ndarray, lowest: int, most: int) -> UInt[np.ndarray, "
 
 
 @lru_cache(maxsize=64)
-def octave_table(lowest: int, most: int) -> UInt[np.ndarray, " codes"]:
+def octave_table(lowest: int, most: int) -> Int[np.ndarray, " codes"]:
     """The same for every code."""
     codes = np.arange(1 << 16)
     octave = np.clip(((codes >> 7) & 0xFF) - (BIAS + lowest), 0, most - 1)
-    return (2 * octave + ((codes & 0x7F) == 0)).astype(np.uint32)
+    return 2 * octave + ((codes & 0x7F) == 0)
 
 
 def largest_octave(work: Decomposition) -> int:

@@ -15,6 +15,8 @@ from opdviz.views.runs import base_of, looks_of, names_of, reference_of, waiting
 from opdviz.views.view import Reader, View, view
 from opdviz.words import listing, number, plain
 
+# Columns of a tensor that say where it stands.
+PLACES = ("name", "layer", "expert", "block", "module")
 # Runs that a sentence speaks of by themselves.
 MOST_SAID = 2
 
@@ -24,7 +26,11 @@ def maps(readers: Sequence[Reader], state: dict) -> View:
     selected = [layers.selected_tensors(reader, state | {"over": False}) for reader in readers]
     quantity = selected[0][1]
     label, names = QUANTITIES[quantity].label, names_of(readers)
-    tensors = [rows[rows["layer"].notna()] for rows, _, _ in selected]
+    columns = [*PLACES, quantity, *filter(None, [CHANCE_OF.get(quantity)])]
+    tensors = [
+        rows.loc[rows["layer"].notna(), rows.columns.intersection(columns)]
+        for rows, _, _ in selected
+    ]
     title = f"{label.capitalize()} by layer and module of several runs"
     if words := filters.described(state):
         title += f" ({words})"
