@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from functools import cache
 
 from opdviz import __version__
 from opdviz.cli import app, doctor, lab, pair, reproduce, runs, share, stored
@@ -121,8 +122,9 @@ def ignore(*_) -> None:
     """Do nothing. With `SIG_IGN` instead, Python would print a signal that came just before."""
 
 
+@cache
 def parser() -> Parser:
-    """Every command with its options."""
+    """Every command with its options; made once, for whoever runs many in one process."""
     top = Parser(prog="opdviz", description="What did training do to the weights?")
     top.add_argument("--version", action="version", version=f"opdviz {__version__}")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
