@@ -127,14 +127,14 @@ def inked(figure: go.Figure, scheme: str) -> go.Figure:
         font.setdefault("size", SIZE)  # Plotly's own is a fifth larger
     for note in layout.get("annotations", ()):
         note.setdefault("font", {}).setdefault("color", ink)
-    for trace, shown in zip(traces, figure.data, strict=True):
-        if has_words(shown):
+    for trace, original in zip(traces, figure.data, strict=True):
+        if has_words(original):
             trace.setdefault("textfont", {}).setdefault("color", ink)
-        if "colorbar" in shown:
+        if "colorbar" in original:
             bar = trace.setdefault("colorbar", {})
             bar.setdefault("title", {}).setdefault("font", {})["color"] = ink
             bar.setdefault("tickfont", {})["color"] = ink
-        elif shown.type == "scatter" and shown.marker.showscale:
+        elif original.type == "scatter" and original.marker.showscale:
             bar = trace["marker"].setdefault("colorbar", {})
             bar.setdefault("tickfont", {})["color"] = ink
     layout.setdefault("legend", {}).setdefault("font", {})["color"] = ink
