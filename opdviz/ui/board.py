@@ -94,7 +94,7 @@ def draw(chosen: comparison.Chosen, pin: dict) -> None:
     if board.with_sentence(pin):
         st.markdown(view.reading)
     key = f"pin_{pin['id']}"
-    chart(view.figure, key)
+    chart(view, key)
     stem = stem_of(chosen.name, pin["view"], pin["state"])
     command = partial(request.command, [chosen.comparison.name], pin["view"], pin["state"])
     saving(key, view, stem=stem, command=command)
@@ -143,7 +143,7 @@ def present(chosen: comparison.Chosen, pins: list[dict]) -> None:
         if not title:  # the figure's own stands above
             theme.untitled(figure)
         figure = theme.enlarged(figure, larger, room)
-        chart(figure, f"pin_{pin['id']}")
+        chart(views.View(view.title, view.reading, figure), f"pin_{pin['id']}")
     with st.container(
         horizontal=True, vertical_alignment="center", key="present_foot", gap="small"
     ):

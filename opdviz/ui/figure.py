@@ -69,7 +69,7 @@ def drawn(
         st.info(f"**{plain(view.title)}**  \n{view.reading}")
         return st.container()
     reading(f"{view.reading} {hint}".strip())
-    chart(view.figure, name, on_click)
+    chart(view, name, on_click)
     return below(name, view, stem=stem, command=command)
 
 
@@ -92,8 +92,10 @@ def slug(text: object) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text)).strip("-.")[:80]
 
 
-def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None = None) -> None:
-    """A figure with Plotly's own toolbar; a click hands a mark's custom data to `on_click`."""
+def chart(view: View, key: str, on_click: Callable[[list], None] | None = None) -> None:
+    """The figure of a view with Plotly's own toolbar; a click hands a mark's custom data to
+    `on_click`.
+    """
 
     def clicked() -> None:
         points = st.session_state[f"figure_{key}"]["selection"]["points"]
@@ -101,12 +103,12 @@ def chart(figure: go.Figure, key: str, on_click: Callable[[list], None] | None =
             on_click(points[0]["customdata"])
 
     st.plotly_chart(
-        theme.inked(figure, "dark" if st.context.theme.type == "dark" else "light"),
+        view.inked("dark" if st.context.theme.type == "dark" else "light"),
         key=f"figure_{key}",
         theme="streamlit",
         on_select=clicked if on_click else "ignore",
         selection_mode="points",
-        alt=theme.alt(figure),
+        alt=theme.alt(view.figure),
         config={
             "displaylogo": False,
             "modeBarButtonsToRemove": ["toImage", "lasso2d", "select2d", "autoScale2d"],
@@ -132,8 +134,9 @@ def below(key: str, view: View, *, stem: str = "", command: Callable[[str], str]
 
 def figure(made: go.Figure, key: str, data: pd.DataFrame, terms: tuple[str, ...]) -> None:
     """A figure that is no view of a comparison, with its definitions and data."""
-    chart(made, key)
-    below(key, View(theme.alt(made), "", made, data, terms))
+    view = View(theme.alt(made), "", made, data, terms)
+    chart(view, key)
+    below(key, view)
 
 
 def definition(name: str, *, column: bool = False) -> None:

@@ -76,6 +76,15 @@ class View:
     terms: tuple[str, ...] = ()
     for_paper: pd.DataFrame | None = None
     nodes: pd.Series | None = None
+    drawn_in: dict[str, go.Figure] = field(default_factory=dict, compare=False, repr=False)
+
+    def inked(self, scheme: str) -> go.Figure:
+        """The figure on the page's ground in a scheme, `light` or `dark`; made once, as a view is
+        kept for all sessions.
+        """
+        if scheme not in self.drawn_in:
+            self.drawn_in[scheme] = theme.inked(self.figure, scheme)
+        return self.drawn_in[scheme]
 
 
 class Drawing(NamedTuple):
