@@ -40,7 +40,8 @@ def sizes_of_moved(work: Decomposition) -> np.ndarray:
     size, first = np.empty(work.moved, dtype=work.base.dtype), 0
     for chunk in work.chunks("stored"):
         d = np.abs(chunk.delta)
-        size = size.astype(d.dtype, copy=False)  # float64 where float32 overflows
+        # float64 from where float32 overflows, and for good.
+        size = size.astype(np.result_type(size, d), copy=False)
         size[first : first + d.size] = d
         first += d.size
     return size

@@ -129,8 +129,11 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
         count += sizes
         count[0] += chunk.unmoved  # the class of zero
         for t in MOVED_THRESHOLDS:
-            beyond = np.compress(d > below(t, d.dtype), code) if t else code
-            moved[t] += np.bincount(beyond, minlength=len(bins)) if t else sizes
+            if t:
+                beyond = np.compress(d > below(t, d.dtype), code)
+                moved[t] += np.bincount(beyond, minlength=len(bins))
+            else:
+                moved[t] += sizes
     used = np.flatnonzero(count)
     by_threshold = {}
     for t in MOVED_THRESHOLDS:

@@ -47,8 +47,13 @@ ENCRYPTED = 0x1
 # What a file that is no zip makes zipfile raise, or a damaged one: of its directory, of names that
 # are no text (ValueError), of contents, and of versions that it does not know.
 UNREADABLE = (
-    *(zipfile.BadZipFile, struct.error, ValueError),
-    *(zlib.error, EOFError, OSError, NotImplementedError),
+    zipfile.BadZipFile,
+    struct.error,
+    ValueError,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
 )
 
 

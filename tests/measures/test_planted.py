@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from opdviz import chunks
 from opdviz.definitions import PROBES
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.linalg.gaussian import gaussian_spectrum
-from opdviz.measures import geometry
+from opdviz.measures import concentration, geometry
 from tests import oracle
 from tests.conftest import measured_arrays
 
@@ -207,8 +208,8 @@ def test_a_blind_update_meets_every_chance_level(tmp_path, shape):
         assert summary.loc["delta", column] / summary.loc["gaussian", column] == pytest.approx(
             1, abs=0.02
         )
-    concentration = tables["concentration"]
-    assert np.allclose(concentration["energy_share"], concentration["chance"], rtol=0.05)
+    energy = tables["concentration"]
+    assert np.allclose(energy["energy_share"], energy["chance"], rtol=0.05)
     basis = tables["basis_energy"]
     big = basis[basis["chance"] > 0.01]
     assert len(big) >= 4
@@ -322,3 +323,12 @@ def test_a_long_flat_base_has_orthonormal_long_vectors():
     assert np.allclose(side.vectors.T @ side.vectors, one, atol=1e-8)
     # What the tuned's have inside the base's span and outside of it is together U'_k' U'_k.
     assert np.allclose(side.residual + side.cosines.T @ side.cosines, one, atol=1e-8)
+
+
+def test_a_size_beyond_float32_is_kept_whatever_comes_after_it(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 8)
+    base = np.ones((4, 8), dtype=np.float32)
+    tuned = base * np.float32(2)
+    base[0, 0], tuned[0, 0] = 3e38, -3e38
+    sizes = concentration.sizes_of_moved(Decomposition(base, tuned))
+    assert sizes.size == 32 and sizes[0] == pytest.approx(6e38) and (sizes[1:] == 1).all()
