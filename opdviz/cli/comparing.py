@@ -119,7 +119,7 @@ def said_of_each(options: argparse.Namespace) -> list[tuple[str | None, dict[str
     """The name and the labels of each run, as the options have them.
 
     Raises
-        RequestError: there is not one for each, or it cannot be one.
+        RequestError: there is not one for each, it cannot be one, or two are the same.
     """
     from opdviz.store.manifest import LABELS
     from opdviz.store.store import checked_labels, checked_name
@@ -137,6 +137,12 @@ def said_of_each(options: argparse.Namespace) -> list[tuple[str | None, dict[str
             )
         texts[option] = values or [""] * runs
     names = [checked_name(name) if options.name else None for name in texts["name"]]
+    if options.name and len({*names}) < runs:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(
+            f"--name: found {one_line(twice, limit=60)!r} for two runs; expected a name of its own"
+            " for each."
+        )
     labels = [
         dict(checked_labels({field: texts[field][at] for field in LABELS if texts[field][at]}))
         for at in range(runs)

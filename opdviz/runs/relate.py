@@ -41,7 +41,10 @@ def checked(runs: Sequence[Stored], group: str = COORDINATES) -> None:
         )
     if len({run.key for run in runs}) < len(runs):
         twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(f"{what}: {twice} is named twice; name each run once.")
+        raise RequestError(
+            f"{what}: {twice} is named twice; name each run once, by its key where two have one"
+            " name."
+        )
     for run, name in zip(runs, names, strict=True):
         if run.manifest.base.fingerprints != runs[0].manifest.base.fingerprints:
             raise RequestError(

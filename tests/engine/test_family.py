@@ -145,6 +145,7 @@ def test_the_command_takes_many_and_a_later_run_measures_no_other_again(
     [
         (("a", "a"), (), "are the same run"),
         (("a", "b"), ("--name", "x"), "found 1 with 2 runs"),
+        (("a", "b"), ("--name", "x", "--name", "x"), "found 'x' for two runs"),
         (("a", "nothing"), (), "nothing"),
     ],
 )
