@@ -125,14 +125,12 @@ class Decomposition(Remembering):
 
     def row_blocks(self, elements: int = CHUNK):
         """(rows, base, delta) of the tall orientation in float64, some elements at a time."""
-        base, tuned = (self.base, self.tuned) if self.m >= self.n else (self.base.T, self.tuned.T)
         size = max(1, elements // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
             # In float64 before subtracting: in float32 the difference of near-equal weights loses
             # up to half its digits.
-            a = np.array(base[rows], dtype=np.float64, order="C")  # copies: callers may change them
-            d = np.array(tuned[rows], dtype=np.float64, order="C")
+            a, d = tall_rows(self.base, rows), tall_rows(self.tuned, rows)
             d -= a
             yield rows, a, d
 
@@ -145,17 +143,20 @@ class Decomposition(Remembering):
         """Step: those products."""
         # Three products of r columns are all that is asked of the long side: an embedding of
         # 150,000 rows is read once.
-        base_gram = self.of_base.known("aa")
+        base_gram, is_wide = self.of_base.known("aa"), self.m < self.n
         aa, ad, dd = (np.zeros((self.r, self.r), order="F") for _ in range(3))
         long_energy = np.empty(self.long)
         for rows, a, d in self.row_blocks(PRODUCT):
-            # Added where they stand, and of a symmetric one a half: a sum of blocks that are made
-            # first would go through memory twice more. Transposed they are in Fortran's order.
-            if base_gram is None:
-                aa = blas.dsyrk(1.0, a.T, beta=1.0, c=aa, overwrite_c=True)
-            ad = blas.dgemm(1.0, a.T, d.T, beta=1.0, c=ad, trans_b=True, overwrite_c=True)
-            dd = blas.dsyrk(1.0, d.T, beta=1.0, c=dd, overwrite_c=True)
             long_energy[rows] = np.einsum("ij,ij->i", d, d)
+            # In Fortran's order, which those of a wide matrix are in already.
+            a, d = (a, d) if is_wide else (a.T, d.T)
+            # Added where they stand, and of a symmetric one a half: a sum of blocks that are made
+            # first would go through memory twice more.
+            if base_gram is None:
+                aa = blas.dsyrk(1.0, a, beta=1.0, c=aa, trans=is_wide, overwrite_c=True)
+            sides = {"trans_a": is_wide, "trans_b": not is_wide}
+            ad = blas.dgemm(1.0, a, d, beta=1.0, c=ad, **sides, overwrite_c=True)
+            dd = blas.dsyrk(1.0, d, beta=1.0, c=dd, trans=is_wide, overwrite_c=True)
         return Products(
             self.of_base.once("aa", lambda: mirrored(aa)), ad, mirrored(dd), long_energy
         )
@@ -320,11 +321,10 @@ class Decomposition(Remembering):
 
     def along(self, side, v: Float[np.ndarray, "r k"]) -> Float[np.ndarray, "long k"]:
         """X v of one side X, tall."""
-        tall, products = side if self.m >= self.n else side.T, np.empty((self.long, v.shape[1]))
-        size = max(1, CHUNK // self.r)
+        products, size = np.empty((self.long, v.shape[1])), max(1, CHUNK // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
-            products[rows] = np.array(tall[rows], dtype=np.float64, order="C") @ v
+            products[rows] = tall_rows(side, rows) @ v
         return products
 
     def leverages(self, side: str, k: int) -> Float[np.ndarray, " rows"]:
@@ -388,6 +388,18 @@ class Decomposition(Remembering):
         for rows, _, d in self.row_blocks():
             along[rows] = d @ v
         return StoredHere(self.base, self.origin, along, v.astype(np.float32), self.form)
+
+
+def tall_rows(side, rows: slice) -> Float[np.ndarray, "rows r"]:
+    """Some rows of a matrix's tall orientation in float64, a copy that may be changed.
+
+    Of a wide matrix they stay in columns, as they lie in memory: to turn them would read a line of
+    memory a number.
+    """
+    m, n = side.shape
+    if m >= n:
+        return np.array(side[rows], dtype=np.float64, order="C")
+    return np.array(side[:, rows], dtype=np.float64, order="C").T
 
 
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:

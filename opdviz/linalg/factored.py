@@ -13,7 +13,7 @@ from scipy import linalg
 
 from opdviz.chunks import CHUNK
 from opdviz.definitions import NULL_RANK
-from opdviz.linalg import PRODUCT, Decomposition, Products
+from opdviz.linalg import PRODUCT, Decomposition, Products, tall_rows
 from opdviz.linalg.gram import Spectrum
 
 
@@ -43,11 +43,10 @@ class Factored(Decomposition):
 
     def base_blocks(self, elements: int):
         """(rows, base) of the tall orientation in float64, some elements at a time."""
-        base = self.base if self.m >= self.n else self.base.T
         size = max(1, elements // self.r)
         for first in range(0, self.long, size):
             rows = slice(first, first + size)
-            yield rows, np.array(base[rows], dtype=np.float64, order="C")
+            yield rows, tall_rows(self.base, rows)
 
     def row_blocks(self, elements: int = CHUNK):
         """(rows, base, delta) of the tall orientation, the delta from its factors."""

@@ -46,16 +46,24 @@ class Reconstructions:
         for rows, blocks in self.blocks(by_rank):
             for rank, block in blocks.items():
                 by_rank[rank][rows] = block
-        tied = {}
+        tall, tied = np.zeros(members.size, dtype=np.uint8), {}
         for bit, (share, rank) in enumerate(ranks.items()):
-            sizes = (by_rank[rank] if self.is_tall else by_rank[rank].T).reshape(-1)
+            sizes = by_rank[rank].reshape(-1)
             k = places_of(share, sizes.size)
             cut = np.partition(sizes, sizes.size - k)[sizes.size - k]
             above = sizes > cut
-            members |= above.view(np.uint8) << np.uint8(bit)
+            tall |= above.view(np.uint8) << np.uint8(bit)
             at_the_cut = np.flatnonzero(sizes == cut)
-            tied[share] = at_the_cut, (k - int(np.count_nonzero(above))) / at_the_cut.size
+            part = (k - int(np.count_nonzero(above))) / at_the_cut.size
+            tied[share] = self.as_stored(at_the_cut), part
+        # Turned at the end: one byte a coordinate instead of the sizes of every rank.
+        tall = tall.reshape(self.long, self.r)
+        members.reshape(self.base.shape)[:] = tall if self.is_tall else tall.T
         return tied
+
+    def as_stored(self, at: np.ndarray) -> np.ndarray:
+        """Flat positions of the tall orientation as those of the matrix."""
+        return at if self.is_tall else at % self.r * self.long + at // self.r
 
     def mark_by_blocks(self, ranks: dict[float, int], members: np.ndarray) -> dict[float, Ties]:
         """The same of a matrix of which full-size arrays are much memory, in two passes over its
@@ -84,7 +92,7 @@ class Reconstructions:
         tied = {}
         for bit, (share, pieces) in enumerate(near.items()):
             long, short, sizes = (np.concatenate(part) for part in zip(*pieces, strict=True))
-            at = long * self.r + short if self.is_tall else short * self.long + long
+            at = self.as_stored(long * self.r + short)
             above, tied[share] = split_at_the_cut(at, sizes, cuts[share][1])
             members[above] |= np.uint8(1 << bit)
         return tied
@@ -109,7 +117,8 @@ class Reconstructions:
                     continue
                 total += products[:, before:rank] @ v[before:rank]
                 # Products in float64, kept as float32: only their order is asked for.
-                sizes[rank] = np.abs(total).astype(np.float32)
+                sizes[rank] = total.astype(np.float32)
+                np.abs(sizes[rank], out=sizes[rank])
                 before = rank
             yield rows, sizes
 

@@ -85,8 +85,9 @@ class StoredHere(StoredUpdate):
         for part in slices(max(m, n), GRAM_ROWS):
             where = (part, everywhere) if self.is_tall else (everywhere, part)
             block = self.change(*where).astype(np.float64)
+            # Transposed it is in Fortran's order.
             total = blas.dsyrk(
-                1.0, block.T if self.is_tall else block, beta=1.0, c=total, overwrite_c=True
+                1.0, block.T, beta=1.0, c=total, trans=not self.is_tall, overwrite_c=True
             )
         return mirrored(total)
 
