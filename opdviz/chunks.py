@@ -3,17 +3,22 @@ again is worked out once.
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from opdviz.checkpoint.formats import round_bfloat16, rounded
+from opdviz.checkpoint.formats import Promoted, round_bfloat16, rounded
 
 # Elements at a time: 2 MB in float64, so that a chunk and its copy stay in the second-level cache.
 CHUNK = 1 << 18
+# Elements of which several arrays stay there from one operation to the next.
+BLOCK = 1 << 15
 # Elements of a tensor whose chunks stay for the next who asks: of more, what they remember is much
 # memory.
 KEPT = 1 << 22
+CODES = 1 << 16  # of sixteen bits
+NO_SIGN = np.uint16(CODES // 2 - 1)
+Side = np.ndarray | Promoted
 
 
 class Remembering:
@@ -39,9 +44,10 @@ class Chunk(Remembering):
     `base` and `tuned` are as they are compared, `origin` is the base before any rounding.
     """
 
-    def __init__(self, origin: np.ndarray, base: np.ndarray, tuned: np.ndarray):
+    def __init__(self, origin: np.ndarray, base: Side, tuned: Side):
         super().__init__()
         self.origin, self.base, self.tuned = origin, base, tuned
+        self.size = base.size
 
     @cached_property
     def moved(self) -> np.ndarray | slice:
@@ -53,6 +59,20 @@ class Chunk(Remembering):
             return slice(None)
         # Positions, as a mask would be searched by everybody who asks.
         return np.flatnonzero(changed)
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        """Which of them are finite on both sides, where that is not known of all."""
+        return np.isfinite(self.base) & np.isfinite(self.tuned)
+
+    def products(self) -> tuple[float, float, float]:
+        """<w, w>, <t, t> and <w, t> of base w and tuned t, in float64."""
+        return self.once(("products",), self.summed_products)
+
+    def summed_products(self) -> tuple[float, float, float]:
+        """The same, summed."""
+        w, t = (np.asarray(side, dtype=np.float64) for side in (self.base, self.tuned))
+        return float(w @ w), float(t @ t), float(w @ t)
 
     @cached_property
     def moved_base(self) -> np.ndarray:
@@ -72,33 +92,78 @@ class Chunk(Remembering):
     @property
     def unmoved(self) -> int:
         """How many did not change."""
-        return 0 if isinstance(self.moved, slice) else self.base.size - self.moved.size
+        return 0 if isinstance(self.moved, slice) else self.size - self.moved.size
 
 
-def chunks(
-    origin: np.ndarray, base: np.ndarray, tuned: np.ndarray, *, finite: bool, coarse: bool
-) -> Iterator[Chunk]:
+class Coded(Chunk):
+    """The same of two sides that are stored in one format of 16 bits: numbers are made where they
+    are asked for, and what the base alone decides follows from how often it holds each code.
+    """
+
+    def __init__(self, base: Promoted, tuned: Promoted):
+        super().__init__(base, base, tuned)
+
+    @cached_property
+    def moved(self) -> np.ndarray | slice:
+        """As of any chunk, from the codes."""
+        base, tuned = self.base.codes, self.tuned.codes
+        moved = np.flatnonzero(base != tuned)
+        is_zero = (base[moved] | tuned[moved]) & NO_SIGN == 0
+        if is_zero.any():  # of either sign
+            moved = moved[~is_zero]
+        return slice(None) if moved.size == self.size else moved
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        """As of any chunk, from the codes."""
+        return self.base.is_finite & self.tuned.is_finite
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How often the base holds each code."""
+        return np.bincount(self.base.codes, minlength=CODES)
+
+    def summed_products(self) -> tuple[float, float, float]:
+        """As of any chunk: of what did not move by the codes, of the rest one by one."""
+        if self.size < CODES:
+            return super().summed_products()
+        unmoved = self.counts - np.bincount(self.base.codes[self.moved], minlength=CODES)
+        energy = float(unmoved @ squares(self.base.form))
+        w, t = self.moved_base.astype(np.float64), self.moved_tuned.astype(np.float64)
+        return energy + float(w @ w), energy + float(t @ t), energy + float(w @ t)
+
+
+@lru_cache(maxsize=2)
+def squares(form: str) -> np.ndarray:
+    """The square of each code's number; zero of those that are none."""
+    every = Promoted.of_codes(np.arange(CODES, dtype=np.uint16), form)
+    values = np.asarray(every, dtype=np.float64)
+    return np.where(np.isfinite(values), values, 0.0) ** 2
+
+
+def chunks(origin: Side, base: Side, tuned: Side, *, finite: bool, coarse: bool) -> Iterator[Chunk]:
     """The chunks of a pair, in the order of its elements.
 
     With `finite` every value is; otherwise coordinates with one that is not are left out. With
     `coarse` both sides are rounded to bfloat16 first.
     """
     before, flat_base, flat_tuned = (side.reshape(-1) for side in (origin, base, tuned))
+    coded = all(isinstance(side, Promoted) for side in (base, tuned)) and not coarse
     for first in range(0, base.size, CHUNK):
         part = slice(first, first + CHUNK)
+        if coded:
+            w, t = flat_base.part(part), flat_tuned.part(part)
+            if not finite:
+                both = w.is_finite & t.is_finite
+                w, t = w.part(both), t.part(both)
+            yield Coded(w, t)
+            continue
         w, t = flat_base[part], flat_tuned[part]
         values = w if origin is base else before[part]
         if not finite:
             both = np.isfinite(w) & np.isfinite(t)
             values, w, t = values[both], w[both], t[both]
         yield Chunk(values, *((round_bfloat16(w), round_bfloat16(t)) if coarse else (w, t)))
-
-
-def looked_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The entries of a table at whole numbers of any type: numpy takes twice as long where these
-    are not of its own index type.
-    """
-    return table[numbers.astype(np.intp, copy=False)]
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:

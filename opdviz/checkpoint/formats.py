@@ -51,7 +51,9 @@ def promote(raw: np.ndarray, dtype: str) -> np.ndarray:
     float8).
     """
     if dtype == "bfloat16":
-        return (raw.astype(np.uint32) << 16).view(np.float32)
+        bits = raw.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     if dtype in ("float8_e4m3", "float8_e5m2"):
         return float8_values(dtype)[raw]
     if dtype == "float16":
@@ -75,6 +77,27 @@ class Promoted:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(promote(self.raw, self.form), dtype=dtype)
+
+    @classmethod
+    def of_codes(cls, codes: np.ndarray, form: str) -> "Promoted":
+        """The numbers of some stored bits."""
+        return cls(codes.view(np.float16) if form == "float16" else codes, form)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """The stored bits, as whole numbers without a sign."""
+        return self.raw.view(np.uint16)
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        """Which of them are numbers, and finite ones."""
+        # All bits of the exponent are set in what is none.
+        exponent = np.uint16((1 << 15) - (1 << FORMATS[self.form].mantissa))
+        return self.codes & exponent != exponent
+
+    def part(self, key) -> "Promoted":
+        """Some of them, as stored."""
+        return Promoted(self.raw[key], self.form)
 
     def reshape(self, *shape) -> "Promoted":
         """The same numbers in another shape."""

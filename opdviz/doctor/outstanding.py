@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr
+import scipy
 
 from opdviz.doctor.checks import FEWEST_SIBLINGS, LEAST_SPREAD, TO_SIGMA
 from opdviz.doctor.finding import NOTE, Finding
@@ -130,7 +130,7 @@ def of_tensors(off: pd.DataFrame) -> Iterator[Outstanding]:
     """The tensors that lie farther from their like than the farthest of so many would by chance."""
     if off.empty:
         return
-    by_chance = 2 * stdtr(off["freedom"], -off["deviations"]) * len(off)
+    by_chance = 2 * scipy.special.stdtr(off["freedom"], -off["deviations"]) * len(off)
     far = off[by_chance < BY_CHANCE].sort_values("deviations", ascending=False)
     for row in far.drop_duplicates("name").head(MOST_TENSORS).to_dict("records"):
         yield Outstanding(

@@ -11,7 +11,9 @@ from multiprocessing import forkserver
 
 from opdviz.interpreter import in_environment
 
-ENGINE = ("opdviz.engine.measuring", "scipy.optimize")
+# With the parts of scipy that only who measures needs, which are loaded where they are first used.
+SCIPY = ("scipy.linalg", "scipy.optimize", "scipy.sparse", "scipy.special")
+ENGINE = ("opdviz.engine.measuring", *SCIPY)
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

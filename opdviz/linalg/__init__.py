@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import linalg
-from scipy.linalg import blas
 
 from opdviz.checkpoint.formats import Promoted
 from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
-from opdviz.linalg.gram import FLOOR, Spectrum, mirrored, resolved_count, spectrum_of_gram
+from opdviz.linalg.gram import (
+    FLOOR,
+    Spectrum,
+    mirrored,
+    resolved_count,
+    spectrum_of_gram,
+    tall_rows,
+)
 from opdviz.linalg.reconstruction import Reconstructions, Ties
 from opdviz.linalg.rounding import StoredHere
 from opdviz.linalg.subspaces import LongSide, orthonormal, residual_gram
@@ -96,15 +102,12 @@ class Decomposition(Remembering):
     def nonfinite(self) -> int:
         """How many coordinates are NaN or infinite on either side."""
         sides = chunks(self.base, self.base, self.tuned, finite=True, coarse=False)
-        return sum(
-            part.base.size - int(np.count_nonzero(np.isfinite(part.base) & np.isfinite(part.tuned)))
-            for part in sides
-        )
+        return sum(part.size - int(np.count_nonzero(part.is_finite)) for part in sides)
 
     @cached_property
     def moved(self) -> int:
         """How many finite coordinates changed as stored."""
-        return sum(chunk.base.size - chunk.unmoved for chunk in self.chunks("stored"))
+        return sum(chunk.size - chunk.unmoved for chunk in self.chunks("stored"))
 
     @cached_property
     def off_grid(self) -> int:
@@ -143,7 +146,8 @@ class Decomposition(Remembering):
         """Step: those products."""
         # Three products of r columns are all that is asked of the long side: an embedding of
         # 150,000 rows is read once.
-        base_gram, is_wide = self.of_base.known("aa"), self.m < self.n
+        blas, is_wide = scipy.linalg.blas, self.m < self.n
+        base_gram = self.of_base.known("aa")
         aa, ad, dd = (np.zeros((self.r, self.r), order="F") for _ in range(3))
         long_energy = np.empty(self.long)
         for rows, a, d in self.row_blocks(PRODUCT):
@@ -295,8 +299,8 @@ class Decomposition(Remembering):
         base that is tall and well-conditioned.
         """
         # A'A = R'R: it is ||R^-T A'D v||^2, without U's trailing vectors.
-        upper = linalg.cholesky(self.products.aa, check_finite=False)
-        half = linalg.solve_triangular(upper, self.products.ad, trans="T", check_finite=False)
+        upper = scipy.linalg.cholesky(self.products.aa, check_finite=False)
+        half = scipy.linalg.solve_triangular(upper, self.products.ad, trans="T", check_finite=False)
         columns = half @ v
         return np.einsum("ij,ij->j", columns, columns), float(np.sum(half**2))
 
@@ -388,18 +392,6 @@ class Decomposition(Remembering):
         for rows, _, d in self.row_blocks():
             along[rows] = d @ v
         return StoredHere(self.base, self.origin, along, v.astype(np.float32), self.form)
-
-
-def tall_rows(side, rows: slice) -> Float[np.ndarray, "rows r"]:
-    """Some rows of a matrix's tall orientation in float64, a copy that may be changed.
-
-    Of a wide matrix they stay in columns, as they lie in memory: to turn them would read a line of
-    memory a number.
-    """
-    m, n = side.shape
-    if m >= n:
-        return np.array(side[rows], dtype=np.float64, order="C")
-    return np.array(side[:, rows], dtype=np.float64, order="C").T
 
 
 def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:

@@ -8,13 +8,13 @@ directions is of the product before it was rounded, whose rank that rounding hid
 from functools import cached_property
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import linalg
 
 from opdviz.chunks import CHUNK
 from opdviz.definitions import NULL_RANK
-from opdviz.linalg import PRODUCT, Decomposition, Products, tall_rows
-from opdviz.linalg.gram import Spectrum
+from opdviz.linalg import PRODUCT, Decomposition, Products
+from opdviz.linalg.gram import Spectrum, tall_rows
 
 
 class Factored(Decomposition):
@@ -36,9 +36,9 @@ class Factored(Decomposition):
         """D = U diag(s) V': (long, q), (q,), (r, q)."""
         # QR of both factors and a core of q x q (Golub and Van Loan, 5.4.8): nothing is squared,
         # so that values down to eps of the largest are right.
-        far, upper = linalg.qr(self.of_long, mode="economic", check_finite=False)
-        near, other = linalg.qr(self.of_short, mode="economic", check_finite=False)
-        u, s, vt = linalg.svd(upper @ other.T, full_matrices=False, check_finite=False)
+        far, upper = scipy.linalg.qr(self.of_long, mode="economic", check_finite=False)
+        near, other = scipy.linalg.qr(self.of_short, mode="economic", check_finite=False)
+        u, s, vt = scipy.linalg.svd(upper @ other.T, full_matrices=False, check_finite=False)
         return far @ u, s, near @ vt.T
 
     def base_blocks(self, elements: int):

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import linalg
-from scipy.linalg import lapack
+
+from opdviz.checkpoint.formats import Promoted
 
 # A Gram matrix squares the condition: below sqrt(eps) of the largest, a value is the rounding of
 # its entries.
@@ -17,6 +18,20 @@ RESOLVED = 16 * FLOOR
 SQUARE = 128
 # Of all vectors, up to which taking the leading ones alone pays.
 MOST_LEADING = 0.5
+
+
+def tall_rows(
+    side: Float[np.ndarray, "m n"] | Promoted, rows: slice
+) -> Float[np.ndarray, "rows r"]:
+    """Some rows of a matrix's tall orientation in float64, a copy that may be changed.
+
+    Of a wide matrix they stay in columns, as they lie in memory: to turn them would read a line of
+    memory a number.
+    """
+    m, n = side.shape
+    if m >= n:
+        return np.array(side[rows], dtype=np.float64, order="C")
+    return np.array(side[:, rows], dtype=np.float64, order="C").T
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +52,13 @@ def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:
     if 0 < k <= MOST_LEADING * len(gram):
         try:
             return Tridiagonal(gram).spectrum(k)
-        except linalg.LinAlgError:
+        except scipy.linalg.LinAlgError:
             pass  # near values whose vectors it cannot tell apart are no trouble to what follows
     if k == 0:
-        values = linalg.eigh(gram, eigvals_only=True, check_finite=False)
+        values = scipy.linalg.eigh(gram, eigvals_only=True, check_finite=False)
         return Spectrum(roots(values), np.empty((len(gram), 0)))
     # Divide and conquer: of all values and vectors it takes half the time of the default.
-    values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
+    values, vectors = scipy.linalg.eigh(gram, driver="evd", check_finite=False)
     return falling(values, vectors, k)
 
 
@@ -65,6 +80,7 @@ class Tridiagonal:
     """
 
     def __init__(self, gram: Float[np.ndarray, "r r"]):
+        lapack = scipy.linalg.lapack
         size = int(lapack.dsytrd_lwork(len(gram), lower=1)[0])
         done = lapack.dsytrd(gram, lower=1, lwork=size)
         self.reduced, self.diagonal, self.beside, self.tau, _ = done
@@ -73,7 +89,7 @@ class Tridiagonal:
 
     def spectrum(self, k: int) -> Spectrum:
         """Singular values, and the k leading vectors."""
-        r = len(self.diagonal)
+        r, lapack = len(self.diagonal), scipy.linalg.lapack
         # By index, 2 of LAPACK's three ways to choose; the last place beside is its workspace.
         choice = (self.diagonal, np.append(self.beside, 0.0), 2, 0.0, 0.0, r - k + 1, r)
         count, _, vectors, failed = lapack.dstemr(*choice)
@@ -89,7 +105,7 @@ class Tridiagonal:
 def converged(failed: int) -> None:
     """Raise where LAPACK says that a step failed."""
     if failed:
-        raise linalg.LinAlgError("the tridiagonal form did not converge")
+        raise scipy.linalg.LinAlgError("the tridiagonal form did not converge")
 
 
 def resolved_count(s: Float[np.ndarray, " r"]) -> int:

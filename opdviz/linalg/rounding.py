@@ -5,10 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.linalg import blas
 
 from opdviz.checkpoint.formats import Promoted, rounded
+from opdviz.chunks import BLOCK
 from opdviz.linalg.gram import mirrored
 
 TRIES = 24
@@ -16,7 +17,6 @@ PRECISION = 1e-3  # of the norm: far below what the verdict on a tail can tell
 LEAST_POWER = 0.05  # of the scale, in the norm: below, the norm stands on a step
 MOST_GROWTH = 8.0  # of the scale from one try to the next
 LARGEST_SCALE = 1e6  # of the leading part: one that must grow further cannot reach the norm
-BLOCK = 1 << 15  # elements that stay in a core's cache from one operation to the next
 GRAM_ROWS = 1024  # rows that are in float64 at a time
 
 
@@ -86,7 +86,7 @@ class StoredHere(StoredUpdate):
             where = (part, everywhere) if self.is_tall else (everywhere, part)
             block = self.change(*where).astype(np.float64)
             # Transposed it is in Fortran's order.
-            total = blas.dsyrk(
+            total = scipy.linalg.blas.dsyrk(
                 1.0, block.T, beta=1.0, c=total, trans=not self.is_tall, overwrite_c=True
             )
         return mirrored(total)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import linalg
 
 from opdviz.linalg import PRODUCT, Decomposition
 
@@ -89,7 +89,7 @@ class Sketched(Decomposition):
 def ritz(v: Float[np.ndarray, "r q"], applied: Float[np.ndarray, "r q"], energy: float) -> Leading:
     """Leading values of X from orthonormal directions v, X'X v, and ||X||_F^2."""
     inner = v.T @ applied
-    values, vectors = linalg.eigh((inner + inner.T) / 2, check_finite=False)
+    values, vectors = scipy.linalg.eigh((inner + inner.T) / 2, check_finite=False)
     values, vectors = np.maximum(values[::-1][:K], 0.0), vectors[:, ::-1][:, :K]
     s = np.sqrt(values)
     # Of a symmetric matrix an eigenvalue lies within ||X'X u - value u|| of each value. Its root is

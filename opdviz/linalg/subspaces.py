@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import linalg
 
 from opdviz.chunks import row_blocks
 
@@ -57,6 +57,6 @@ def orthonormal(
         x /= s[:k]
         return x, s[:k]
     # A QR leaves signs open; those of the diagonal make it continuous with the branch above.
-    q, upper = linalg.qr(x, mode="economic", check_finite=False)
+    q, upper = scipy.linalg.qr(x, mode="economic", check_finite=False)
     signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
     return q * signs, signs[:, None] * upper

@@ -10,8 +10,8 @@ tests/measures/test_chance.py.
 import math
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.special import gammainccinv, ndtri
 
 from opdviz.definitions import INTRUDER_COSINE
 
@@ -42,10 +42,10 @@ def concentration(count: int, numel: int) -> float | None:
         # The mean of an order statistic is close to the quantile at its middle position (Blom
         # 1958).
         positions = (np.arange(1, count + 1) - 0.5) / numel
-        return float(np.sum(ndtri(1 - positions / 2) ** 2)) / numel
+        return float(np.sum(scipy.special.ndtri(1 - positions / 2) ** 2)) / numel
     # The integral of x^2 phi(x) beyond q, both tails, by parts.
     p = count / numel
-    q = float(ndtri(1 - p / 2))
+    q = float(scipy.special.ndtri(1 - p / 2))
     return p + 2 * q * math.exp(-q * q / 2) / math.sqrt(2 * math.pi)
 
 
@@ -58,7 +58,7 @@ def channel_concentration(count: int, channels: int, width: int) -> float:
     """
     # As above, the quantile at the middle position of each.
     positions = (np.arange(1, count + 1) - 0.5) / channels
-    return float(np.sum(2 * gammainccinv(width / 2, positions))) / (channels * width)
+    return float(np.sum(2 * scipy.special.gammainccinv(width / 2, positions))) / (channels * width)
 
 
 def participation(s: Float[np.ndarray, " r"]) -> float | None:

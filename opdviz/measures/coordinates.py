@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from opdviz import checkpoint
 from opdviz.checkpoint.formats import round_bfloat16, step
-from opdviz.chunks import CHUNK
+from opdviz.chunks import BLOCK
 from opdviz.definitions import MOVED_THRESHOLDS, PROBES
 from opdviz.linalg import Decomposition
 from opdviz.measures.magnitude import row_products
@@ -208,7 +208,7 @@ def take_axis_sums(pair: Pair, work: Decomposition) -> dict[str, np.ndarray]:
     (m, n), wide = pair.shape, len(pair.precisions) > 1
     # Moved as stored, moved as bf16, and energy: one pass over the rows fills all three.
     sums = {axis: np.zeros((3, length)) for axis, length in zip(AXES, pair.shape, strict=True)}
-    size = max(1, CHUNK // n)
+    size = max(1, BLOCK // n)
     ones = np.ones(max(size, n))
     for first in range(0, m, size):
         w, t = work.base[first : first + size], work.tuned[first : first + size]

@@ -7,9 +7,8 @@ convex hull of the points (N, I), with (0, 0) and (numel, mask).
 """
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import sparse
-from scipy.special import bdtrik, ndtr
 
 from opdviz.measures.visibility import Ramps
 
@@ -55,9 +54,8 @@ def scattered(
     # for many coordinates.
     normal = share + errors * np.sqrt(share * (1 - share) / count)
     # The binomial quantile has no value at 0 and 1, where nothing scatters.
-    quantile = np.where(
-        (share > 0) & (share < 1), bdtrik(ndtr(errors), count, share), count * share
-    )
+    quantile = scipy.special.bdtrik(scipy.special.ndtr(errors), count, share)
+    quantile = np.where((share > 0) & (share < 1), quantile, count * share)
     whole, farther = (np.ceil, np.maximum) if errors > 0 else (np.floor, np.minimum)
     return np.clip(farther(normal, whole(quantile) / count), 0.0, 1.0) + 0.0  # no -0.0 in tables
 
@@ -105,7 +103,7 @@ def shares_on_ramps(
     sizes: Float[np.ndarray, " sizes"],
     start: Float[np.ndarray, " groups"],
     end: Float[np.ndarray, " groups"],
-) -> sparse.csr_array:
+) -> "scipy.sparse.csr_array":
     """The visible share of each group (rows) at the sizes (columns) that lie on its ramp."""
     first = np.searchsorted(sizes, start, side="right")
     lengths = np.searchsorted(sizes, end, side="left") - first
@@ -113,7 +111,7 @@ def shares_on_ramps(
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     size = first[group] + np.arange(group.size) - bounds[group]
     share = (sizes[size] - start[group]) / (end - start)[group]
-    return sparse.csr_array((share, size, bounds), shape=(start.size, sizes.size))
+    return scipy.sparse.csr_array((share, size, bounds), shape=(start.size, sizes.size))
 
 
 def within_groups(

@@ -96,18 +96,19 @@ def sizes(work: Decomposition) -> dict:
     The tuned's norm is summed from its own values: ||W||^2 + 2 <W, D> + ||D||^2 cancels where T is
     small beside W.
     """
-    ww = wt = wd = tt = dd = total = largest = 0.0
+    sums = np.zeros(3)
+    wd = dd = total = largest = 0.0
     count = 0
     for chunk in work.chunks("stored"):
-        w, t = chunk.base.astype(np.float64), chunk.tuned.astype(np.float64)
+        sums += chunk.products()
         # Of the stored values: near ones have an exact difference in their own type (Sterbenz).
         d = chunk.delta.astype(np.float64)
         size = np.abs(d)
-        ww, tt, dd = ww + float(w @ w), tt + float(t @ t), dd + float(d @ d)
-        wt, wd = wt + float(w @ t), wd + float(chunk.moved_base.astype(np.float64) @ d)
+        dd, wd = dd + float(d @ d), wd + float(chunk.moved_base.astype(np.float64) @ d)
         total += float(size.sum())
         largest = max(largest, float(size.max(initial=0.0)))
-        count += w.size
+        count += chunk.size
+    ww, tt, wt = sums.tolist()
     return {
         "base_norm": math.sqrt(ww),
         "tuned_norm": math.sqrt(tt),
@@ -134,8 +135,8 @@ def bfloat16_norms(work: Decomposition, size: dict) -> dict:
         return {f"{norm}_bfloat16": size[norm] for norm in ("base_norm", "delta_norm")}
     ww = dd = 0.0
     for chunk in work.chunks("bfloat16"):
-        w, d = chunk.base.astype(np.float64), chunk.delta.astype(np.float64)
-        ww, dd = ww + float(w @ w), dd + float(d @ d)
+        d = chunk.delta.astype(np.float64)
+        ww, dd = ww + chunk.products()[0], dd + float(d @ d)
     return {"base_norm_bfloat16": math.sqrt(ww), "delta_norm_bfloat16": math.sqrt(dd)}
 
 

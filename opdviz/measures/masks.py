@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int, UInt
-from scipy import sparse
 
-from opdviz.chunks import Chunk, looked_up
+from opdviz.chunks import Chunk
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
 from opdviz.linalg.reconstruction import LEADING_BITS, Ties, leading_bits, places_of
@@ -50,7 +50,7 @@ class Classing:
 
     def numbers(self, chunk: Chunk) -> UInt[np.ndarray, " n"]:
         """The class of each coordinate of a chunk."""
-        numbers = looked_up(self.of_class, classes_of(chunk, self.scheme))
+        numbers = self.of_class.take(classes_of(chunk, self.scheme))
         if self.scheme not in SIXTEEN_BITS:
             numbers += level_of(np.abs(chunk.base), self.thresholds).astype(np.uint32) * FLAGS
         numbers[chunk.moved] += visible_flags(chunk)
@@ -188,7 +188,7 @@ def summed(
     columns = np.stack([principal, every * low, not_low, every - not_low], axis=2)
     columns = np.concatenate([every, columns.reshape(len(numbers), -1)], axis=1)
     # Summed by cell: a matrix of zeros and ones, as numpy would take each column by itself.
-    members_of_cells = sparse.csr_array(
+    members_of_cells = scipy.sparse.csr_array(
         (np.ones(cells.size), (cells, np.arange(cells.size))),
         shape=(classes.groups * FLAGS, cells.size),
     )
@@ -274,10 +274,7 @@ def cuts_between(
     holds_a_place[bits_of_places] = True
     near = np.sort(
         np.concatenate(
-            [
-                np.compress(looked_up(holds_a_place, bits), sizes)
-                for sizes, bits in sizes_of_chunks()
-            ]
+            [np.compress(holds_a_place.take(bits), sizes) for sizes, bits in sizes_of_chunks()]
         )
     )
     # Of the sorted ones, how many coordinates are below the first of each bits: those not kept.

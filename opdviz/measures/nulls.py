@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int, UInt
-from scipy.special import ndtr
 
-from opdviz.chunks import Chunk, on_grid
+from opdviz.chunks import Chunk, Coded, on_grid
 from opdviz.definitions import PROBES
 from opdviz.linalg import Decomposition
 from opdviz.measures.visibility import (
@@ -96,7 +96,7 @@ def count_classes(
     by_flags = np.zeros(size * FLAGS, dtype=np.int64)
     for chunk in work.chunks(precision):
         code = classes_of(chunk, scheme)
-        count += np.bincount(code, minlength=size)
+        count += chunk.counts if isinstance(chunk, Coded) else np.bincount(code, minlength=size)
         joint = code[chunk.moved].astype(np.intp) * FLAGS + visible_flags(chunk)
         # Where they stand: half a million counts would be made and added for every chunk.
         np.add.at(by_flags, joint, 1)
@@ -105,6 +105,8 @@ def count_classes(
 
 def classes_of(chunk: Chunk, scheme: str) -> np.ndarray:
     """The class of each coordinate: that of the base as it was before any rounding."""
+    if isinstance(chunk, Coded):  # its codes are the classes of its format's scheme
+        return chunk.base.codes
     values = chunk.origin if scheme.endswith(BETWEEN) else chunk.base
     return chunk.once(("classes", scheme), lambda: codes(values, scheme))
 
@@ -157,7 +159,9 @@ class Sizes:
 
 def summed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n_and_one"]:
     """Running sums from 0, in float64."""
-    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    sums = np.empty(values.size + 1)
+    sums[0], sums[1:] = 0.0, values
+    return np.cumsum(sums, out=sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +266,14 @@ def gaussian_share(
         # A narrow ramp would divide the rounding of two tails by its width; a jump is exact there.
         wide = b - a > 1e-6
         if not wide.any():
-            return ndtr(-a).sum(axis=0)
+            return scipy.special.ndtr(-a).sum(axis=0)
         mean = (tail_integral(b) - tail_integral(a)) / np.where(wide, b - a, 1.0)
-        return np.where(wide, mean, ndtr(-a)).sum(axis=0)
+        return np.where(wide, mean, scipy.special.ndtr(-a)).sum(axis=0)
 
 
 def tail_integral(y: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """An antiderivative of the normal distribution's upper tail."""
-    return y * ndtr(-y) - np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
+    return y * scipy.special.ndtr(-y) - np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
 
 
 def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
@@ -283,8 +287,6 @@ def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
     low = math.log(max(float(np.min(edges.end)), TINY)) - 8
     high = min(math.log(max(float(np.max(edges.end)), TINY)) + 16, 700.0)
 
-    from scipy.optimize import brentq  # a tenth of a second that only workers need
-
     def excess(log_scale: float) -> float:
         share = gaussian_share(edges.start, edges.end, math.exp(log_scale))
         return float(weight @ share) - visible
@@ -295,4 +297,4 @@ def matching_scale(edges: Ramps, weight: np.ndarray, visible: int) -> float:
     if excess(high) <= 0:
         return math.exp(high)
     # Bracketed: where few coordinates are left to show, the share is flat and a slope misleads.
-    return math.exp(brentq(excess, low, high, xtol=SCALE_PRECISION))
+    return math.exp(scipy.optimize.brentq(excess, low, high, xtol=SCALE_PRECISION))

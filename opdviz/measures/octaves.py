@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 
-from opdviz.checkpoint.formats import FORMATS
-from opdviz.chunks import looked_up, row_blocks
+from opdviz.checkpoint.formats import FORMATS, Promoted
+from opdviz.chunks import CODES, NO_SIGN, Chunk, Side, row_blocks
 from opdviz.definitions import SIXTEEN_BITS
 from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
@@ -111,71 +111,94 @@ class Counts:
 
 
 def counted(work: Decomposition) -> Counts:
-    """One pass over the rows of a matrix on a grid of 16 bits."""
+    """The weights of a matrix on a grid of 16 bits, and those that moved."""
     strata = row_strata(work)
     mantissa = FORMATS[work.form].mantissa
     lowest = max(largest_octave(work) - OCTAVES, -BIAS) + 1
-    shape = (int(strata.max()) + 1, OCTAVES, 2)
+    groups = int(strata.max()) + 1
     # Displacements count from half a grid step of the lowest octave, which is as far below it.
-    sizes = (OCTAVES + mantissa + 2, 2)
-    every, moved = (np.zeros(shape, dtype=np.int64) for _ in range(2))
-    displaced = np.zeros((*shape, *sizes), dtype=np.int64)
-    for rows in row_blocks(work.m, work.n):
-        w, t = work.base[rows], work.tuned[rows]
-        cells = octaves_of(w, lowest, OCTAVES)
-        cells += strata[rows, None] * (2 * OCTAVES)
-        count_into(every, cells)
-        changed = np.flatnonzero(w != t)
-        cells, d = cells.ravel()[changed], t.ravel()[changed] - w.ravel()[changed]
-        count_into(moved, cells)
-        size = octaves_of(d, lowest - mantissa - 1, sizes[0])
+    least, sizes = lowest - mantissa - 1, OCTAVES + mantissa + 2
+    every = np.stack([octaves_of_rows(work, strata == group, lowest) for group in range(groups)])
+    displaced = np.zeros((groups, OCTAVES, 2, sizes, 2), dtype=np.int64)
+    first = 0
+    for chunk in work.chunks("stored"):
+        cells = strata_of(chunk, first, work.n, strata) * (2 * OCTAVES)
+        first += chunk.size
+        cells += octave_table(lowest, OCTAVES).take(upper_halves(chunk.moved_base))
+        size = octave_table(least, sizes).take(upper_halves(chunk.delta))
         # A displacement has more digits than a weight: only what is all of one power is a tie.
-        digits = d.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
+        digits = chunk.delta.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
         size[digits > 0] &= ~1
-        cells *= 2 * sizes[0]
-        cells += size
-        count_into(displaced, cells)
+        # Where they stand, as new counts of every chunk would be more than its weights.
+        np.add.at(displaced.reshape(-1), cells * (2 * sizes) + size, 1)
     return Counts(
         work.form,
         lowest,
         every.sum(axis=2),
         every[:, :, 0],
-        moved[:, :, 0],
+        displaced[:, :, 0].sum(axis=(2, 3)),
         displaced.sum(axis=2),
     )
 
 
-def count_into(counts: Int[np.ndarray, "..."], cells: Int[np.ndarray, "*cells"]) -> None:
-    """Add to each cell how many of some flat cell numbers are its own: where they stand, as new
-    counts of every block would be more than its weights.
+def strata_of(
+    chunk: Chunk, first: int, columns: int, strata: Int[np.ndarray, " rows"]
+) -> Int[np.ndarray, " moved"]:
+    """The stratum of each coordinate that moved in a chunk, which begins at the matrix's element
+    `first`.
     """
-    np.add.at(counts.reshape(-1), cells.ravel(), 1)
+    start = first // columns
+    rows = strata[start : -(-(first + chunk.size) // columns)]
+    ends = np.arange(1, rows.size + 1) * columns + (start * columns - first)
+    if isinstance(chunk.moved, slice):
+        up_to = np.minimum(ends, chunk.size)
+    else:
+        up_to = np.searchsorted(chunk.moved, ends)
+    return np.repeat(rows, np.diff(up_to, prepend=0))
 
 
-def octaves_of(values: np.ndarray, lowest: int, most: int) -> Int[np.ndarray, "..."]:
-    """Twice floor(log2 |x|), counted from an octave, those below it and zeros as 0; one more for
-    powers of two.
-    """
-    # Sign, exponent and seven fraction bits of a float32: where the numbers of float16 have more,
-    # those next to a power of two count as one.
-    codes = np.ascontiguousarray(values, dtype=np.float32).view(np.uint16)[..., 1::2]
-    return looked_up(octave_table(lowest, most), codes)
+def octaves_of_rows(
+    work: Decomposition, is_of_group: Bool[np.ndarray, " rows"], lowest: int
+) -> Int[np.ndarray, "octaves 2"]:
+    """The base's weights in some rows by octave, and whether they are powers of two."""
+    counts = np.zeros(CODES, dtype=np.int64)
+    rows = np.flatnonzero(is_of_group)
+    for part in row_blocks(rows.size, work.n):
+        halves = upper_halves(of_rows(work.base, rows[part]))
+        counts += np.bincount(halves.reshape(-1), minlength=CODES)
+    by_octave = np.bincount(octave_table(lowest, OCTAVES), weights=counts, minlength=2 * OCTAVES)
+    return by_octave.astype(np.int64).reshape(OCTAVES, 2)
+
+
+def of_rows(side: Side, rows: slice | Int[np.ndarray, " rows"]) -> Side:
+    """Some rows of a side as it is stored."""
+    return side.part(rows) if isinstance(side, Promoted) else side[rows]
+
+
+def upper_halves(values: Side) -> UInt[np.ndarray, "..."]:
+    """Sign, exponent and seven fraction bits of each value as a float32: bfloat16 is just that."""
+    if isinstance(values, Promoted) and values.form == "bfloat16":
+        return values.codes
+    return np.ascontiguousarray(values, dtype=np.float32).view(np.uint16)[..., 1::2]
 
 
 @lru_cache(maxsize=64)
 def octave_table(lowest: int, most: int) -> Int[np.ndarray, " codes"]:
-    """The same for every code."""
-    codes = np.arange(1 << 16)
+    """By upper half twice floor(log2 |x|), counted from an octave, those below it and zeros as 0;
+    one more for powers of two. Where the numbers of float16 have more digits, those next to a power
+    of two count as one.
+    """
+    codes = np.arange(CODES)
     octave = np.clip(((codes >> 7) & 0xFF) - (BIAS + lowest), 0, most - 1)
     return 2 * octave + ((codes & 0x7F) == 0)
 
 
 def largest_octave(work: Decomposition) -> int:
     """floor(log2) of the largest |W|."""
-    largest = max(
-        float(np.abs(work.base[rows]).max(initial=0.0)) for rows in row_blocks(work.m, work.n)
-    )
-    return int(np.frexp(largest)[1]) - 1
+    # Upper halves without their sign rise with what they are of.
+    halves = (upper_halves(of_rows(work.base, rows)) for rows in row_blocks(work.m, work.n))
+    largest = max(int((part & NO_SIGN).max(initial=0)) for part in halves)
+    return (largest >> 7) - BIAS
 
 
 def row_strata(work: Decomposition) -> Int[np.ndarray, " rows"]:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from opdviz.checkpoint.formats import FORMATS, rounded
-from opdviz.chunks import CHUNK, KEPT, Remembering, on_grid
+from opdviz.chunks import CHUNK, Remembering, on_grid
 from opdviz.definitions import EXACT, FAST, SIXTEEN_BITS, WIDE
 from opdviz.linalg import Decomposition, sketch
 from opdviz.linalg.factored import Factored
@@ -74,7 +74,7 @@ def work_of(pair: Pair, how: How = EXACTLY, base: Base | None = None) -> Decompo
     if decomposition is not sketch.Sketched and pair.is_matrix and (factors := pair.factors):
         decomposition = partial(Factored, factors=factors)
     same = pair.base_dtype == pair.tuned_dtype
-    if pair.numel > KEPT and same and pair.tuned_dtype in SIXTEEN_BITS:
+    if same and pair.tuned_dtype in SIXTEEN_BITS:
         sides = pair.sixteen_bits
         return decomposition(*sides, form=pair.tuned_dtype, of_base=base.worked_out[None])
     values, tuned = base.of(pair), pair.tuned

@@ -3,7 +3,7 @@ often would flip.
 """
 
 import numpy as np
-from scipy.special import ndtr
+import scipy
 
 from opdviz.definitions import SIXTEEN_BITS
 from opdviz.linalg import Decomposition
@@ -32,7 +32,7 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
         base, tuned = chunk.moved_base, chunk.moved_tuned
         # of the signs, not of the product: two small values would multiply to zero
         flipped += int(np.count_nonzero(((base > 0) & (tuned < 0)) | ((base < 0) & (tuned > 0))))
-        numel += chunk.base.size
+        numel += chunk.size
     share = flipped / numel if numel else None
     reasons = [skipped(pair, NAME, f"chance: {NO_NULLS}")] if pair.float8 else []
     chance = None if pair.float8 or not numel else blind_flips(work)
@@ -51,14 +51,14 @@ def blind_flips(work: Decomposition) -> float:
         return 0.0
     if counted.scheme in SIXTEEN_BITS:  # a class is a value
         size = magnitudes(counted.scheme)[counted.without_sign()]
-        flips = np.where(size > 0, ndtr(-size / scale), 0.0)
+        flips = np.where(size > 0, scipy.special.ndtr(-size / scale), 0.0)
         return float(flips @ counted.count) / counted.numel
     expected = 0.0
     for chunk in work.chunks("stored"):
         size = np.abs(chunk.base)
         # Beyond, the tail is zero in float64; a coordinate that is zero has no sign to lose.
         near = size[(size > 0) & (size < FAR * scale)].astype(np.float64)
-        expected += float(ndtr(-near / scale).sum())
+        expected += float(scipy.special.ndtr(-near / scale).sum())
     return expected / counted.numel
 
 

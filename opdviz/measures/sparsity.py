@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 
 from opdviz.checkpoint.formats import step
-from opdviz.chunks import looked_up
 from opdviz.definitions import ABSOLUTE, BASE_RMS, RELATIVE
 from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
@@ -77,7 +76,7 @@ def unchanged(work: Decomposition, precision: str) -> tuple[dict[tuple[str, floa
         for t in BASE_RMS:
             # Nothing is small beside a base of zeros, not even what did not move.
             changed["base_rms", t] += (
-                int(np.count_nonzero(size >= t * rms)) if t * rms else chunk.base.size
+                int(np.count_nonzero(size >= t * rms)) if t * rms else chunk.size
             )
     return {probe: numel - count for probe, count in changed.items()}, numel
 
@@ -86,9 +85,8 @@ def base_rms(work: Decomposition, precision: str) -> tuple[float, int]:
     """Root mean square of the base's finite coordinates, and how many there are."""
     total, count = 0.0, 0
     for chunk in work.chunks(precision):
-        w = chunk.base.astype(np.float64)
-        total += float(w @ w)
-        count += w.size
+        total += chunk.products()[0]
+        count += chunk.size
     return (total / count) ** 0.5 if count else 0.0, count
 
 
@@ -100,7 +98,7 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
     total = 0
     for chunk in work.chunks(precision):
         size, u = np.abs(chunk.delta), grid_step(chunk.moved_base, grid)
-        total += chunk.base.size
+        total += chunk.size
         for label, most in STEPS:
             within[label] += chunk.unmoved
             if most:
@@ -121,4 +119,4 @@ def grid_step(w: np.ndarray, grid: str) -> np.ndarray:
     exponents = (w.view(np.uint32) >> 23) & np.uint32(0xFF)
     values = 2.0 ** (np.arange(256) - 127.0)
     values[0] = 0.0
-    return looked_up(step(values, grid).astype(np.float32), exponents)
+    return step(values, grid).astype(np.float32).take(exponents)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from opdviz.checkpoint.formats import rounded
+from opdviz.checkpoint.formats import Promoted, codes_in, rounded
 from opdviz.checkpoint.records import Source
 from opdviz.linalg import Decomposition
 from opdviz.measures.sides import work_of
@@ -68,6 +68,14 @@ class MemoryPair(Pair):
     def tuned(self) -> np.ndarray:
         """The tuned."""
         return SIDES[f"{self.name} tuned"]
+
+    @property
+    def sixteen_bits(self) -> tuple[Promoted, Promoted]:
+        """Both, as they are stored."""
+        form = self.tuned_dtype
+        codes = (codes_in(form, side, "float32") for side in (self.base, self.tuned))
+        base, tuned = (Promoted.of_codes(bits, form) for bits in codes)
+        return base, tuned
 
     @property
     def factors(self) -> None:

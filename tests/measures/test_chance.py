@@ -315,9 +315,9 @@ def test_both_typical_nulls_are_what_sampling_them_gives(form):
     seen_through = work.grid(precision)
     rows = [r for r in coverage.rows(pair, work)["coverage"]
             if (r["precision"], r["threshold"], r["share"], r["mask"]) == (precision, 0.0, 0.1, "low_magnitude")]  # fmt: skip
-    w, own = rounded(work.base.astype(np.float64), seen_through), work.origin.astype(np.float64)
+    base, own, tuned = (np.asarray(x, np.float64) for x in (work.base, work.origin, work.tuned))
+    w, d = rounded(base, seen_through), tuned - base
     mask = oracle.mask_weights(-np.abs(w), 0.1)
-    d = work.tuned.astype(np.float64) - work.base
     coverages = []
     for seed in range(12):
         visible = oracle.permuted(own, d, seen_through, seed) != w

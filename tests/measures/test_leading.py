@@ -89,7 +89,7 @@ def test_an_ill_conditioned_base_has_all_its_directions():
 
 def test_chunks_that_are_not_kept_give_the_same_tables(monkeypatch):
     kept = measured(GOLDEN / "base", GOLDEN / "tuned_b")
-    for module in ("linalg", "linalg.reconstruction", "measures.sides"):
+    for module in ("linalg", "linalg.reconstruction"):
         monkeypatch.setattr(f"opdviz.{module}.KEPT", 0)
     monkeypatch.setattr(chunks, "CHUNK", 1000)
     anew = measured(GOLDEN / "base", GOLDEN / "tuned_b")
