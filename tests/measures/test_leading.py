@@ -10,8 +10,9 @@ from opdviz.checkpoint.formats import Promoted, promote
 from opdviz.linalg import Decomposition
 from opdviz.linalg import gram as grams
 from opdviz.linalg.gram import SQUARE, Spectrum, Tridiagonal, mirrored, spectrum_of_gram
-from opdviz.measures import geometry
+from opdviz.measures import FIRST_PASS, geometry, measure
 from tests.conftest import GOLDEN, measured
+from tests.measures.blind_updates import SOURCES, MemoryPair
 
 SHAPES = [(300, 120), (120, 300), (160, 160)]
 
@@ -113,3 +114,28 @@ def test_sixteen_bits_are_promoted_where_they_are_asked_for(form):
     ):
         np.testing.assert_array_equal(part, expected)
         assert part.dtype == np.float32
+
+
+@pytest.mark.parametrize("form", ["bfloat16", "float16"])
+@pytest.mark.parametrize("shape", [(300, 260), (7, 5), (4,)])
+def test_codes_are_counted_as_numbers_are(form, shape):
+    """With zeros of both signs, the least and the largest numbers and such as are none."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 1 << 16, (2, *shape), dtype=np.uint16)
+    codes[1] = np.where(rng.random(shape) < 0.6, codes[0], codes[1])
+    codes[..., 1] = 0x8000
+    codes[0, ..., 0], codes[1, ..., 0] = 0, 0x8000  # 0 became -0: nothing moved
+    finite = np.where(Promoted.of_codes(codes, form).is_finite.all(axis=0), codes, 1)
+    for both in (codes, finite):
+        coded = Decomposition(*(Promoted.of_codes(side, form) for side in both), form=form)
+        plain = Decomposition(*(np.asarray(x) for x in (coded.base, coded.tuned)), form=form)
+        assert all(isinstance(chunk, chunks.Coded) for chunk in coded.chunks("stored"))
+        assert (coded.nonfinite, coded.moved) == (plain.nonfinite, plain.moved)
+        pair = MemoryPair("w", "w", *SOURCES, shape, "matrix", form, form)
+        for module in FIRST_PASS:
+            ours, theirs = (measure(pair, work, module) for work in (coded, plain))
+            assert ours.keys() == theirs.keys()
+            for table, rows in theirs.items():
+                pd.testing.assert_frame_equal(
+                    pd.DataFrame(ours[table]), pd.DataFrame(rows), rtol=1e-12
+                )
