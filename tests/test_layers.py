@@ -4,9 +4,13 @@ belong, nothing grows.
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from opdviz.engine.workers import SCIPY
 
 ROOT = Path(__file__).parent.parent
 STEPS = (
@@ -247,3 +251,13 @@ def test_forbidden_things_are_nowhere():
 )
 def test_the_check_for_forbidden_things_finds_them(code):
     assert forbidden(ast.parse(code))
+
+
+def test_who_reads_the_store_loads_no_numerics():
+    """Every command knows the columns of the measures; scipy's parts are for who measures."""
+    code = "import sys, opdviz.store.store, opdviz.tables, opdviz.doctor; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    modules = done.stdout.split()
+    assert "opdviz.measures.spectrum" in modules and "scipy" in modules
+    assert not {*SCIPY, "torch", "plotly", "streamlit"} & {*modules}
