@@ -45,11 +45,13 @@ def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor]
 
 
 def compare_on(
-    executor: Executor, options: argparse.Namespace, listener: "Display"
+    executor: Executor, options: argparse.Namespace, listener: "Display", *, last: bool = True
 ) -> list["Stored | OpdvizError"]:
-    """Compare what the options name on some workers; of each run what stands, or what ended it."""
+    """Compare what the options name on some workers, who leave where it is the `last` that they do;
+    of each run what stands, or what ended it.
+    """
     from opdviz import pairing
-    from opdviz.engine import devices, measuring, prepare
+    from opdviz.engine import devices, measuring, prepare, workers
     from opdviz.measures.sides import How
     from opdviz.store.store import Stored
     from opdviz.tables import summaries
@@ -79,15 +81,11 @@ def compare_on(
     ]
     refuse_the_same(prepared)
     listener.note_key(prepared[0].key)
-    outcomes = measuring.compare_all(
-        prepared,
-        store,
-        executor,
-        measures=measures,
-        pattern=options.tensors,
-        how=how,
-        listener=listener,
-    )
+    job = {"measures": measures, "pattern": options.tensors, "how": how, "listener": listener}
+    with measuring.measured(prepared, store, executor, **job) as held:
+        if last:  # what they hold and what tables take would be there at once
+            workers.dismiss(executor)
+        outcomes = measuring.written(held, listener)
     for comparison in outcomes:
         if isinstance(comparison, Stored):
             summaries.write_all(comparison)

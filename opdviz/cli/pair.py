@@ -201,7 +201,7 @@ def compare_steps(executor: Executor, options: argparse.Namespace) -> None:
 
     def compare_next(steps: list[Path]) -> list["Stored | OpdvizError"]:
         options.tuned = steps
-        outcomes = compare_on(executor, options, listener)
+        outcomes = compare_on(executor, options, listener, last=False)
         print_finished(outcomes, as_json=options.json)
         return outcomes
 

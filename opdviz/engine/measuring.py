@@ -92,6 +92,20 @@ def compare(prepared: Prepared, store: Store, executor: Executor, **how) -> Stor
 
 
 def compare_all(
+    prepared: list[Prepared], store: Store, executor: Executor, *, listener: Listener, **how
+) -> list[Stored | OpdvizError]:
+    """Run what is missing of some comparisons as one job (`measured`), and write their tables; for
+    each what stands, or what ended it.
+
+    Raises
+        MachineError: a worker was lost, or a part could not be written.
+    """
+    with measured(prepared, store, executor, listener=listener, **how) as runs:
+        return written(runs, listener)
+
+
+@contextmanager
+def measured(
     prepared: list[Prepared],
     store: Store,
     executor: Executor,
@@ -100,9 +114,9 @@ def compare_all(
     pattern=None,
     how: How = EXACTLY,
     listener: Listener,
-) -> list[Stored | OpdvizError]:
-    """Run what is missing of some comparisons as one job, keep it, and compact what is complete;
-    for each what stands, or what ended it.
+) -> Iterator[list[Run]]:
+    """Run what is missing of some comparisons as one job, and keep it: their runs, which nobody
+    else touches as long as they are held.
 
     Those on one base share what is worked out of it.
 
@@ -130,8 +144,13 @@ def compare_all(
         if not isinstance(executor, Cluster) and how == EXACTLY:  # the pace is this machine's
             with suppress(MachineError):  # the next estimate is no reason to lose this run
                 learn(store.root, work=work.done / workers.count(executor), seconds=work.taken)
-        listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
-        return [outcome_of(run) for run in runs]
+        yield runs
+
+
+def written(runs: list[Run], listener: Listener) -> list[Stored | OpdvizError]:
+    """Compact what is complete of some runs; for each what stands, or what ended it."""
+    listener(Progress("writing the tables", 1.0, parts=1, parts_done=1))
+    return [outcome_of(run) for run in runs]
 
 
 def outcome_of(run: Run) -> Stored | OpdvizError:

@@ -51,6 +51,11 @@ def pool(workers: int, *, preload: tuple[str, ...] = ENGINE):
     writer.close()
 
 
+def dismiss(executor: Executor) -> None:
+    """Let the processes leave, of whom nothing will be asked any more; what they hold is free."""
+    executor.shutdown(wait=False)
+
+
 def count(executor: Executor) -> int:
     """How many processes an executor has."""
     return getattr(executor, "_max_workers", None) or os.cpu_count() or 1
