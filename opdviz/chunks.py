@@ -137,7 +137,8 @@ class Coded(Chunk):
 def squares(form: str) -> np.ndarray:
     """The square of each code's number; zero of those that are none."""
     every = Promoted.of_codes(np.arange(CODES, dtype=np.uint16), form)
-    values = np.asarray(every, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # some are signals of what is no number
+        values = np.asarray(every, dtype=np.float64)
     return np.where(np.isfinite(values), values, 0.0) ** 2
 
 

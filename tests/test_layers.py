@@ -18,7 +18,7 @@ STEPS = (
     ("definitions", "quantities", "methods", "words", "files", "naming", "slices", "interpreter"),
     ("fingerprint",),
     ("checkpoint",),
-    ("ties", "chunks", "layouts"),
+    ("ties", "chunks", "order", "layouts"),
     ("linalg",),
     ("pairing",),
     ("measures",),

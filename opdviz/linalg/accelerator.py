@@ -18,15 +18,10 @@ from opdviz.checkpoint.formats import Promoted
 from opdviz.errors import RequestError, one_line
 from opdviz.linalg import Decomposition, Products
 from opdviz.linalg.gram import Spectrum, falling, roots
-from opdviz.linalg.reconstruction import (
-    LEADING_BITS,
-    Ties,
-    cut_bits,
-    places_of,
-    split_at_the_cut,
-)
+from opdviz.linalg.reconstruction import Ties, cut_bits, split_at_the_cut
 from opdviz.linalg.rounding import StoredUpdate
 from opdviz.linalg.subspaces import WELL_SCALED, LongSide
+from opdviz.order import LEADING_BITS, places_of
 
 # Elements that are in float64 at a time, at first: half a gigabyte.
 BLOCK = 1 << 26
@@ -333,7 +328,7 @@ class StoredThere(StoredUpdate):
 
 
 def leading_bits(sizes: torch.Tensor) -> torch.Tensor:
-    """As `reconstruction.leading_bits`."""
+    """As `order.leading_bits`."""
     return sizes.contiguous().view(torch.int32) >> 16
 
 

@@ -1,6 +1,5 @@
 """A base rebuilt from its leading directions, |U_k S_k V_k'|, and where it is largest."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -8,8 +7,8 @@ from jaxtyping import Float
 
 from opdviz.checkpoint.formats import Promoted
 from opdviz.chunks import CHUNK, KEPT
+from opdviz.order import LEADING_BITS, leading_bits, places_of
 
-LEADING_BITS = 1 << 15  # of a float32 without its sign: how many upper halves there are
 Ties = tuple[np.ndarray, float]  # the coordinates at a cut, and the part of each that belongs to it
 
 
@@ -121,16 +120,6 @@ class Reconstructions:
                 np.abs(sizes[rank], out=sizes[rank])
                 before = rank
             yield rows, sizes
-
-
-def places_of(share: float, numel: int) -> int:
-    """How many coordinates a share is: at least one."""
-    return max(1, math.ceil(share * numel))
-
-
-def leading_bits(sizes: np.ndarray) -> np.ndarray:
-    """The upper half of each float32 from zero on, which rises with it."""
-    return (sizes.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def cut_bits(counts: np.ndarray, places: int) -> tuple[int, int]:

@@ -3,13 +3,16 @@ give.
 """
 
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from opdviz.chunks import CHUNK
+from opdviz import order
 from opdviz.definitions import TOP_COORDINATES
 from opdviz.linalg import Decomposition
 from opdviz.measures import blind
+from opdviz.measures.visibility import below
+from opdviz.order import Sizes
 from opdviz.pairing import Pair
 
 NAME = "concentration"
@@ -22,51 +25,37 @@ TABLES = {
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row a top share; the energy share is missing where nothing moved."""
-    size = sizes_of_moved(work)
     numel = work.base.size - work.nonfinite
+    energies = top_energy(lambda: (np.abs(c.delta) for c in work.chunks("stored")), numel)
     return {
         "concentration": [
             {"name": pair.name, "top_share": share, "energy_share": energy}
             | {"chance": blind.concentration(math.ceil(share * numel), numel) if numel else None}
-            for share, energy in zip(TOP_COORDINATES, top_energy(size, numel), strict=True)
+            for share, energy in zip(TOP_COORDINATES, energies, strict=True)
         ]
     }
 
 
-def sizes_of_moved(work: Decomposition) -> np.ndarray:
-    """|D| of the coordinates that moved: filled in place, as an embedding's are hundreds of
-    megabytes, and pieces of them would be there beside the whole.
-    """
-    size, first = np.empty(work.moved, dtype=work.base.dtype), 0
-    for chunk in work.chunks("stored"):
-        d = np.abs(chunk.delta)
-        # float64 from where float32 overflows, and for good.
-        size = size.astype(np.result_type(size, d), copy=False)
-        size[first : first + d.size] = d
-        first += d.size
-    return size
-
-
-def top_energy(size: np.ndarray, numel: int) -> list[float | None]:
+def top_energy(blocks: Callable[[], Iterable[Sizes]], numel: int) -> list[float | None]:
     """The share of sum |D|^2 in the largest ceil(share * numel) coordinates, from the sizes of
-    those that moved; they are reordered in place.
+    those that moved, which `blocks` gives, and gives again: of an embedding all of them are
+    hundreds of megabytes.
     """
-    if not size.size:
+    moved = sum(sizes.size for sizes in blocks())
+    if not moved:
         return [None] * len(TOP_COORDINATES)
     # Where fewer moved than are asked for, they hold all of it.
-    counts = [min(math.ceil(share * numel), size.size) for share in TOP_COORDINATES]
-    # One place after the other, each in what the one before left: numpy parts by one place several
-    # times as fast as by many at once.
-    largest = size
-    for k in sorted(counts, reverse=True):
-        largest.partition(largest.size - k)
-        largest = largest[largest.size - k :]
-    total = energy(size)
-    return [energy(size[size.size - k :]) / total if total else None for k in counts]
-
-
-def energy(x: np.ndarray) -> float:
-    """Sum of squares in float64, in blocks."""
-    return sum(
-        float(np.sum(x[i : i + CHUNK].astype(np.float64) ** 2)) for i in range(0, x.size, CHUNK)
-    )
+    counts = [min(math.ceil(share * numel), moved) for share in TOP_COORDINATES]
+    cuts = order.cuts(blocks, [moved - k + 1 for k in counts])
+    total, above = 0.0, np.zeros(len(cuts))
+    for sizes in blocks():
+        energy = sizes.astype(np.float64) ** 2
+        total += float(energy.sum())
+        for at, cut in enumerate(cuts):
+            above[at] += energy[sizes > below(cut.value, sizes.dtype)].sum()
+    # Of those at the cut as many as there are places left.
+    at_the_cut = [k - (moved - cut.below - cut.tied) for k, cut in zip(counts, cuts, strict=True)]
+    return [
+        float(energy + places * cut.value**2) / total if total else None
+        for energy, places, cut in zip(above, at_the_cut, cuts, strict=True)
+    ]

@@ -2,7 +2,6 @@
 leading directions, its smallest weights, and what is made of both.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -10,12 +9,14 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int, UInt
 
-from opdviz.chunks import Chunk
+from opdviz import order
+from opdviz.chunks import CODES, Chunk
 from opdviz.definitions import FIXED_RANK_SHARES, MASK_RANK, PROBES, SHARES, SIXTEEN_BITS
 from opdviz.linalg import Decomposition, rank_of_share
-from opdviz.linalg.reconstruction import LEADING_BITS, Ties, leading_bits, places_of
+from opdviz.linalg.reconstruction import Ties
 from opdviz.measures.nulls import Census, census, classes_of, visible_flags
-from opdviz.measures.visibility import FLAGS, Ramps, codes, magnitudes, ramps
+from opdviz.measures.visibility import FLAGS, Ramps, magnitudes, ramps
+from opdviz.order import Cut, places_of
 
 ALL_SHARES = (*SHARES, *FIXED_RANK_SHARES)
 NAMES = ("principal", "low_magnitude", "principal_not_low", "nonprincipal_or_low")
@@ -222,74 +223,39 @@ def magnitude_levels(
     each share: 1, a tie's part, or 0.
     """
     places = [places_of(share, counted.numel) for share in ALL_SHARES]
-    find = cuts_on_grid if work.grid(precision) in SIXTEEN_BITS else cuts_between
-    cuts = find(work, precision, counted, places)
-    thresholds = np.unique([value for value, _, _ in cuts])
+    cuts = cuts_of(work, precision, counted, places)
+    thresholds = np.unique([cut.value for cut in cuts])
     low = np.zeros((2 * len(thresholds) + 1, len(places)))
-    for column, (k, (cut, under, tied)) in enumerate(zip(places, cuts, strict=True)):
-        at = int(np.searchsorted(thresholds, cut))
+    for column, (k, cut) in enumerate(zip(places, cuts, strict=True)):
+        at = int(np.searchsorted(thresholds, cut.value))
         low[: 2 * at + 1, column] = 1.0
         # 16-bit weights tie by the thousand: those at the threshold share the places that are left,
         # as any choice among them would be somebody's order.
-        low[2 * at + 1, column] = (k - under) / tied
+        low[2 * at + 1, column] = (k - cut.below) / cut.tied
     return thresholds, low
 
 
-def cuts_on_grid(
-    work: Decomposition, precision: str, counted: Census, places: list[int]
-) -> list[tuple]:
-    """The k-th smallest |W| for some k, how many are below it and how many tie with it: of the
-    values of a 16-bit grid, by counts of each.
+def cuts_of(work: Decomposition, precision: str, counted: Census, places: list[int]) -> list[Cut]:
+    """The k-th smallest |W| for some k: of a 16-bit grid by the counts of its values, which the
+    census has.
     """
-    grid = work.grid(precision)
-    counts = np.zeros(1 << 15, dtype=np.int64)
-    if counted.scheme == grid:
-        np.add.at(counts, counted.without_sign(), counted.count)
-    else:  # its classes are of the base before rounding
-        for chunk in work.chunks(precision):
-            counts += np.bincount(codes(np.abs(chunk.base), grid), minlength=counts.size)
+    if counted.scheme not in SIXTEEN_BITS:
+        return order.cuts(lambda: (np.abs(c.base) for c in work.chunks(precision)), places)
+    counts = np.zeros(CODES // 2, dtype=np.int64)
+    np.add.at(counts, counted.without_sign(), counted.count)
     up_to = np.cumsum(counts)
     return [
-        (magnitudes(grid)[at], int(up_to[at] - counts[at]), int(counts[at]))
+        Cut(float(magnitudes(counted.scheme)[at]), int(up_to[at] - counts[at]), int(counts[at]))
         for at in np.searchsorted(up_to, places)
     ]
-
-
-def cuts_between(
-    work: Decomposition, precision: str, counted: Census, places: list[int]
-) -> list[tuple]:
-    """The same of any values, in two passes: counts by leading bits say in which bits a place lies,
-    and only what shares them is sorted.
-    """
-
-    def sizes_of_chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for chunk in work.chunks(precision):
-            sizes = np.abs(chunk.base)
-            yield sizes, leading_bits(sizes.astype(np.float32, copy=False))
-
-    counts = sum(np.bincount(bits, minlength=LEADING_BITS) for _, bits in sizes_of_chunks())
-    up_to = np.cumsum(counts)
-    bits_of_places = np.searchsorted(up_to, places)
-    holds_a_place = np.zeros(LEADING_BITS, dtype=bool)
-    holds_a_place[bits_of_places] = True
-    near = np.sort(
-        np.concatenate(
-            [np.compress(holds_a_place.take(bits), sizes) for sizes, bits in sizes_of_chunks()]
-        )
-    )
-    # Of the sorted ones, how many coordinates are below the first of each bits: those not kept.
-    left_out = np.cumsum(np.where(holds_a_place, 0, counts))[bits_of_places]
-    cuts = []
-    for place, missing in zip(places, left_out, strict=True):
-        cut = near[place - missing - 1]
-        first, last = (int(np.searchsorted(near, cut, side)) for side in ("left", "right"))
-        cuts.append((cut, first + int(missing), last - first))
-    return cuts
 
 
 def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """2 j between thresholds j - 1 and j, 2 j + 1 at threshold j."""
     level = np.zeros(sizes.shape, dtype=np.uint8)
+    thresholds = thresholds.astype(
+        sizes.dtype
+    )  # which are of them: in float64 all would be widened
     for threshold in thresholds:
         # Two comparisons a threshold instead of searchsorted, which would widen every block.
         level += sizes >= threshold

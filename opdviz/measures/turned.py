@@ -17,11 +17,11 @@ from jaxtyping import Float
 from opdviz.checkpoint.formats import rounded
 from opdviz.definitions import HEADLINE_SHARE, NULL_RANK, SIXTEEN_BITS, VISIBLE
 from opdviz.linalg import Decomposition
-from opdviz.linalg.reconstruction import places_of
 from opdviz.linalg.rounding import matching_scale
 from opdviz.measures.masks import ALL_SHARES, NAMES, mask_ranks
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import NO_NULLS
+from opdviz.order import places_of
 from opdviz.pairing import Pair
 
 NAME = "turned"

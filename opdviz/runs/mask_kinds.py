@@ -17,8 +17,8 @@ import numpy as np
 from opdviz.checkpoint.formats import FORMATS
 from opdviz.errors import RequestError
 from opdviz.linalg import rank_of_share
-from opdviz.linalg.reconstruction import places_of
 from opdviz.measures.sides import EXACTLY, work_of
+from opdviz.order import places_of
 from opdviz.pairing import Matching, Pair
 from opdviz.runs.masks import drawn_like, visible, visible_of
 
