@@ -253,11 +253,9 @@ def cuts_of(work: Decomposition, precision: str, counted: Census, places: list[i
 def level_of(sizes: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """2 j between thresholds j - 1 and j, 2 j + 1 at threshold j."""
     level = np.zeros(sizes.shape, dtype=np.uint8)
-    thresholds = thresholds.astype(
-        sizes.dtype
-    )  # which are of them: in float64 all would be widened
-    for threshold in thresholds:
-        # Two comparisons a threshold instead of searchsorted, which would widen every block.
+    # Thresholds are some of the sizes. Two comparisons with each, in their own type, instead of
+    # searchsorted, which would widen every block.
+    for threshold in thresholds.astype(sizes.dtype):
         level += sizes >= threshold
         level += sizes > threshold
     return level

@@ -171,15 +171,18 @@ def test_choices_are_taken_back_and_a_new_part_starts_at_its_own_rows(server, vi
     expect(part.get_by_role("heading", name="rows 40-50")).to_be_visible()
 
 
-def saved(page, *choices: str):
-    """What *Save figure* in the open popover hands out after some choices: the file's name and its
-    content.
+def saved(page, *choices: str, drawn: str | None = None):
+    """What *Save figure* in the open popover hands out after some choices, once the button says what
+    will be `drawn` by the browser: the file's name and its content.
     """
     for choice in choices:
         page.get_by_text(choice, exact=True).click()
         settled(page)
+    button = page.get_by_role("button", name="Save figure")
+    if drawn:
+        expect(button).to_have_attribute("title", drawn)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save figure").click()
+        button.click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
@@ -189,8 +192,9 @@ def test_a_figure_is_saved_for_paper_whatever_the_theme_and_its_data_beside_it(s
     settled(page)
     page.get_by_role("button", name="Save", exact=True).first.click()
     for choices, inches in (((), 3.25), (("6.75 in", "Transparent"), 6.75)):
-        name, content = saved(page, *choices)
         transparent = bool(choices)
+        drawn = f"SVG, {inches} in{', transparent' if transparent else ''}"
+        name, content = saved(page, *choices, drawn=drawn)
         assert name == "opdviz_golden_layers_block-attention.svg"
         svg = content.decode()
         assert f'width="{inches}in"' in svg
@@ -210,7 +214,7 @@ def test_a_figure_is_saved_for_paper_whatever_the_theme_and_its_data_beside_it(s
         assert inks == {"rgb(79, 75, 69)"}, "axes in the ink of the light theme"
         assert "by layer and module" in svg and "golden (block attention)" in svg
         assert "http://127" not in svg
-    name, png = saved(page, "PNG", "3.25 in")
+    name, png = saved(page, "PNG", "3.25 in", drawn="PNG, 3.25 in, transparent")
     assert name.endswith(".png") and png.startswith(b"\x89PNG")
     wide = int.from_bytes(png[16:20])
     assert wide == pytest.approx(3.25 * 300, abs=2)

@@ -87,6 +87,8 @@ function download(blob, name) {
 export default function ({ data, parentElement }) {
   const button = parentElement.querySelector("button");
   const status = parentElement.querySelector("[role=status]");
+  const ground = data.transparent ? ", transparent" : "";
+  button.title = `${data.format.toUpperCase()}, ${data.inches} in${ground}`;
   button.onclick = async () => {
     const background = data.transparent ? "rgba(0,0,0,0)" : "#ffffff";
     button.disabled = true;
