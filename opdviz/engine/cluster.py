@@ -31,6 +31,7 @@ class Cluster(Executor):
     def __init__(self, client, *, gpus: bool = False):
         # A task that needs a GPU goes to workers that offer one, as many at a time as they do.
         needs = {"resources": {GPU: 1}} if gpus else {}
+        self.client = client
         self.inner = client.get_executor(pure=False, retries=RETRIES, **needs)
         # What is asked of any executor: how many tasks it takes at a time.
         self._max_workers = gpus_of(client) if gpus else sum(client.nthreads().values())
@@ -39,7 +40,7 @@ class Cluster(Executor):
         """Run a call on some worker."""
         outcome: Future = Future()
         self.inner.submit(function, *arguments).add_done_callback(
-            lambda ended: hand_over(ended, outcome)
+            lambda ended: hand_over(ended, outcome, connected=self.client.status == "running")
         )
         return outcome
 
@@ -54,13 +55,15 @@ def gpus_of(client) -> int:
     return int(sum(worker["resources"].get(GPU, 0) for worker in workers))
 
 
-def hand_over(ended: Future, outcome: Future) -> None:
-    """Give one future's result to another; what the cluster lost as `Lost`."""
+def hand_over(ended: Future, outcome: Future, *, connected: bool) -> None:
+    """Give one future's result to another; what the cluster lost as `Lost`. Without a connection no
+    error is of the task: Dask may stumble over a future that it takes back.
+    """
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
     error = None if ended.cancelled() else ended.exception()
-    if ended.cancelled():
+    if ended.cancelled() or (error and not connected):
         outcome.set_exception(Lost("the cluster's scheduler was lost, or cancelled the job"))
     elif isinstance(error, (KilledWorker, CommClosedError)):
         words = one_line(error, limit=120)

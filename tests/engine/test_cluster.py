@@ -135,10 +135,10 @@ def test_a_cluster_without_workers_is_one_line(monkeypatch):
 
 
 def test_what_a_task_came_to_is_handed_over_and_what_is_lost_breaks_the_executor():
-    def after(end) -> Future:
+    def after(end, *, connected: bool = True) -> Future:
         ended, outcome = Future(), Future()
         end(ended)
-        cluster.hand_over(ended, outcome)
+        cluster.hand_over(ended, outcome, connected=connected)
         return outcome
 
     assert after(lambda ended: ended.set_result(7)).result() == 7
@@ -149,6 +149,9 @@ def test_what_a_task_came_to_is_handed_over_and_what_is_lost_breaks_the_executor
     assert isinstance(after(lambda ended: ended.set_exception(killed)).exception(), Lost)
     raised = MemoryError()
     assert after(lambda ended: ended.set_exception(raised)).exception() is raised
+    # What Dask stumbles over while it takes its futures back is no task's error.
+    stumbled = after(lambda ended: ended.set_exception(ValueError()), connected=False)
+    assert isinstance(stumbled.exception(), Lost)
 
 
 def test_on_a_cluster_tasks_go_to_workers_that_offer_a_gpu():
