@@ -3,7 +3,8 @@ give.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -26,7 +27,8 @@ TABLES = {
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     """One row a top share; the energy share is missing where nothing moved."""
     numel = work.base.size - work.nonfinite
-    energies = top_energy(lambda: (np.abs(c.delta) for c in work.chunks("stored")), numel)
+    sizes = partial(moved_sizes, work)
+    energies = top_energy(sizes, moved=work.moved, numel=numel)
     return {
         "concentration": [
             {"name": pair.name, "top_share": share, "energy_share": energy}
@@ -36,12 +38,18 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     }
 
 
-def top_energy(blocks: Callable[[], Iterable[Sizes]], numel: int) -> list[float | None]:
+def moved_sizes(work: Decomposition) -> Iterator[Sizes]:
+    """|D| of the coordinates that moved, some at a time."""
+    return (np.abs(chunk.delta) for chunk in work.chunks("stored"))
+
+
+def top_energy(
+    blocks: Callable[[], Iterable[Sizes]], *, moved: int, numel: int
+) -> list[float | None]:
     """The share of sum |D|^2 in the largest ceil(share * numel) coordinates, from the sizes of
     those that moved, which `blocks` gives, and gives again: of an embedding all of them are
     hundreds of megabytes.
     """
-    moved = sum(sizes.size for sizes in blocks())
     if not moved:
         return [None] * len(TOP_COORDINATES)
     # Where fewer moved than are asked for, they hold all of it.
