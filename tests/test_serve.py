@@ -15,7 +15,7 @@ import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.bench.sessions import PAGES, ask, drawn, held, settled, visit, visitor
-from tests.browser.conftest import Server
+from tests.browser.server import Server
 from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).parent.parent

@@ -27,7 +27,8 @@ from playwright.async_api import TimeoutError, async_playwright
 from playwright.sync_api import Page, sync_playwright
 
 from tests.bench.stores import build
-from tests.browser.conftest import CHROMIUM, FLAGS, GO, Server, free_port, until_healthy
+from tests.browser.conftest import CHROMIUM, FLAGS, GO
+from tests.browser.server import Server, free_port, until_healthy
 from tests.conftest import GOLDEN
 
 MAIN = {

@@ -23,7 +23,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from tests.bench.stores import build
-from tests.browser.conftest import Server
+from tests.browser.server import Server
 from tests.conftest import GOLDEN
 
 COUNT, FIRST = 1_000, 100

@@ -24,7 +24,8 @@ from opdviz.store.reading import read
 from opdviz.store.store import Store, Stored
 from tests.bench.browser import TURNS, settle, streamlit_alone, timed
 from tests.bench.stores import build
-from tests.browser.conftest import CHROMIUM, FLAGS, GO, Server
+from tests.browser.conftest import CHROMIUM, FLAGS, GO
+from tests.browser.server import Server
 from tests.conftest import GOLDEN
 
 RUNS = 8

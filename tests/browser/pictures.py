@@ -18,7 +18,8 @@ from opdviz.runs import family
 from opdviz.store import board
 from opdviz.store.store import Store
 from opdviz.ui import ready
-from tests.browser.conftest import CHROMIUM, FLAGS, ROOT, Server, figure, settled
+from tests.browser.conftest import CHROMIUM, FLAGS, figure, settled
+from tests.browser.server import ROOT, Server
 from tests.conftest import GOLDEN
 
 SCREEN = {"width": 1280, "height": 800}

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from opdviz.store.store import Store
-from tests.browser.conftest import GOLDEN, Server, compared, follow, opened, press, settled
+from tests.browser.conftest import GOLDEN, compared, follow, opened, press, settled
+from tests.browser.server import Server
 
 pytestmark = pytest.mark.browser
 TENSOR = "model.layers.0.self_attn.q_proj.weight"
@@ -40,7 +41,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(runs):
     """A server for both."""
-    server = Server(runs[0], GOLDEN)
+    server = Server(runs[0], GOLDEN, forked=True)
     yield server
     server.stop()
 

@@ -10,15 +10,8 @@ from playwright.sync_api import Page, expect
 
 from opdviz import jobs
 from opdviz.store.store import Store
-from tests.browser.conftest import (
-    ROOT,
-    accessible,
-    choose_in,
-    choose_pair,
-    opened,
-    press_row,
-    settled,
-)
+from tests.browser.conftest import accessible, choose_in, choose_pair, opened, press_row, settled
+from tests.browser.server import ROOT
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.browser

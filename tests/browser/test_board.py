@@ -7,7 +7,8 @@ from playwright.sync_api import Page, expect
 
 from opdviz.store import board
 from opdviz.store.store import Store
-from tests.browser.conftest import Server, accessible, compared, figure, opened, press, settled
+from tests.browser.conftest import accessible, compared, figure, opened, press, settled
+from tests.browser.server import Server
 
 pytestmark = pytest.mark.browser
 NASTY = (
@@ -21,7 +22,7 @@ def served(pair, tmp_path_factory):
     """A server with one comparison, and its store and key."""
     cache = tmp_path_factory.mktemp("board")
     key = compared(pair, cache)
-    server = Server(cache, pair[0].parent)
+    server = Server(cache, pair[0].parent, forked=True)
     server.store, server.key = Store(cache), key
     yield server
     server.stop()

@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import (
-    ROOT,
-    by_keyboard,
-    compared,
-    figure,
-    opened,
-    press,
-    press_row,
-    settled,
-)
+from tests.browser.conftest import by_keyboard, compared, figure, opened, press, press_row, settled
+from tests.browser.server import ROOT
 
 pytestmark = pytest.mark.browser
 SHOTS = ROOT / "tests" / "browser" / "shots"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Server, opened, settled
+from tests.browser.conftest import opened, settled
+from tests.browser.server import Server
 from tests.conftest import GOLDEN, compared_here, write_checkpoint
 
 pytestmark = pytest.mark.browser
@@ -59,7 +60,7 @@ def served(tmp_path_factory):
         name, calm = f"model.layers.0.mlp.{text}.weight", "model.layers.0.mlp.up_proj.weight"
         base = {name: rng.standard_normal((40, 36)), calm: rng.standard_normal((40, 36))}
         keep(f"moved {len(text)}", base, {name: base[name] + u @ v, calm: base[calm] + 1e-3})
-    server = Server(folder / "cache", GOLDEN)
+    server = Server(folder / "cache", GOLDEN, forked=True)
     yield server
     server.stop()
 

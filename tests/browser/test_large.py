@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.bench.stores import build
-from tests.browser.conftest import GOLDEN, Server, figure, press, settled
+from tests.browser.conftest import GOLDEN, figure, press, settled
+from tests.browser.server import Server
 
 pytestmark = pytest.mark.browser
 
@@ -18,7 +19,7 @@ def served(tmp_path_factory):
     """A server of a comparison of three layers of 128 experts."""
     cache = tmp_path_factory.mktemp("large")
     build(cache, 1_200)
-    server = Server(cache, GOLDEN)
+    server = Server(cache, GOLDEN, forked=True)
     yield server
     server.stop()
 

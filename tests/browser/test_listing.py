@@ -14,7 +14,8 @@ from opdviz import jobs
 from opdviz.store.store import Store
 from opdviz.tables import summaries
 from opdviz.views import overview
-from tests.browser.conftest import GOLDEN, Server, choose_pair, compared, opened, settled
+from tests.browser.conftest import GOLDEN, choose_pair, compared, opened, settled
+from tests.browser.server import Server
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +32,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(cache):
     """A server for it."""
-    server = Server(cache, GOLDEN)
+    server = Server(cache, GOLDEN, forked=True)
     yield server
     server.stop()
 
