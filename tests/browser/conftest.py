@@ -53,6 +53,11 @@ CONFIG = {"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4,
 PROBED = ("/_stcore/health", "/_stcore/host-config")
 
 
+# Nothing runs and nothing is drawn any more.
+QUIET = (
+    "!!document.querySelector('[data-test-script-state=notRunning]') && !document.querySelector("
+    "'[data-testid=stStatusWidget], [data-testid=stSkeleton], [data-stale=true]')"
+)
 # To an address within a tab, as Back does.
 GO = "a => { history.pushState({}, '', a); dispatchEvent(new PopStateEvent('popstate')); }"
 
@@ -187,14 +192,14 @@ def server(tmp_path_factory, pair) -> Server:
 
 
 def settled(page: Page) -> None:
-    """Wait until the script has run and everything in sight is drawn."""
-    page.wait_for_function(
-        "!document.querySelector('[data-testid=stStatusWidget], [data-testid=stSkeleton],"
-        " [data-stale=true]')",
-        timeout=30_000,
-        polling=100,  # asking at every frame makes frames
-    )
-    page.wait_for_timeout(300)
+    """Wait until the script has run and everything in sight is drawn, and stays so for a moment:
+    what a page's own components answer runs it once more.
+    """
+    for _ in range(5):
+        page.wait_for_function(QUIET, timeout=30_000, polling=100)  # each frame would make frames
+        page.wait_for_timeout(300)
+        if page.evaluate(QUIET):
+            break
 
 
 # Streamlit's own navigation puts other elements between a list and its items.
