@@ -110,7 +110,7 @@ class Server:
 
     def stop(self) -> None:
         """End it; jobs of its own go on."""
-        os.kill(self.process.pid, signal.SIGTERM)
+        self.process.terminate()
         self.process.wait(timeout=20)
         TAKEN.discard(self.port)
 
@@ -135,7 +135,9 @@ def fork_server(arguments: list[str], environment: dict[str, str]) -> psutil.Pro
     process = loaded()
     process.stdin.write(json.dumps([arguments, environment]) + "\n")
     process.stdin.flush()
-    return psutil.Process(int(process.stdout.readline()))
+    child = process.stdout.readline()
+    assert child, "the process that servers are forked from has ended; its error stands above"
+    return psutil.Process(int(child))
 
 
 def become(arguments: list[str], environment: dict[str, str]) -> None:
