@@ -4,8 +4,8 @@ store.
 
 import gc
 import os
+import shutil
 import signal
-import subprocess
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +20,13 @@ from safetensors.torch import save_file
 from opdviz import checkpoint, pairing
 from opdviz.engine import measuring, prepare, workers
 from opdviz.engine.measuring import finite
+from opdviz.lab import shipped
 from opdviz.measures import MEASURES, measure
 from opdviz.measures.sides import work_of
 from opdviz.store.store import Store, Stored
 from opdviz.tables import summaries
 from opdviz.views.readers import reader_of  # noqa: F401  what views are drawn from in tests
+from tests.commands import opdviz
 
 # Under a shell that runs the tests in the background Ctrl-C is ignored, and what they start inherits
 # it: tests of Ctrl-C would wait for nothing.
@@ -106,13 +108,23 @@ def golden_store(tmp_path_factory) -> Store:
     Nobody writes into it.
     """
     cache = tmp_path_factory.mktemp("golden")
-    command = [sys.executable, "-m", "opdviz", "compare", GOLDEN / "base", GOLDEN / "tuned_b"]
-    subprocess.run(
-        [*map(str, command), "--name", "golden", "--cache", str(cache)],
-        check=True,
-        capture_output=True,
-    )
+    sides = (GOLDEN / "base", GOLDEN / "tuned_b")
+    opdviz("compare", *sides, "--name", "golden", cache=cache).check_returncode()
     return Store(cache)
+
+
+@pytest.fixture(scope="session")
+def shipped_runs(tmp_path_factory) -> Path:
+    """The lab's folder as it is shipped, expanded once. Nobody writes into it."""
+    folder = tmp_path_factory.mktemp("shipped") / "lab"
+    shipped.expand(folder)
+    return folder
+
+
+@pytest.fixture
+def lab_folder(shipped_runs, tmp_path) -> Path:
+    """A copy of it, below a test's own folder."""
+    return shutil.copytree(shipped_runs, tmp_path / "lab")
 
 
 def pytest_collection_finish(session) -> None:

@@ -2,7 +2,6 @@
 nothing lost.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -12,9 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
-import warnings
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -22,61 +19,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from opdviz import __version__, cli, pairing
-from opdviz.checkpoint import torch_file
+from opdviz import __version__
 from opdviz.cli import main
 from opdviz.measures import MEASURES
 from opdviz.store import status
 from opdviz.tables import TABLES
+from tests.commands import in_a_process, opdviz, refused
 from tests.conftest import GOLDEN, write_checkpoint
-
-RUN = [sys.executable, "-m", "opdviz"]
-
-
-def opdviz(*arguments, cache: Path) -> subprocess.CompletedProcess:
-    """Run a command as its process would, but in this one: an interpreter takes longer to start
-    than most of them to run.
-    """
-    out, err = (
-        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
-    )
-    patches = (
-        mock.patch.object(sys, "stdout", out),
-        mock.patch.object(sys, "stderr", err),
-        mock.patch.object(cli, "leave", lambda code: code),  # it would end this process
-        mock.patch.dict(os.environ, OPDVIZ_CACHE=str(cache)),
-        warnings.catch_warnings(),
-    )
-    pairing.opened.cache_clear()  # a path may hold another checkpoint by now
-    torch_file.state_dict.cache_clear()
-    with contextlib.ExitStack() as stack:
-        for patch in patches:
-            stack.enter_context(patch)
-        warnings.simplefilter("default")
-        code = cli.main(list(map(str, arguments)))
-    said = (stream.buffer.getvalue().decode() for stream in (out, err))
-    return subprocess.CompletedProcess(arguments, code, *said)
-
-
-def in_a_process(*arguments, cache: Path, **more) -> subprocess.CompletedProcess:
-    """Run a command in a process of its own."""
-    environment = os.environ | {"OPDVIZ_CACHE": str(cache)}
-    return subprocess.run(
-        [*RUN, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-        **more,
-    )
-
-
-def refused(done: subprocess.CompletedProcess, words: str, code: int = 2) -> None:
-    """Assert one line on stderr with some words, no traceback, an exit code."""
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture(scope="module")

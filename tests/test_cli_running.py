@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from opdviz import cli
+from tests.commands import RUN, in_a_process
 from tests.conftest import GOLDEN
-from tests.test_cli import RUN, in_a_process
 
 
 def test_a_terminal_gets_a_bar_and_a_pipe_gets_plain_lines(tmp_path):

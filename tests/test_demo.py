@@ -14,8 +14,8 @@ from opdviz import checkpoint, demo, tables, views
 from opdviz.engine import estimate
 from opdviz.store.store import Store
 from opdviz.views import request
+from tests.commands import opdviz
 from tests.conftest import reader_of
-from tests.test_cli import opdviz
 
 
 @pytest.fixture(scope="module")

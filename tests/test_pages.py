@@ -9,12 +9,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from opdviz import tables
+from opdviz.store import bundles
 from opdviz.store.store import Store
 from opdviz.words import plain
+from tests.commands import opdviz
 from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).parent.parent
@@ -102,24 +105,10 @@ def cache(tmp_path_factory) -> Path:
     bundles and loose.
     """
     folder = tmp_path_factory.mktemp("pages")
-    small = (
-        "from opdviz import cli; from opdviz.store import bundles; bundles.BUNDLE = 4; raise"
-        " SystemExit(cli.main())"
-    )
-    for tuned, more in (("b", ["--tensors", "*layers.0*"]), ("a", [])):
-        command = [
-            sys.executable,
-            "-c",
-            small,
-            "compare",
-            str(GOLDEN / "base"),
-            str(GOLDEN / f"tuned_{tuned}"),
-        ]
-        subprocess.run(
-            [*command, "--name", tuned, "--cache", str(folder), *more],
-            check=True,
-            capture_output=True,
-        )
+    with mock.patch.object(bundles, "BUNDLE", 4):
+        for tuned, more in (("b", ["--tensors", "*layers.0*"]), ("a", [])):
+            sides = (GOLDEN / "base", GOLDEN / f"tuned_{tuned}")
+            opdviz("compare", *sides, "--name", tuned, *more, cache=folder).check_returncode()
     assert list(folder.rglob("tables/spectrum.spectrum.0.parquet"))
     assert list(folder.rglob("parts/*.spectrum.*.json"))
     return folder
@@ -135,13 +124,12 @@ def trained(tmp_path_factory) -> Path:
         shutil.copytree(GOLDEN / f"tuned_{tuned}", folder / "run" / f"checkpoint-{step}")
     names = ["base..run/checkpoint-1", "base..run/checkpoint-2"]
     for command in (
-        ["compare", str(GOLDEN / "base"), str(folder / "run")],
+        ["compare", GOLDEN / "base", folder / "run"],
         ["overlap", *names],
         ["overlap", *names, "--table", "subspace_similarity"],
         ["payload", *names],
     ):
-        command = [sys.executable, "-m", "opdviz", *command, "--cache", str(folder / "cache")]
-        subprocess.run(command, check=True, capture_output=True)
+        opdviz(*command, cache=folder / "cache").check_returncode()
     return folder / "cache"
 
 

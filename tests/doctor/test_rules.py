@@ -10,7 +10,6 @@ from opdviz import demo, doctor
 from opdviz.checkpoint.formats import rounded
 from opdviz.cli import main
 from opdviz.errors import RequestError
-from opdviz.lab import shipped
 from opdviz.lab.places import Places
 from opdviz.measures import identity, magnitude, octaves, sparsity
 from opdviz.store.store import Store
@@ -375,12 +374,11 @@ def test_the_demonstration_pair_has_words_that_only_decayed(tmp_path):
         ("opd_16bit", {"rounded_away"}),
     ],
 )
-def test_the_lab_s_runs_trip_what_is_true_of_them(tmp_path, run, rules):
+def test_the_lab_s_runs_trip_what_is_true_of_them(tmp_path, shipped_runs, run, rules):
     """SGD at its large rate, with AdamW's decay, moves most matrices by decay; in 16 bits steps of
     AdamW's small one do not show in large weights.
     """
-    places = Places(tmp_path)
-    shipped.expand(tmp_path)
+    places = Places(shipped_runs)
     findings = doctor_says(tmp_path, places.of("base"), places.of(run))
     assert {finding.rule for finding in findings} == rules and doctor.healthy(findings)
 

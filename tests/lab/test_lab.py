@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from opdviz.errors import RequestError
 from opdviz.lab import keeping, plan, recipes, shipped
 from opdviz.lab.places import Places
 from opdviz.runs import masks
+from tests.commands import RUN, in_a_process, opdviz
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 6
@@ -30,22 +32,27 @@ SHORT = ["--seed", "0", "--steps", str(STEPS)]
 RUNS = f"seed0.steps{STEPS}"
 
 
-def lab(*arguments: str, cache: Path, **more) -> subprocess.CompletedProcess:
-    """A lab command in a process of its own."""
-    command = [sys.executable, "-m", "opdviz", "lab", *arguments, "--cache", str(cache)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, **more)
-
-
 def weights(cache: Path, run: str = f"{RUNS}/opd") -> bytes:
     """The bytes of a run's saved model."""
     return (cache / "lab" / run / "model.safetensors").read_bytes()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trainers():
+    """Workers of this module's commands come from a server that has loaded what trains, as those of
+    a command do: once, and not from that of other tests.
+    """
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
+
+
 @pytest.fixture(scope="module")
-def killed_then_run(tmp_path_factory):
+def killed_then_run(tmp_path_factory, shipped_runs):
     """A short OPD run that was killed once while it trained, and then run again."""
     cache = tmp_path_factory.mktemp("lab")
-    command = [sys.executable, "-m", "opdviz", "lab", "run", "opd", *SHORT, "--cache", str(cache)]
+    shutil.copytree(shipped_runs, cache / "lab")
+    command = [*RUN, "lab", "run", "opd", *SHORT, "--cache", str(cache)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     folder, deadline = cache / "lab" / RUNS, time.monotonic() + 120
     while not list(folder.glob("progress/opd")):
@@ -54,7 +61,7 @@ def killed_then_run(tmp_path_factory):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list(folder.glob(".opd.*.tmp")) and not (folder / "opd").exists()
-    return cache, lab("run", "opd", *SHORT, cache=cache)
+    return cache, opdviz("lab", "run", "opd", *SHORT, cache=cache)
 
 
 def test_a_short_run_goes_end_to_end(killed_then_run):
@@ -97,19 +104,20 @@ def test_a_killed_run_leaves_nothing_behind(killed_then_run):
 def test_a_finished_run_is_not_run_again(killed_then_run):
     cache, _ = killed_then_run
     before = (cache / "lab" / RUNS / "opd" / "run.json").stat().st_mtime_ns
-    done = lab("run", "opd", *SHORT, "--json", cache=cache)
+    done = opdviz("lab", "run", "opd", *SHORT, "--json", cache=cache)
     assert done.returncode == 0 and json.loads(done.stdout)[0]["test"] is not None
     assert (cache / "lab" / RUNS / "opd" / "run.json").stat().st_mtime_ns == before
 
 
 @pytest.fixture(scope="module")
-def again(tmp_path_factory) -> Path:
+def again(tmp_path_factory, shipped_runs) -> Path:
     """The same OPD run and the one under its random mask, in a cache of their own; both keep their
     float32 weights.
     """
     cache = tmp_path_factory.mktemp("again")
+    shutil.copytree(shipped_runs, cache / "lab")
     # Trains `opd` first, which it needs.
-    done = lab("run", "opd_random_mask", *SHORT, "--master", cache=cache)
+    done = opdviz("lab", "run", "opd_random_mask", *SHORT, "--master", cache=cache)
     assert done.returncode == 0, done.stderr[-2000:]
     return cache
 
@@ -140,13 +148,12 @@ def test_master_weights_are_kept_on_request_and_round_to_the_saved_ones(again):
     assert any((t.to(torch.bfloat16).float() != t).any() for t in master.values())
     written = (run / "run.json").stat().st_mtime_ns
     # Both are there.
-    assert lab("run", "opd_random_mask", *SHORT, "--master", cache=again).returncode == 0
+    assert opdviz("lab", "run", "opd_random_mask", *SHORT, "--master", cache=again).returncode == 0
     assert (run / "run.json").stat().st_mtime_ns == written
 
 
-def test_shipped_masked_runs_moved_nothing_else(tmp_path):
-    shipped.expand(tmp_path)
-    places = Places(tmp_path)
+def test_shipped_masked_runs_moved_nothing_else(shipped_runs):
+    places = Places(shipped_runs)
     opd = masks.matching_of(places.of("base"), places.of("opd"))
     threshold = masks.threshold_for(opd, recipes.PAPER_DENSITY)
     for run, source, limit in (
@@ -164,9 +171,8 @@ def test_shipped_masked_runs_moved_nothing_else(tmp_path):
         assert sum(int(m.sum()) for m in moved.values()) > 10_000
 
 
-def test_what_is_shipped_was_made_by_the_recipes_as_they_stand(tmp_path):
-    shipped.expand(tmp_path)
-    places = Places(tmp_path)
+def test_what_is_shipped_was_made_by_the_recipes_as_they_stand(shipped_runs):
+    places = Places(shipped_runs)
     for recipe in (recipes.BASES[0], recipes.TEACHER, *recipes.MAIN):
         facts = places.facts(recipe)
         assert facts, f"{recipe.name} was shipped by another recipe"
@@ -212,6 +218,7 @@ def test_wrong_requests_are_one_line(tmp_path, capsys, arguments, said):
 
 
 @pytest.mark.parametrize("found", [None, "0.9.1", "2.0.0"])
+@pytest.mark.usefixtures("lab_folder")
 def test_missing_and_unfit_packages_are_one_line(tmp_path, capsys, monkeypatch, found):
     def told(name: str) -> str:
         if name == "trl" and found is None:
@@ -232,9 +239,8 @@ def test_the_packages_asked_for_are_those_of_the_requirements():
     }
 
 
-def test_a_run_made_from_another_base_is_not_finished(tmp_path):
-    shipped.expand(tmp_path)
-    places = Places(tmp_path)
+def test_a_run_made_from_another_base_is_not_finished(lab_folder):
+    places = Places(lab_folder)
     assert places.facts(recipes.RECIPES["opd"])
     teacher = places.of("teacher") / "model.safetensors"
     teacher.write_bytes((places.of("base") / "model.safetensors").read_bytes())
@@ -244,8 +250,8 @@ def test_a_run_made_from_another_base_is_not_finished(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("lab_folder")
 def test_everything_but_training_works_without_the_lab_s_packages(tmp_path):
-    shipped.expand(tmp_path / "lab")
     code = (
         "import sys\nfor name in ('transformers', 'trl', 'datasets', 'accelerate', 'tokenizers'):"
         " sys.modules[name] = None\nfrom opdviz.cli import main\ncache = ['--cache',"
@@ -260,19 +266,18 @@ def test_everything_but_training_works_without_the_lab_s_packages(tmp_path):
     assert "not run yet" not in done.stdout
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path):
-    shipped.expand(tmp_path / "lab")
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path, lab_folder):
     size = 1 << 20
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    done = lab("run", "sft", "--steps", "1", cache=tmp_path, preexec_fn=small)
+    done = in_a_process("lab", "run", "sft", "--steps", "1", cache=tmp_path, preexec_fn=small)
     assert done.returncode == 3
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("opdviz: ")]
     assert "make room" in line and "Traceback" not in done.stderr
-    assert not (tmp_path / "lab" / "seed0.steps1" / "sft").exists() and not list(
-        (tmp_path / "lab").rglob("*.tmp")
+    assert not (lab_folder / "seed0.steps1" / "sft").exists() and not list(
+        lab_folder.rglob("*.tmp")
     )
 
 
@@ -303,22 +308,21 @@ def test_the_curve_counts_what_the_engine_counts():
         assert np.allclose(main_[column], last.loc[main_.index, column], rtol=1e-9), column
 
 
-def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path):
+def test_evaluate_makes_the_shipped_results_from_the_shipped_runs(tmp_path, lab_folder):
     from opdviz.lab import results
 
-    shipped.expand(tmp_path / "lab")
     some = {"seed0": ("opd", "grpo", "grpo_subnetwork"), "seed1": ("opd_16bit",), "seed2": ()}
-    for run in (tmp_path / "lab").glob("seed*/*"):
+    for run in lab_folder.glob("seed*/*"):
         if run.name not in some[run.parent.name]:
             shutil.rmtree(run)
-    done = lab("evaluate", "--json", cache=tmp_path)
+    done = opdviz("lab", "evaluate", "--json", cache=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     by_claim = {row["claim"]: row for row in json.loads(done.stdout)}
     assert by_claim["The mask of RL serves as well."]["verdict"] != "not measured yet"
     assert by_claim["SGD falls behind AdamW."]["seeds"] == 3, (
         "what was measured before of runs that are not here stays"
     )
-    made, kept = results.read(tmp_path / "lab"), results.read(tmp_path / "nowhere")
+    made, kept = results.read(lab_folder), results.read(tmp_path / "nowhere")
     for table in ("runs", "curve", "layers", "overlap"):
         ours = made[table]
         keys = [
@@ -346,9 +350,8 @@ def test_a_fresh_cache_lists_what_is_shipped(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 100_000, '{"recipe": {}}'])
-def test_a_damaged_run_is_a_run_that_is_not_there(tmp_path, capsys, text):
-    shipped.expand(tmp_path / "lab")
-    (tmp_path / "lab" / "seed0" / "opd" / "run.json").write_text(text)
+def test_a_damaged_run_is_a_run_that_is_not_there(tmp_path, lab_folder, capsys, text):
+    (lab_folder / "seed0" / "opd" / "run.json").write_text(text)
     assert main(["lab", "list", "--json", "opd", "grpo", "--cache", str(tmp_path)]) == 0
     opd, grpo = json.loads(capsys.readouterr().out)
     assert opd["test"] is None and grpo["test"] > 0.5
@@ -364,31 +367,21 @@ def test_damaged_results_are_one_line(tmp_path):
         results.read(tmp_path)
 
 
-def test_a_base_with_another_configuration_is_one_line(tmp_path):
-    shipped.expand(tmp_path / "lab")
-    config = tmp_path / "lab" / "base" / "config.json"
+def test_a_base_with_another_configuration_is_one_line(tmp_path, lab_folder):
+    config = lab_folder / "base" / "config.json"
     config.write_text(config.read_text().replace('"hidden_size": 256', '"hidden_size": 512'))
-    done = lab("run", "sft", "--steps", "1", cache=tmp_path)
+    done = opdviz("lab", "run", "sft", "--steps", "1", cache=tmp_path)
     assert (
         done.returncode == 2
         and "not that of its weights" in done.stderr
         and "Traceback" not in done.stderr
     )
-    assert not list((tmp_path / "lab").rglob("*.tmp"))
+    assert not list(lab_folder.rglob("*.tmp"))
 
 
+@pytest.mark.usefixtures("lab_folder")
 def test_ctrl_c_is_one_line_even_while_the_workers_start(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "opdviz",
-        "lab",
-        "run",
-        "sft",
-        *SHORT,
-        "--cache",
-        str(tmp_path),
-    ]
+    command = [*RUN, "lab", "run", "sft", *SHORT, "--cache", str(tmp_path)]
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -403,8 +396,8 @@ def test_ctrl_c_is_one_line_even_while_the_workers_start(tmp_path):
     assert "interrupted" in err and "Traceback" not in err
 
 
+@pytest.mark.usefixtures("lab_folder")
 def test_names_may_stand_after_options(tmp_path, capsys):
-    shipped.expand(tmp_path / "lab")
     assert main(["lab", "list", "--json", "--cache", str(tmp_path), "opd", "sft"]) == 0
     assert [row["recipe"] for row in json.loads(capsys.readouterr().out)] == ["opd", "sft"]
     assert main(["list", "--cache", str(tmp_path), "opd"]) == 2

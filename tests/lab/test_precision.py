@@ -5,7 +5,7 @@ and in bf16 itself, are told apart by their files alone.
 import pytest
 
 from opdviz.cli import main
-from opdviz.lab import results, shipped
+from opdviz.lab import results
 from opdviz.lab.places import Places
 from opdviz.lab.recipes import IN_16_BITS, RECIPES
 from opdviz.store.store import Store
@@ -16,14 +16,13 @@ RATE = RECIPES["opd"].learning_rate
 
 
 @pytest.fixture(scope="module")
-def summaries(tmp_path_factory) -> dict[str, list]:
+def summaries(tmp_path_factory, shipped_runs) -> dict[str, list]:
     """The verdicts by module of every run, by recipe: as one family, and no further than it takes."""
     folder = tmp_path_factory.mktemp("precision")
-    shipped.expand(folder / "lab")
     recipes = [name for recipe in IN_16_BITS for name in (recipe.name, results.like(recipe.name))]
-    runs = [(name, Places(folder / "lab", seed).of(name)) for name in recipes for seed in SEEDS]
+    runs = [(name, Places(shipped_runs, seed).of(name)) for name in recipes for seed in SEEDS]
     where = ["--cache", str(folder / "cache"), "--workers", "1"]
-    base = str(folder / "lab" / "base")
+    base = str(shipped_runs / "base")
     tuned = [str(path) for _, path in runs]
     assert main(["compare", base, *tuned, "--measures", "octaves", *where]) == 0
     by_path = {c.manifest.tuned.path: c for c in Store(folder / "cache").all()}

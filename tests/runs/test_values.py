@@ -12,8 +12,8 @@ from opdviz import checkpoint
 from opdviz.errors import RequestError
 from opdviz.runs import values
 from opdviz.store.store import Store, Stored
+from tests.commands import opdviz
 from tests.conftest import write_checkpoint
-from tests.test_cli import opdviz
 
 RNG = np.random.default_rng(0)
 TENSORS = {
