@@ -1,6 +1,4 @@
-"""Commands for the tests: in this process, as an interpreter takes longer to start than most of them
-to run, or in one of their own, where that is what is tested.
-"""
+"""Commands for the tests, in this process or in one of their own."""
 
 import contextlib
 import io
@@ -19,7 +17,7 @@ RUN = [sys.executable, "-m", "opdviz"]
 
 def opdviz(*arguments, cache: Path) -> subprocess.CompletedProcess:
     """Run a command as its process would, but in this one: an interpreter takes longer to start
-    than most of them to run.
+    than most of them to run. What its workers write themselves is not caught.
     """
     out, err = (
         io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
@@ -50,7 +48,7 @@ def in_a_process(*arguments, cache: Path, **more) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=300,
         **more,
     )
 

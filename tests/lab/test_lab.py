@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +36,6 @@ def weights(cache: Path, run: str = f"{RUNS}/opd") -> bytes:
     return (cache / "lab" / run / "model.safetensors").read_bytes()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def trainers():
-    """Workers of this module's commands come from a server that has loaded what trains, as those of
-    a command do: once, and not from that of other tests.
-    """
-    forkserver._forkserver._stop()
-    yield
-    forkserver._forkserver._stop()
-
-
 @pytest.fixture(scope="module")
 def killed_then_run(tmp_path_factory, shipped_runs):
     """A short OPD run that was killed once while it trained, and then run again."""
@@ -61,7 +50,7 @@ def killed_then_run(tmp_path_factory, shipped_runs):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list(folder.glob(".opd.*.tmp")) and not (folder / "opd").exists()
-    return cache, opdviz("lab", "run", "opd", *SHORT, cache=cache)
+    return cache, in_a_process("lab", "run", "opd", *SHORT, cache=cache)
 
 
 def test_a_short_run_goes_end_to_end(killed_then_run):
@@ -117,7 +106,7 @@ def again(tmp_path_factory, shipped_runs) -> Path:
     cache = tmp_path_factory.mktemp("again")
     shutil.copytree(shipped_runs, cache / "lab")
     # Trains `opd` first, which it needs.
-    done = opdviz("lab", "run", "opd_random_mask", *SHORT, "--master", cache=cache)
+    done = in_a_process("lab", "run", "opd_random_mask", *SHORT, "--master", cache=cache)
     assert done.returncode == 0, done.stderr[-2000:]
     return cache
 
@@ -370,7 +359,7 @@ def test_damaged_results_are_one_line(tmp_path):
 def test_a_base_with_another_configuration_is_one_line(tmp_path, lab_folder):
     config = lab_folder / "base" / "config.json"
     config.write_text(config.read_text().replace('"hidden_size": 256', '"hidden_size": 512'))
-    done = opdviz("lab", "run", "sft", "--steps", "1", cache=tmp_path)
+    done = in_a_process("lab", "run", "sft", "--steps", "1", cache=tmp_path)
     assert (
         done.returncode == 2
         and "not that of its weights" in done.stderr
