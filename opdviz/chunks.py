@@ -3,9 +3,10 @@ again is worked out once.
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from opdviz.checkpoint.formats import Promoted, round_bfloat16, rounded
 
@@ -41,13 +42,20 @@ class Remembering:
 class Chunk(Remembering):
     """Some finite coordinates of a pair at one precision, flat, and those of them that moved.
 
-    `base` and `tuned` are as they are compared, `origin` is the base before any rounding.
+    `base` and `tuned` are as they are compared, `origin` is the base before any rounding. Where
+    `often` says so, each entry stands for as many coordinates.
     """
 
-    def __init__(self, origin: np.ndarray, base: Side, tuned: Side):
+    def __init__(
+        self,
+        origin: Side,
+        base: Side,
+        tuned: Side,
+        often: Int[np.ndarray, " n"] | None = None,
+    ):
         super().__init__()
-        self.origin, self.base, self.tuned = origin, base, tuned
-        self.size = base.size
+        self.origin, self.base, self.tuned, self.often = origin, base, tuned, often
+        self.size = base.size if often is None else int(often.sum())
 
     @cached_property
     def moved(self) -> np.ndarray | slice:
@@ -61,7 +69,7 @@ class Chunk(Remembering):
         return np.flatnonzero(changed)
 
     @property
-    def is_finite(self) -> np.ndarray:
+    def is_finite(self) -> Bool[np.ndarray, " n"]:
         """Which of them are finite on both sides, where that is not known of all."""
         return np.isfinite(self.base) & np.isfinite(self.tuned)
 
@@ -72,7 +80,9 @@ class Chunk(Remembering):
     def summed_products(self) -> tuple[float, float, float]:
         """The same, summed."""
         w, t = (np.asarray(side, dtype=np.float64) for side in (self.base, self.tuned))
-        return float(w @ w), float(t @ t), float(w @ t)
+        if self.often is None:
+            return float(w @ w), float(t @ t), float(w @ t)
+        return float(self.often @ w**2), float(self.often @ t**2), float(self.often @ (w * t))
 
     @cached_property
     def moved_base(self) -> np.ndarray:
@@ -89,19 +99,37 @@ class Chunk(Remembering):
         """The update of those that moved."""
         return difference(self.moved_base, self.moved_tuned)
 
+    @cached_property
+    def moved_often(self) -> Int[np.ndarray, " moved"] | None:
+        """How many coordinates each of those that moved stands for; `None` for one."""
+        return None if self.often is None else self.often[self.moved]
+
     @property
     def unmoved(self) -> int:
         """How many did not change."""
-        return 0 if isinstance(self.moved, slice) else self.size - self.moved.size
+        return self.size - self.number(np.ones(self.delta.size, dtype=bool))
+
+    def number(self, is_so: Bool[np.ndarray, " moved"]) -> int:
+        """Of how many coordinates that moved something is so."""
+        often = self.moved_often
+        return int(np.count_nonzero(is_so) if often is None else often @ is_so)
+
+    def total(self, x: Float[np.ndarray, " moved"]) -> float:
+        """The sum of x over the coordinates that moved."""
+        return float(x.sum() if self.often is None else self.moved_often @ x)
+
+    def inner(self, x: Float[np.ndarray, " moved"], y: Float[np.ndarray, " moved"]) -> float:
+        """The inner product of x and y over the coordinates that moved."""
+        return float(x @ y if self.often is None else self.moved_often @ (x * y))
 
 
 class Coded(Chunk):
     """The same of two sides that are stored in one format of 16 bits: numbers are made where they
-    are asked for, and what the base alone decides follows from how often it holds each code.
+    are asked for.
     """
 
-    def __init__(self, base: Promoted, tuned: Promoted):
-        super().__init__(base, base, tuned)
+    def __init__(self, base: Promoted, tuned: Promoted, often: Int[np.ndarray, " n"] | None = None):
+        super().__init__(base, base, tuned, often)
 
     @cached_property
     def moved(self) -> np.ndarray | slice:
@@ -111,35 +139,12 @@ class Coded(Chunk):
         is_zero = (base[moved] | tuned[moved]) & NO_SIGN == 0
         if is_zero.any():  # of either sign
             moved = moved[~is_zero]
-        return slice(None) if moved.size == self.size else moved
+        return slice(None) if moved.size == base.size else moved
 
     @property
-    def is_finite(self) -> np.ndarray:
+    def is_finite(self) -> Bool[np.ndarray, " n"]:
         """As of any chunk, from the codes."""
         return self.base.is_finite & self.tuned.is_finite
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """How often the base holds each code."""
-        return np.bincount(self.base.codes, minlength=CODES)
-
-    def summed_products(self) -> tuple[float, float, float]:
-        """As of any chunk: of what did not move by the codes, of the rest one by one."""
-        if self.size < CODES:
-            return super().summed_products()
-        unmoved = self.counts - np.bincount(self.base.codes[self.moved], minlength=CODES)
-        energy = float(unmoved @ squares(self.base.form))
-        w, t = self.moved_base.astype(np.float64), self.moved_tuned.astype(np.float64)
-        return energy + float(w @ w), energy + float(t @ t), energy + float(w @ t)
-
-
-@lru_cache(maxsize=2)
-def squares(form: str) -> np.ndarray:
-    """The square of each code's number; zero of those that are none."""
-    every = Promoted.of_codes(np.arange(CODES, dtype=np.uint16), form)
-    with np.errstate(invalid="ignore"):  # some are signals of what is no number
-        values = np.asarray(every, dtype=np.float64)
-    return np.where(np.isfinite(values), values, 0.0) ** 2
 
 
 def chunks(origin: Side, base: Side, tuned: Side, *, finite: bool, coarse: bool) -> Iterator[Chunk]:
@@ -149,7 +154,7 @@ def chunks(origin: Side, base: Side, tuned: Side, *, finite: bool, coarse: bool)
     `coarse` both sides are rounded to bfloat16 first.
     """
     before, flat_base, flat_tuned = (side.reshape(-1) for side in (origin, base, tuned))
-    coded = all(isinstance(side, Promoted) for side in (base, tuned)) and not coarse
+    coded = not coarse and are_coded(base, tuned)
     for first in range(0, base.size, CHUNK):
         part = slice(first, first + CHUNK)
         if coded:
@@ -165,6 +170,11 @@ def chunks(origin: Side, base: Side, tuned: Side, *, finite: bool, coarse: bool)
             both = np.isfinite(w) & np.isfinite(t)
             values, w, t = values[both], w[both], t[both]
         yield Chunk(values, *((round_bfloat16(w), round_bfloat16(t)) if coarse else (w, t)))
+
+
+def are_coded(base: Side, tuned: Side) -> bool:
+    """Whether both sides are numbers of 16 bits, in one format."""
+    return isinstance(base, Promoted) and isinstance(tuned, Promoted) and base.form == tuned.form
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:

@@ -19,6 +19,7 @@ STEPS = (
     ("fingerprint",),
     ("checkpoint",),
     ("ties", "chunks", "order", "layouts"),
+    ("distinct",),
     ("linalg",),
     ("pairing",),
     ("measures",),

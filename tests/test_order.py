@@ -15,6 +15,6 @@ def test_cuts_are_those_of_the_sorted_numbers(dtype, decimals):
     values[:3] = [0.0, 1e-40, 1e39 if dtype == np.float64 else 3e38]
     places = [1, 2, 17, 500, 999, 1000]
     blocks = np.array_split(values, 7)
-    for k, cut in zip(places, order.cuts(lambda: iter(blocks), places), strict=True):
+    for k, cut in zip(places, order.cuts(lambda: ((b, None) for b in blocks), places), strict=True):
         value = np.sort(values)[k - 1]
         assert cut == (value, np.count_nonzero(values < value), np.count_nonzero(values == value))

@@ -8,7 +8,6 @@ singular value near sqrt(eps) = 1.5e-8 of the largest is not resolved by them.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,20 +17,21 @@ from jaxtyping import Float
 from opdviz.checkpoint.formats import Promoted
 from opdviz.chunks import CHUNK, KEPT, Chunk, Remembering, chunks
 from opdviz.definitions import FIXED_K, LONG_R, MASK_RANK, NULL_RANK, SHARES
+from opdviz.distinct import Values
 from opdviz.linalg.gram import (
     FLOOR,
+    Products,
     Spectrum,
     mirrored,
     resolved_count,
     spectrum_of_gram,
     tall_rows,
+    well_conditioned,
 )
 from opdviz.linalg.reconstruction import Reconstructions, Ties
 from opdviz.linalg.rounding import StoredHere
 from opdviz.linalg.subspaces import LongSide, orthonormal, residual_gram
 
-# Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
-MOST_CONDITION = 1e4
 # Elements at a time of a product, each of whose blocks goes through the whole result.
 PRODUCT = 1 << 20
 
@@ -43,18 +43,6 @@ def rank_of_share(share: float, r: int) -> int:
     38
     """
     return max(1, int(share * r))
-
-
-@dataclass(frozen=True, slots=True)
-class Products:
-    """A'A, A'D and D'D of the tall base A and delta D, each (r, r), and the energy of each of D's
-    long-side rows.
-    """
-
-    aa: Float[np.ndarray, "r r"]
-    ad: Float[np.ndarray, "r r"]
-    dd: Float[np.ndarray, "r r"]
-    long_energy: Float[np.ndarray, " long"]
 
 
 class Decomposition(Remembering):
@@ -107,7 +95,7 @@ class Decomposition(Remembering):
     @cached_property
     def moved(self) -> int:
         """How many finite coordinates changed as stored."""
-        return sum(chunk.size - chunk.unmoved for chunk in self.chunks("stored"))
+        return sum(chunk.size - chunk.unmoved for chunk in self.values("stored"))
 
     @cached_property
     def off_grid(self) -> int:
@@ -125,6 +113,18 @@ class Decomposition(Remembering):
         if self.base.size > KEPT:
             return chunks(*sides, **how)
         return self.once(("chunks", precision), lambda: list(chunks(*sides, **how)))
+
+    @cached_property
+    def by_value(self) -> Values:
+        """The coordinates as stored, by their values."""
+        return Values(self.base, self.tuned)
+
+    def values(self, precision: str) -> Iterable[Chunk]:
+        """All finite coordinates, for what does not ask where they stand: where few pairs of values
+        are many coordinates each pair once.
+        """
+        counted = None if precision == "bfloat16" else self.by_value.every
+        return self.chunks(precision) if counted is None else counted
 
     def row_blocks(self, elements: int = CHUNK):
         """(rows, base, delta) of the tall orientation in float64, some elements at a time."""
@@ -392,8 +392,3 @@ class Decomposition(Remembering):
         for rows, _, d in self.row_blocks():
             along[rows] = d @ v
         return StoredHere(self.base, self.origin, along, v.astype(np.float32), self.form)
-
-
-def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
-    """Whether the leading vectors say all that is asked, and a Cholesky factor the rest."""
-    return bool(s[-1] * MOST_CONDITION > s[0])

@@ -16,8 +16,8 @@ import torch
 
 from opdviz.checkpoint.formats import Promoted
 from opdviz.errors import RequestError, one_line
-from opdviz.linalg import Decomposition, Products
-from opdviz.linalg.gram import Spectrum, falling, roots
+from opdviz.linalg import Decomposition
+from opdviz.linalg.gram import Products, Spectrum, falling, roots
 from opdviz.linalg.reconstruction import Ties, cut_bits, split_at_the_cut
 from opdviz.linalg.rounding import StoredUpdate
 from opdviz.linalg.subspaces import WELL_SCALED, LongSide

@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from opdviz.chunks import CHUNK
 from opdviz.definitions import NULL_RANK
-from opdviz.linalg import PRODUCT, Decomposition, Products
-from opdviz.linalg.gram import Spectrum, tall_rows
+from opdviz.linalg import PRODUCT, Decomposition
+from opdviz.linalg.gram import Products, Spectrum, tall_rows
 
 
 class Factored(Decomposition):

@@ -14,6 +14,8 @@ FLOOR = float(np.sqrt(np.finfo(np.float64).eps))
 # Of the largest singular value: what stands above it is no rounding of a Gram matrix, whose error
 # grows with the root of its size: 16 leaves room up to r = 8,192 (`spectrum.summary`).
 RESOLVED = 16 * FLOOR
+# Of the base: its square times eps is 2e-8, and what a Cholesky factor says is as exact as vectors.
+MOST_CONDITION = 1e4
 # Rows and columns of a square that stays in a core's cache.
 SQUARE = 128
 # Of all vectors, up to which taking the leading ones alone pays.
@@ -42,6 +44,23 @@ class Spectrum:
 
     s: Float[np.ndarray, " r"]
     v: Float[np.ndarray, "r k"]
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """A'A, A'D and D'D of the tall base A and delta D, each (r, r), and the energy of each of D's
+    long-side rows.
+    """
+
+    aa: Float[np.ndarray, "r r"]
+    ad: Float[np.ndarray, "r r"]
+    dd: Float[np.ndarray, "r r"]
+    long_energy: Float[np.ndarray, " long"]
+
+
+def well_conditioned(s: Float[np.ndarray, " r"]) -> bool:
+    """Whether the leading vectors say all that is asked, and a Cholesky factor the rest."""
+    return bool(s[-1] * MOST_CONDITION > s[0])
 
 
 def spectrum_of_gram(gram: Float[np.ndarray, "r r"], k: int) -> Spectrum:

@@ -13,7 +13,7 @@ from opdviz.definitions import TOP_COORDINATES
 from opdviz.linalg import Decomposition
 from opdviz.measures import blind
 from opdviz.measures.visibility import below
-from opdviz.order import Sizes
+from opdviz.order import Block
 from opdviz.pairing import Pair
 
 NAME = "concentration"
@@ -38,13 +38,13 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     }
 
 
-def moved_sizes(work: Decomposition) -> Iterator[Sizes]:
+def moved_sizes(work: Decomposition) -> Iterator[Block]:
     """|D| of the coordinates that moved, some at a time."""
-    return (np.abs(chunk.delta) for chunk in work.chunks("stored"))
+    return ((np.abs(chunk.delta), chunk.moved_often) for chunk in work.values("stored"))
 
 
 def top_energy(
-    blocks: Callable[[], Iterable[Sizes]], *, moved: int, numel: int
+    blocks: Callable[[], Iterable[Block]], *, moved: int, numel: int
 ) -> list[float | None]:
     """The share of sum |D|^2 in the largest ceil(share * numel) coordinates, from the sizes of
     those that moved, which `blocks` gives, and gives again: of an embedding all of them are
@@ -56,8 +56,8 @@ def top_energy(
     counts = [min(math.ceil(share * numel), moved) for share in TOP_COORDINATES]
     cuts = order.cuts(blocks, [moved - k + 1 for k in counts])
     total, above = 0.0, np.zeros(len(cuts))
-    for sizes in blocks():
-        energy = sizes.astype(np.float64) ** 2
+    for sizes, often in blocks():
+        energy = sizes.astype(np.float64) ** 2 * (1 if often is None else often)
         total += float(energy.sum())
         for at, cut in enumerate(cuts):
             above[at] += energy[sizes > below(cut.value, sizes.dtype)].sum()

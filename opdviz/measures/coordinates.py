@@ -16,6 +16,7 @@ from opdviz.measures.magnitude import row_products
 from opdviz.measures.nulls import Census, census, gaussian_share
 from opdviz.measures.skipping import SKIPPED, skipped
 from opdviz.measures.visibility import BETWEEN, NO_NULLS, ZEROS, below, codes, magnitudes, quarters
+from opdviz.order import histogram
 from opdviz.pairing import Pair
 
 NAME = "coordinates"
@@ -122,16 +123,17 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
     bins = quarters("float32")
     count = np.zeros(len(bins), dtype=np.int64)
     moved = {t: np.zeros(len(bins), dtype=np.int64) for t in MOVED_THRESHOLDS}
-    for chunk in work.chunks(precision):
-        d = np.abs(chunk.delta)
+    for chunk in work.values(precision):
+        d, often = np.abs(chunk.delta), chunk.moved_often
         code = codes(d, "float32")
-        sizes = np.bincount(code, minlength=len(bins))
+        sizes = histogram(code, often, len(bins))
         count += sizes
         count[0] += chunk.unmoved  # the class of zero
         for t in MOVED_THRESHOLDS:
             if t:
-                beyond = np.compress(d > below(t, d.dtype), code)
-                moved[t] += np.bincount(beyond, minlength=len(bins))
+                beyond = d > below(t, d.dtype)
+                of_beyond = None if often is None else often[beyond]
+                moved[t] += histogram(np.compress(beyond, code), of_beyond, len(bins))
             else:
                 moved[t] += sizes
     used = np.flatnonzero(count)

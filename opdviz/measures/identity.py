@@ -5,7 +5,7 @@ other places, and zeros that were none.
 import numpy as np
 import xxhash
 
-from opdviz.chunks import row_blocks
+from opdviz.chunks import Chunk, row_blocks
 from opdviz.linalg import Decomposition
 from opdviz.pairing import Pair
 
@@ -23,6 +23,7 @@ TABLES = {
     }
 }
 TRANSPOSED, PERMUTED = "transposed", "permuted"
+MODULUS = 1 << 64  # of sums of whole numbers
 
 
 def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
@@ -30,14 +31,15 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     places, how many became exactly zero, and how many rows of a matrix did as a whole.
     """
     base_digest, tuned_digest = xxhash.xxh3_64(), xxhash.xxh3_64()
-    new_zeros = balance = 0
     for chunk in work.chunks("stored"):
         base_digest.update(np.ascontiguousarray(chunk.base))
         tuned_digest.update(np.ascontiguousarray(chunk.tuned))
-        new_zeros += int(np.count_nonzero(chunk.moved_tuned == 0))
-        balance += sum_of_bits(chunk.moved_base) - sum_of_bits(chunk.moved_tuned)
+    new_zeros = balance = 0
+    for chunk in work.values("stored"):
+        new_zeros += chunk.number(chunk.moved_tuned == 0)
+        balance += sum_of_bits(chunk, chunk.moved_base) - sum_of_bits(chunk, chunk.moved_tuned)
     # What holds the same values has the same sum of them: hardly another tensor is looked at twice.
-    same_values = work.moved and not balance
+    same_values = work.moved and balance % MODULUS == 0
     return {
         "identity": [
             {
@@ -52,9 +54,13 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     }
 
 
-def sum_of_bits(values: np.ndarray) -> int:
-    """The sum of some numbers read as whole ones, bit for bit: exact in any order."""
-    bits = values.view(np.uint64 if values.dtype == np.float64 else np.uint32)
+def sum_of_bits(chunk: Chunk, moved: np.ndarray) -> int:
+    """The sum over the coordinates that moved of their values read as whole numbers, bit for bit,
+    modulo 2^64: the same in any order.
+    """
+    bits = moved.view(np.uint64 if moved.dtype == np.float64 else np.uint32)
+    if chunk.moved_often is not None:
+        bits = bits * chunk.moved_often.astype(np.uint64)
     return int(bits.sum(dtype=np.uint64))
 
 

@@ -99,13 +99,13 @@ def sizes(work: Decomposition) -> dict:
     sums = np.zeros(3)
     wd = dd = total = largest = 0.0
     count = 0
-    for chunk in work.chunks("stored"):
+    for chunk in work.values("stored"):
         sums += chunk.products()
         # Of the stored values: near ones have an exact difference in their own type (Sterbenz).
         d = chunk.delta.astype(np.float64)
         size = np.abs(d)
-        dd, wd = dd + float(d @ d), wd + float(chunk.moved_base.astype(np.float64) @ d)
-        total += float(size.sum())
+        dd, wd = dd + chunk.inner(d, d), wd + chunk.inner(chunk.moved_base.astype(np.float64), d)
+        total += chunk.total(size)
         largest = max(largest, float(size.max(initial=0.0)))
         count += chunk.size
     ww, tt, wt = sums.tolist()
@@ -134,9 +134,9 @@ def bfloat16_norms(work: Decomposition, size: dict) -> dict:
     if work.form == "bfloat16":  # both sides lie on that grid
         return {f"{norm}_bfloat16": size[norm] for norm in ("base_norm", "delta_norm")}
     ww = dd = 0.0
-    for chunk in work.chunks("bfloat16"):
+    for chunk in work.values("bfloat16"):
         d = chunk.delta.astype(np.float64)
-        ww, dd = ww + chunk.products()[0], dd + float(d @ d)
+        ww, dd = ww + chunk.products()[0], dd + chunk.inner(d, d)
     return {"base_norm_bfloat16": math.sqrt(ww), "delta_norm_bfloat16": math.sqrt(dd)}
 
 

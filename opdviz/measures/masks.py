@@ -240,7 +240,7 @@ def cuts_of(work: Decomposition, precision: str, counted: Census, places: list[i
     census has.
     """
     if counted.scheme not in SIXTEEN_BITS:
-        return order.cuts(lambda: (np.abs(c.base) for c in work.chunks(precision)), places)
+        return order.cuts(lambda: ((np.abs(c.base), None) for c in work.chunks(precision)), places)
     counts = np.zeros(CODES // 2, dtype=np.int64)
     np.add.at(counts, counted.without_sign(), counted.count)
     up_to = np.cumsum(counts)

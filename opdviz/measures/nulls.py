@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int, UInt
 
+from opdviz import order
 from opdviz.chunks import Chunk, Coded, on_grid
 from opdviz.definitions import PROBES
 from opdviz.linalg import Decomposition
@@ -94,12 +95,12 @@ def count_classes(
     """
     count = np.zeros(size, dtype=np.int64)
     by_flags = np.zeros(size * FLAGS, dtype=np.int64)
-    for chunk in work.chunks(precision):
+    for chunk in work.values(precision):
         code = classes_of(chunk, scheme)
-        count += chunk.counts if isinstance(chunk, Coded) else np.bincount(code, minlength=size)
+        count += order.histogram(code, chunk.often, size)
         joint = code[chunk.moved].astype(np.intp) * FLAGS + visible_flags(chunk)
         # Where they stand: half a million counts would be made and added for every chunk.
-        np.add.at(by_flags, joint, 1)
+        np.add.at(by_flags, joint, 1 if chunk.often is None else chunk.moved_often)
     return count, by_flags.reshape(size, FLAGS)
 
 
@@ -143,9 +144,12 @@ class Sizes:
     sums: Float[np.ndarray, " positions"]
 
     @classmethod
-    def each(cls, values: Float[np.ndarray, " sizes"]) -> "Sizes":
-        """Sorted sizes one by one."""
-        return cls(values, np.arange(values.size + 1), summed(values))
+    def each(
+        cls, values: Float[np.ndarray, " sizes"], often: Int[np.ndarray, " sizes"] | int = 1
+    ) -> "Sizes":
+        """Sorted sizes one by one, with how often each occurs."""
+        often = np.broadcast_to(often, values.shape)
+        return cls(values, order.running(often), summed(values * often))
 
     def up_to(self, at: np.ndarray, side: str) -> np.ndarray:
         """Positions in the running counts and sums of sizes below (`left`) or up to (`right`) some
@@ -166,8 +170,8 @@ def summed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n_and_one"]:
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """The stored deltas that are not zero, by sign: one by one up to a million, counted by size
-    beyond. `size` is that of the tensor.
+    """The stored deltas that are not zero, by sign: by their values up to a million, counted by
+    size class beyond. `size` is that of the tensor.
 
     Drawing a million of them instead was tried: a draw's error is wider than the band that the
     nulls make (docs/decisions.md).
@@ -180,12 +184,14 @@ class Deltas:
     def of(cls, work: Decomposition) -> "Deltas":
         """The deltas of a pair."""
         numel = work.base.size - work.nonfinite
-        deltas = (chunk.delta for chunk in work.chunks("stored"))
-        if work.moved > SORTED:
-            return cls.counted(deltas, numel)
-        d = np.sort(np.concatenate([np.empty(0, dtype=np.float32), *deltas]))
+        if sum(chunk.delta.size for chunk in work.values("stored")) > SORTED:
+            return cls.counted((chunk.delta for chunk in work.chunks("stored")), numel)
+        blocks = ((chunk.delta, chunk.moved_often) for chunk in work.values("stored"))
+        d, often = order.ordered(blocks)
         first = int(np.searchsorted(d, 0))  # none of them is zero
-        return cls(numel, (Sizes.each(d[first:]), Sizes.each(-d[:first][::-1])))
+        falling = slice(None, first)
+        sides = (d[first:], often[first:]), (-d[falling][::-1], often[falling][::-1])
+        return cls(numel, tuple(Sizes.each(*side) for side in sides))
 
     @classmethod
     def counted(cls, deltas: Iterable[np.ndarray], numel: int) -> "Deltas":

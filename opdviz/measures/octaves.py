@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt
+from jaxtyping import Float, Int, UInt
 
 from opdviz.checkpoint.formats import FORMATS, Promoted
-from opdviz.chunks import CODES, NO_SIGN, Chunk, Side, row_blocks
+from opdviz.chunks import CODES, NO_SIGN, Side
 from opdviz.definitions import SIXTEEN_BITS
 from opdviz.linalg import Decomposition
 from opdviz.measures.skipping import SKIPPED, skipped
+from opdviz.order import histogram
 from opdviz.pairing import Pair
 
 NAME = "octaves"
@@ -34,9 +35,6 @@ TABLES = {
     },
     "skipped": SKIPPED,
 }
-# Groups of rows by norm, of as many weights each: rows of unlike scale pooled would look like a
-# slope.
-STRATA, STRATUM = 16, 1 << 15
 # Small weights of a stratum from which its displacements are taken at all, and that are enough: the
 # grid of larger ones, a quarter of the target's, moves a share in a tail by a third. Few are no
 # bias, and their noise is in the error of what is pooled.
@@ -112,25 +110,26 @@ class Counts:
 
 def counted(work: Decomposition) -> Counts:
     """The weights of a matrix on a grid of 16 bits, and those that moved."""
-    strata = row_strata(work)
     mantissa = FORMATS[work.form].mantissa
     lowest = max(largest_octave(work) - OCTAVES, -BIAS) + 1
-    groups = int(strata.max()) + 1
+    groups = len(work.by_value.strata)
     # Displacements count from half a grid step of the lowest octave, which is as far below it.
     least, sizes = lowest - mantissa - 1, OCTAVES + mantissa + 2
-    every = np.stack([octaves_of_rows(work, strata == group, lowest) for group in range(groups)])
+    every = np.zeros((groups, OCTAVES, 2), dtype=np.int64)
     displaced = np.zeros((groups, OCTAVES, 2, sizes, 2), dtype=np.int64)
-    first = 0
-    for chunk in work.chunks("stored"):
-        cells = strata_of(chunk, first, work.n, strata) * (2 * OCTAVES)
-        first += chunk.size
-        cells += octave_table(lowest, OCTAVES).take(upper_halves(chunk.moved_base))
-        size = octave_table(least, sizes).take(upper_halves(chunk.delta))
-        # A displacement has more digits than a weight: only what is all of one power is a tie.
-        digits = chunk.delta.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
-        size[digits > 0] &= ~1
-        # Where they stand, as new counts of every chunk would be more than its weights.
-        np.add.at(displaced.reshape(-1), cells * (2 * sizes) + size, 1)
+    octaves = octave_table(lowest, OCTAVES)
+    for group, values in enumerate(work.by_value.of_strata()):
+        for chunk in values:
+            octave = octaves.take(upper_halves(chunk.base))
+            every[group] += histogram(octave, chunk.often, 2 * OCTAVES).reshape(OCTAVES, 2)
+            size = octave_table(least, sizes).take(upper_halves(chunk.delta))
+            # A displacement has more digits than a weight: only what is all of one power is a tie.
+            digits = chunk.delta.astype(np.float32, copy=False).view(np.uint32) & np.uint32(0xFFFF)
+            size[digits > 0] &= ~1
+            joint = octave[chunk.moved] * (2 * sizes) + size
+            displaced[group] += histogram(joint, chunk.moved_often, displaced[group].size).reshape(
+                displaced[group].shape
+            )
     return Counts(
         work.form,
         lowest,
@@ -139,40 +138,6 @@ def counted(work: Decomposition) -> Counts:
         displaced[:, :, 0].sum(axis=(2, 3)),
         displaced.sum(axis=2),
     )
-
-
-def strata_of(
-    chunk: Chunk, first: int, columns: int, strata: Int[np.ndarray, " rows"]
-) -> Int[np.ndarray, " moved"]:
-    """The stratum of each coordinate that moved in a chunk, which begins at the matrix's element
-    `first`.
-    """
-    start = first // columns
-    rows = strata[start : -(-(first + chunk.size) // columns)]
-    ends = np.arange(1, rows.size + 1) * columns + (start * columns - first)
-    if isinstance(chunk.moved, slice):
-        up_to = np.minimum(ends, chunk.size)
-    else:
-        up_to = np.searchsorted(chunk.moved, ends)
-    return np.repeat(rows, np.diff(up_to, prepend=0))
-
-
-def octaves_of_rows(
-    work: Decomposition, is_of_group: Bool[np.ndarray, " rows"], lowest: int
-) -> Int[np.ndarray, "octaves 2"]:
-    """The base's weights in some rows by octave, and whether they are powers of two."""
-    counts = np.zeros(CODES, dtype=np.int64)
-    rows = np.flatnonzero(is_of_group)
-    for part in row_blocks(rows.size, work.n):
-        halves = upper_halves(of_rows(work.base, rows[part]))
-        counts += np.bincount(halves.reshape(-1), minlength=CODES)
-    by_octave = np.bincount(octave_table(lowest, OCTAVES), weights=counts, minlength=2 * OCTAVES)
-    return by_octave.astype(np.int64).reshape(OCTAVES, 2)
-
-
-def of_rows(side: Side, rows: slice | Int[np.ndarray, " rows"]) -> Side:
-    """Some rows of a side as it is stored."""
-    return side.part(rows) if isinstance(side, Promoted) else side[rows]
 
 
 def upper_halves(values: Side) -> UInt[np.ndarray, "..."]:
@@ -196,19 +161,8 @@ def octave_table(lowest: int, most: int) -> Int[np.ndarray, " codes"]:
 def largest_octave(work: Decomposition) -> int:
     """floor(log2) of the largest |W|."""
     # Upper halves without their sign rise with what they are of.
-    halves = (upper_halves(of_rows(work.base, rows)) for rows in row_blocks(work.m, work.n))
-    largest = max(int((part & NO_SIGN).max(initial=0)) for part in halves)
-    return (largest >> 7) - BIAS
-
-
-def row_strata(work: Decomposition) -> Int[np.ndarray, " rows"]:
-    """The group of each row: `STRATA` of about as many rows, by their norm."""
-    squares = np.concatenate(
-        [np.einsum("ij,ij->i", w, w) for w in (work.base[r] for r in row_blocks(work.m, work.n))]
-    )
-    order = np.argsort(np.argsort(squares, kind="stable"), kind="stable")
-    strata = min(STRATA, max(1, work.m * work.n // STRATUM))
-    return order * min(strata, work.m) // work.m
+    halves = (upper_halves(chunk.base) & NO_SIGN for chunk in work.values("stored"))
+    return (max(int(part.max(initial=0)) for part in halves) >> 7) - BIAS
 
 
 def one_octave(counts: Counts, octave: int) -> dict | None:

@@ -28,10 +28,10 @@ def rows(pair: Pair, work: Decomposition) -> dict[str, list[dict]]:
     flip.
     """
     flipped = numel = 0
-    for chunk in work.chunks("stored"):
+    for chunk in work.values("stored"):
         base, tuned = chunk.moved_base, chunk.moved_tuned
         # of the signs, not of the product: two small values would multiply to zero
-        flipped += int(np.count_nonzero(((base > 0) & (tuned < 0)) | ((base < 0) & (tuned > 0))))
+        flipped += chunk.number(((base > 0) & (tuned < 0)) | ((base < 0) & (tuned > 0)))
         numel += chunk.size
     share = flipped / numel if numel else None
     reasons = [skipped(pair, NAME, f"chance: {NO_NULLS}")] if pair.float8 else []
@@ -71,5 +71,5 @@ def blind_scale(work: Decomposition) -> float:
     counted = census(work, "stored")
     if counted.visible[0].sum() < NEARLY_ALL * counted.numel:
         return counted.scale[0]
-    squares = [float(np.sum(c.delta.astype(np.float64) ** 2)) for c in work.chunks("stored")]
+    squares = [c.total(c.delta.astype(np.float64) ** 2) for c in work.values("stored")]
     return (sum(squares) / counted.numel) ** 0.5

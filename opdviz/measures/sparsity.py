@@ -64,27 +64,25 @@ def unchanged(work: Decomposition, precision: str) -> tuple[dict[tuple[str, floa
     probes = [("exact", 0.0), *(("absolute", t) for t in ABSOLUTE), ("relative", RELATIVE)]
     changed = dict.fromkeys([*probes, *(("base_rms", t) for t in BASE_RMS)], 0)
     rms, numel = base_rms(work, precision)
-    for chunk in work.chunks(precision):
+    for chunk in work.values(precision):
         w, d = chunk.moved_base, chunk.delta
         size = np.abs(d)
-        changed["exact", 0.0] += size.size
+        changed["exact", 0.0] += chunk.size - chunk.unmoved
         for t in ABSOLUTE:
-            changed["absolute", t] += int(np.count_nonzero(size > below(t, size.dtype)))
+            changed["absolute", t] += chunk.number(size > below(t, size.dtype))
         # By the larger of base and tuned, so that swapping the two changes nothing.
         reach = RELATIVE * np.maximum(np.abs(w), np.abs(w + d))
-        changed["relative", RELATIVE] += int(np.count_nonzero(size > reach))
+        changed["relative", RELATIVE] += chunk.number(size > reach)
         for t in BASE_RMS:
             # Nothing is small beside a base of zeros, not even what did not move.
-            changed["base_rms", t] += (
-                int(np.count_nonzero(size >= t * rms)) if t * rms else chunk.size
-            )
+            changed["base_rms", t] += chunk.number(size >= t * rms) if t * rms else chunk.size
     return {probe: numel - count for probe, count in changed.items()}, numel
 
 
 def base_rms(work: Decomposition, precision: str) -> tuple[float, int]:
     """Root mean square of the base's finite coordinates, and how many there are."""
     total, count = 0.0, 0
-    for chunk in work.chunks(precision):
+    for chunk in work.values(precision):
         total += chunk.products()[0]
         count += chunk.size
     return (total / count) ** 0.5 if count else 0.0, count
@@ -96,13 +94,13 @@ def steps(work: Decomposition, precision: str, grid: str) -> dict[str, int]:
     """
     within = dict.fromkeys([label for label, _ in STEPS], 0)
     total = 0
-    for chunk in work.chunks(precision):
+    for chunk in work.values(precision):
         size, u = np.abs(chunk.delta), grid_step(chunk.moved_base, grid)
         total += chunk.size
         for label, most in STEPS:
             within[label] += chunk.unmoved
             if most:
-                within[label] += int(np.count_nonzero(size <= most * u))
+                within[label] += chunk.number(size <= most * u)
     # Counted up to each limit; a label holds what its limit adds to the one before.
     cumulative = [*within.values(), total]
     differences = [b - a for a, b in pairwise([0, *cumulative])]

@@ -28,6 +28,10 @@ KEYS = {
     "histogram": ["of", "precision", "threshold", "low"],
     "profile": ["axis", "bin"],
     "rows": ["row"],
+    "channels": ["axis", "top_share"],
+    "octaves": ["octave"],
+    "turned": ["mask", "share", "probe", "threshold", "precision"],
+    "match": ["index"],
     "skipped": ["measure", "reason"],
 }
 

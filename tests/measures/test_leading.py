@@ -117,11 +117,15 @@ def test_sixteen_bits_are_promoted_where_they_are_asked_for(form):
 
 
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
-@pytest.mark.parametrize("shape", [(300, 260), (7, 5), (4,)])
-def test_codes_are_counted_as_numbers_are(form, shape):
-    """With zeros of both signs, the least and the largest numbers and such as are none."""
+@pytest.mark.parametrize(
+    "shape, different", [((300, 260), 60), ((300, 260), 1 << 16), ((7, 5), 60), ((4,), 60)]
+)
+def test_codes_are_counted_as_numbers_are(form, shape, different):
+    """With zeros of both signs, the least and the largest numbers and such as are none; where pairs
+    of values are few, and where nearly each is one of its own.
+    """
     rng = np.random.default_rng(3)
-    codes = rng.integers(0, 1 << 16, (2, *shape), dtype=np.uint16)
+    codes = rng.choice(np.linspace(0, (1 << 16) - 1, different).astype(np.uint16), (2, *shape))
     codes[1] = np.where(rng.random(shape) < 0.6, codes[0], codes[1])
     codes[..., 1] = 0x8000
     codes[0, ..., 0], codes[1, ..., 0] = 0, 0x8000  # 0 became -0: nothing moved
@@ -130,6 +134,8 @@ def test_codes_are_counted_as_numbers_are(form, shape):
         coded = Decomposition(*(Promoted.of_codes(side, form) for side in both), form=form)
         plain = Decomposition(*(np.asarray(x) for x in (coded.base, coded.tuned)), form=form)
         assert all(isinstance(chunk, chunks.Coded) for chunk in coded.chunks("stored"))
+        is_counted = different == 60 and coded.base.size > 60**2
+        assert (coded.by_value.held is not None) == is_counted
         assert (coded.nonfinite, coded.moved) == (plain.nonfinite, plain.moved)
         pair = MemoryPair("w", "w", *SOURCES, shape, "matrix", form, form)
         for module in FIRST_PASS:
