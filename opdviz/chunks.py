@@ -107,7 +107,9 @@ class Chunk(Remembering):
     @property
     def unmoved(self) -> int:
         """How many did not change."""
-        return self.size - self.number(np.ones(self.delta.size, dtype=bool))
+        if isinstance(self.moved, slice):
+            return 0
+        return self.size - (self.moved.size if self.often is None else int(self.moved_often.sum()))
 
     def number(self, is_so: Bool[np.ndarray, " moved"]) -> int:
         """Of how many coordinates that moved something is so."""
