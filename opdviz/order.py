@@ -59,7 +59,7 @@ def cuts(blocks: Callable[[], Iterable[Block]], places: list[int]) -> list[Cut]:
     # Of the sorted ones, how many numbers are below the first of each bits: those left out.
     left_out = np.cumsum(np.where(holds_a_place, 0, counts))[bits_of_places]
     near, often = ordered(near_a_place(blocks(), holds_a_place))
-    up_to = running(often)
+    up_to = running(near.size, often)
     values = near[np.searchsorted(up_to, places - left_out) - 1]
     first, past = (np.searchsorted(near, values, side) for side in ("left", "right"))
     return [
@@ -79,16 +79,16 @@ def near_a_place(
         yield np.compress(is_near, sizes), None if often is None else often[is_near]
 
 
-def ordered(blocks: Iterable[Block]) -> tuple[Float[np.ndarray, " n"], Often]:
-    """All numbers of some blocks, rising, and how often each occurs."""
+def ordered(blocks: Iterable[Block]) -> Block:
+    """All numbers of some blocks, rising."""
     every, often = zip(*blocks, strict=True)
     numbers = np.concatenate(every)
     if often[0] is None:
-        return np.sort(numbers), np.broadcast_to(1, numbers.size)
+        return np.sort(numbers), None
     order = np.argsort(numbers)
     return numbers[order], np.concatenate(often)[order]
 
 
-def running(often: Often) -> Int[np.ndarray, " n_and_one"]:
-    """How many numbers there are before each of some, and in all."""
-    return np.concatenate([[0], np.cumsum(often)])
+def running(size: int, often: Often | None) -> Int[np.ndarray, " n_and_one"]:
+    """How many there are before each of so many numbers, and in all."""
+    return np.arange(size + 1) if often is None else np.concatenate([[0], np.cumsum(often)])

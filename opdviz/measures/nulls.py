@@ -145,11 +145,11 @@ class Sizes:
 
     @classmethod
     def each(
-        cls, values: Float[np.ndarray, " sizes"], often: Int[np.ndarray, " sizes"] | int = 1
+        cls, values: Float[np.ndarray, " sizes"], often: Int[np.ndarray, " sizes"] | None = None
     ) -> "Sizes":
-        """Sorted sizes one by one, with how often each occurs."""
-        often = np.broadcast_to(often, values.shape)
-        return cls(values, order.running(often), summed(values * often))
+        """Sorted sizes one by one, and how often each occurs where that is not once."""
+        sums = summed(values if often is None else values * often)
+        return cls(values, order.running(values.size, often), sums)
 
     def up_to(self, at: np.ndarray, side: str) -> np.ndarray:
         """Positions in the running counts and sums of sizes below (`left`) or up to (`right`) some
@@ -189,9 +189,9 @@ class Deltas:
         blocks = ((chunk.delta, chunk.moved_often) for chunk in work.values("stored"))
         d, often = order.ordered(blocks)
         first = int(np.searchsorted(d, 0))  # none of them is zero
-        falling = slice(None, first)
-        sides = (d[first:], often[first:]), (-d[falling][::-1], often[falling][::-1])
-        return cls(numel, tuple(Sizes.each(*side) for side in sides))
+        sides = [d[first:], -d[:first][::-1]]
+        often_of = [None, None] if often is None else [often[first:], often[:first][::-1]]
+        return cls(numel, tuple(map(Sizes.each, sides, often_of)))
 
     @classmethod
     def counted(cls, deltas: Iterable[np.ndarray], numel: int) -> "Deltas":
