@@ -343,7 +343,15 @@ def work_on(
 ) -> list[bytes]:
     """Measure one pair, return the part of each measure named."""
     work, by_name = work_of(pair, how, base), {m.NAME: m for m in MEASURES}
-    return [encode_part(pair.name, finite(measure(pair, work, by_name[name]))) for name in names]
+    return [encoded(pair.name, measure(pair, work, by_name[name])) for name in names]
+
+
+def encoded(name: str, tables: dict[str, list[dict]]) -> bytes:
+    """A part of one pair, without what is no finite number."""
+    try:
+        return encode_part(name, tables)
+    except ValueError:  # hardly a part has such: to look for them first takes twice as long
+        return encode_part(name, finite(tables))
 
 
 def finite(tables: dict[str, list[dict]]) -> dict[str, list[dict]]:

@@ -122,26 +122,23 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
     """Bins of |D| by threshold: all, those beyond it, and as many under the Gaussian null."""
     bins = quarters("float32")
     count = np.zeros(len(bins), dtype=np.int64)
-    moved = {t: np.zeros(len(bins), dtype=np.int64) for t in MOVED_THRESHOLDS}
+    beyond = dict.fromkeys(MOVED_THRESHOLDS, 0)
     for chunk in work.values(precision):
-        d, often = np.abs(chunk.delta), chunk.moved_often
-        code = codes(d, "float32")
-        sizes = histogram(code, often, len(bins))
-        count += sizes
+        d = np.abs(chunk.delta)
+        count += histogram(codes(d, "float32"), chunk.moved_often, len(bins))
         count[0] += chunk.unmoved  # the class of zero
         for t in MOVED_THRESHOLDS:
-            if t:
-                beyond = d > below(t, d.dtype)
-                of_beyond = None if often is None else often[beyond]
-                moved[t] += histogram(np.compress(beyond, code), of_beyond, len(bins))
-            else:
-                moved[t] += sizes
+            beyond[t] += chunk.number(d > below(t, d.dtype))
     used = np.flatnonzero(count)
     by_threshold = {}
     for t in MOVED_THRESHOLDS:
+        # Classes rise with |D|: beyond a threshold is all of those above its own, and the rest.
+        own = int(codes(np.array([t], dtype=np.float32), "float32")[0])
+        moved = np.where(np.arange(len(bins)) > own, count, 0)
+        moved[own] = beyond[t] - moved.sum()
         null = np.zeros(len(bins))
         null[used] = null_deltas(taken, t, used)
-        by_threshold[t] = binned(bins, (count, moved[t], null))
+        by_threshold[t] = binned(bins, (count, moved, null))
     return by_threshold
 
 

@@ -23,7 +23,11 @@ def part_path(folder: Path, name: str, measure: str, version: int) -> Path:
 
 
 def encode_part(name: str, tables: dict[str, list[dict]]) -> bytes:
-    """A part's bytes: a digest line, then the pair's rows of every table."""
+    """A part's bytes: a digest line, then the pair's rows of every table.
+
+    Raises
+        ValueError: a number is NaN or infinite.
+    """
     body = json.dumps(
         {"name": name, "tables": tables}, allow_nan=False, separators=(",", ":")
     ).encode()
