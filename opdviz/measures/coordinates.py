@@ -133,9 +133,9 @@ def delta_bins(work: Decomposition, precision: str, taken: Census) -> dict[float
     by_threshold = {}
     for t in MOVED_THRESHOLDS:
         # Classes rise with |D|: beyond a threshold is all of those above its own, and the rest.
-        own = int(codes(np.array([t], dtype=np.float32), "float32")[0])
-        moved = np.where(np.arange(len(bins)) > own, count, 0)
-        moved[own] = beyond[t] - moved.sum()
+        bin_of_t = int(codes(np.array([t], dtype=np.float32), "float32")[0])
+        moved = np.where(np.arange(len(bins)) > bin_of_t, count, 0)
+        moved[bin_of_t] = beyond[t] - moved.sum()
         null = np.zeros(len(bins))
         null[used] = null_deltas(taken, t, used)
         by_threshold[t] = binned(bins, (count, moved, null))
