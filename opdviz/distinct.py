@@ -17,6 +17,7 @@ from opdviz.chunks import CHUNK, KEPT, Chunk, Coded, Side, are_coded, chunks, ro
 # Groups of rows by norm, of as many weights each: rows of unlike scale pooled would look like a
 # slope.
 STRATA, STRATUM = 16, 1 << 15
+SORTED = 1 << 20  # coordinates at a time: more would take memory and win a tenth of the time
 FEW = 4  # coordinates a pair, at least, for which to count them pays
 Keys = UInt[np.ndarray, " pairs"]  # 32 bits: the codes of both sides
 Often = Int[np.ndarray, " pairs"]
@@ -74,7 +75,7 @@ class Values:
 
     def tally(self, rows: Int[np.ndarray, " rows"]) -> Tally:
         """The pairs of some rows."""
-        size = max(1, KEPT // max(1, self.base.shape[1]))
+        size = max(1, SORTED // max(1, self.base.shape[1]))
         tallies = []
         for first in range(0, max(1, rows.size), size):
             part = rows[first : first + size]
@@ -105,7 +106,7 @@ def merged(tallies: list[Tally]) -> Tally:
 
 
 def starts_of_runs(ordered: Keys) -> Int[np.ndarray, " runs"]:
-    """Where the runs of equal keys begin; there is one key at least."""
+    """Where the runs of equal keys begin."""
     is_start = np.ones(ordered.size, dtype=bool)
     np.not_equal(ordered[1:], ordered[:-1], out=is_start[1:])
     return np.flatnonzero(is_start)

@@ -89,6 +89,8 @@ class Decomposition(Remembering):
     @cached_property
     def nonfinite(self) -> int:
         """How many coordinates are NaN or infinite on either side."""
+        if (counted := self.by_value.every) is not None:
+            return self.base.size - sum(part.size for part in counted)
         sides = chunks(self.base, self.base, self.tuned, finite=True, coarse=False)
         return sum(part.size - int(np.count_nonzero(part.is_finite)) for part in sides)
 
