@@ -351,3 +351,9 @@ def test_the_first_pass_goes_in_the_order_of_the_files(tmp_path, monkeypatch, se
     with ThreadPoolExecutor(1) as executor:
         measuring.compare(prepared, store, executor, listener=listen)
     assert finished == [*"abyz", *("abyz" if sequential else "yzab")]
+
+
+def test_what_is_no_finite_number_is_missing_in_a_part():
+    row = {"name": "w", "base_norm": 1.0, "delta_norm": float("nan"), "cosine": float("inf")}
+    _, _, body = measuring.encoded("w", {"tensors": [row]}).partition(b"\n")
+    assert json.loads(body)["tables"]["tensors"] == [row | {"delta_norm": None, "cosine": None}]
