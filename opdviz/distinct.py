@@ -17,7 +17,9 @@ from opdviz.chunks import CHUNK, KEPT, Chunk, Coded, Side, are_coded, chunks, ro
 # Groups of rows by norm, of as many weights each: rows of unlike scale pooled would look like a
 # slope.
 STRATA, STRATUM = 16, 1 << 15
-SORTED = 1 << 20  # coordinates at a time: more would take memory and win a tenth of the time
+SORTED = (
+    1 << 20
+)  # coordinates that are sorted at a time: more would take memory and win a tenth of the time
 FEW = 4  # coordinates a pair, at least, for which to count them pays
 Keys = UInt[np.ndarray, " pairs"]  # 32 bits: the codes of both sides
 Often = Int[np.ndarray, " pairs"]
@@ -50,12 +52,14 @@ class Values:
         """
         if not are_coded(self.base, self.tuned):
             return None
-        tallies, most = [], min(KEPT, self.base.size // FEW)
+        # A stratum tells what the others are like: of unlike sides only the first is sorted.
+        most_of_stratum = self.base.size // FEW // len(self.strata)
+        tallies, pairs = [], 0
         for rows in self.strata:
-            keys, often = self.tally(rows)
-            tallies.append((keys, often))
-            most -= keys.size
-            if keys.size * FEW > self.base.size // len(self.strata) or most < 0:
+            tallies.append(self.tally(rows))
+            of_stratum = tallies[-1][0].size
+            pairs += of_stratum
+            if of_stratum > most_of_stratum or pairs > KEPT:
                 return None
         return tallies
 

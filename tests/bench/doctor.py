@@ -50,6 +50,10 @@ def main() -> None:
         key = build(folder / "store", STORE)
         taken = [doctor(key, "--cache", str(folder / "store")) for _ in range(TURNS)]
         print(f"a store of {STORE:,} tensors: {statistics.median(taken):.2f} s")
+        small = drawn(folder / "small", dict.fromkeys(SHAPES, (64, 64)))
+        caches = [str(folder / f"small{turn}") for turn in range(TURNS)]
+        taken = [doctor(*small, "--cache", cache) for cache in caches]
+        print(f"as many matrices of 64 x 64: {statistics.median(taken):.2f} s")
         base, tuned = map(Path, drawn(folder / "pair", SHAPES))
         size = sum((side / "model.safetensors").stat().st_size for side in (base, tuned))
         caches = [str(folder / f"cache{turn}") for turn in range(TURNS)]
