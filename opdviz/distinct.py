@@ -17,9 +17,8 @@ from opdviz.chunks import CHUNK, KEPT, Chunk, Coded, Side, are_coded, chunks, ro
 # Groups of rows by norm, of as many weights each: rows of unlike scale pooled would look like a
 # slope.
 STRATA, STRATUM = 16, 1 << 15
-SORTED = (
-    1 << 20
-)  # coordinates that are sorted at a time: more would take memory and win a tenth of the time
+# Coordinates that are sorted at a time: more would take memory, and a tenth less time.
+SORTED = 1 << 20
 FEW = 4  # coordinates a pair, at least, for which to count them pays
 Keys = UInt[np.ndarray, " pairs"]  # 32 bits: the codes of both sides
 Often = Int[np.ndarray, " pairs"]

@@ -69,9 +69,8 @@ def measure(pair: Pair, work: Decomposition, module: ModuleType) -> dict[str, li
             reason = "values too large or too small to square in float64"
         except LinAlgError:
             reason = "the decomposition did not converge"
-        except (
-            Exception
-        ) as error:  # whatever one tensor does must not end a run of thousands, and is said
+        # Whatever one tensor does must not end a run of thousands, and is said.
+        except Exception as error:
             reason = f"not computed ({type(error).__name__}: {one_line(error, limit=120)})"
     return {"skipped": [skipped(pair, module.NAME, reason)]}
 
